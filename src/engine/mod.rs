@@ -1,0 +1,151 @@
+//! The seam between a package and whatever runs its graph.
+//!
+//! An [`Engine`] is a factory; a [`CompiledModel`] is immutable and shared; a [`Session`] belongs to one thread at a
+//! time. Adding an engine is one file here and one row in the table of [`crate::app`].
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{ErrorKind, Kinded};
+use crate::model::{Batch, Graph, Package, Provider, Signature};
+use crate::tensor::Value;
+
+/// Tells a long compile or run to stop at the next opportunity.
+pub type CancelToken = CancellationToken;
+
+/// What a graph returns, in the order of [`Signature::outputs`].
+pub type Outputs = Vec<Value>;
+
+/// A factory of compiled models.
+pub trait Engine: Send + Sync {
+    /// The name in configuration, metrics and messages.
+    fn name(&self) -> &'static str;
+
+    /// The version of the library behind it, when it is there.
+    fn version(&self) -> Option<String>;
+
+    /// Whether this engine can run at all on this machine.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`], with what was looked for and how to get it.
+    fn check(&self) -> Result<(), EngineError>;
+
+    /// Whether this engine runs this graph, and rightly; asked before loading.
+    fn supports(&self, graph: &Graph) -> Support;
+
+    /// Bytes of memory that a compiled model will take, estimated before loading.
+    fn estimate(&self, package: &Package) -> u64;
+
+    /// Loads and optimises the graph. Blocking and slow.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`EngineError::Cancelled`] when `cancel` fired.
+    fn compile(
+        &self,
+        package: &Package,
+        options: &EngineOptions,
+        cancel: &CancelToken,
+    ) -> Result<Arc<dyn CompiledModel>, EngineError>;
+}
+
+/// A loaded graph: immutable, shared by all its sessions.
+pub trait CompiledModel: Send + Sync {
+    /// What the graph takes and gives.
+    fn signature(&self) -> &Signature;
+
+    /// Bytes of memory held.
+    fn footprint(&self) -> u64;
+
+    /// A new session. May be slow; made off the request path where possible.
+    ///
+    /// # Errors
+    /// [`EngineError::Load`].
+    fn session(&self) -> Result<Box<dyn Session>, EngineError>;
+}
+
+/// One thread's way to run a model.
+pub trait Session: Send {
+    /// Runs the graph. Blocking.
+    ///
+    /// # Errors
+    /// [`EngineError::Run`], or [`EngineError::Cancelled`] when `cancel` fired.
+    fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError>;
+}
+
+/// What the operator may choose for an engine; what is `None` is the package's choice, then the engine's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Threads inside one operator.
+    pub intra_op_threads: Option<usize>,
+    /// Threads across operators.
+    pub inter_op_threads: Option<usize>,
+    /// Execution providers, best first.
+    pub providers: Option<Vec<Provider>>,
+}
+
+/// The answer to [`Engine::supports`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Support {
+    /// Nothing speaks against it.
+    Yes,
+    /// It cannot, or would answer wrongly: one sentence per reason, naming operators.
+    No(Vec<String>),
+}
+
+/// Why an engine did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The engine itself is not there.
+    #[error("engine `{engine}` is not available: {reason}")]
+    Unavailable {
+        /// The engine.
+        engine: &'static str,
+        /// What was looked for and what was found.
+        reason: String,
+    },
+    /// The engine is there but not for this graph.
+    #[error("engine `{engine}` cannot run this graph: {}", reasons.join("; "))]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// One sentence per reason, naming operators.
+        reasons: Vec<String>,
+    },
+    /// The graph does not load.
+    #[error("engine `{engine}` cannot load `{file}`: {reason}")]
+    Load {
+        /// The engine.
+        engine: &'static str,
+        /// The model file, relative to the package.
+        file: String,
+        /// The engine's own words.
+        reason: String,
+    },
+    /// The graph failed while running on valid tensors.
+    #[error("engine `{engine}` failed: {reason}")]
+    Run {
+        /// The engine.
+        engine: &'static str,
+        /// The engine's own words.
+        reason: String,
+        /// Whether the engine blames the inputs.
+        bad_input: bool,
+    },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Kinded for EngineError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unavailable { .. } | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Run {
+                bad_input: true, ..
+            } => ErrorKind::InvalidArgument,
+            Self::Load { .. } | Self::Run { .. } => ErrorKind::Internal,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! onstage serves packaged machine-learning models and swaps them without a dropped request.
+//!
+//! Arrows point down; a module never imports a line above it:
+//!
+//! ```text
+//! app, cli
+//! protocol · middleware        lifecycle
+//!         serving                 │
+//!         batching  ◄─────────────┘
+//!         engine
+//!         model
+//!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it)
+//! ```
+
+pub mod engine;
+pub mod error;
+pub mod model;
+pub mod tensor;

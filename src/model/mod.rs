@@ -1,0 +1,20 @@
+//! What a package is on disk: manifest, signature, graph, digest. Nothing here runs a model.
+
+mod graph;
+mod id;
+mod manifest;
+mod package;
+mod schema;
+mod signature;
+
+pub use graph::{Graph, GraphError};
+pub use id::{IdError, ModelId, ModelName, Version};
+pub use manifest::{ExampleInfo, Manifest, ManifestError, OnnxFlavor, Provider, SessionOptions};
+pub use package::{Package, PackageError, discover};
+pub use schema::{
+    ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
+    TensorType,
+};
+pub use signature::{
+    Batch, Dim, InputSpec, Names, OutputKind, OutputSpec, Signature, SignatureError,
+};

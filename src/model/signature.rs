@@ -1,0 +1,282 @@
+//! The tensor interface of a graph, and the one check that each request passes before an engine sees it.
+
+use std::fmt;
+
+use crate::error::{ErrorKind, Kinded};
+use crate::tensor::{DType, Tensor};
+
+/// The named inputs and outputs of a graph. Declared output shapes are a hint, never relied on: some exporters get
+/// them wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// In the graph's order; initialisers are not inputs.
+    pub inputs: Vec<InputSpec>,
+    /// In the graph's order.
+    pub outputs: Vec<OutputSpec>,
+}
+
+/// One input tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputSpec {
+    /// The name in the graph.
+    pub name: String,
+    /// The element type.
+    pub dtype: DType,
+    /// The shape; `None` when the graph leaves even the rank open.
+    pub shape: Option<Vec<Dim>>,
+}
+
+/// One output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// The name in the graph.
+    pub name: String,
+    /// What it is.
+    pub kind: OutputKind,
+}
+
+/// The type of an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputKind {
+    /// A tensor; shape `None` when the rank is open.
+    Tensor {
+        /// The element type.
+        dtype: DType,
+        /// The declared shape.
+        shape: Option<Vec<Dim>>,
+    },
+    /// A sequence of maps from class label to FP32 (ZipMap).
+    Maps {
+        /// Whether the labels are text (else INT64).
+        text_labels: bool,
+    },
+}
+
+/// One dimension of a shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Exactly this size.
+    Fixed(usize),
+    /// Any size; the graph's symbol for it, when it has one.
+    Any(Option<String>),
+}
+
+impl Dim {
+    /// The size as the Open Inference Protocol writes it: −1 for any.
+    pub fn to_i64(&self) -> i64 {
+        match self {
+            Self::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+            Self::Any(_) => -1,
+        }
+    }
+}
+
+/// The inputs of one engine call, in the order of [`Signature::inputs`]; made by [`Signature::bind`] only.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    inputs: Vec<Tensor>,
+}
+
+impl Batch {
+    /// The tensors, in the order of the signature's inputs.
+    pub fn inputs(&self) -> &[Tensor] {
+        &self.inputs
+    }
+
+    /// The first dimension of the first input, which is the number of rows where the model has a batch axis; else 1.
+    pub fn rows(&self) -> usize {
+        self.inputs.first().and_then(Tensor::rows).unwrap_or(1)
+    }
+}
+
+/// How a request contradicts a [`Signature`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// An input that the model does not have.
+    #[error("unknown input `{name}`; this model takes {expected}")]
+    UnknownInput {
+        /// The given name.
+        name: String,
+        /// The names that the model takes.
+        expected: Names,
+    },
+    /// The same input twice.
+    #[error("input `{0}` is given twice")]
+    DuplicateInput(String),
+    /// Inputs that the model needs and the request lacks.
+    #[error("missing {0}")]
+    MissingInputs(Names),
+    /// Another element type.
+    #[error("input `{name}` has datatype {actual}, expected {expected}")]
+    DType {
+        /// The input.
+        name: String,
+        /// Its type in the request.
+        actual: DType,
+        /// Its type in the model.
+        expected: DType,
+    },
+    /// Another rank or fixed dimension.
+    #[error("input `{name}` has shape {actual:?}, expected {expected:?} (-1 is any size)")]
+    Shape {
+        /// The input.
+        name: String,
+        /// Its shape in the request.
+        actual: Vec<usize>,
+        /// Its shape in the model.
+        expected: Vec<i64>,
+    },
+}
+
+impl Kinded for SignatureError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidArgument
+    }
+}
+
+/// A list of input or output names for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.len() == 1 {
+            "input "
+        } else {
+            "inputs "
+        })?;
+        for (index, name) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}`{name}`")?;
+        }
+        Ok(())
+    }
+}
+
+impl Signature {
+    /// Puts named tensors into the graph's order and checks names, datatypes, ranks and fixed dimensions.
+    ///
+    /// # Errors
+    /// [`SignatureError`], naming the input, what was expected and what was given.
+    pub fn bind(&self, named: Vec<(String, Tensor)>) -> Result<Batch, SignatureError> {
+        let mut slots: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
+        for (name, tensor) in named {
+            let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
+                return Err(SignatureError::UnknownInput {
+                    name,
+                    expected: self.input_names(),
+                });
+            };
+            self.inputs[index].check(&tensor)?;
+            if slots[index].replace(tensor).is_some() {
+                return Err(SignatureError::DuplicateInput(name));
+            }
+        }
+        let missing = self
+            .inputs
+            .iter()
+            .zip(&slots)
+            .filter(|(_, slot)| slot.is_none());
+        let missing: Vec<String> = missing.map(|(input, _)| input.name.clone()).collect();
+        if !missing.is_empty() {
+            return Err(SignatureError::MissingInputs(Names(missing)));
+        }
+        Ok(Batch {
+            inputs: slots.into_iter().flatten().collect(),
+        })
+    }
+
+    fn input_names(&self) -> Names {
+        Names(self.inputs.iter().map(|input| input.name.clone()).collect())
+    }
+}
+
+impl InputSpec {
+    fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
+        if tensor.dtype() != self.dtype {
+            return Err(SignatureError::DType {
+                name: self.name.clone(),
+                actual: tensor.dtype(),
+                expected: self.dtype,
+            });
+        }
+        let Some(expected) = &self.shape else {
+            return Ok(());
+        };
+        let fits = expected.len() == tensor.shape().len()
+            && expected
+                .iter()
+                .zip(tensor.shape())
+                .all(|(dim, &size)| match dim {
+                    Dim::Fixed(fixed) => *fixed == size,
+                    Dim::Any(_) => true,
+                });
+        if fits {
+            return Ok(());
+        }
+        Err(SignatureError::Shape {
+            name: self.name.clone(),
+            actual: tensor.shape().to_vec(),
+            expected: expected.iter().map(Dim::to_i64).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature() -> Signature {
+        let input = |name: &str, width| InputSpec {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            shape: Some(vec![Dim::Any(None), Dim::Fixed(width)]),
+        };
+        Signature {
+            inputs: vec![input("user", 2), input("item", 1)],
+            outputs: vec![],
+        }
+    }
+
+    fn tensor(shape: &[usize]) -> Tensor {
+        let count = shape.iter().product();
+        Tensor::from_vec(shape.to_vec(), vec![0.0f32; count]).unwrap()
+    }
+
+    fn bind(named: &[(&str, Tensor)]) -> Result<Batch, SignatureError> {
+        signature().bind(
+            named
+                .iter()
+                .map(|(name, tensor)| ((*name).to_owned(), tensor.clone()))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn binds_inputs_into_the_order_of_the_graph() {
+        let batch = bind(&[("item", tensor(&[3, 1])), ("user", tensor(&[3, 2]))]).unwrap();
+        assert_eq!(batch.inputs()[0].shape(), [3, 2]);
+        assert_eq!(batch.rows(), 3);
+    }
+
+    #[test]
+    fn names_what_is_wrong_what_was_expected_and_what_was_given() {
+        let user = || ("user", tensor(&[1, 2]));
+        let message = |named: &[(&str, Tensor)]| bind(named).unwrap_err().to_string();
+        assert_eq!(message(&[user()]), "missing input `item`");
+        assert_eq!(message(&[user(), user()]), "input `user` is given twice");
+        assert_eq!(
+            message(&[("x", tensor(&[1]))]),
+            "unknown input `x`; this model takes inputs `user`, `item`"
+        );
+        assert_eq!(
+            message(&[("user", tensor(&[1, 3]))]),
+            "input `user` has shape [1, 3], expected [-1, 2] (-1 is any size)"
+        );
+        let ints = Tensor::from_vec(vec![1, 2], vec![1i64, 2]).unwrap();
+        assert_eq!(
+            message(&[("user", ints)]),
+            "input `user` has datatype INT64, expected FP32"
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! Tensors as requests carry them and engines take them.
+//!
+//! A [`Tensor`] is a [`DType`], a shape and a [`Storage`]. Storage may be a vector of ours, a slice of a request's
+//! body or an engine's own memory: no copy is built into the types.
+
+mod dtype;
+mod storage;
+mod value;
+
+pub use dtype::{DType, Element};
+pub use storage::{Buffer, Storage};
+pub use value::{Labels, MapSequence, Value};
+
+use crate::error::{ErrorKind, Kinded};
+
+/// An n-dimensional array with a fixed element type, row-major and dense.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    storage: Storage,
+}
+
+/// Why a [`Tensor`] cannot be built or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TensorError {
+    /// The product of the shape's dimensions does not fit the address space.
+    #[error("shape {0:?} has more elements than memory can hold")]
+    ShapeOverflow(Vec<usize>),
+    /// The data holds another number of elements than the shape asks for.
+    #[error("shape {shape:?} takes {expected} elements, got {actual}")]
+    ElementCount {
+        /// The declared shape.
+        shape: Vec<usize>,
+        /// The product of its dimensions.
+        expected: usize,
+        /// The number of elements found.
+        actual: usize,
+    },
+    /// The bytes are no whole number of elements.
+    #[error("shape {shape:?} of {dtype} takes {expected} bytes, got {actual}")]
+    ByteCount {
+        /// The declared shape.
+        shape: Vec<usize>,
+        /// The declared element type.
+        dtype: DType,
+        /// The bytes that shape and type ask for.
+        expected: usize,
+        /// The bytes found.
+        actual: usize,
+    },
+    /// A byte of a boolean tensor is neither 0 nor 1.
+    #[error("byte {index} of a BOOL tensor is {value}, expected 0 or 1")]
+    NotBool {
+        /// Where in the tensor.
+        index: usize,
+        /// What stands there.
+        value: u8,
+    },
+}
+
+impl Kinded for TensorError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidArgument
+    }
+}
+
+/// The number of elements of `shape`, or an error when the product overflows.
+pub fn element_count(shape: &[usize]) -> Result<usize, TensorError> {
+    shape
+        .iter()
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim))
+        .ok_or_else(|| TensorError::ShapeOverflow(shape.to_vec()))
+}
+
+impl Tensor {
+    /// A tensor over `values`, row-major.
+    ///
+    /// # Errors
+    /// [`TensorError::ElementCount`] when `values` does not fill `shape` exactly.
+    pub fn from_vec<T: Element>(shape: Vec<usize>, values: Vec<T>) -> Result<Self, TensorError> {
+        check_count(&shape, values.len())?;
+        Ok(Self {
+            dtype: T::DTYPE,
+            shape,
+            storage: Storage::owned(values),
+        })
+    }
+
+    /// A boolean tensor over `values`, row-major.
+    ///
+    /// # Errors
+    /// [`TensorError::ElementCount`] when `values` does not fill `shape` exactly.
+    pub fn from_bools(shape: Vec<usize>, values: &[bool]) -> Result<Self, TensorError> {
+        check_count(&shape, values.len())?;
+        let bytes: Vec<u8> = values.iter().map(|&value| u8::from(value)).collect();
+        Ok(Self {
+            dtype: DType::Bool,
+            shape,
+            storage: Storage::owned(bytes),
+        })
+    }
+
+    /// A string tensor over `values`, row-major.
+    ///
+    /// # Errors
+    /// [`TensorError::ElementCount`] when `values` does not fill `shape` exactly.
+    pub fn from_strings(shape: Vec<usize>, values: Vec<String>) -> Result<Self, TensorError> {
+        check_count(&shape, values.len())?;
+        Ok(Self {
+            dtype: DType::String,
+            shape,
+            storage: Storage::Strings(values.into()),
+        })
+    }
+
+    /// A tensor over little-endian bytes: of a request, or of an engine. Not for strings.
+    ///
+    /// # Errors
+    /// [`TensorError::ByteCount`] when the bytes do not fill `shape` exactly, [`TensorError::NotBool`] when a boolean
+    /// is neither 0 nor 1.
+    ///
+    /// # Panics
+    /// When `dtype` is [`DType::String`], whose elements have no fixed width.
+    pub fn from_storage(
+        dtype: DType,
+        shape: Vec<usize>,
+        storage: Storage,
+    ) -> Result<Self, TensorError> {
+        let width = dtype
+            .width()
+            .expect("a string tensor is built by `from_strings`");
+        let expected = element_count(&shape)?
+            .checked_mul(width)
+            .ok_or_else(|| TensorError::ShapeOverflow(shape.clone()))?;
+        let bytes = storage.bytes();
+        if bytes.len() != expected {
+            return Err(TensorError::ByteCount {
+                shape,
+                dtype,
+                expected,
+                actual: bytes.len(),
+            });
+        }
+        if dtype == DType::Bool
+            && let Some(index) = bytes.iter().position(|&byte| byte > 1)
+        {
+            return Err(TensorError::NotBool {
+                index,
+                value: bytes[index],
+            });
+        }
+        Ok(Self {
+            dtype,
+            shape,
+            storage,
+        })
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dimensions, outermost first; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first dimension: the rows of a batch; `None` for a scalar.
+    pub fn rows(&self) -> Option<usize> {
+        self.shape.first().copied()
+    }
+
+    /// The elements as little-endian bytes, booleans as 0 or 1; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        self.storage.bytes()
+    }
+
+    /// The elements, when they are of type `T` and lie aligned in memory; see [`Tensor::to_vec`] for the other case.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        if self.dtype != T::DTYPE {
+            return None;
+        }
+        bytemuck::try_cast_slice(self.storage.bytes()).ok()
+    }
+
+    /// The elements as a vector, when they are of type `T`; always a copy, so it also reads misaligned bytes.
+    pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
+        (self.dtype == T::DTYPE).then(|| bytemuck::pod_collect_to_vec(self.storage.bytes()))
+    }
+
+    /// The elements of a string tensor.
+    pub fn as_strings(&self) -> Option<&[String]> {
+        match &self.storage {
+            Storage::Strings(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// The same elements in another shape.
+    ///
+    /// # Errors
+    /// [`TensorError::ElementCount`] when the new shape holds another number of elements.
+    pub fn reshaped(self, shape: Vec<usize>) -> Result<Self, TensorError> {
+        check_count(&shape, self.len())?;
+        Ok(Self { shape, ..self })
+    }
+}
+
+fn check_count(shape: &[usize], actual: usize) -> Result<(), TensorError> {
+    let expected = element_count(shape)?;
+    if expected == actual {
+        return Ok(());
+    }
+    Err(TensorError::ElementCount {
+        shape: shape.to_vec(),
+        expected,
+        actual,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn refuses_data_that_does_not_fill_the_shape() {
+        let error = Tensor::from_vec(vec![2, 2], vec![1.0f32, 2.0, 3.0]).unwrap_err();
+        assert_eq!(error.to_string(), "shape [2, 2] takes 4 elements, got 3");
+        let overflow = Tensor::from_vec::<u8>(vec![usize::MAX, 2], vec![]).unwrap_err();
+        assert_eq!(overflow, TensorError::ShapeOverflow(vec![usize::MAX, 2]));
+    }
+
+    #[test]
+    fn reads_a_request_slice_without_copy_when_aligned_and_by_copy_when_not() {
+        let body: Vec<u8> = std::iter::once(0u8)
+            .chain([1.5f32, 2.5].iter().flat_map(|v| v.to_le_bytes()))
+            .collect();
+        let slice = Bytes::from(body).slice(1..);
+        let tensor = Tensor::from_storage(DType::F32, vec![2], Storage::Shared(slice)).unwrap();
+        assert_eq!(tensor.to_vec::<f32>().unwrap(), [1.5, 2.5]);
+        assert!(tensor.as_slice::<f64>().is_none());
+    }
+
+    #[test]
+    fn refuses_bytes_that_are_no_booleans() {
+        let storage = Storage::Shared(Bytes::from_static(&[0, 1, 7]));
+        let error = Tensor::from_storage(DType::Bool, vec![3], storage).unwrap_err();
+        assert_eq!(error, TensorError::NotBool { index: 2, value: 7 });
+    }
+}

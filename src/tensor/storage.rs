@@ -1,0 +1,57 @@
+//! Where the elements of a tensor live.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Element;
+
+/// Memory that somebody else owns, such as an engine's output. Must stay unchanged while it lives.
+pub trait Buffer: Send + Sync {
+    /// The elements, row-major, in the machine's byte order.
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: Element> Buffer for Vec<T> {
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(self)
+    }
+}
+
+/// The memory of a tensor; cloning shares it.
+#[derive(Clone)]
+pub enum Storage {
+    /// A slice of a request's body. May be misaligned.
+    Shared(Bytes),
+    /// A vector of ours, or an engine's memory. Aligned for its element type.
+    Owned(Arc<dyn Buffer>),
+    /// Text.
+    Strings(Arc<[String]>),
+}
+
+impl Storage {
+    /// Storage over a vector, without a copy.
+    pub fn owned<T: Element>(values: Vec<T>) -> Self {
+        Self::Owned(Arc::new(values))
+    }
+
+    /// The bytes; empty for strings.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Owned(buffer) => buffer.bytes(),
+            Self::Strings(_) => &[],
+        }
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared(bytes) => write!(f, "Shared({} bytes)", bytes.len()),
+            Self::Owned(buffer) => write!(f, "Owned({} bytes)", buffer.bytes().len()),
+            Self::Strings(values) => write!(f, "Strings({})", values.len()),
+        }
+    }
+}
