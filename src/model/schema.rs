@@ -42,11 +42,11 @@ pub enum ColType {
     /// One of MLflow's scalar types.
     Scalar(DataType),
     /// A list of one type.
-    Array(Box<ColType>),
+    Array(Box<Self>),
     /// Named properties.
     Object(Vec<Property>),
     /// Text keys to values of one type.
-    Map(Box<ColType>),
+    Map(Box<Self>),
     /// Anything.
     Any,
 }

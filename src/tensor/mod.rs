@@ -197,7 +197,12 @@ impl Tensor {
 
     /// The elements as a vector, when they are of type `T`; always a copy, so it also reads misaligned bytes.
     pub fn to_vec<T: Element>(&self) -> Option<Vec<T>> {
-        (self.dtype == T::DTYPE).then(|| bytemuck::pod_collect_to_vec(self.storage.bytes()))
+        if self.dtype != T::DTYPE {
+            return None;
+        }
+        let mut values = vec![T::zeroed(); self.len()];
+        bytemuck::cast_slice_mut::<T, u8>(&mut values).copy_from_slice(self.storage.bytes());
+        Some(values)
     }
 
     /// The elements of a string tensor.
