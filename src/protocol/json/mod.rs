@@ -1,0 +1,11 @@
+//! JSON as the protocols need it: numbers go straight from text into typed buffers and from buffers into text.
+//!
+//! Reads Python's dialect (`NaN`, `Infinity`, `1e400`, integers of any size), since that is what MLflow's clients
+//! send; see `docs/adr`.
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::{Cells, Columns, Flat, Json, JsonError, Numbers, Reader};
+pub use writer::NonFinite;
+pub(crate) use writer::{Layout, SEPARATOR, python_float, write_element, write_str, write_tensor};

@@ -1,0 +1,645 @@
+//! A pull reader that decodes nested lists of numbers into one flat buffer, and rows into columns.
+
+use std::collections::HashMap;
+
+use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek};
+
+/// Lists nested deeper than this are refused; no tensor has so many dimensions.
+const MAX_DEPTH: usize = 100;
+
+/// Whole numbers up to here are exact as `f64`.
+const MAX_EXACT: u64 = 1 << 53;
+
+/// A JSON value. Rectangular lists of scalars are [`Json::Array`]; only ragged ones and lists of objects are
+/// [`Json::List`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// A whole number beyond `i64`, as its digits.
+    Big(Box<str>),
+    Float(f64),
+    Text(String),
+    Array(Flat),
+    List(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+/// A rectangular n-dimensional list of scalars.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Flat {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) cells: Cells,
+}
+
+/// Scalars in order, in the narrowest form that loses nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Cells {
+    Int(Vec<i64>),
+    Number(Numbers),
+    Bool(Vec<bool>),
+    Text(Vec<String>),
+    Mixed(Vec<Json>),
+}
+
+/// Numbers of which at least one is a float.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Numbers {
+    pub(crate) values: Vec<f64>,
+    /// Positions of those that were written as whole numbers, ascending.
+    pub(crate) whole: Vec<u32>,
+}
+
+/// Rows turned into columns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Columns {
+    /// The keys of records, in order of first appearance; empty for rows without keys.
+    pub(crate) names: Vec<String>,
+    /// One entry per column, each of `rows` cells.
+    pub(crate) cells: Vec<Cells>,
+    pub(crate) rows: usize,
+}
+
+/// Why a text is no JSON, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct JsonError(pub(crate) String);
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+impl Default for Cells {
+    fn default() -> Self {
+        Self::Int(Vec::new())
+    }
+}
+
+impl Cells {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Int(values) => values.len(),
+            Self::Number(numbers) => numbers.values.len(),
+            Self::Bool(values) => values.len(),
+            Self::Text(values) => values.len(),
+            Self::Mixed(values) => values.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends a value, changing the form when it does not fit.
+    pub(crate) fn push(&mut self, value: Json) {
+        match (&mut *self, value) {
+            (Self::Int(values), Json::Int(value)) => values.push(value),
+            (Self::Number(numbers), Json::Float(value)) => numbers.values.push(value),
+            (Self::Number(numbers), Json::Int(value)) if value.unsigned_abs() <= MAX_EXACT => {
+                numbers.push_whole(value);
+            }
+            (Self::Bool(values), Json::Bool(value)) => values.push(value),
+            (Self::Text(values), Json::Text(value)) => values.push(value),
+            (Self::Mixed(values), value) => values.push(value),
+            (_, value) => self.widen(value),
+        }
+    }
+
+    fn widen(&mut self, value: Json) {
+        if self.is_empty() {
+            *self = match value {
+                Json::Int(value) => Self::Int(vec![value]),
+                Json::Float(value) => Self::Number(Numbers {
+                    values: vec![value],
+                    whole: Vec::new(),
+                }),
+                Json::Bool(value) => Self::Bool(vec![value]),
+                Json::Text(value) => Self::Text(vec![value]),
+                value => Self::Mixed(vec![value]),
+            };
+            return;
+        }
+        if let (Self::Int(ints), Json::Float(_)) = (&*self, &value)
+            && ints.iter().all(|int| int.unsigned_abs() <= MAX_EXACT)
+        {
+            let mut numbers = Numbers::default();
+            ints.iter().for_each(|&int| numbers.push_whole(int));
+            *self = Self::Number(numbers);
+            return self.push(value);
+        }
+        let mut values: Vec<Json> = std::mem::take(self).into_iter().collect();
+        values.push(value);
+        *self = Self::Mixed(values);
+    }
+
+    /// The scalars one by one.
+    pub(crate) fn into_iter(self) -> Box<dyn Iterator<Item = Json>> {
+        match self {
+            Self::Int(values) => Box::new(values.into_iter().map(Json::Int)),
+            Self::Number(numbers) => Box::new(numbers.into_iter()),
+            Self::Bool(values) => Box::new(values.into_iter().map(Json::Bool)),
+            Self::Text(values) => Box::new(values.into_iter().map(Json::Text)),
+            Self::Mixed(values) => Box::new(values.into_iter()),
+        }
+    }
+}
+
+impl Numbers {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "callers check that the number is exact"
+    )]
+    fn push_whole(&mut self, value: i64) {
+        // A body of 4 G elements does not fit the body limit; past it the text form `1.0` is all that is lost.
+        self.whole.extend(u32::try_from(self.values.len()));
+        self.values.push(value as f64);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "exact by construction")]
+    fn into_iter(self) -> impl Iterator<Item = Json> {
+        let mut whole = self.whole.into_iter().peekable();
+        self.values
+            .into_iter()
+            .enumerate()
+            .map(move |(index, value)| {
+                let is_whole =
+                    u32::try_from(index).is_ok_and(|index| whole.next_if_eq(&index).is_some());
+                if is_whole {
+                    Json::Int(value as i64)
+                } else {
+                    Json::Float(value)
+                }
+            })
+    }
+}
+
+/// Reads one document.
+pub(crate) struct Reader<'j> {
+    jiter: Jiter<'j>,
+    /// How many nulls may still be made for keys and values that rows lack: a short body must not grow without bound.
+    padding_left: usize,
+}
+
+impl<'j> Reader<'j> {
+    /// A reader over UTF-8 text, with or without a byte order mark.
+    ///
+    /// # Errors
+    /// [`JsonError`] when `body` is not UTF-8.
+    pub(crate) fn new(body: &'j [u8]) -> Result<Self> {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        if let Err(error) = std::str::from_utf8(body) {
+            return Err(JsonError(format!(
+                "the body is not UTF-8 from byte {}",
+                error.valid_up_to()
+            )));
+        }
+        Ok(Self {
+            jiter: Jiter::new(body).with_allow_inf_nan(),
+            padding_left: 1024 + 2 * body.len(),
+        })
+    }
+
+    /// Whether the next value is an object.
+    pub(crate) fn peek(&mut self) -> Result<Peek> {
+        let peek = self.jiter.peek();
+        peek.map_err(|error| self.error(&error))
+    }
+
+    /// Reads an object and hands each key to `visit`, which must read the value.
+    pub(crate) fn object<E: From<JsonError>>(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, &str) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut key = self.next_key(true)?;
+        while let Some(name) = key {
+            visit(self, &name)?;
+            key = self.next_key(false)?;
+        }
+        Ok(())
+    }
+
+    fn next_key(&mut self, first: bool) -> Result<Option<String>> {
+        let key = if first {
+            self.jiter.next_object()
+        } else {
+            self.jiter.next_key()
+        };
+        match key {
+            Ok(key) => Ok(key.map(str::to_owned)),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    /// Reads over the next value.
+    pub(crate) fn skip(&mut self) -> Result<()> {
+        let skipped = self.jiter.next_skip();
+        skipped.map_err(|error| self.error(&error))
+    }
+
+    /// Checks that nothing follows.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let end = self.jiter.finish();
+        end.map_err(|error| self.error(&error))
+    }
+
+    /// Reads the next value.
+    pub(crate) fn value(&mut self) -> Result<Json> {
+        let peek = self.peek()?;
+        self.value_at(peek, 0)
+    }
+
+    /// Reads the next value if it is a list of lists, as columns; shorter rows are filled with null. `None`, with
+    /// nothing read, when it is anything else.
+    pub(crate) fn rows(&mut self) -> Result<Option<Columns>> {
+        self.attempt(|reader| {
+            let mut columns = Columns::default();
+            reader
+                .list(|reader, peek| {
+                    if peek != Peek::Array {
+                        return Ok(false);
+                    }
+                    let mut index = 0;
+                    reader.list(|reader, peek| {
+                        if index == columns.cells.len() {
+                            columns.cells.push(Cells::default());
+                        }
+                        reader.cell(&mut columns.cells[index], columns.rows, peek)?;
+                        index += 1;
+                        Ok(true)
+                    })?;
+                    columns.rows += 1;
+                    Ok(true)
+                })
+                .map(|regular| regular.then_some(columns))
+        })?
+        .map(|columns| self.padded(columns))
+        .transpose()
+    }
+
+    /// Reads the next value if it is a list of objects, as columns; missing keys are null. `None`, with nothing read,
+    /// when it is anything else.
+    pub(crate) fn records(&mut self) -> Result<Option<Columns>> {
+        self.attempt(|reader| {
+            let mut columns = Columns::default();
+            let mut index_of: HashMap<String, usize> = HashMap::new();
+            reader
+                .list(|reader, peek| {
+                    if peek != Peek::Object {
+                        return Ok(false);
+                    }
+                    let mut position = 0;
+                    reader.object(|reader, key| {
+                        // Records repeat their keys in the same order: the map is asked only when they do not.
+                        let index = match columns.names.get(position) {
+                            Some(name) if name == key => position,
+                            _ => *index_of
+                                .entry(key.to_owned())
+                                .or_insert(columns.names.len()),
+                        };
+                        if index == columns.names.len() {
+                            columns.names.push(key.to_owned());
+                            columns.cells.push(Cells::default());
+                        }
+                        index_of.entry(key.to_owned()).or_insert(index);
+                        position = index + 1;
+                        let peek = reader.peek()?;
+                        reader.cell(&mut columns.cells[index], columns.rows, peek)
+                    })?;
+                    columns.rows += 1;
+                    Ok(true)
+                })
+                .map(|regular| regular.then_some(columns))
+        })?
+        .map(|columns| self.padded(columns))
+        .transpose()
+    }
+
+    /// Reads one cell of row `row`, after nulls for the rows in which the column was missing. A key that comes twice
+    /// in one record counts once, with its last value.
+    fn cell(&mut self, cells: &mut Cells, row: usize, peek: Peek) -> Result<()> {
+        self.pad(cells, row)?;
+        let value = self.value_at(peek, 2)?;
+        if cells.len() > row {
+            let mut kept: Vec<Json> = std::mem::take(cells).into_iter().collect();
+            kept.truncate(row);
+            kept.into_iter().for_each(|kept| cells.push(kept));
+        }
+        cells.push(value);
+        Ok(())
+    }
+
+    fn padded(&mut self, mut columns: Columns) -> Result<Columns> {
+        for cells in &mut columns.cells {
+            self.pad(cells, columns.rows)?;
+        }
+        Ok(columns)
+    }
+
+    /// Fills a column with nulls up to `rows`.
+    fn pad(&mut self, cells: &mut Cells, rows: usize) -> Result<()> {
+        let missing = rows.saturating_sub(cells.len());
+        let Some(left) = self.padding_left.checked_sub(missing) else {
+            return Err(JsonError("most values of the rows are missing".to_owned()));
+        };
+        self.padding_left = left;
+        (0..missing).for_each(|_| cells.push(Json::Null));
+        Ok(())
+    }
+
+    /// Runs `read`; when it gives `None`, goes back to where it started.
+    fn attempt<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        if self.peek()? != Peek::Array {
+            return Ok(None);
+        }
+        let start = self.jiter.clone();
+        let result = read(self)?;
+        if result.is_none() {
+            self.jiter = start;
+        }
+        Ok(result)
+    }
+
+    /// Reads a list, handing each element to `visit` until it answers false; `Ok(false)` then.
+    fn list(&mut self, mut visit: impl FnMut(&mut Self, Peek) -> Result<bool>) -> Result<bool> {
+        let mut next = self.jiter.known_array();
+        loop {
+            match next {
+                Ok(Some(peek)) => {
+                    if !visit(self, peek)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(None) => return Ok(true),
+                Err(error) => return Err(self.error(&error)),
+            }
+            next = self.jiter.array_step();
+        }
+    }
+
+    fn value_at(&mut self, peek: Peek, depth: usize) -> Result<Json> {
+        if depth > MAX_DEPTH {
+            return Err(JsonError(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        match peek {
+            Peek::Array => self.array(depth),
+            Peek::Object => {
+                let mut entries: Vec<(String, Json)> = Vec::new();
+                self.object(|reader, key| {
+                    let peek = reader.peek()?;
+                    entries.push((key.to_owned(), reader.value_at(peek, depth + 1)?));
+                    Ok::<(), JsonError>(())
+                })?;
+                Ok(Json::Object(last_wins(entries)))
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Json> {
+        let start = self.jiter.clone();
+        let mut flat = Flattener::default();
+        if self.flatten(&mut flat, 0, depth)? {
+            let shape = flat.dims.into_iter().map(|dim| dim.unwrap_or(0)).collect();
+            return Ok(Json::Array(Flat {
+                shape,
+                cells: flat.cells,
+            }));
+        }
+        self.jiter = start;
+        let mut items = Vec::new();
+        self.list(|reader, peek| {
+            items.push(reader.value_at(peek, depth + 1)?);
+            Ok(true)
+        })?;
+        Ok(Json::List(items))
+    }
+
+    /// Reads the list at nesting `level` of a rectangular array; false when it is none.
+    fn flatten(&mut self, flat: &mut Flattener, level: usize, depth: usize) -> Result<bool> {
+        if depth + level > MAX_DEPTH {
+            return Err(JsonError(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        if level == flat.dims.len() {
+            if flat.has_leaves {
+                return Ok(false);
+            }
+            flat.dims.push(None);
+        }
+        let mut count = 0;
+        let regular = self.list(|reader, peek| {
+            count += 1;
+            match peek {
+                Peek::Array => reader.flatten(flat, level + 1, depth),
+                Peek::Object => Ok(false),
+                _ if level + 1 != flat.dims.len() => Ok(false),
+                scalar => {
+                    flat.has_leaves = true;
+                    let value = reader.scalar(scalar)?;
+                    flat.cells.push(value);
+                    Ok(true)
+                }
+            }
+        })?;
+        // An empty list is a leaf level too: `[[], [[1]]]` is ragged.
+        flat.has_leaves |= count == 0 && level + 1 == flat.dims.len();
+        Ok(regular && *flat.dims[level].get_or_insert(count) == count)
+    }
+
+    fn scalar(&mut self, peek: Peek) -> Result<Json> {
+        let value = match peek {
+            Peek::Null => self.jiter.known_null().map(|()| Json::Null),
+            Peek::True | Peek::False => self.jiter.known_bool(peek).map(Json::Bool),
+            Peek::String => self
+                .jiter
+                .known_str()
+                .map(|text| Json::Text(text.to_owned())),
+            number => self.jiter.known_number(number).map(|number| match number {
+                NumberAny::Int(NumberInt::Int(int)) => Json::Int(int),
+                NumberAny::Int(NumberInt::BigInt(big)) => Json::Big(big.to_string().into()),
+                NumberAny::Float(float) => Json::Float(float),
+            }),
+        };
+        value.map_err(|error| self.error(&error))
+    }
+
+    fn error(&self, error: &JiterError) -> JsonError {
+        JsonError(error.description(&self.jiter))
+    }
+}
+
+#[derive(Default)]
+struct Flattener {
+    dims: Vec<Option<usize>>,
+    has_leaves: bool,
+    cells: Cells,
+}
+
+/// Of entries with the same key the last one counts, at the place of the first, as in Python.
+fn last_wins(entries: Vec<(String, Json)>) -> Vec<(String, Json)> {
+    let mut index_of: HashMap<&str, usize> = HashMap::with_capacity(entries.len());
+    if entries
+        .iter()
+        .enumerate()
+        .all(|(index, (key, _))| index_of.insert(key, index).is_none())
+    {
+        return entries;
+    }
+    let mut kept: Vec<(String, Json)> = Vec::new();
+    let mut place: HashMap<String, usize> = HashMap::new();
+    for (key, value) in entries {
+        match place.get(&key) {
+            Some(&index) => kept[index].1 = value,
+            None => {
+                place.insert(key.clone(), kept.len());
+                kept.push((key, value));
+            }
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Json {
+        let mut reader = Reader::new(text.as_bytes()).unwrap();
+        let value = reader.value().unwrap();
+        reader.finish().unwrap();
+        value
+    }
+
+    fn error(text: &[u8]) -> String {
+        let read = |text| {
+            let mut reader = Reader::new(text)?;
+            reader.value()?;
+            reader.finish()
+        };
+        read(text).unwrap_err().0
+    }
+
+    #[test]
+    fn rectangular_lists_become_one_buffer() {
+        let Json::Array(flat) = value("[[1, 2], [3, 4], [5, 6]]") else {
+            panic!()
+        };
+        assert_eq!(
+            flat,
+            Flat {
+                shape: vec![3, 2],
+                cells: Cells::Int(vec![1, 2, 3, 4, 5, 6])
+            }
+        );
+        let Json::Array(flat) = value("[[], []]") else {
+            panic!()
+        };
+        assert_eq!(flat.shape, [2, 0]);
+        let Json::Array(flat) = value("[1, 2.5]") else {
+            panic!()
+        };
+        assert_eq!(
+            flat.cells,
+            Cells::Number(Numbers {
+                values: vec![1.0, 2.5],
+                whole: vec![0]
+            })
+        );
+        assert_eq!(
+            flat.cells.into_iter().collect::<Vec<_>>(),
+            [Json::Int(1), Json::Float(2.5)]
+        );
+    }
+
+    #[test]
+    fn ragged_lists_stay_lists() {
+        for text in [
+            "[[1], [2, 3]]",
+            "[1, [2]]",
+            "[[1], 2]",
+            "[[], [1]]",
+            "[[[1]], []]",
+            "[[], [[1]]]",
+            "[{}]",
+        ] {
+            assert!(matches!(value(text), Json::List(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_what_python_reads() {
+        assert_eq!(value("\u{feff}1e400"), Json::Float(f64::INFINITY));
+        assert_eq!(value("-Infinity"), Json::Float(f64::NEG_INFINITY));
+        assert!(matches!(value("NaN"), Json::Float(x) if x.is_nan()));
+        assert!(matches!(value("9223372036854775808"), Json::Big(_)));
+        assert_eq!(
+            value(r#"{"a": 1, "b": 2, "a": 3}"#),
+            value(r#"{"a": 3, "b": 2}"#)
+        );
+        for bad in [
+            "",
+            "{",
+            "[1,]",
+            "{'a': 1}",
+            "[01]",
+            "[.5]",
+            "[0x1F]",
+            "1 2",
+            "[1] x",
+            "\"abc",
+            "[1 /* c */]",
+        ] {
+            assert!(!error(bad.as_bytes()).is_empty(), "{bad}");
+        }
+        assert_eq!(error(b"\"\xff\xfe\""), "the body is not UTF-8 from byte 1");
+    }
+
+    #[test]
+    fn rows_become_columns_and_short_rows_are_filled() {
+        let mut reader = Reader::new(b"[[1, \"a\"], [2], [3, \"c\"]]").unwrap();
+        let columns = reader.rows().unwrap().unwrap();
+        assert_eq!((columns.rows, columns.cells.len()), (3, 2));
+        assert_eq!(columns.cells[0], Cells::Int(vec![1, 2, 3]));
+        let text = |text: &str| Json::Text(text.to_owned());
+        assert_eq!(
+            columns.cells[1],
+            Cells::Mixed(vec![text("a"), Json::Null, text("c")])
+        );
+        let mut reader = Reader::new(b"[1, [2]]").unwrap();
+        assert_eq!(reader.rows().unwrap(), None);
+        assert!(
+            matches!(reader.value().unwrap(), Json::List(_)),
+            "it goes back to the start"
+        );
+    }
+
+    #[test]
+    fn records_become_columns_in_order_of_first_appearance() {
+        let mut reader =
+            Reader::new(br#"[{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 5, "a": 6}]"#).unwrap();
+        let columns = reader.records().unwrap().unwrap();
+        assert_eq!(columns.names, ["a", "b", "c"]);
+        assert_eq!(
+            columns.cells[0],
+            Cells::Mixed(vec![Json::Int(1), Json::Null, Json::Int(6)])
+        );
+        assert_eq!(
+            columns.cells[1],
+            Cells::Mixed(vec![Json::Int(2), Json::Int(3), Json::Null])
+        );
+    }
+
+    #[test]
+    fn a_short_body_cannot_ask_for_unbounded_memory() {
+        let deep = "[".repeat(1_000_000);
+        assert_eq!(error(deep.as_bytes()), "nested deeper than 100 levels");
+        let records: Vec<String> = (0..20_000).map(|key| format!("{{\"{key}\":1}}")).collect();
+        let body = format!("[{}]", records.join(","));
+        let error = Reader::new(body.as_bytes()).unwrap().records().unwrap_err();
+        assert!(
+            error.0.contains("missing") || error.0.contains("keys"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,322 @@
+//! Tensors and numbers as JSON text, in the form that Python's `json.dumps` gives them.
+
+use half::{bf16, f16};
+
+use crate::tensor::{DType, Element, Tensor};
+
+/// How a NaN or an infinity is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NonFinite {
+    /// As `null`: legal JSON.
+    #[default]
+    Null,
+    /// As `NaN`, `Infinity`, `-Infinity`, which is no legal JSON but what Python writes and reads.
+    Bare,
+}
+
+/// How nested lists are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Lists nested to the tensor's shape.
+    Nested,
+    /// One list of all elements.
+    Flat,
+}
+
+/// What separates the items of a list or an object: Python's `json.dumps` default.
+pub(crate) const SEPARATOR: &[u8] = b", ";
+
+/// Writes the elements of `tensor`; a nested scalar stands alone, without brackets. 16- and 32-bit floats are widened
+/// to 64 bits first, as numpy's `tolist` does.
+pub(crate) fn write_tensor(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    layout: Layout,
+    non_finite: NonFinite,
+) {
+    let flat = [tensor.len()];
+    let shape = if layout == Layout::Flat {
+        &flat[..]
+    } else {
+        tensor.shape()
+    };
+    match tensor.dtype() {
+        DType::Bool => nested(out, shape, tensor.bytes(), &|out, byte| {
+            write_bool(out, *byte != 0)
+        }),
+        DType::U8 => integers::<u8>(out, shape, tensor),
+        DType::U16 => integers::<u16>(out, shape, tensor),
+        DType::U32 => integers::<u32>(out, shape, tensor),
+        DType::U64 => integers::<u64>(out, shape, tensor),
+        DType::I8 => integers::<i8>(out, shape, tensor),
+        DType::I16 => integers::<i16>(out, shape, tensor),
+        DType::I32 => integers::<i32>(out, shape, tensor),
+        DType::I64 => integers::<i64>(out, shape, tensor),
+        DType::F16 => floats(out, shape, tensor, non_finite, |value: f16| value.to_f64()),
+        DType::Bf16 => floats(out, shape, tensor, non_finite, |value: bf16| value.to_f64()),
+        DType::F32 => floats(out, shape, tensor, non_finite, |value: f32| {
+            f64::from(value)
+        }),
+        DType::F64 => floats(out, shape, tensor, non_finite, |value: f64| value),
+        DType::String => nested(
+            out,
+            shape,
+            tensor.as_strings().unwrap_or_default(),
+            &|out, text| write_str(out, text),
+        ),
+    }
+}
+
+/// Writes the element at `index` of the flattened tensor.
+pub(crate) fn write_element(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    index: usize,
+    non_finite: NonFinite,
+) {
+    fn at<T: Element>(tensor: &Tensor, index: usize) -> T {
+        let width = size_of::<T>();
+        bytemuck::pod_read_unaligned(&tensor.bytes()[index * width..(index + 1) * width])
+    }
+    match tensor.dtype() {
+        DType::Bool => write_bool(out, tensor.bytes()[index] != 0),
+        DType::U8 => write_integer(out, at::<u8>(tensor, index)),
+        DType::U16 => write_integer(out, at::<u16>(tensor, index)),
+        DType::U32 => write_integer(out, at::<u32>(tensor, index)),
+        DType::U64 => write_integer(out, at::<u64>(tensor, index)),
+        DType::I8 => write_integer(out, at::<i8>(tensor, index)),
+        DType::I16 => write_integer(out, at::<i16>(tensor, index)),
+        DType::I32 => write_integer(out, at::<i32>(tensor, index)),
+        DType::I64 => write_integer(out, at::<i64>(tensor, index)),
+        DType::F16 => write_float(out, at::<f16>(tensor, index).to_f64(), non_finite),
+        DType::Bf16 => write_float(out, at::<bf16>(tensor, index).to_f64(), non_finite),
+        DType::F32 => write_float(out, f64::from(at::<f32>(tensor, index)), non_finite),
+        DType::F64 => write_float(out, at::<f64>(tensor, index), non_finite),
+        DType::String => write_str(out, &tensor.as_strings().unwrap_or_default()[index]),
+    }
+}
+
+fn integers<T: Element + itoa::Integer>(out: &mut Vec<u8>, shape: &[usize], tensor: &Tensor) {
+    with_slice::<T>(tensor, |values| {
+        nested(out, shape, values, &|out, value| write_integer(out, *value))
+    });
+}
+
+fn floats<T: Element>(
+    out: &mut Vec<u8>,
+    shape: &[usize],
+    tensor: &Tensor,
+    non_finite: NonFinite,
+    widen: impl Fn(T) -> f64,
+) {
+    with_slice::<T>(tensor, |values| {
+        nested(out, shape, values, &|out, value| {
+            write_float(out, widen(*value), non_finite)
+        });
+    });
+}
+
+/// Hands over the elements, copied only when they lie misaligned.
+fn with_slice<T: Element>(tensor: &Tensor, read: impl FnOnce(&[T])) {
+    match tensor.as_slice::<T>() {
+        Some(values) => read(values),
+        None => read(&tensor.to_vec::<T>().unwrap_or_default()),
+    }
+}
+
+fn nested<T>(out: &mut Vec<u8>, shape: &[usize], values: &[T], write: &impl Fn(&mut Vec<u8>, &T)) {
+    let Some((&count, inner)) = shape.split_first() else {
+        values.iter().for_each(|value| write(out, value));
+        return;
+    };
+    let width = inner.iter().product::<usize>();
+    out.push(b'[');
+    for index in 0..count {
+        if index > 0 {
+            out.extend_from_slice(SEPARATOR);
+        }
+        nested(
+            out,
+            inner,
+            &values[index * width..(index + 1) * width],
+            write,
+        );
+    }
+    out.push(b']');
+}
+
+fn write_bool(out: &mut Vec<u8>, value: bool) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
+}
+
+fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Writes the shortest text that reads back as `value`, as Python's `repr` does: `1e+21`, `2.4e-07`, `2.0`.
+pub(crate) fn write_float(out: &mut Vec<u8>, value: f64, non_finite: NonFinite) {
+    if value.is_finite() {
+        write_finite(out, value);
+        return;
+    }
+    out.extend_from_slice(match non_finite {
+        NonFinite::Null => b"null",
+        NonFinite::Bare if value.is_nan() => b"NaN",
+        NonFinite::Bare if value > 0.0 => b"Infinity",
+        NonFinite::Bare => b"-Infinity",
+    });
+}
+
+/// Python's `repr` of a finite float.
+pub(crate) fn python_float(value: f64) -> String {
+    let mut out = Vec::new();
+    write_finite(&mut out, value);
+    String::from_utf8(out).expect("digits are ASCII")
+}
+
+fn write_finite(out: &mut Vec<u8>, value: f64) {
+    let mut buffer = zmij::Buffer::new();
+    let shortest = buffer.format_finite(value);
+    // The digits agree; Python writes an exponent from 1e16 up and below 1e-4, with a sign and two digits at least.
+    let plain = value == 0.0 || (1e-4..1e16).contains(&value.abs());
+    match shortest.split_once('e') {
+        None if plain => out.extend_from_slice(shortest.as_bytes()),
+        None => out.extend_from_slice(from_digits(shortest, 0, plain).as_bytes()),
+        Some((mantissa, exponent)) => {
+            let exponent = exponent.parse().expect("an exponent is a small number");
+            out.extend_from_slice(from_digits(mantissa, exponent, plain).as_bytes());
+        }
+    }
+}
+
+/// Puts a mantissa such as `-1.25` or `0.00001` and a power of ten into Python's form.
+fn from_digits(mantissa: &str, exponent: i32, plain: bool) -> String {
+    let (sign, mantissa) = mantissa
+        .strip_prefix('-')
+        .map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let leading = all.len() - all.trim_start_matches('0').len();
+    let digits = all.trim_matches('0');
+    // The power of ten of the first digit.
+    let power = exponent + i32::try_from(whole.len()).unwrap_or(0)
+        - 1
+        - i32::try_from(leading).unwrap_or(0);
+    if plain && power < 0 {
+        let zeros = "0".repeat(usize::try_from(-power - 1).unwrap_or(0));
+        return format!("{sign}0.{zeros}{digits}");
+    }
+    if plain {
+        let point = usize::try_from(power + 1).unwrap_or(0);
+        let padded = format!("{digits:0<point$}");
+        let (whole, fraction) = padded.split_at(point);
+        return format!(
+            "{sign}{whole}.{}",
+            if fraction.is_empty() { "0" } else { fraction }
+        );
+    }
+    let (first, rest) = digits.split_at(1);
+    let point = if rest.is_empty() { "" } else { "." };
+    let exponent_sign = if power < 0 { '-' } else { '+' };
+    format!(
+        "{sign}{first}{point}{rest}e{exponent_sign}{:02}",
+        power.abs()
+    )
+}
+
+/// Writes a JSON string in ASCII, other characters as `\uXXXX`, as Python does.
+pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for character in text.chars() {
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            ' '..='~' => out.push(character as u8),
+            other => {
+                for unit in other.encode_utf16(&mut [0; 2]) {
+                    out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+                }
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(tensor: &Tensor, layout: Layout) -> String {
+        let mut out = Vec::new();
+        write_tensor(&mut out, tensor, layout, NonFinite::Null);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (value, expected) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (2.0, "2.0"),
+            (1e21, "1e+21"),
+            (2.4e-7, "2.4e-07"),
+            (f64::from(0.2f32), "0.20000000298023224"),
+            (1e16, "1e+16"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e15, "1000000000000000.0"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (-0.000_012_5, "-1.25e-05"),
+            (f64::MIN_POSITIVE, "2.2250738585072014e-308"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (1e100, "1e+100"),
+        ] {
+            assert_eq!(python_float(value), expected);
+        }
+    }
+
+    #[test]
+    fn tensors_are_nested_to_their_shape_or_flat() {
+        let tensor =
+            Tensor::from_vec(vec![2, 2], vec![1.0f32, 0.5, f32::NAN, f32::INFINITY]).unwrap();
+        assert_eq!(text(&tensor, Layout::Nested), "[[1.0, 0.5], [null, null]]");
+        assert_eq!(text(&tensor, Layout::Flat), "[1.0, 0.5, null, null]");
+        let mut out = Vec::new();
+        write_tensor(&mut out, &tensor, Layout::Flat, NonFinite::Bare);
+        assert_eq!(out, b"[1.0, 0.5, NaN, Infinity]");
+        let scalar = Tensor::from_vec(vec![], vec![7i64]).unwrap();
+        assert_eq!(text(&scalar, Layout::Nested), "7");
+        let empty = Tensor::from_vec::<u8>(vec![2, 0], vec![]).unwrap();
+        assert_eq!(text(&empty, Layout::Nested), "[[], []]");
+        let bools = Tensor::from_bools(vec![2], &[true, false]).unwrap();
+        assert_eq!(text(&bools, Layout::Nested), "[true, false]");
+    }
+
+    #[test]
+    fn strings_are_ascii_with_surrogate_pairs() {
+        let mut out = Vec::new();
+        write_str(&mut out, "é\"\\\n\u{1}😀\u{7f}");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"\\u00e9\\\"\\\\\\n\\u0001\\ud83d\\ude00\\u007f\""
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_written_float_reads_back_bit_for_bit(bits: u64) {
+            let value = f64::from_bits(bits);
+            if value.is_finite() {
+                let parsed: f64 = python_float(value).parse().unwrap();
+                assert_eq!(parsed.to_bits(), bits);
+            }
+        }
+    }
+}
