@@ -1,5 +1,152 @@
-//! Wire protocols: codecs between bytes and tensors, and the one route table.
+//! Wire protocols: codecs between bytes and tensors, and the one route table that routing and error answers read.
+//!
+//! A protocol is one file (or folder) with a `routes()` function and one row in [`router`].
 
+mod health;
 mod json;
+mod mlflow;
+mod v2_rest;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::MethodRouter;
 
 pub use json::NonFinite;
+
+use crate::model::ModelId;
+use crate::serving::InferenceService;
+
+/// One row of the route table.
+struct Route {
+    path: &'static str,
+    surface: Surface,
+    methods: MethodRouter<Shared>,
+}
+
+/// Whose error bodies a path answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Surface {
+    /// `{"detail": …}`, as MLflow's server.
+    Mlflow,
+    /// `{"error": …}`.
+    V2,
+}
+
+/// What every handler may use; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<SharedState>);
+
+#[derive(Debug)]
+struct SharedState {
+    service: InferenceService,
+    options: ProtocolOptions,
+    draining: AtomicBool,
+}
+
+/// What the operator chose for all protocols.
+#[derive(Debug, Clone, Default)]
+pub struct ProtocolOptions {
+    /// How NaN and infinities are written in JSON.
+    pub non_finite: NonFinite,
+    /// Bytes of the largest body.
+    pub max_body: usize,
+    /// A path in front of every other, such as `/models-api`; empty for none.
+    pub base_path: String,
+}
+
+impl Shared {
+    /// The state of a server over `service`.
+    pub fn new(service: InferenceService, options: ProtocolOptions) -> Self {
+        Self(Arc::new(SharedState { service, options, draining: AtomicBool::new(false) }))
+    }
+
+    /// The way to the models.
+    pub fn service(&self) -> &InferenceService {
+        &self.0.service
+    }
+
+    /// Whether the server wants new requests: each wanted model serves or has settled, and no stop was asked for.
+    pub fn is_ready(&self) -> bool {
+        !self.0.draining.load(Ordering::Relaxed) && self.service().catalog().snapshot().is_ready()
+    }
+
+    /// Turns readiness off for good; requests are still answered.
+    pub fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn non_finite(&self) -> NonFinite {
+        self.0.options.non_finite
+    }
+
+    fn max_body(&self) -> usize {
+        self.0.options.max_body
+    }
+}
+
+/// The router of every protocol.
+pub fn router(shared: &Shared) -> Router {
+    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
+    let mut router: Router<Shared> = Router::new();
+    for route in table.into_iter().flatten() {
+        let surface = route.surface;
+        let methods = route.methods.fallback(move || async move { surface.method_not_allowed() });
+        router = router.route(route.path, methods);
+    }
+    let router = router
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(shared.max_body()))
+        .with_state(shared.clone());
+    match shared.0.options.base_path.as_str() {
+        "" => router,
+        base_path => Router::new().nest(base_path, router),
+    }
+}
+
+impl Surface {
+    fn of(path: &str) -> Self {
+        if path.starts_with("/v2") { Self::V2 } else { Self::Mlflow }
+    }
+
+    fn method_not_allowed(self) -> Response {
+        self.plain_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    }
+
+    fn plain_error(self, status: StatusCode, message: &str) -> Response {
+        let key = match self {
+            Self::Mlflow => "detail",
+            Self::V2 => "error",
+        };
+        let body = format!("{{\"{key}\":\"{message}\"}}");
+        (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+/// A path with a slash too many is redirected, as MLflow's server does; anything else does not exist.
+async fn not_found(State(_): State<Shared>, request: Request) -> Response {
+    let path = request.uri().path();
+    if path.len() > 1
+        && let Some(trimmed) = path.strip_suffix('/')
+        && !trimmed.ends_with('/')
+    {
+        let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+        return Redirect::temporary(&format!("{trimmed}{query}")).into_response();
+    }
+    Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// Says which version answered.
+fn model_headers(response: &mut Response, model: Option<&ModelId>) {
+    let Some(id) = model else { return };
+    let headers = response.headers_mut();
+    let encoded = percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS).to_string();
+    if let Ok(name) = HeaderValue::from_str(&encoded) {
+        headers.insert("x-model-name", name);
+    }
+    headers.insert("x-model-version", HeaderValue::from(id.version.0));
+}

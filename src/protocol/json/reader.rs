@@ -68,6 +68,34 @@ pub(crate) struct JsonError(pub(crate) String);
 
 type Result<T> = std::result::Result<T, JsonError>;
 
+impl Json {
+    /// A list of values; lists of equal shape become one array, as they would have been read.
+    pub(crate) fn stacked(values: Vec<Self>) -> Self {
+        let inner = match values.first() {
+            Some(Self::Array(first)) => first.shape.clone(),
+            Some(Self::List(_) | Self::Object(_)) => return Self::List(values),
+            _ => Vec::new(),
+        };
+        let regular = values.iter().all(|value| match value {
+            Self::Array(flat) => flat.shape == inner && !inner.is_empty(),
+            Self::List(_) | Self::Object(_) => false,
+            _ => inner.is_empty(),
+        });
+        if !regular {
+            return Self::List(values);
+        }
+        let shape = [&[values.len()], inner.as_slice()].concat();
+        let mut cells = Cells::default();
+        for value in values {
+            match value {
+                Self::Array(flat) => flat.cells.into_iter().for_each(|cell| cells.push(cell)),
+                scalar => cells.push(scalar),
+            }
+        }
+        Self::Array(Flat { shape, cells })
+    }
+}
+
 impl Default for Cells {
     fn default() -> Self {
         Self::Int(Vec::new())
@@ -199,7 +227,11 @@ impl<'j> Reader<'j> {
     }
 
     /// Whether the next value is an object.
-    pub(crate) fn peek(&mut self) -> Result<Peek> {
+    pub(crate) fn next_is_object(&mut self) -> Result<bool> {
+        Ok(self.peek()? == Peek::Object)
+    }
+
+    fn peek(&mut self) -> Result<Peek> {
         let peek = self.jiter.peek();
         peek.map_err(|error| self.error(&error))
     }

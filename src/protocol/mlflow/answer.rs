@@ -1,0 +1,160 @@
+//! Predictions as MLflow writes them, straight from the outputs into bytes.
+
+use super::feed::Form;
+use crate::engine::Outputs;
+use crate::model::Signature;
+use crate::protocol::json::{Layout, NonFinite, SEPARATOR, write_element, write_str, write_tensor};
+use crate::tensor::{MapSequence, Value};
+
+/// `{"predictions": …}`: an object with a list per output, or a list with an object per row.
+///
+/// # Errors
+/// When the outputs of a data frame have different numbers of elements, as MLflow refuses too.
+pub(super) fn write_answer(
+    form: Form,
+    signature: &Signature,
+    outputs: &Outputs,
+    non_finite: NonFinite,
+) -> Result<Vec<u8>, String> {
+    let named: Vec<(&str, &Value)> =
+        signature.outputs.iter().map(|output| output.name.as_str()).zip(outputs).collect();
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"predictions\": ");
+    match form {
+        Form::Lists => write_lists(&mut out, &named, non_finite),
+        Form::Records => write_records(&mut out, &named, non_finite)?,
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+fn write_lists(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinite) {
+    out.push(b'{');
+    for (index, (name, value)) in named.iter().enumerate() {
+        write_key(out, index, name);
+        match value {
+            Value::Tensor(tensor) => write_tensor(out, tensor, Layout::Nested, non_finite),
+            Value::Maps(maps) => {
+                let labels = maps.labels.to_texts();
+                out.push(b'[');
+                for row in 0..rows(value) {
+                    separate(out, row);
+                    write_map(out, &labels, maps, row, non_finite);
+                }
+                out.push(b']');
+            }
+        }
+    }
+    out.push(b'}');
+}
+
+fn write_records(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinite) -> Result<(), String> {
+    let count = named.first().map_or(0, |(_, value)| rows(value));
+    if let Some((name, value)) = named.iter().find(|(_, value)| rows(value) != count) {
+        return Err(format!(
+            "output `{name}` has {} elements and output `{}` has {count}: a data frame needs one per row. Send the \
+             request as `inputs` or `instances`, or give the model a tensor signature",
+            rows(value),
+            named[0].0
+        ));
+    }
+    let labels: Vec<Vec<String>> = named
+        .iter()
+        .map(|(_, value)| match value {
+            Value::Maps(maps) => maps.labels.to_texts(),
+            Value::Tensor(_) => Vec::new(),
+        })
+        .collect();
+    out.push(b'[');
+    for row in 0..count {
+        separate(out, row);
+        out.push(b'{');
+        for (index, (name, value)) in named.iter().enumerate() {
+            write_key(out, index, name);
+            match value {
+                Value::Tensor(tensor) => write_element(out, tensor, row, non_finite),
+                Value::Maps(maps) => write_map(out, &labels[index], maps, row, non_finite),
+            }
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// The rows that an output makes in a data frame: tensors are flattened.
+fn rows(value: &Value) -> usize {
+    match value {
+        Value::Tensor(tensor) => tensor.len(),
+        Value::Maps(maps) => maps.scores.rows().unwrap_or(0),
+    }
+}
+
+fn write_map(out: &mut Vec<u8>, labels: &[String], maps: &MapSequence, row: usize, non_finite: NonFinite) {
+    out.push(b'{');
+    for (index, label) in labels.iter().enumerate() {
+        write_key(out, index, label);
+        write_element(out, &maps.scores, row * labels.len() + index, non_finite);
+    }
+    out.push(b'}');
+}
+
+fn write_key(out: &mut Vec<u8>, index: usize, key: &str) {
+    separate(out, index);
+    write_str(out, key);
+    out.extend_from_slice(b": ");
+}
+
+fn separate(out: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        out.extend_from_slice(SEPARATOR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OutputKind, OutputSpec};
+    use crate::tensor::{DType, Labels, Tensor};
+
+    fn signature(names: &[&str]) -> Signature {
+        let kind = OutputKind::Tensor { dtype: DType::F32, shape: None };
+        let output = |name: &&str| OutputSpec { name: (*name).to_owned(), kind: kind.clone() };
+        Signature { inputs: vec![], outputs: names.iter().map(output).collect() }
+    }
+
+    fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, String> {
+        let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
+        let values: Outputs = outputs.iter().map(|(_, value)| value.clone()).collect();
+        let bytes = write_answer(form, &signature(&names), &values, NonFinite::Null)?;
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    fn label() -> (&'static str, Value) {
+        ("label", Value::Tensor(Tensor::from_vec(vec![2], vec![0i64, 2]).unwrap()))
+    }
+
+    fn maps() -> (&'static str, Value) {
+        let scores = Tensor::from_vec(vec![2, 2], vec![1.0f32, 0.0, 0.25, 0.75]).unwrap();
+        ("p", Value::Maps(MapSequence { labels: Labels::Int64(vec![0, 2]), scores }))
+    }
+
+    #[test]
+    fn lists_keep_the_shapes_of_the_outputs() {
+        let matrix = Value::Tensor(Tensor::from_vec(vec![1, 2], vec![0.5f32, f32::NAN]).unwrap());
+        let text = answer(Form::Lists, &[label(), ("m", matrix)]).unwrap();
+        assert_eq!(text, r#"{"predictions": {"label": [0, 2], "m": [[0.5, null]]}}"#);
+        let text = answer(Form::Lists, &[maps()]).unwrap();
+        assert_eq!(text, r#"{"predictions": {"p": [{"0": 1.0, "2": 0.0}, {"0": 0.25, "2": 0.75}]}}"#);
+    }
+
+    #[test]
+    fn records_have_one_object_per_row() {
+        let text = answer(Form::Records, &[label(), maps()]).unwrap();
+        let rows = r#"[{"label": 0, "p": {"0": 1.0, "2": 0.0}}, {"label": 2, "p": {"0": 0.25, "2": 0.75}}]"#;
+        assert_eq!(text, format!("{{\"predictions\": {rows}}}"));
+        let wide = Value::Tensor(Tensor::from_vec(vec![2, 2], vec![0.5f32; 4]).unwrap());
+        let error = answer(Form::Records, &[label(), ("m", wide)]).unwrap_err();
+        assert!(error.starts_with("output `m` has 4 elements and output `label` has 2"), "{error}");
+    }
+}

@@ -1,0 +1,149 @@
+//! Datetime columns: validated as `pd.to_datetime` does. ONNX has no such tensor, so only validity matters.
+
+use jiff::civil::DateTime;
+use jiff::fmt::strtime::BrokenDownTime;
+
+use super::array::{Array, Opaque, objects};
+use super::frame::cells_of;
+use super::python::{self, PyError};
+use crate::protocol::json::Json;
+
+/// The forms that pandas recognises in a first cell, without a time zone.
+const FORMS: [&str; 16] = [
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%d",
+    "%Y/%m/%d",
+    "%Y/%m/%d %H:%M:%S",
+    "%m/%d/%Y",
+    "%m/%d/%Y %H:%M",
+    "%m/%d/%Y %H:%M:%S",
+    "%Y%m%d",
+    "%d %b %Y",
+    "%d %B %Y",
+    "%b %d, %Y",
+    "%B %d, %Y",
+    "%Y-%m-%d %I:%M %p",
+];
+
+/// What a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parsed {
+    Naive,
+    Zoned,
+}
+
+/// `pd.to_datetime(column)`: the first text fixes the form of all others. A zoned column comes back as objects, which
+/// enforcement refuses.
+pub(super) fn column(data: &Array) -> Result<Array, PyError> {
+    if let Array::Opaque(Opaque::Datetime, _) = data {
+        return Ok(data.clone());
+    }
+    let cells = cells_of(data);
+    let mut form: Option<&str> = None;
+    let mut zoned = false;
+    for cell in &cells {
+        let text = match cell {
+            Json::Null | Json::Int(_) | Json::Float(_) => continue,
+            Json::Text(text) if is_missing(text) => continue,
+            Json::Text(text) => text.as_str(),
+            other => {
+                let message = format!("{} is not convertible to datetime", python::repr(other));
+                return Err(PyError::kind(message));
+            }
+        };
+        let (naive, parsed) = split_zone(text);
+        let fits = |form: &&str| has_form(naive, form);
+        let found = match form {
+            Some(form) => Some(form).filter(fits),
+            None => FORMS.into_iter().find(fits),
+        };
+        let Some(found) = found else {
+            let quoted = python::quoted(text);
+            return Err(PyError::value(format!("time data {quoted} doesn't match the format of a datetime column")));
+        };
+        form = Some(found);
+        zoned |= parsed == Parsed::Zoned;
+    }
+    let shape = data.shape().to_vec();
+    Ok(if zoned { objects(shape, cells) } else { Array::Opaque(Opaque::Datetime, shape) })
+}
+
+/// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, null; a zone is taken and ignored.
+pub(super) fn array(data: &Json) -> Result<Array, PyError> {
+    let list = python::items(data);
+    let shape = list.as_ref().map_or(vec![], |items| vec![items.len()]);
+    for cell in list.unwrap_or_else(|| vec![data.clone()]) {
+        let valid = match &cell {
+            Json::Null | Json::Int(_) => true,
+            Json::Text(text) if is_missing(text) => true,
+            Json::Text(text) => FORMS[..5].iter().any(|form| has_form(split_zone(text).0, form)),
+            _ => false,
+        };
+        if !valid {
+            return Err(PyError::value(format!("Error parsing datetime string {}", python::repr(&cell))));
+        }
+    }
+    Ok(Array::Opaque(Opaque::Datetime, shape))
+}
+
+fn is_missing(text: &str) -> bool {
+    matches!(text, "" | "NaT" | "nan" | "NaN" | "None" | "null" | "NA" | "N/A")
+}
+
+fn has_form(text: &str, form: &str) -> bool {
+    let parsed = BrokenDownTime::parse(form, text);
+    parsed.is_ok_and(|time| time.to_datetime().is_ok() || time.to_date().is_ok())
+}
+
+/// The text without its time zone.
+fn split_zone(text: &str) -> (&str, Parsed) {
+    if let Some(naive) = text.strip_suffix('Z') {
+        return (naive, Parsed::Zoned);
+    }
+    let time = text.find(['T', ' ']).unwrap_or(text.len());
+    match text[time..].rfind(['+', '-']) {
+        Some(sign) if is_offset(&text[time + sign + 1..]) => (text[..time + sign].trim_end(), Parsed::Zoned),
+        _ => (text, Parsed::Naive),
+    }
+}
+
+fn is_offset(text: &str) -> bool {
+    let digits: String = text.chars().filter(|&character| character != ':').collect();
+    matches!(digits.len(), 2 | 4) && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a parameter's text is a date or a datetime (`np.datetime64(text)`).
+pub(super) fn is_datetime(text: &str) -> bool {
+    text.parse::<DateTime>().is_ok() || FORMS[..5].iter().any(|form| has_form(split_zone(text).0, form))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::mlflow::array::texts;
+
+    fn check(cells: &[&str]) -> Result<&'static str, String> {
+        let cells: Vec<String> = cells.iter().map(|&cell| cell.to_owned()).collect();
+        let array = Array::Tensor(texts(vec![cells.len()], cells));
+        column(&array).map(|array| array.dtype_name()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_first_cell_fixes_the_form() {
+        assert_eq!(check(&["2024-05-01", "2024-05-02"]), Ok("datetime64[ns]"));
+        assert_eq!(check(&["2024-05-01T12:00:00.25"]), Ok("datetime64[ns]"));
+        assert_eq!(check(&["05/01/2024"]), Ok("datetime64[ns]"));
+        assert!(check(&["2024-05-01T12:00:00", "2024-05-02"]).is_err());
+        assert!(check(&["nope"]).is_err());
+        assert!(check(&["2024-13-01"]).is_err());
+    }
+
+    #[test]
+    fn a_time_zone_makes_the_column_one_of_objects() {
+        assert_eq!(check(&["2024-05-01T12:00:00Z"]), Ok("object"));
+        assert_eq!(check(&["2024-05-01T12:00:00+02:00"]), Ok("object"));
+    }
+}

@@ -1,0 +1,379 @@
+//! Schema enforcement: MLflow's `_enforce_schema`, after the casts.
+
+use super::array::{Array, Opaque, objects};
+use super::cast::{astype, tensor_type_name};
+use super::datetime;
+use super::frame::{Column, Frame, cells_of, infer_column};
+use super::python;
+use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
+use crate::protocol::json::{Cells, Json};
+use crate::tensor::{DType, Tensor};
+
+/// Request data after parsing.
+#[derive(Debug, Clone)]
+pub(super) enum Data {
+    /// A data frame.
+    Frame(Frame),
+    /// One array.
+    Array(Array),
+    /// Arrays by name.
+    Mapping(Vec<(String, Array)>),
+    /// A list of objects.
+    Objects(Vec<Vec<(String, Array)>>),
+}
+
+/// Data that contradicts the schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct SchemaError(pub(super) String);
+
+type Result<T> = std::result::Result<T, SchemaError>;
+
+/// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
+pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
+    match schema {
+        Schema::Columns(specs) => columns(to_frame(data)?, specs).map(Data::Frame),
+        Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => named_tensors(data, specs),
+        Schema::Tensors(specs) => match specs.first() {
+            Some(spec) => unnamed_tensor(data, spec).map(Data::Array),
+            None => Ok(data),
+        },
+    }
+}
+
+fn to_frame(data: Data) -> Result<Frame> {
+    let built = match data {
+        Data::Frame(frame) => return Ok(frame),
+        Data::Array(array) => Frame::from_array(array),
+        Data::Mapping(mapping) => Frame::from_mapping(mapping),
+        Data::Objects(rows) => return Ok(frame_of_objects(rows)),
+    };
+    built.map_err(|error| {
+        SchemaError(format!(
+            "This model contains a column-based signature, which suggests a DataFrame input. There was an error \
+             casting the input data to a DataFrame: {error}"
+        ))
+    })
+}
+
+/// `pd.DataFrame(list of dicts of numpy scalars)`: the columns' types are inferred again.
+fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in rows.iter().flatten() {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    let cell = |row: &Vec<(String, Array)>, name: &String| {
+        let found = row.iter().find(|(key, _)| key == name);
+        found.and_then(|(_, array)| cells_of(array).into_iter().next()).unwrap_or(Json::Null)
+    };
+    let column = |name: String| {
+        let mut cells = Cells::default();
+        rows.iter().for_each(|row| cells.push(cell(row, &name)));
+        Column { data: infer_column(cells), name: Json::Text(name) }
+    };
+    Frame { columns: names.into_iter().map(column).collect(), rows: rows.len() }
+}
+
+fn columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
+    if specs.iter().any(|spec| spec.name.is_none()) {
+        return unnamed_columns(frame, specs);
+    }
+    let named = specs.iter().filter_map(|spec| spec.name.as_deref().map(|name| (name, spec)));
+    let given: Vec<String> = frame.columns.iter().map(|column| python::text(&column.name)).collect();
+    check_names(named.clone().map(|(name, spec)| (name, spec.required)), &given)?;
+    let mut kept = Vec::with_capacity(specs.len());
+    for (name, spec) in named {
+        let Some(column) = frame.column(name) else { continue };
+        let data = column_of_type(name, &column.data, &spec.kind)?;
+        kept.push(Column { name: column.name.clone(), data });
+    }
+    Ok(Frame { columns: kept, rows: frame.rows })
+}
+
+fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
+    let given = frame.columns.len();
+    if given < specs.len() {
+        return Err(SchemaError(format!(
+            "Model inference is missing inputs. The model signature declares {} inputs  but the provided value only \
+             has {given} inputs. Note: the inputs were not named in the signature so we can only verify their count.",
+            specs.len()
+        )));
+    }
+    let mut kept = Vec::with_capacity(specs.len());
+    for (column, spec) in frame.columns.into_iter().zip(specs) {
+        let data = column_of_type(&python::text(&column.name), &column.data, &spec.kind)?;
+        kept.push(Column { data, ..column });
+    }
+    Ok(Frame { columns: kept, rows: frame.rows })
+}
+
+fn check_names<'s>(specs: impl Iterator<Item = (&'s str, bool)>, given: &[String]) -> Result<()> {
+    let specs: Vec<(&str, bool)> = specs.collect();
+    let missing = specs.iter().filter(|(name, required)| *required && !given.iter().any(|given| given == name));
+    let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let extra = given.iter().map(String::as_str).filter(|given| !specs.iter().any(|(name, _)| name == given));
+    let extra: Vec<&str> = extra.collect();
+    let mut message = format!("Model is missing inputs {}.", name_list(&missing));
+    if !extra.is_empty() {
+        message += &format!(" Note that there were extra inputs: {}.", name_list(&extra));
+    }
+    Err(SchemaError(message))
+}
+
+/// The names as Python prints a list of them; a client that sends a thousand wrong ones does not get them all back.
+fn name_list(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(20).map(|name| python::quoted(name)).collect();
+    let more = if names.len() > 20 { ", …" } else { "" };
+    format!("[{}{more}]", shown.join(", "))
+}
+
+fn column_of_type(name: &str, data: &Array, kind: &ColType) -> Result<Array> {
+    match kind {
+        ColType::Scalar(wanted) => enforce_type(name, data, *wanted),
+        ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => Ok(data.clone()),
+    }
+}
+
+/// MLflow's `_enforce_mlflow_datatype`: only conversions that keep each value.
+fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
+    let inferred = match data {
+        Array::Object(found) if !matches!(wanted, DataType::Binary | DataType::String) => {
+            let mut cells = Cells::default();
+            found.cells.iter().for_each(|cell| cells.push(cell.clone()));
+            infer_column(cells)
+        }
+        other => other.clone(),
+    };
+    let is_object = matches!(inferred, Array::Object(_)) || inferred.dtype() == Some(DType::String);
+    let incompatible = || {
+        SchemaError(format!(
+            "Incompatible input types for column {name}. Can not safely convert {} to {}.",
+            inferred.dtype_name(),
+            wanted.numpy_name()
+        ))
+    };
+    let target = match wanted {
+        DataType::String if is_object => return Ok(inferred),
+        DataType::Binary if is_object || matches!(inferred, Array::Opaque(Opaque::Binary, _)) => return Ok(inferred),
+        DataType::Boolean if matches!(inferred, Array::Object(_)) => return Ok(inferred),
+        DataType::Datetime => return enforce_datetime(&inferred, incompatible),
+        DataType::String | DataType::Binary => return Err(incompatible()),
+        DataType::Boolean => DType::Bool,
+        DataType::Integer => DType::I32,
+        DataType::Long => DType::I64,
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+    };
+    let source = inferred.dtype().ok_or_else(incompatible)?;
+    if source == target {
+        return Ok(inferred);
+    }
+    let zeros_and_ones = || cells_of(&inferred).iter().all(|cell| matches!(cell, Json::Int(0 | 1)));
+    let safe = match (source, target) {
+        (DType::I32, DType::I64 | DType::F64) | (DType::F32, DType::F64) => true,
+        (DType::I64, DType::F32 | DType::F64) => zeros_and_ones(),
+        _ => false,
+    };
+    if !safe {
+        return Err(incompatible());
+    }
+    astype(&inferred, target).map_err(|_| incompatible())
+}
+
+fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Result<Array> {
+    let naive = match data {
+        Array::Opaque(Opaque::Datetime, _) => return Ok(data.clone()),
+        Array::Object(_) => datetime::column(data),
+        Array::Tensor(tensor) if tensor.dtype() == DType::String => datetime::column(data),
+        Array::Tensor(_) | Array::Opaque(..) => return Err(incompatible()),
+    };
+    match naive {
+        Ok(array @ Array::Opaque(..)) => Ok(array),
+        Ok(_) => Err(SchemaError(
+            "Please ensure that the input data of datetime column only contains timezone-naive datetime objects."
+                .to_owned(),
+        )),
+        Err(error) => Err(SchemaError(error.to_string())),
+    }
+}
+
+fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
+    let names: Vec<&str> = specs.iter().filter_map(|spec| spec.name.as_deref()).collect();
+    let data = match data {
+        Data::Array(array) if names.len() == 1 => Data::Mapping(vec![(names[0].to_owned(), array)]),
+        other => other,
+    };
+    let given = match &data {
+        Data::Frame(frame) => frame.columns.iter().map(|column| python::text(&column.name)).collect(),
+        Data::Mapping(mapping) => mapping.iter().map(|(name, _)| name.clone()).collect(),
+        Data::Array(_) | Data::Objects(_) => Vec::new(),
+    };
+    check_names(names.iter().map(|name| (*name, true)), &given)?;
+    let mut bound = Vec::with_capacity(specs.len());
+    for (name, spec) in names.into_iter().zip(specs) {
+        let array = match &data {
+            Data::Frame(frame) => frame.column(name).map(|column| tensor_of_column(Some(name), &column.data, spec)),
+            Data::Mapping(mapping) => {
+                let found = mapping.iter().find(|(key, _)| key == name);
+                found.map(|(_, array)| check_tensor(array.clone(), spec))
+            }
+            Data::Array(_) | Data::Objects(_) => None,
+        };
+        let array = array.ok_or_else(|| SchemaError(format!("Model is missing inputs {}.", name_list(&[name]))))?;
+        bound.push((name.to_owned(), array?));
+    }
+    Ok(Data::Mapping(bound))
+}
+
+fn unnamed_tensor(data: Data, spec: &TensorSpec) -> Result<Array> {
+    match data {
+        Data::Array(array) => check_tensor(array, spec),
+        Data::Frame(frame) if frame.rows == 0 || frame.columns.is_empty() => {
+            Err(SchemaError("Input DataFrame is empty.".to_owned()))
+        }
+        Data::Frame(frame) if frame.columns.len() == 1 => tensor_of_column(None, &frame.columns[0].data, spec),
+        Data::Frame(frame) => {
+            let width = frame.columns.len();
+            if spec.shape != [-1, i64::try_from(width).unwrap_or(i64::MAX)] {
+                return Err(SchemaError(format!(
+                    "This model contains a model signature with an unnamed input. Since the input data is a pandas \
+                     DataFrame containing multiple columns, the input shape must be of the structure \
+                     (-1, number_of_dataframe_columns). Instead, the input DataFrame passed had {width} columns and \
+                     an input shape of {}",
+                    tuple(&spec.shape)
+                )));
+            }
+            check_tensor(frame.values(), spec)
+        }
+        Data::Mapping(_) | Data::Objects(_) => Err(SchemaError(
+            "This model contains a tensor-based model signature with no input names, which suggests a numpy array \
+             input or a pandas dataframe input with proper column values"
+                .to_owned(),
+        )),
+    }
+}
+
+/// MLflow's `_enforce_tensor_spec`: rank, fixed dimensions and type must be equal.
+fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
+    if spec.dtype == TensorType::Object && spec.shape == [-1] {
+        return Ok(array);
+    }
+    let actual: Vec<i64> = array.shape().iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect();
+    let fits = actual.len() == spec.shape.len()
+        && spec.shape.iter().zip(&actual).all(|(&wanted, &dim)| wanted == -1 || wanted == dim);
+    if !fits {
+        return Err(SchemaError(format!(
+            "Shape of input {} does not match expected shape {}.",
+            tuple(&actual),
+            tuple(&spec.shape)
+        )));
+    }
+    let wanted = tensor_type_name(&spec.dtype);
+    let same = match &spec.dtype {
+        TensorType::Plain(dtype) => array.dtype() == Some(*dtype),
+        TensorType::Object => matches!(array, Array::Object(_)) || array.dtype() == Some(DType::String),
+        TensorType::Bytes => matches!(array, Array::Opaque(Opaque::Binary, _)),
+        TensorType::Other(name) => name.starts_with(array.dtype_name().trim_end_matches("[ns]")),
+    };
+    if same {
+        return Ok(array);
+    }
+    let actual = array.dtype_name();
+    Err(SchemaError(format!("dtype of input {actual} does not match expected dtype {wanted}")))
+}
+
+/// A data-frame column as the tensor of this name: scalars, or lists of a fixed shape.
+fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Result<Array> {
+    let shape = &spec.shape;
+    let variable_rows = shape.first() == Some(&-1) && !shape[1..].contains(&-1);
+    if !variable_rows {
+        let input = name.map_or_else(|| "the unnamed input".to_owned(), |name| format!("input {name}"));
+        return Err(SchemaError(format!(
+            "For pandas dataframe input, the first dimension of shape must be a variable dimension and other \
+             dimensions must be fixed, but in model signature the shape of {input} is {}.",
+            tuple(shape)
+        )));
+    }
+    let rows = data.shape().first().copied().unwrap_or(0);
+    let fixed: Vec<usize> = shape[1..].iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
+    let full = [&[rows], fixed.as_slice()].concat();
+    let cells = match data {
+        Array::Object(found) => found.cells.clone(),
+        Array::Tensor(_) | Array::Opaque(..) => return scalars(name, data, &full, spec),
+    };
+    match cells.first() {
+        Some(Json::Array(first)) if first.shape.len() == 1 && !first.cells.is_empty() => {
+            let stacked = stack(cells, &full, spec);
+            stacked.ok_or_else(|| reshape_error(name, spec))
+        }
+        Some(Json::Array(_) | Json::List(_) | Json::Object(_)) => Err(SchemaError(
+            "Because the model signature requires tensor spec input, the input pandas dataframe values should be \
+             either scalar value, python list containing scalar values or numpy array containing scalar values, \
+             other types are not supported."
+                .to_owned(),
+        )),
+        _ => scalars(name, data, &full, spec),
+    }
+}
+
+fn scalars(name: Option<&str>, data: &Array, full: &[usize], spec: &TensorSpec) -> Result<Array> {
+    if !matches!(*full, [_] | [_, 1]) {
+        return Err(SchemaError(format!(
+            "The input pandas dataframe column '{}' contains scalar values, which requires the shape to be (-1,) or \
+             (-1, 1), but got tensor spec shape of {}.",
+            name.unwrap_or("None"),
+            tuple(&spec.shape)
+        )));
+    }
+    let typed = match &spec.dtype {
+        TensorType::Plain(dtype) => astype(data, *dtype).map_err(|error| SchemaError(error.to_string()))?,
+        TensorType::Object | TensorType::Bytes | TensorType::Other(_) => data.clone(),
+    };
+    let reshaped = match typed {
+        Array::Tensor(tensor) => tensor.reshaped(full.to_vec()).ok().map(Array::Tensor),
+        Array::Object(found) => Some(objects(full.to_vec(), found.cells)),
+        Array::Opaque(opaque, _) => Some(Array::Opaque(opaque, full.to_vec())),
+    };
+    check_tensor(reshaped.ok_or_else(|| reshape_error(name, spec))?, spec)
+}
+
+/// Rows of equal length put one under the other, in the spec's shape and type.
+fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
+    let mut all = Cells::default();
+    let mut width = None;
+    for cell in cells {
+        let Json::Array(flat) = cell else { return None };
+        if *width.get_or_insert(flat.cells.len()) != flat.cells.len() || flat.shape.len() != 1 {
+            return None;
+        }
+        flat.cells.into_iter().for_each(|value| all.push(value));
+    }
+    let TensorType::Plain(dtype) = spec.dtype else { return None };
+    let flat = infer_column(all);
+    match astype(&flat, dtype).ok()? {
+        Array::Tensor(tensor) => Tensor::reshaped(tensor, full.to_vec()).ok().map(Array::Tensor),
+        Array::Object(_) | Array::Opaque(..) => None,
+    }
+}
+
+fn reshape_error(name: Option<&str>, spec: &TensorSpec) -> SchemaError {
+    SchemaError(format!(
+        "The value in the Input DataFrame column '{}' could not be converted to the expected shape of: '{}'. Ensure \
+         that each of the input list elements are of uniform length and that the data can be coerced to the tensor \
+         type '{}'",
+        name.unwrap_or("None"),
+        tuple(&spec.shape),
+        tensor_type_name(&spec.dtype)
+    ))
+}
+
+/// A shape as Python prints a tuple.
+fn tuple(shape: &[i64]) -> String {
+    let dims: Vec<String> = shape.iter().map(i64::to_string).collect();
+    format!("({}{})", dims.join(", "), if dims.len() == 1 { "," } else { "" })
+}

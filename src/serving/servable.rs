@@ -1,0 +1,93 @@
+//! A loaded version of a model.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batching::{BatchObserver, Batcher};
+use crate::engine::CompiledModel;
+use crate::model::{ModelId, Package, Signature};
+use crate::telemetry::VersionMetrics;
+
+/// A short lease on a loaded version. Holding one delays unloading; do not store it.
+pub type ServableHandle = Arc<Servable>;
+
+/// A loaded and warmed-up version of a model, with the queue in front of it.
+#[derive(Debug)]
+pub struct Servable {
+    package: Package,
+    engine: &'static str,
+    signature: Signature,
+    batcher: Batcher,
+    limits: Limits,
+    metrics: Arc<VersionMetrics>,
+}
+
+/// What the operator allows one request of this model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// From the arrival of the request to its answer.
+    pub request_timeout: Duration,
+}
+
+impl Servable {
+    /// A servable over a compiled model.
+    pub fn new(
+        package: Package,
+        engine: &'static str,
+        model: &dyn CompiledModel,
+        batcher: Batcher,
+        (limits, metrics): (Limits, Arc<VersionMetrics>),
+    ) -> Self {
+        let signature = model.signature().clone();
+        Self { package, engine, signature, batcher, limits, metrics }
+    }
+
+    /// Which model and version this is.
+    pub fn id(&self) -> &ModelId {
+        &self.package.id
+    }
+
+    /// The files behind it.
+    pub fn package(&self) -> &Package {
+        &self.package
+    }
+
+    /// The name of the engine that runs it.
+    pub fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    /// What the graph takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The queue in front of it.
+    pub fn batcher(&self) -> &Batcher {
+        &self.batcher
+    }
+
+    /// What one request may take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The series of this version.
+    pub fn metrics(&self) -> &Arc<VersionMetrics> {
+        &self.metrics
+    }
+}
+
+impl BatchObserver for VersionMetrics {
+    fn queued(&self, waited: Duration) {
+        Self::queued(self, waited);
+    }
+
+    fn ran(&self, rows: usize, took: Duration) {
+        Self::ran(self, rows, took);
+    }
+
+    fn depth(&self, waiting: usize) {
+        Self::depth(self, waiting);
+    }
+}

@@ -1,0 +1,181 @@
+//! Runs one request: lease, decode, queue, run, encode; measured once, here, for every protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use half::{bf16, f16};
+use tokio::time::{Instant, timeout_at};
+
+use super::catalog::{Catalog, LookupError, Selector};
+use super::servable::{Servable, ServableHandle};
+use crate::batching::BatchError;
+use crate::engine::Outputs;
+use crate::error::{ErrorKind, Kinded};
+use crate::model::{Batch, ModelId};
+use crate::telemetry::{Metrics, Protocol, VersionMetrics};
+use crate::tensor::{DType, Element, Tensor, Value};
+
+/// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
+pub trait Codec {
+    /// What the protocol sends back.
+    type Answer;
+    /// The protocol's errors.
+    type Error: From<ServeError> + Kinded;
+
+    /// Tensors for this model, checked against its signature.
+    ///
+    /// # Errors
+    /// The client's fault.
+    fn decode(&mut self, servable: &Servable) -> Result<Batch, Self::Error>;
+
+    /// The answer out of the outputs, which are in the order of the signature.
+    ///
+    /// # Errors
+    /// When this protocol cannot express them.
+    fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Self::Answer, Self::Error>;
+}
+
+/// The result of a request, and which version gave it.
+#[derive(Debug)]
+pub struct Answered<A, E> {
+    /// `None` when the request found no model.
+    pub model: Option<ModelId>,
+    /// The protocol's answer or error.
+    pub result: Result<A, E>,
+}
+
+/// Why a request failed that was well-formed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It found no servable.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
+    /// Queue or engine.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The deadline passed while the engine ran.
+    #[error("the request took longer than {0:?}")]
+    Deadline(Duration),
+}
+
+impl Kinded for ServeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lookup(error) => error.kind(),
+            Self::Batch(error) => error.kind(),
+            Self::Deadline(_) => ErrorKind::DeadlineExceeded,
+        }
+    }
+}
+
+/// The one way from a protocol to the models.
+#[derive(Debug)]
+pub struct InferenceService {
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+}
+
+impl InferenceService {
+    /// A service over `catalog`.
+    pub fn new(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
+        Self { catalog, metrics }
+    }
+
+    /// What is wanted and loaded.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The series of this process.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Runs one request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the request; it is counted as cancelled.
+    pub async fn infer<C: Codec>(
+        &self,
+        protocol: Protocol,
+        selector: &Selector,
+        codec: C,
+    ) -> Answered<C::Answer, C::Error> {
+        let started = Instant::now();
+        let servable = match self.catalog.lookup(selector) {
+            Ok(servable) => servable,
+            Err(error) => {
+                self.metrics.unknown_request(protocol, error.kind().outcome(), started.elapsed());
+                return Answered { model: None, result: Err(ServeError::from(error).into()) };
+            }
+        };
+        let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
+        let result = exchange(&servable, started, codec).await;
+        measured.finish(result.as_ref().err().map(Kinded::kind));
+        Answered { model: Some(servable.id().clone()), result }
+    }
+}
+
+async fn exchange<C: Codec>(servable: &ServableHandle, started: Instant, mut codec: C) -> Result<C::Answer, C::Error> {
+    let timeout = servable.limits().request_timeout;
+    let deadline = started + timeout;
+    let batch = codec.decode(servable)?;
+    let outputs = timeout_at(deadline, servable.batcher().submit(batch, Some(deadline))).await;
+    let outputs = match outputs {
+        Ok(Ok(outputs)) => outputs,
+        Ok(Err(error)) => return Err(ServeError::from(error).into()),
+        Err(_) => return Err(ServeError::Deadline(timeout).into()),
+    };
+    let non_finite = outputs.iter().map(count_non_finite).sum();
+    if non_finite > 0 {
+        servable.metrics().nonfinite(non_finite);
+    }
+    codec.encode(servable, outputs)
+}
+
+/// Counts a request when it ends, however it ends.
+struct Measured {
+    protocol: Protocol,
+    started: Instant,
+    metrics: Arc<VersionMetrics>,
+    outcome: &'static str,
+}
+
+impl Measured {
+    fn new(protocol: Protocol, started: Instant, metrics: Arc<VersionMetrics>) -> Self {
+        metrics.in_flight_started();
+        Self { protocol, started, metrics, outcome: ErrorKind::Cancelled.outcome() }
+    }
+
+    fn finish(mut self, error: Option<ErrorKind>) {
+        self.outcome = error.map_or("success", ErrorKind::outcome);
+        if error == Some(ErrorKind::Overloaded) {
+            self.metrics.rejected("queue_full");
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.metrics.in_flight_ended();
+        self.metrics.request(self.protocol, self.outcome, self.started.elapsed());
+    }
+}
+
+/// How many elements are NaN or infinite.
+fn count_non_finite(value: &Value) -> usize {
+    fn count<T: Element>(tensor: &Tensor, finite: impl Fn(&T) -> bool) -> usize {
+        tensor.as_slice::<T>().unwrap_or_default().iter().filter(|value| !finite(value)).count()
+    }
+    let tensor = match value {
+        Value::Tensor(tensor) => tensor,
+        Value::Maps(maps) => &maps.scores,
+    };
+    match tensor.dtype() {
+        DType::F32 => count::<f32>(tensor, |value| value.is_finite()),
+        DType::F64 => count::<f64>(tensor, |value| value.is_finite()),
+        DType::F16 => count::<f16>(tensor, |value| value.is_finite()),
+        DType::Bf16 => count::<bf16>(tensor, |value| value.is_finite()),
+        _ => 0,
+    }
+}
