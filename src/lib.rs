@@ -15,4 +15,5 @@
 pub mod engine;
 pub mod error;
 pub mod model;
+pub mod telemetry;
 pub mod tensor;
