@@ -17,4 +17,6 @@ pub mod engine;
 pub mod error;
 pub mod model;
 pub mod protocol;
+pub mod serving;
+pub mod telemetry;
 pub mod tensor;

@@ -1,0 +1,551 @@
+//! Metrics in the Prometheus text format.
+//!
+//! One [`Metrics`] per server, no globals. A version's series are resolved once, when it is loaded, so that a request
+//! touches atomics only; they leave with [`VersionMetrics::remove`].
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use super::families::Families;
+use super::labels::{OUTCOMES, Protocol, UNKNOWN, outcome_index};
+use crate::error::ErrorKind;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of the duration histograms, in seconds.
+pub const DURATION_BUCKETS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0,
+    10.0,
+];
+
+/// All metrics of a server. Cloning shares them.
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    registry: Registry,
+    families: Families,
+    unknown: ByProtocol,
+    /// The newest holder of each (model, version): an older one that leaves late must not take its series away.
+    holders: Mutex<HashMap<(String, String), Holder>>,
+    next_holder: AtomicU64,
+}
+
+struct Holder {
+    number: u64,
+    engine: String,
+    digest: String,
+}
+
+/// The series of one protocol, made when the first request by it arrives: most servers see one protocol, and a
+/// thousand models times four protocols would be a page of zeros.
+type ByProtocol = [OnceLock<RequestSeries>; Protocol::ALL.len()];
+
+struct RequestSeries {
+    outcomes: [IntCounter; OUTCOMES.len()],
+    duration: Histogram,
+}
+
+impl RequestSeries {
+    fn new(families: &Families, model: &str, version: &str, protocol: Protocol) -> Self {
+        let protocol = protocol.label();
+        Self {
+            outcomes: OUTCOMES.map(|outcome| {
+                let labels = [model, version, protocol, outcome];
+                families.requests.with_label_values(&labels)
+            }),
+            duration: families
+                .request_duration
+                .with_label_values(&[model, version, protocol]),
+        }
+    }
+
+    fn observe(&self, failure: Option<ErrorKind>, took: Duration) {
+        self.outcomes[outcome_index(failure)].inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+impl Metrics {
+    /// All families, empty. Durations are counted into `durations`: upper bounds in seconds, ascending; see
+    /// [`DURATION_BUCKETS`].
+    ///
+    /// # Panics
+    /// When `durations` do not ascend.
+    pub fn new(durations: &[f64]) -> Self {
+        let registry = Registry::new();
+        let families = Families::register(&registry, durations);
+        families
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(
+                prometheus::process_collector::ProcessCollector::for_self(),
+            ))
+            .expect("nothing else registers `process_*`");
+        Self {
+            shared: Arc::new(Shared {
+                registry,
+                families,
+                unknown: ByProtocol::default(),
+                holders: Mutex::new(HashMap::new()),
+                next_holder: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The series of a version that is being loaded.
+    ///
+    /// Loading the same version again gives the same series, which then leave with the newest holder.
+    pub fn version(
+        &self,
+        model: &str,
+        version: &str,
+        engine: &str,
+        digest: &str,
+    ) -> Arc<VersionMetrics> {
+        let number = self.shared.next_holder.fetch_add(1, Ordering::Relaxed);
+        let holder = Holder {
+            number,
+            engine: engine.to_owned(),
+            digest: digest.to_owned(),
+        };
+        let mut holders = self.shared.holders.lock();
+        let replaced = holders.insert((model.to_owned(), version.to_owned()), holder);
+        let families = &self.shared.families;
+        if let Some(old) = replaced.filter(|old| (&*old.engine, &*old.digest) != (engine, digest)) {
+            let labels = [model, version, &old.engine, &old.digest];
+            // Fails only when it is gone already.
+            let _ = families.info.remove_label_values(&labels);
+        }
+        let info = [model, version, engine, digest];
+        families.info.with_label_values(&info).set(1);
+        let of_version = [model, version];
+        let metrics = VersionMetrics {
+            shared: Arc::clone(&self.shared),
+            number,
+            model: model.to_owned(),
+            version: version.to_owned(),
+            requests: ByProtocol::default(),
+            queue_duration: families.queue_duration.with_label_values(&of_version),
+            inference_duration: families
+                .inference_duration
+                .with_label_values(&[model, version, engine]),
+            batch_rows: families.batch_rows.with_label_values(&of_version),
+            rows: families.rows.with_label_values(&of_version),
+            nonfinite: families.nonfinite.with_label_values(&of_version),
+            memory: families.memory.with_label_values(&of_version),
+            in_flight: families.in_flight.with_label_values(&[model]),
+            queue_depth: families.queue_depth.with_label_values(&[model]),
+            own_queue_depth: AtomicI64::new(0),
+        };
+        Arc::new(metrics)
+    }
+
+    /// Counts a request for a model or version that is not served.
+    pub fn unknown_request(&self, protocol: Protocol, failure: Option<ErrorKind>, took: Duration) {
+        self.shared.unknown[protocol as usize]
+            .get_or_init(|| RequestSeries::new(&self.shared.families, UNKNOWN, UNKNOWN, protocol))
+            .observe(failure, took);
+    }
+
+    /// Counts the body of a prediction request.
+    #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
+    pub fn request_size(&self, bytes: usize) {
+        self.shared.families.request_size.observe(bytes as f64);
+    }
+
+    /// Every series in the text format; see [`CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let families = self.shared.registry.gather();
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .expect("a gathered family has samples, and writing to a string cannot fail")
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// The series of one loaded version. Observing is a few atomic operations.
+pub struct VersionMetrics {
+    shared: Arc<Shared>,
+    number: u64,
+    model: String,
+    version: String,
+    requests: ByProtocol,
+    queue_duration: Histogram,
+    inference_duration: Histogram,
+    batch_rows: Histogram,
+    rows: IntCounter,
+    nonfinite: IntCounter,
+    memory: IntGauge,
+    in_flight: IntGauge,
+    queue_depth: IntGauge,
+    own_queue_depth: AtomicI64,
+}
+
+impl VersionMetrics {
+    /// Counts an answered request; `failure` is `None` when it succeeded.
+    pub fn observe_request(&self, protocol: Protocol, failure: Option<ErrorKind>, took: Duration) {
+        let slot = &self.requests[protocol as usize];
+        let series = slot.get().or_else(|| {
+            // Under the lock: a series made after `remove` would never leave.
+            let holders = self.shared.holders.lock();
+            holders.contains_key(&self.key()).then(|| {
+                let families = &self.shared.families;
+                slot.get_or_init(|| {
+                    RequestSeries::new(families, &self.model, &self.version, protocol)
+                })
+            })
+        });
+        if let Some(series) = series {
+            series.observe(failure, took);
+        }
+    }
+
+    /// Counts the wait of one request for a runner.
+    pub fn observe_queue(&self, waited: Duration) {
+        self.queue_duration.observe(waited.as_secs_f64());
+    }
+
+    /// Counts the engine's time for one batch.
+    pub fn observe_inference(&self, took: Duration) {
+        self.inference_duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a batch of `rows` given to the engine.
+    #[expect(clippy::cast_precision_loss, reason = "a histogram of row counts")]
+    pub fn observe_batch(&self, rows: usize) {
+        self.batch_rows.observe(rows as f64);
+        self.rows.inc_by(rows as u64);
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// The number of requests that wait for this version. The gauge is the sum over the versions of the model.
+    pub fn set_queue_depth(&self, depth: usize) {
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+        let before = self.own_queue_depth.swap(depth, Ordering::Relaxed);
+        self.queue_depth.add(depth - before);
+    }
+
+    /// Counts a request that was refused before it ran. `reason` is of the program's own closed list.
+    pub fn rejected(&self, reason: &'static str) {
+        let labels = [self.model.as_str(), reason];
+        self.shared
+            .families
+            .rejected
+            .with_label_values(&labels)
+            .inc();
+    }
+
+    /// Counts NaN and infinite numbers in outputs.
+    pub fn nonfinite(&self, count: usize) {
+        self.nonfinite.inc_by(count as u64);
+    }
+
+    /// Says which of `states` the version is in: 1 for `current`, 0 for the others.
+    pub fn set_state(&self, current: &'static str, states: &[&'static str]) {
+        let holders = self.shared.holders.lock();
+        if !holders.contains_key(&self.key()) {
+            return;
+        }
+        for state in states {
+            let labels = [self.model.as_str(), &self.version, state];
+            let gauge = self.shared.families.state.with_label_values(&labels);
+            gauge.set(i64::from(*state == current));
+        }
+    }
+
+    /// The memory that the version holds.
+    pub fn set_memory(&self, bytes: u64) {
+        self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Takes the series of this version away, and the model's own when it was the last version. Later observations
+    /// are lost. When the same version was loaded again meanwhile, its series stay.
+    pub fn remove(&self) {
+        self.set_queue_depth(0);
+        let key = self.key();
+        let mut holders = self.shared.holders.lock();
+        match holders.get(&key) {
+            Some(holder) if holder.number == self.number => {}
+            _ => return,
+        }
+        let holder = holders.remove(&key).expect("it was found under this lock");
+        self.remove_version(&holder);
+        if !holders.keys().any(|(model, _)| *model == self.model) {
+            self.remove_model();
+        }
+    }
+
+    /// Results are dropped here and below: taking away fails only when a series is not there.
+    fn remove_version(&self, holder: &Holder) {
+        let families = &self.shared.families;
+        let (model, version) = (self.model.as_str(), self.version.as_str());
+        for protocol in Protocol::ALL.map(Protocol::label) {
+            for outcome in OUTCOMES {
+                let labels = [model, version, protocol, outcome];
+                let _ = families.requests.remove_label_values(&labels);
+            }
+            let labels = [model, version, protocol];
+            let _ = families.request_duration.remove_label_values(&labels);
+        }
+        let labels = [model, version];
+        let _ = families.queue_duration.remove_label_values(&labels);
+        let _ = families.batch_rows.remove_label_values(&labels);
+        let _ = families.rows.remove_label_values(&labels);
+        let _ = families.nonfinite.remove_label_values(&labels);
+        let _ = families.memory.remove_label_values(&labels);
+        let labels = [model, version, &holder.engine, &holder.digest];
+        let _ = families.info.remove_label_values(&labels);
+        remove_matching(
+            &families.inference_duration,
+            &[("model", model), ("version", version)],
+        );
+        remove_matching(&families.state, &[("model", model), ("version", version)]);
+    }
+
+    fn remove_model(&self) {
+        let families = &self.shared.families;
+        let labels = [self.model.as_str()];
+        let _ = families.in_flight.remove_label_values(&labels);
+        let _ = families.queue_depth.remove_label_values(&labels);
+        remove_matching(&families.rejected, &[("model", &self.model)]);
+    }
+
+    fn key(&self) -> (String, String) {
+        (self.model.clone(), self.version.clone())
+    }
+}
+
+/// Takes away each series of `family` that has these label values, whatever its other labels are.
+fn remove_matching<B: prometheus::core::MetricVecBuilder>(
+    family: &prometheus::core::MetricVec<B>,
+    wanted: &[(&str, &str)],
+) {
+    use prometheus::core::Collector;
+    for gathered in family.collect() {
+        for metric in gathered.get_metric() {
+            let labels: HashMap<&str, &str> = metric
+                .get_label()
+                .iter()
+                .map(|pair| (pair.name(), pair.value()))
+                .collect();
+            if wanted
+                .iter()
+                .all(|(name, value)| labels.get(name) == Some(value))
+            {
+                let _ = family.remove(&labels);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for VersionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VersionMetrics")
+            .field("model", &self.model)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts a request as in flight for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [&str; 3] = ["Loading", "Ready", "Unloaded"];
+
+    fn metrics() -> Metrics {
+        Metrics::new(&DURATION_BUCKETS)
+    }
+
+    fn touch(version: &VersionMetrics) {
+        let took = Duration::from_micros(300);
+        version.observe_request(Protocol::Mlflow, None, took);
+        version.observe_request(Protocol::V2Rest, Some(ErrorKind::Overloaded), took);
+        version.observe_queue(took);
+        version.observe_inference(took);
+        version.observe_batch(3);
+        version.rejected("queue_full");
+        version.nonfinite(2);
+        version.set_state("Ready", &STATES);
+        version.set_memory(4096);
+        version.set_queue_depth(5);
+    }
+
+    /// The value of the sample that starts with `series`.
+    fn sample(metrics: &Metrics, series: &str) -> Option<String> {
+        let text = metrics.render();
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with(' '))
+        })?;
+        Some(line[series.len() + 1..].to_owned())
+    }
+
+    #[test]
+    fn names_types_help_and_labels_are_stable() {
+        let metrics = metrics();
+        touch(&metrics.version("iris", "1", "tract", "sha256:abc"));
+        metrics.unknown_request(Protocol::V1, Some(ErrorKind::NotFound), Duration::ZERO);
+        metrics.request_size(100);
+        let text = metrics.render();
+        let mut lines: Vec<String> = text
+            .lines()
+            .filter(|line| line.starts_with("# ") && !line.contains(" process_"))
+            .map(str::to_owned)
+            .collect();
+        lines.extend(
+            text.lines()
+                .filter(|line| line.starts_with("onstage_") && !line.contains("_bucket"))
+                .map(|line| {
+                    let labels_end = line.rfind(' ').unwrap();
+                    line[..labels_end].replace(env!("CARGO_PKG_VERSION"), "VERSION")
+                }),
+        );
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn tells_about_the_process() {
+        assert!(sample(&metrics(), "process_resident_memory_bytes").is_some());
+    }
+
+    #[test]
+    fn counts_requests_by_protocol_and_outcome() {
+        let metrics = metrics();
+        touch(&metrics.version("iris", "1", "tract", "d"));
+        let requests = |protocol, outcome| {
+            let labels = format!(
+                r#"onstage_requests_total{{model="iris",outcome="{outcome}",protocol="{protocol}",version="1"}}"#
+            );
+            sample(&metrics, &labels)
+        };
+        assert_eq!(requests("mlflow", "success").as_deref(), Some("1"));
+        assert_eq!(requests("mlflow", "rejected").as_deref(), Some("0"));
+        assert_eq!(requests("v2_rest", "rejected").as_deref(), Some("1"));
+        assert_eq!(requests("v1", "success"), None, "nobody spoke V1");
+    }
+
+    #[test]
+    fn durations_have_at_most_14_buckets_from_50_microseconds_to_10_seconds() {
+        assert_eq!(DURATION_BUCKETS.len(), 14);
+        assert_eq!(DURATION_BUCKETS[0], 50e-6);
+        assert_eq!(DURATION_BUCKETS[13], 10.0);
+        assert!(DURATION_BUCKETS.is_sorted());
+    }
+
+    #[test]
+    fn a_removed_version_leaves_no_series_and_the_model_goes_with_its_last_version() {
+        let metrics = metrics();
+        let first = metrics.version("iris", "1", "tract", "d1");
+        let second = metrics.version("iris", "2", "tract", "d2");
+        touch(&first);
+        touch(&second);
+        first.remove();
+        first.observe_request(Protocol::V1, None, Duration::ZERO);
+        first.set_state("Unloaded", &STATES);
+        let text = metrics.render();
+        assert!(!text.contains(r#"version="1""#), "{text}");
+        assert!(
+            text.contains(r#"onstage_queue_depth{model="iris"} 5"#),
+            "{text}"
+        );
+        second.remove();
+        second.remove();
+        assert!(!metrics.render().contains("iris"), "{}", metrics.render());
+    }
+
+    #[test]
+    fn a_version_loaded_again_keeps_its_series_when_the_old_one_leaves() {
+        let metrics = metrics();
+        let old = metrics.version("iris", "1", "tract", "d1");
+        let new = metrics.version("iris", "1", "onnxruntime", "d2");
+        touch(&old);
+        touch(&new);
+        old.remove();
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"digest="d2""#) && !text.contains(r#"digest="d1""#),
+            "{text}"
+        );
+        new.remove();
+        assert!(!metrics.render().contains("iris"));
+    }
+
+    #[test]
+    fn a_request_is_in_flight_until_its_guard_is_dropped() {
+        let metrics = metrics();
+        let version = metrics.version("iris", "1", "tract", "d");
+        let series = r#"onstage_requests_in_flight{model="iris"}"#;
+        let guard = version.in_flight();
+        assert_eq!(sample(&metrics, series).as_deref(), Some("1"));
+        drop(guard);
+        assert_eq!(sample(&metrics, series).as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn the_queue_depth_of_a_model_is_the_sum_over_its_versions() {
+        let metrics = metrics();
+        let first = metrics.version("iris", "1", "tract", "d1");
+        let second = metrics.version("iris", "2", "tract", "d2");
+        first.set_queue_depth(3);
+        second.set_queue_depth(4);
+        first.set_queue_depth(1);
+        let series = r#"onstage_queue_depth{model="iris"}"#;
+        assert_eq!(sample(&metrics, series).as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn one_state_is_1_and_the_others_are_0() {
+        let metrics = metrics();
+        let version = metrics.version("iris", "1", "tract", "d");
+        version.set_state("Loading", &STATES);
+        version.set_state("Ready", &STATES);
+        let state = |state| {
+            let series =
+                format!(r#"onstage_model_state{{model="iris",state="{state}",version="1"}}"#);
+            sample(&metrics, &series).unwrap()
+        };
+        assert_eq!(["Loading", "Ready", "Unloaded"].map(state), ["0", "1", "0"]);
+    }
+
+    #[test]
+    fn servers_in_one_process_do_not_share_metrics() {
+        let (one, other) = (metrics(), metrics());
+        one.version("iris", "1", "tract", "d");
+        assert!(!other.render().contains("iris"));
+    }
+}

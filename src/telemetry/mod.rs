@@ -1,0 +1,10 @@
+//! What the process tells about itself: logs and metrics. A leaf: imports nothing of ours but [`crate::error`].
+
+mod families;
+mod init;
+mod labels;
+mod metrics;
+
+pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
+pub use labels::Protocol;
+pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
