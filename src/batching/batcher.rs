@@ -105,11 +105,25 @@ impl Batcher {
         config: BatcherConfig,
         observer: Arc<dyn BatchObserver>,
     ) -> Self {
-        let queue = Mutex::new(Queue { entries: VecDeque::new(), turns: 0 });
+        let queue = Mutex::new(Queue {
+            entries: VecDeque::new(),
+            turns: 0,
+        });
         let idle_sessions = Mutex::new(Vec::new());
         let pool_of = Arc::downgrade(&pool);
-        let inner = Inner { pool: pool_of, model, policy, observer, config, queue, idle_sessions };
-        Self { inner: Arc::new(inner), pool }
+        let inner = Inner {
+            pool: pool_of,
+            model,
+            policy,
+            observer,
+            config,
+            queue,
+            idle_sessions,
+        };
+        Self {
+            inner: Arc::new(inner),
+            pool,
+        }
     }
 
     /// Queues one request and waits for its outputs.
@@ -119,9 +133,18 @@ impl Batcher {
     ///
     /// # Cancel safety
     /// Dropping the future takes the request out of the queue; a run that began goes on, unheard.
-    pub async fn submit(&self, batch: Batch, deadline: Option<Instant>) -> Result<Outputs, BatchError> {
+    pub async fn submit(
+        &self,
+        batch: Batch,
+        deadline: Option<Instant>,
+    ) -> Result<Outputs, BatchError> {
         let (reply, outputs) = oneshot::channel();
-        let entry = Entry { batch, enqueued: Instant::now(), deadline, reply };
+        let entry = Entry {
+            batch,
+            enqueued: Instant::now(),
+            deadline,
+            reply,
+        };
         self.inner.push(entry, &self.pool)?;
         outputs.await.unwrap_or(Err(BatchError::Closed))
     }
@@ -168,7 +191,9 @@ impl Inner {
                 waiting: queue.entries.len(),
                 oldest: queue.entries.front().map(|entry| entry.enqueued),
             };
-            let Decision::Dispatch(count) = self.policy.decide(&view, now) else { break };
+            let Decision::Dispatch(count) = self.policy.decide(&view, now) else {
+                break;
+            };
             let available = count.min(queue.entries.len());
             for entry in queue.entries.drain(..available) {
                 if entry.deadline.is_some_and(|deadline| deadline <= now) {
@@ -234,6 +259,8 @@ impl Work for Inner {
 
 impl std::fmt::Debug for Batcher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batcher").field("config", &self.inner.config).finish_non_exhaustive()
+        f.debug_struct("Batcher")
+            .field("config", &self.inner.config)
+            .finish_non_exhaustive()
     }
 }

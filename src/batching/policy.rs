@@ -34,7 +34,11 @@ pub struct OneByOne;
 
 impl BatchPolicy for OneByOne {
     fn decide(&self, view: &QueueView, _now: Instant) -> Decision {
-        if view.waiting > 0 { Decision::Dispatch(1) } else { Decision::Idle }
+        if view.waiting > 0 {
+            Decision::Dispatch(1)
+        } else {
+            Decision::Idle
+        }
     }
 }
 
@@ -45,7 +49,10 @@ mod tests {
     #[test]
     fn one_by_one_never_waits() {
         let now = Instant::now();
-        let view = |waiting| QueueView { waiting, oldest: Some(now) };
+        let view = |waiting| QueueView {
+            waiting,
+            oldest: Some(now),
+        };
         assert_eq!(OneByOne.decide(&view(0), now), Decision::Idle);
         assert_eq!(OneByOne.decide(&view(7), now), Decision::Dispatch(1));
     }

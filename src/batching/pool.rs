@@ -34,11 +34,19 @@ impl RunnerPool {
     /// # Errors
     /// When the operating system gives no thread.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        let ready = Ready { queue: VecDeque::new(), closed: false };
-        let shared = Arc::new(Shared { ready: Mutex::new(ready), wake: Condvar::new() });
+        let ready = Ready {
+            queue: VecDeque::new(),
+            closed: false,
+        };
+        let shared = Arc::new(Shared {
+            ready: Mutex::new(ready),
+            wake: Condvar::new(),
+        });
         let spawn = |index| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("runner-{index}")).spawn(move || shared.run())
+            std::thread::Builder::new()
+                .name(format!("runner-{index}"))
+                .spawn(move || shared.run())
         };
         let threads = (0..threads.max(1)).map(spawn).collect::<Result<_, _>>()?;
         Ok(Self { shared, threads })
@@ -82,7 +90,11 @@ impl Drop for RunnerPool {
         self.shared.ready.lock().closed = true;
         self.shared.wake.notify_all();
         let this = std::thread::current().id();
-        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != this) {
+        for thread in self
+            .threads
+            .drain(..)
+            .filter(|thread| thread.thread().id() != this)
+        {
             // A runner never panics; were it to, there is nothing left to do for it here.
             let _ = thread.join();
         }
@@ -91,6 +103,8 @@ impl Drop for RunnerPool {
 
 impl std::fmt::Debug for RunnerPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunnerPool").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("RunnerPool")
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,11 @@ use super::{Route, Shared, Surface};
 use crate::telemetry::CONTENT_TYPE;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route { path: "/metrics", surface: Surface::V2, methods: get(metrics) }]
+    vec![Route {
+        path: "/metrics",
+        surface: Surface::V2,
+        methods: get(metrics),
+    }]
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

@@ -5,7 +5,6 @@
 mod health;
 mod json;
 mod mlflow;
-mod v2_rest;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +61,11 @@ pub struct ProtocolOptions {
 impl Shared {
     /// The state of a server over `service`.
     pub fn new(service: InferenceService, options: ProtocolOptions) -> Self {
-        Self(Arc::new(SharedState { service, options, draining: AtomicBool::new(false) }))
+        Self(Arc::new(SharedState {
+            service,
+            options,
+            draining: AtomicBool::new(false),
+        }))
     }
 
     /// The way to the models.
@@ -91,11 +94,13 @@ impl Shared {
 
 /// The router of every protocol.
 pub fn router(shared: &Shared) -> Router {
-    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
+    let table = [mlflow::routes(), health::routes()];
     let mut router: Router<Shared> = Router::new();
     for route in table.into_iter().flatten() {
         let surface = route.surface;
-        let methods = route.methods.fallback(move || async move { surface.method_not_allowed() });
+        let methods = route
+            .methods
+            .fallback(move || async move { surface.method_not_allowed() });
         router = router.route(route.path, methods);
     }
     let router = router
@@ -110,7 +115,11 @@ pub fn router(shared: &Shared) -> Router {
 
 impl Surface {
     fn of(path: &str) -> Self {
-        if path.starts_with("/v2") { Self::V2 } else { Self::Mlflow }
+        if path.starts_with("/v2") {
+            Self::V2
+        } else {
+            Self::Mlflow
+        }
     }
 
     fn method_not_allowed(self) -> Response {
@@ -134,7 +143,10 @@ async fn not_found(State(_): State<Shared>, request: Request) -> Response {
         && let Some(trimmed) = path.strip_suffix('/')
         && !trimmed.ends_with('/')
     {
-        let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+        let query = request
+            .uri()
+            .query()
+            .map_or(String::new(), |query| format!("?{query}"));
         return Redirect::temporary(&format!("{trimmed}{query}")).into_response();
     }
     Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found")
@@ -144,7 +156,9 @@ async fn not_found(State(_): State<Shared>, request: Request) -> Response {
 fn model_headers(response: &mut Response, model: Option<&ModelId>) {
     let Some(id) = model else { return };
     let headers = response.headers_mut();
-    let encoded = percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS).to_string();
+    let encoded =
+        percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS)
+            .to_string();
     if let Ok(name) = HeaderValue::from_str(&encoded) {
         headers.insert("x-model-name", name);
     }

@@ -84,7 +84,10 @@ pub enum LookupError {
         known: Vec<Version>,
     },
     /// A path without a name, and several models.
-    #[error("this server has no default model; use `/models/{{name}}/invocations` with one of {}", list(known))]
+    #[error(
+        "this server has no default model; use `/models/{{name}}/invocations` with one of {}",
+        list(known)
+    )]
     NoDefault {
         /// The names that exist.
         known: Vec<ModelName>,
@@ -102,7 +105,9 @@ pub enum LookupError {
 impl Kinded for LookupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::NoDefault { .. } => ErrorKind::NotFound,
+            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::NoDefault { .. } => {
+                ErrorKind::NotFound
+            }
             Self::NotReady { .. } => ErrorKind::NotReady,
         }
     }
@@ -113,9 +118,17 @@ fn list<T: std::fmt::Display>(known: &[T]) -> String {
     if known.is_empty() {
         return "none".to_owned();
     }
-    let shown: Vec<String> = known.iter().take(10).map(|name| format!("`{name}`")).collect();
+    let shown: Vec<String> = known
+        .iter()
+        .take(10)
+        .map(|name| format!("`{name}`"))
+        .collect();
     let more = known.len().saturating_sub(10);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("{}{more}", shown.join(", "))
 }
 
@@ -146,8 +159,14 @@ impl CatalogSnapshot {
     /// Whether each wanted model serves a version or has settled without one, and each required one serves.
     pub fn is_ready(&self) -> bool {
         self.models.values().all(|model| {
-            let serves = model.versions.values().any(|version| version.servable.is_some());
-            let settled = model.versions.values().all(|version| version.state.is_settled());
+            let serves = model
+                .versions
+                .values()
+                .any(|version| version.servable.is_some());
+            let settled = model
+                .versions
+                .values()
+                .all(|version| version.state.is_settled());
             serves || (settled && !model.required)
         })
     }
@@ -161,10 +180,13 @@ impl CatalogSnapshot {
             Some(name) => name,
             None => self.default_name()?,
         };
-        let model = self.models.get(name).ok_or_else(|| LookupError::UnknownModel {
-            name: name.clone(),
-            known: self.models.keys().cloned().collect(),
-        })?;
+        let model = self
+            .models
+            .get(name)
+            .ok_or_else(|| LookupError::UnknownModel {
+                name: name.clone(),
+                known: self.models.keys().cloned().collect(),
+            })?;
         match selector.version {
             VersionSelector::Default => model.default_version(name),
             VersionSelector::Exactly(version) => model.exact_version(name, version),
@@ -172,11 +194,17 @@ impl CatalogSnapshot {
     }
 
     fn default_name(&self) -> Result<&ModelName, LookupError> {
-        let only = || (self.models.len() == 1).then(|| self.models.keys().next()).flatten();
+        let only = || {
+            (self.models.len() == 1)
+                .then(|| self.models.keys().next())
+                .flatten()
+        };
         self.default_model
             .as_ref()
             .or_else(only)
-            .ok_or_else(|| LookupError::NoDefault { known: self.models.keys().cloned().collect() })
+            .ok_or_else(|| LookupError::NoDefault {
+                known: self.models.keys().cloned().collect(),
+            })
     }
 }
 
@@ -184,18 +212,33 @@ impl ModelEntry {
     fn default_version(&self, name: &ModelName) -> Result<ServableHandle, LookupError> {
         let mut newest_first = self.versions.values().rev();
         let newest = newest_first.clone().next();
-        newest_first.find_map(|version| version.servable.clone()).ok_or_else(|| LookupError::NotReady {
-            name: name.clone(),
-            state: newest.map_or(VersionState::New, |version| version.state.clone()),
-        })
+        newest_first
+            .find_map(|version| version.servable.clone())
+            .ok_or_else(|| LookupError::NotReady {
+                name: name.clone(),
+                state: newest.map_or(VersionState::New, |version| version.state.clone()),
+            })
     }
 
-    fn exact_version(&self, name: &ModelName, version: Version) -> Result<ServableHandle, LookupError> {
-        let entry = self.versions.get(&version).ok_or_else(|| LookupError::UnknownVersion {
-            id: ModelId { name: name.clone(), version },
-            known: self.versions.keys().copied().collect(),
-        })?;
-        let not_ready = || LookupError::NotReady { name: name.clone(), state: entry.state.clone() };
+    fn exact_version(
+        &self,
+        name: &ModelName,
+        version: Version,
+    ) -> Result<ServableHandle, LookupError> {
+        let entry = self
+            .versions
+            .get(&version)
+            .ok_or_else(|| LookupError::UnknownVersion {
+                id: ModelId {
+                    name: name.clone(),
+                    version,
+                },
+                known: self.versions.keys().copied().collect(),
+            })?;
+        let not_ready = || LookupError::NotReady {
+            name: name.clone(),
+            state: entry.state.clone(),
+        };
         entry.servable.clone().ok_or_else(not_ready)
     }
 }
@@ -210,46 +253,88 @@ mod tests {
     }
 
     fn entry(state: VersionState, required: bool) -> ModelEntry {
-        let versions = [(Version(1), VersionEntry { state, servable: None })].into();
+        let versions = [(
+            Version(1),
+            VersionEntry {
+                state,
+                servable: None,
+            },
+        )]
+        .into();
         ModelEntry { versions, required }
     }
 
     fn catalog(models: &[(&str, ModelEntry)]) -> Catalog {
         let catalog = Catalog::default();
         catalog.update(|snapshot| {
-            snapshot.models = models.iter().map(|(model, entry)| (name(model), entry.clone())).collect();
+            snapshot.models = models
+                .iter()
+                .map(|(model, entry)| (name(model), entry.clone()))
+                .collect();
         });
         catalog
     }
 
     fn failed() -> VersionState {
-        VersionState::Failed(FailureReason { message: "broken".to_owned() })
+        VersionState::Failed(FailureReason {
+            message: "broken".to_owned(),
+        })
     }
 
     #[test]
     fn messages_name_what_there_is() {
-        let catalog = catalog(&[("iris", entry(VersionState::Compiling, true)), ("wine", entry(failed(), false))]);
+        let catalog = catalog(&[
+            ("iris", entry(VersionState::Compiling, true)),
+            ("wine", entry(failed(), false)),
+        ]);
         let lookup = |model: Option<&str>, version| {
-            let selector = Selector { model: model.map(name), version };
+            let selector = Selector {
+                model: model.map(name),
+                version,
+            };
             catalog.lookup(&selector).unwrap_err().to_string()
         };
         let default = VersionSelector::Default;
-        assert_eq!(lookup(Some("rose"), default), "no model named `rose`; this server has `iris`, `wine`");
+        assert_eq!(
+            lookup(Some("rose"), default),
+            "no model named `rose`; this server has `iris`, `wine`"
+        );
         assert_eq!(
             lookup(None, default),
             "this server has no default model; use `/models/{name}/invocations` with one of `iris`, `wine`"
         );
-        assert_eq!(lookup(Some("iris"), default), "model `iris` is not ready: compiling");
-        assert_eq!(lookup(Some("wine"), default), "model `wine` is not ready: failed: broken");
+        assert_eq!(
+            lookup(Some("iris"), default),
+            "model `iris` is not ready: compiling"
+        );
+        assert_eq!(
+            lookup(Some("wine"), default),
+            "model `wine` is not ready: failed: broken"
+        );
         let seven = VersionSelector::Exactly(Version(7));
-        assert_eq!(lookup(Some("iris"), seven), "model `iris` has no version 7; it has `1`");
+        assert_eq!(
+            lookup(Some("iris"), seven),
+            "model `iris` has no version 7; it has `1`"
+        );
     }
 
     #[test]
     fn ready_once_each_model_has_settled_and_required_ones_serve() {
         assert!(Catalog::default().snapshot().is_ready(), "no model wanted");
-        assert!(!catalog(&[("a", entry(VersionState::WarmingUp, false))]).snapshot().is_ready());
-        assert!(catalog(&[("a", entry(failed(), false))]).snapshot().is_ready());
-        assert!(!catalog(&[("a", entry(failed(), true))]).snapshot().is_ready());
+        assert!(
+            !catalog(&[("a", entry(VersionState::WarmingUp, false))])
+                .snapshot()
+                .is_ready()
+        );
+        assert!(
+            catalog(&[("a", entry(failed(), false))])
+                .snapshot()
+                .is_ready()
+        );
+        assert!(
+            !catalog(&[("a", entry(failed(), true))])
+                .snapshot()
+                .is_ready()
+        );
     }
 }

@@ -5,7 +5,9 @@ mod servable;
 mod service;
 mod state;
 
-pub use catalog::{Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector};
+pub use catalog::{
+    Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
+};
 pub use servable::{Limits, Servable, ServableHandle};
 pub use service::{Answered, Codec, InferenceService, ServeError};
 pub use state::{FailureReason, VersionState};

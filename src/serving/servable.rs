@@ -39,7 +39,14 @@ impl Servable {
         (limits, metrics): (Limits, Arc<VersionMetrics>),
     ) -> Self {
         let signature = model.signature().clone();
-        Self { package, engine, signature, batcher, limits, metrics }
+        Self {
+            package,
+            engine,
+            signature,
+            batcher,
+            limits,
+            metrics,
+        }
     }
 
     /// Which model and version this is.
@@ -80,14 +87,15 @@ impl Servable {
 
 impl BatchObserver for VersionMetrics {
     fn queued(&self, waited: Duration) {
-        Self::queued(self, waited);
+        self.observe_queue(waited);
     }
 
     fn ran(&self, rows: usize, took: Duration) {
-        Self::ran(self, rows, took);
+        self.observe_batch(rows);
+        self.observe_inference(took);
     }
 
     fn depth(&self, waiting: usize) {
-        Self::depth(self, waiting);
+        self.set_queue_depth(waiting);
     }
 }

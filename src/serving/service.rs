@@ -12,7 +12,7 @@ use crate::batching::BatchError;
 use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId};
-use crate::telemetry::{Metrics, Protocol, VersionMetrics};
+use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics};
 use crate::tensor::{DType, Element, Tensor, Value};
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
@@ -105,18 +105,29 @@ impl InferenceService {
         let servable = match self.catalog.lookup(selector) {
             Ok(servable) => servable,
             Err(error) => {
-                self.metrics.unknown_request(protocol, error.kind().outcome(), started.elapsed());
-                return Answered { model: None, result: Err(ServeError::from(error).into()) };
+                self.metrics
+                    .unknown_request(protocol, Some(error.kind()), started.elapsed());
+                return Answered {
+                    model: None,
+                    result: Err(ServeError::from(error).into()),
+                };
             }
         };
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
         let result = exchange(&servable, started, codec).await;
         measured.finish(result.as_ref().err().map(Kinded::kind));
-        Answered { model: Some(servable.id().clone()), result }
+        Answered {
+            model: Some(servable.id().clone()),
+            result,
+        }
     }
 }
 
-async fn exchange<C: Codec>(servable: &ServableHandle, started: Instant, mut codec: C) -> Result<C::Answer, C::Error> {
+async fn exchange<C: Codec>(
+    servable: &ServableHandle,
+    started: Instant,
+    mut codec: C,
+) -> Result<C::Answer, C::Error> {
     let timeout = servable.limits().request_timeout;
     let deadline = started + timeout;
     let batch = codec.decode(servable)?;
@@ -138,18 +149,26 @@ struct Measured {
     protocol: Protocol,
     started: Instant,
     metrics: Arc<VersionMetrics>,
-    outcome: &'static str,
+    failure: Option<ErrorKind>,
+    _in_flight: InFlight,
 }
 
 impl Measured {
     fn new(protocol: Protocol, started: Instant, metrics: Arc<VersionMetrics>) -> Self {
-        metrics.in_flight_started();
-        Self { protocol, started, metrics, outcome: ErrorKind::Cancelled.outcome() }
+        let in_flight = metrics.in_flight();
+        // What is dropped before it finished was cancelled by its client.
+        Self {
+            protocol,
+            started,
+            metrics,
+            failure: Some(ErrorKind::Cancelled),
+            _in_flight: in_flight,
+        }
     }
 
-    fn finish(mut self, error: Option<ErrorKind>) {
-        self.outcome = error.map_or("success", ErrorKind::outcome);
-        if error == Some(ErrorKind::Overloaded) {
+    fn finish(mut self, failure: Option<ErrorKind>) {
+        self.failure = failure;
+        if failure == Some(ErrorKind::Overloaded) {
             self.metrics.rejected("queue_full");
         }
     }
@@ -157,15 +176,20 @@ impl Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        self.metrics.in_flight_ended();
-        self.metrics.request(self.protocol, self.outcome, self.started.elapsed());
+        self.metrics
+            .observe_request(self.protocol, self.failure, self.started.elapsed());
     }
 }
 
 /// How many elements are NaN or infinite.
 fn count_non_finite(value: &Value) -> usize {
     fn count<T: Element>(tensor: &Tensor, finite: impl Fn(&T) -> bool) -> usize {
-        tensor.as_slice::<T>().unwrap_or_default().iter().filter(|value| !finite(value)).count()
+        tensor
+            .as_slice::<T>()
+            .unwrap_or_default()
+            .iter()
+            .filter(|value| !finite(value))
+            .count()
     }
     let tensor = match value {
         Value::Tensor(tensor) => tensor,

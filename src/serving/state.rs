@@ -32,8 +32,16 @@ pub struct FailureReason {
 
 impl VersionState {
     /// The values of the `state` label of `onstage_model_state`.
-    pub const LABELS: [&'static str; 8] =
-        ["new", "verifying", "compiling", "warming_up", "ready", "draining", "unloaded", "failed"];
+    pub const LABELS: [&'static str; 8] = [
+        "new",
+        "verifying",
+        "compiling",
+        "warming_up",
+        "ready",
+        "draining",
+        "unloaded",
+        "failed",
+    ];
 
     /// The value of the `state` label.
     pub fn label(&self) -> &'static str {

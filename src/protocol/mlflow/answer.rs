@@ -16,8 +16,12 @@ pub(super) fn write_answer(
     outputs: &Outputs,
     non_finite: NonFinite,
 ) -> Result<Vec<u8>, String> {
-    let named: Vec<(&str, &Value)> =
-        signature.outputs.iter().map(|output| output.name.as_str()).zip(outputs).collect();
+    let named: Vec<(&str, &Value)> = signature
+        .outputs
+        .iter()
+        .map(|output| output.name.as_str())
+        .zip(outputs)
+        .collect();
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"predictions\": ");
     match form {
@@ -48,7 +52,11 @@ fn write_lists(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinit
     out.push(b'}');
 }
 
-fn write_records(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinite) -> Result<(), String> {
+fn write_records(
+    out: &mut Vec<u8>,
+    named: &[(&str, &Value)],
+    non_finite: NonFinite,
+) -> Result<(), String> {
     let count = named.first().map_or(0, |(_, value)| rows(value));
     if let Some((name, value)) = named.iter().find(|(_, value)| rows(value) != count) {
         return Err(format!(
@@ -90,7 +98,13 @@ fn rows(value: &Value) -> usize {
     }
 }
 
-fn write_map(out: &mut Vec<u8>, labels: &[String], maps: &MapSequence, row: usize, non_finite: NonFinite) {
+fn write_map(
+    out: &mut Vec<u8>,
+    labels: &[String],
+    maps: &MapSequence,
+    row: usize,
+    non_finite: NonFinite,
+) {
     out.push(b'{');
     for (index, label) in labels.iter().enumerate() {
         write_key(out, index, label);
@@ -118,9 +132,18 @@ mod tests {
     use crate::tensor::{DType, Labels, Tensor};
 
     fn signature(names: &[&str]) -> Signature {
-        let kind = OutputKind::Tensor { dtype: DType::F32, shape: None };
-        let output = |name: &&str| OutputSpec { name: (*name).to_owned(), kind: kind.clone() };
-        Signature { inputs: vec![], outputs: names.iter().map(output).collect() }
+        let kind = OutputKind::Tensor {
+            dtype: DType::F32,
+            shape: None,
+        };
+        let output = |name: &&str| OutputSpec {
+            name: (*name).to_owned(),
+            kind: kind.clone(),
+        };
+        Signature {
+            inputs: vec![],
+            outputs: names.iter().map(output).collect(),
+        }
     }
 
     fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, String> {
@@ -131,21 +154,36 @@ mod tests {
     }
 
     fn label() -> (&'static str, Value) {
-        ("label", Value::Tensor(Tensor::from_vec(vec![2], vec![0i64, 2]).unwrap()))
+        (
+            "label",
+            Value::Tensor(Tensor::from_vec(vec![2], vec![0i64, 2]).unwrap()),
+        )
     }
 
     fn maps() -> (&'static str, Value) {
         let scores = Tensor::from_vec(vec![2, 2], vec![1.0f32, 0.0, 0.25, 0.75]).unwrap();
-        ("p", Value::Maps(MapSequence { labels: Labels::Int64(vec![0, 2]), scores }))
+        (
+            "p",
+            Value::Maps(MapSequence {
+                labels: Labels::Int64(vec![0, 2]),
+                scores,
+            }),
+        )
     }
 
     #[test]
     fn lists_keep_the_shapes_of_the_outputs() {
         let matrix = Value::Tensor(Tensor::from_vec(vec![1, 2], vec![0.5f32, f32::NAN]).unwrap());
         let text = answer(Form::Lists, &[label(), ("m", matrix)]).unwrap();
-        assert_eq!(text, r#"{"predictions": {"label": [0, 2], "m": [[0.5, null]]}}"#);
+        assert_eq!(
+            text,
+            r#"{"predictions": {"label": [0, 2], "m": [[0.5, null]]}}"#
+        );
         let text = answer(Form::Lists, &[maps()]).unwrap();
-        assert_eq!(text, r#"{"predictions": {"p": [{"0": 1.0, "2": 0.0}, {"0": 0.25, "2": 0.75}]}}"#);
+        assert_eq!(
+            text,
+            r#"{"predictions": {"p": [{"0": 1.0, "2": 0.0}, {"0": 0.25, "2": 0.75}]}}"#
+        );
     }
 
     #[test]
@@ -155,6 +193,9 @@ mod tests {
         assert_eq!(text, format!("{{\"predictions\": {rows}}}"));
         let wide = Value::Tensor(Tensor::from_vec(vec![2, 2], vec![0.5f32; 4]).unwrap());
         let error = answer(Form::Records, &[label(), ("m", wide)]).unwrap_err();
-        assert!(error.starts_with("output `m` has 4 elements and output `label` has 2"), "{error}");
+        assert!(
+            error.starts_with("output `m` has 4 elements and output `label` has 2"),
+            "{error}"
+        );
     }
 }

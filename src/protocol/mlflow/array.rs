@@ -75,7 +75,14 @@ impl Array {
             Json::Array(flat) => convert(flat, dtype).map(Self::Tensor),
             Json::List(items) if items.iter().all(|item| matches!(item, Json::Object(_))) => {
                 let shape = vec![items.len()];
-                convert(Flat { shape, cells: Cells::Mixed(items) }, dtype).map(Self::Tensor)
+                convert(
+                    Flat {
+                        shape,
+                        cells: Cells::Mixed(items),
+                    },
+                    dtype,
+                )
+                .map(Self::Tensor)
             }
             Json::List(_) => Err(ragged()),
             scalar => convert(scalar_array(scalar), dtype).map(Self::Tensor),
@@ -100,11 +107,16 @@ pub(super) fn objects(shape: Vec<usize>, cells: Vec<Json>) -> Array {
 fn scalar_array(scalar: Json) -> Flat {
     let mut cells = Cells::default();
     cells.push(scalar);
-    Flat { shape: vec![], cells }
+    Flat {
+        shape: vec![],
+        cells,
+    }
 }
 
 fn ragged() -> PyError {
-    PyError::value("setting an array element with a sequence. The requested array has an inhomogeneous shape.")
+    PyError::value(
+        "setting an array element with a sequence. The requested array has an inhomogeneous shape.",
+    )
 }
 
 fn infer_list(items: Vec<Json>) -> Result<Array, PyError> {
@@ -136,14 +148,22 @@ fn infer_mixed(shape: Vec<usize>, values: Vec<Json>) -> Array {
     }
     let dtype = if any(|value| matches!(value, Json::Text(_))) {
         DType::String
-    } else if any(|value| matches!(value, Json::Big(_))) && !any(|value| !matches!(value, Json::Big(_))) {
+    } else if any(|value| matches!(value, Json::Big(_)))
+        && !any(|value| !matches!(value, Json::Big(_)))
+    {
         DType::U64
     } else if any(|value| matches!(value, Json::Float(_) | Json::Big(_))) {
         DType::F64
     } else {
         DType::I64
     };
-    match convert(Flat { shape: shape.clone(), cells: Cells::Mixed(values.clone()) }, dtype) {
+    match convert(
+        Flat {
+            shape: shape.clone(),
+            cells: Cells::Mixed(values.clone()),
+        },
+        dtype,
+    ) {
         Ok(tensor) => Array::Tensor(tensor),
         Err(_) => objects(shape, values),
     }
@@ -170,7 +190,10 @@ fn convert_each(
 ) -> Result<Tensor, PyError> {
     let cells = cells.into_iter();
     Ok(match dtype {
-        DType::Bool => bools(shape, &cells.map(|cell| python::truthy(&cell)).collect::<Vec<_>>()),
+        DType::Bool => bools(
+            shape,
+            &cells.map(|cell| python::truthy(&cell)).collect::<Vec<_>>(),
+        ),
         DType::String => texts(shape, cells.map(|cell| python::text(&cell)).collect()),
         DType::F64 => filled(shape, floats(cells, |value| value)?),
         DType::F32 => filled(shape, floats(cells, to_f32)?),
@@ -187,8 +210,13 @@ fn convert_each(
     })
 }
 
-fn floats<T>(cells: impl Iterator<Item = Json>, narrow: impl Fn(f64) -> T) -> Result<Vec<T>, PyError> {
-    cells.map(|cell| python::float(&cell).map(&narrow)).collect()
+fn floats<T>(
+    cells: impl Iterator<Item = Json>,
+    narrow: impl Fn(f64) -> T,
+) -> Result<Vec<T>, PyError> {
+    cells
+        .map(|cell| python::float(&cell).map(&narrow))
+        .collect()
 }
 
 fn ints<T: Element + TryFrom<i128>>(cells: impl Iterator<Item = Json>) -> Result<Vec<T>, PyError> {
@@ -198,7 +226,10 @@ fn ints<T: Element + TryFrom<i128>>(cells: impl Iterator<Item = Json>) -> Result
             let fits_c_long = i64::try_from(int).is_ok() || T::DTYPE == DType::U64;
             T::try_from(int).map_err(|_| {
                 PyError::overflow(if fits_c_long {
-                    format!("Python integer {int} out of bounds for {}", T::DTYPE.numpy_name())
+                    format!(
+                        "Python integer {int} out of bounds for {}",
+                        T::DTYPE.numpy_name()
+                    )
                 } else {
                     "Python int too large to convert to C long".to_owned()
                 })
@@ -207,7 +238,10 @@ fn ints<T: Element + TryFrom<i128>>(cells: impl Iterator<Item = Json>) -> Result
         .collect()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "numpy rounds to the nearest single too, and overflows to infinity")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "numpy rounds to the nearest single too, and overflows to infinity"
+)]
 pub(super) fn to_f32(value: f64) -> f32 {
     value as f32
 }
@@ -266,22 +300,60 @@ mod tests {
             ("5", "int64", &[]),
         ] {
             let array = Array::infer(json(text)).unwrap();
-            assert_eq!((array.dtype_name(), array.shape()), (dtype, shape), "{text}");
+            assert_eq!(
+                (array.dtype_name(), array.shape()),
+                (dtype, shape),
+                "{text}"
+            );
         }
-        assert!(Array::infer(json("[[1], [2, 3]]")).unwrap_err().to_string().starts_with("setting an array element"));
+        assert!(
+            Array::infer(json("[[1], [2, 3]]"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("setting an array element")
+        );
     }
 
     #[test]
     fn converts_elements_as_python_does() {
-        assert_eq!(typed("[1.9, \"2\", true]", DType::I32).unwrap().as_slice::<i32>().unwrap(), [1, 2, 1]);
-        assert_eq!(typed("[[1, 2]]", DType::F32).unwrap().as_slice::<f32>().unwrap(), [1.0, 2.0]);
-        assert_eq!(typed("[0, 2.5, \"\", \"false\", null]", DType::Bool).unwrap().bytes(), [0, 1, 0, 1, 0]);
+        assert_eq!(
+            typed("[1.9, \"2\", true]", DType::I32)
+                .unwrap()
+                .as_slice::<i32>()
+                .unwrap(),
+            [1, 2, 1]
+        );
+        assert_eq!(
+            typed("[[1, 2]]", DType::F32)
+                .unwrap()
+                .as_slice::<f32>()
+                .unwrap(),
+            [1.0, 2.0]
+        );
+        assert_eq!(
+            typed("[0, 2.5, \"\", \"false\", null]", DType::Bool)
+                .unwrap()
+                .bytes(),
+            [0, 1, 0, 1, 0]
+        );
         let strings = typed("[1, 2.5, null, true]", DType::String).unwrap();
         assert_eq!(strings.as_strings().unwrap(), ["1", "2.5", "None", "True"]);
-        assert_eq!(typed("1e39", DType::F32).unwrap().as_slice::<f32>().unwrap(), [f32::INFINITY]);
+        assert_eq!(
+            typed("1e39", DType::F32)
+                .unwrap()
+                .as_slice::<f32>()
+                .unwrap(),
+            [f32::INFINITY]
+        );
         let error = typed("[2147483648]", DType::I32).unwrap_err();
         assert_eq!(error, "Python integer 2147483648 out of bounds for int32");
-        assert_eq!(typed("[-1]", DType::U8).unwrap_err(), "Python integer -1 out of bounds for uint8");
-        assert_eq!(typed("[1e20]", DType::I64).unwrap_err(), "Python int too large to convert to C long");
+        assert_eq!(
+            typed("[-1]", DType::U8).unwrap_err(),
+            "Python integer -1 out of bounds for uint8"
+        );
+        assert_eq!(
+            typed("[1e20]", DType::I64).unwrap_err(),
+            "Python int too large to convert to C long"
+        );
     }
 }

@@ -27,7 +27,9 @@ pub(super) fn cast_frame(frame: &mut Frame, schema: &Schema) -> Result<(), CastE
             for (index, spec) in specs.iter().enumerate() {
                 if let ColType::Scalar(wanted) = spec.kind {
                     let name = spec.name.as_deref();
-                    cast_column(frame, name, index, wanted.numpy_name(), |data| cast_data(data, wanted))?;
+                    cast_column(frame, name, index, wanted.numpy_name(), |data| {
+                        cast_data(data, wanted)
+                    })?;
                 }
             }
         }
@@ -35,10 +37,16 @@ pub(super) fn cast_frame(frame: &mut Frame, schema: &Schema) -> Result<(), CastE
             for (index, spec) in specs.iter().enumerate() {
                 let wanted = tensor_type_name(&spec.dtype);
                 // A single unnamed tensor stands for all columns.
-                let places = if spec.name.is_some() { index..=index } else { 0..=frame.columns.len().max(1) - 1 };
+                let places = if spec.name.is_some() {
+                    index..=index
+                } else {
+                    0..=frame.columns.len().max(1) - 1
+                };
                 for place in places {
                     let name = spec.name.as_deref();
-                    cast_column(frame, name, place, wanted, |data| cast_tensor(data, &spec.dtype))?;
+                    cast_column(frame, name, place, wanted, |data| {
+                        cast_tensor(data, &spec.dtype)
+                    })?;
                 }
             }
         }
@@ -53,20 +61,36 @@ fn cast_column(
     wanted: &str,
     cast: impl Fn(&Array) -> Result<Array, PyError>,
 ) -> Result<(), CastError> {
-    let same_name = |name: &str| frame.columns.iter().filter(|column| column.is_named(name)).count();
+    let same_name = |name: &str| {
+        frame
+            .columns
+            .iter()
+            .filter(|column| column.is_named(name))
+            .count()
+    };
     let duplicate = name.is_some_and(|name| same_name(name) > 1);
     let found = match name {
-        Some(name) => frame.columns.iter_mut().find(|column| column.is_named(name)),
+        Some(name) => frame
+            .columns
+            .iter_mut()
+            .find(|column| column.is_named(name)),
         None => frame.columns.get_mut(index),
     };
     let Some(column) = found else { return Ok(()) };
-    let cast_result =
-        if duplicate { Err(PyError::value("the column is there more than once")) } else { cast(&column.data) };
+    let cast_result = if duplicate {
+        Err(PyError::value("the column is there more than once"))
+    } else {
+        cast(&column.data)
+    };
     match cast_result {
         Ok(data) => column.data = data,
         Err(error) => {
             let column = name.map_or_else(|| python::text(&position(index)), str::to_owned);
-            return Err(CastError { column, wanted: wanted.to_owned(), error });
+            return Err(CastError {
+                column,
+                wanted: wanted.to_owned(),
+                error,
+            });
         }
     }
     Ok(())
@@ -100,7 +124,9 @@ fn cast_tensor(data: &Array, wanted: &TensorType) -> Result<Array, PyError> {
         TensorType::Plain(dtype) => astype(data, *dtype),
         TensorType::Object | TensorType::Bytes => Ok(data.clone()),
         TensorType::Other(name) if name.starts_with("datetime") => datetime::column(data),
-        TensorType::Other(name) => Err(PyError::kind(format!("an ONNX model takes no tensor of type {name}"))),
+        TensorType::Other(name) => Err(PyError::kind(format!(
+            "an ONNX model takes no tensor of type {name}"
+        ))),
     }
 }
 
@@ -131,7 +157,14 @@ pub(super) fn astype(data: &Array, dtype: DType) -> Result<Array, PyError> {
 
 fn convert_cells(data: &Array, dtype: DType) -> Result<Array, PyError> {
     let cells = Cells::Mixed(cells_of(data));
-    super::array::convert(Flat { shape: data.shape().to_vec(), cells }, dtype).map(Array::Tensor)
+    super::array::convert(
+        Flat {
+            shape: data.shape().to_vec(),
+            cells,
+        },
+        dtype,
+    )
+    .map(Array::Tensor)
 }
 
 fn cast_floats(tensor: &Tensor, dtype: DType) -> Result<Tensor, PyError> {
@@ -139,38 +172,75 @@ fn cast_floats(tensor: &Tensor, dtype: DType) -> Result<Tensor, PyError> {
     let values = to_f64(tensor);
     let name = dtype.numpy_name();
     match dtype {
-        DType::Bool => return Ok(bools(shape, &values.iter().map(|&value| value != 0.0).collect::<Vec<_>>())),
+        DType::Bool => {
+            return Ok(bools(
+                shape,
+                &values.iter().map(|&value| value != 0.0).collect::<Vec<_>>(),
+            ));
+        }
         DType::F32 => return Ok(filled(shape, narrow(&values))),
-        DType::F16 => return Ok(filled(shape, values.into_iter().map(half::f16::from_f64).collect())),
+        DType::F16 => {
+            return Ok(filled(
+                shape,
+                values.into_iter().map(half::f16::from_f64).collect(),
+            ));
+        }
         DType::F64 => return Ok(filled(shape, values)),
         _ => {}
     }
     if values.iter().any(|value| !value.is_finite()) {
-        return Err(PyError::value("Cannot convert non-finite values (NA or inf) to integer"));
+        return Err(PyError::value(
+            "Cannot convert non-finite values (NA or inf) to integer",
+        ));
     }
     let unsigned = matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64);
     if unsigned && values.iter().any(|&value| value < 0.0) {
-        return Err(PyError::value(format!("Cannot losslessly cast from float64 to {name}")));
+        return Err(PyError::value(format!(
+            "Cannot losslessly cast from float64 to {name}"
+        )));
     }
     let narrow = dtype.width().is_some_and(|width| width <= 4);
-    let ints: Vec<i64> = values.into_iter().map(|value| truncated(value, narrow && !unsigned)).collect();
+    let ints: Vec<i64> = values
+        .into_iter()
+        .map(|value| truncated(value, narrow && !unsigned))
+        .collect();
     Ok(wrapped(shape, &ints, dtype))
 }
 
 /// What the processor's conversion gives: the fraction is cut off, and what does not fit is the smallest integer.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
 fn truncated(value: f64, to_32_bits: bool) -> i64 {
-    let (limit, smallest) = if to_32_bits { (2_147_483_648.0, i64::from(i32::MIN)) } else { (9.223_372_036_854_775_8e18, i64::MIN) };
-    if (-limit - 1.0 < value || value == -limit) && value < limit { value as i64 } else { smallest }
+    let (limit, smallest) = if to_32_bits {
+        (2_147_483_648.0, i64::from(i32::MIN))
+    } else {
+        (9.223_372_036_854_775_8e18, i64::MIN)
+    };
+    if (-limit - 1.0 < value || value == -limit) && value < limit {
+        value as i64
+    } else {
+        smallest
+    }
 }
 
 fn cast_ints(tensor: &Tensor, dtype: DType) -> Tensor {
     let shape = tensor.shape().to_vec();
     match dtype {
-        DType::Bool => bools(shape, &to_f64(tensor).iter().map(|&value| value != 0.0).collect::<Vec<_>>()),
+        DType::Bool => bools(
+            shape,
+            &to_f64(tensor)
+                .iter()
+                .map(|&value| value != 0.0)
+                .collect::<Vec<_>>(),
+        ),
         DType::F64 => filled(shape, to_f64(tensor)),
         DType::F32 => filled(shape, narrow(&to_f64(tensor))),
-        DType::F16 => filled(shape, to_f64(tensor).into_iter().map(half::f16::from_f64).collect()),
+        DType::F16 => filled(
+            shape,
+            to_f64(tensor)
+                .into_iter()
+                .map(half::f16::from_f64)
+                .collect(),
+        ),
         _ => wrapped(shape, &raw_ints(tensor), dtype),
     }
 }
@@ -178,8 +248,18 @@ fn cast_ints(tensor: &Tensor, dtype: DType) -> Tensor {
 fn raw_ints(tensor: &Tensor) -> Vec<i64> {
     match tensor.dtype() {
         DType::Bool => tensor.bytes().iter().map(|&byte| i64::from(byte)).collect(),
-        DType::I32 => tensor.to_vec::<i32>().unwrap_or_default().into_iter().map(i64::from).collect(),
-        DType::U64 => tensor.to_vec::<u64>().unwrap_or_default().into_iter().map(u64::cast_signed).collect(),
+        DType::I32 => tensor
+            .to_vec::<i32>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(i64::from)
+            .collect(),
+        DType::U64 => tensor
+            .to_vec::<u64>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(u64::cast_signed)
+            .collect(),
         _ => tensor.to_vec::<i64>().unwrap_or_default(),
     }
 }
@@ -187,7 +267,9 @@ fn raw_ints(tensor: &Tensor) -> Vec<i64> {
 /// Integers cut to the width of `dtype`.
 fn wrapped(shape: Vec<usize>, ints: &[i64], dtype: DType) -> Tensor {
     fn cut<T: Element>(ints: &[i64]) -> Vec<T> {
-        ints.iter().map(|int| bytemuck::pod_read_unaligned(&int.to_le_bytes()[..size_of::<T>()])).collect()
+        ints.iter()
+            .map(|int| bytemuck::pod_read_unaligned(&int.to_le_bytes()[..size_of::<T>()]))
+            .collect()
     }
     match dtype {
         DType::I8 => filled(shape, cut::<i8>(ints)),
@@ -206,10 +288,16 @@ pub(super) fn bytes(data: &Json) -> Result<Array, PyError> {
     let items = python::items(data);
     let shape = items.as_ref().map_or(vec![], |items| vec![items.len()]);
     let ascii = |cell: &Json| !matches!(cell, Json::Text(text) if !text.is_ascii());
-    if items.unwrap_or_else(|| vec![data.clone()]).iter().all(ascii) {
+    if items
+        .unwrap_or_else(|| vec![data.clone()])
+        .iter()
+        .all(ascii)
+    {
         return Ok(Array::Opaque(Opaque::Binary, shape));
     }
-    Err(PyError::value("'ascii' codec can't encode characters: ordinal not in range(128)"))
+    Err(PyError::value(
+        "'ascii' codec can't encode characters: ordinal not in range(128)",
+    ))
 }
 
 /// `base64.decodebytes`: characters outside the alphabet are skipped, padding must be right.
@@ -277,12 +365,17 @@ mod tests {
             Err("Python integer 3000000000 out of bounds for int32".to_owned())
         );
         let not_finite = to_i32(Json::Float(f64::NAN)).unwrap_err();
-        assert_eq!(not_finite, "Cannot convert non-finite values (NA or inf) to integer");
+        assert_eq!(
+            not_finite,
+            "Cannot convert non-finite values (NA or inf) to integer"
+        );
     }
 
     #[test]
     fn base64_is_checked_as_leniently_as_python_does() {
-        let check = |text: &str| check_base64(&Json::Text(text.to_owned())).map_err(|error| error.to_string());
+        let check = |text: &str| {
+            check_base64(&Json::Text(text.to_owned())).map_err(|error| error.to_string())
+        };
         for fine in ["aGVsbG8=", "aGVs*bG8=", "", "YQ==", "aGVsbG8=trailing"] {
             assert_eq!(check(fine), Ok(()), "{fine}");
         }

@@ -8,8 +8,8 @@ use crate::protocol::json::Json;
 
 /// The cells that pandas takes for missing.
 const MISSING: [&str; 19] = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+    "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
 /// Reads a table with a header row; columns that the schema names have its types, others are inferred.
@@ -25,10 +25,13 @@ pub(super) fn read(body: &str, schema: Option<&Schema>) -> Result<Frame, String>
     let table = tokenize(body)?;
     let mut columns = Vec::with_capacity(table.header.len());
     for (index, (name, cells)) in table.header.into_iter().zip(table.columns).enumerate() {
-        let spec = types.iter().enumerate().find(|(place, spec)| match &spec.name {
-            Some(wanted) => *wanted == name,
-            None => *place == index,
-        });
+        let spec = types
+            .iter()
+            .enumerate()
+            .find(|(place, spec)| match &spec.name {
+                Some(wanted) => *wanted == name,
+                None => *place == index,
+            });
         let wanted = spec.and_then(|(_, spec)| match spec.kind {
             ColType::Scalar(wanted) => Some(wanted),
             ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => None,
@@ -37,9 +40,15 @@ pub(super) fn read(body: &str, schema: Option<&Schema>) -> Result<Frame, String>
             Some(wanted) => typed(&cells, wanted, &name, index)?,
             None => inferred(&cells),
         };
-        columns.push(Column { name: Json::Text(name), data });
+        columns.push(Column {
+            name: Json::Text(name),
+            data,
+        });
     }
-    Ok(Frame { columns, rows: table.rows })
+    Ok(Frame {
+        columns,
+        rows: table.rows,
+    })
 }
 
 struct Table {
@@ -51,9 +60,13 @@ struct Table {
 /// Splits the text into cells. Rows longer than the header have an index in front, which is dropped.
 fn tokenize(body: &str) -> Result<Table, String> {
     let body = body.strip_prefix('\u{feff}').unwrap_or(body);
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(body.as_bytes());
-    let mut records = reader.records().filter(|record| !record.as_ref().is_ok_and(is_blank));
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(body.as_bytes());
+    let mut records = reader
+        .records()
+        .filter(|record| !record.as_ref().is_ok_and(is_blank));
     let header = match records.next() {
         Some(header) => header.map_err(|error| error.to_string())?,
         None => return Err("No columns to parse from file".to_owned()),
@@ -69,18 +82,31 @@ fn tokenize(body: &str) -> Result<Table, String> {
         }
         if record.len() > width {
             let (line, seen) = (rows + 2, record.len());
-            return Err(format!("Error tokenizing data. C error: Expected {width} fields in line {line}, saw {seen}"));
+            return Err(format!(
+                "Error tokenizing data. C error: Expected {width} fields in line {line}, saw {seen}"
+            ));
         }
         let index_columns = width - header.len();
         for (place, column) in columns.iter_mut().enumerate() {
-            column.push(record.get(index_columns + place).unwrap_or_default().to_owned());
+            column.push(
+                record
+                    .get(index_columns + place)
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
         }
         rows += 1;
     }
     if ends_inside_quotes(body) {
-        return Err(format!("Error tokenizing data. C error: EOF inside string starting at row {rows}"));
+        return Err(format!(
+            "Error tokenizing data. C error: EOF inside string starting at row {rows}"
+        ));
     }
-    Ok(Table { header, columns, rows })
+    Ok(Table {
+        header,
+        columns,
+        rows,
+    })
 }
 
 fn is_blank(record: &csv::StringRecord) -> bool {
@@ -91,7 +117,11 @@ fn is_blank(record: &csv::StringRecord) -> bool {
 fn unique_names<'r>(names: impl Iterator<Item = &'r str>) -> Vec<String> {
     let mut unique: Vec<String> = Vec::new();
     for (index, name) in names.enumerate() {
-        let name = if name.is_empty() { format!("Unnamed: {index}") } else { name.to_owned() };
+        let name = if name.is_empty() {
+            format!("Unnamed: {index}")
+        } else {
+            name.to_owned()
+        };
         let mut candidate = name.clone();
         let mut count = 0;
         while unique.contains(&candidate) {
@@ -127,19 +157,29 @@ fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result
     let shape = vec![cells.len()];
     Ok(match wanted {
         DataType::Double => Array::Tensor(filled(shape, floats(cells)?)),
-        DataType::Float => Array::Tensor(filled(shape, floats(cells)?.into_iter().map(to_f32).collect())),
+        DataType::Float => Array::Tensor(filled(
+            shape,
+            floats(cells)?.into_iter().map(to_f32).collect(),
+        )),
         DataType::Long => Array::Tensor(filled(shape, ints(cells, index)?)),
         DataType::Integer => {
             let ints = ints(cells, index)?;
             #[expect(clippy::cast_possible_truncation, reason = "pandas wraps around too")]
-            Array::Tensor(filled(shape, ints.into_iter().map(|int| int as i32).collect()))
+            Array::Tensor(filled(
+                shape,
+                ints.into_iter().map(|int| int as i32).collect(),
+            ))
         }
         DataType::Boolean => {
             if cells.iter().any(|cell| is_missing(cell)) {
                 return Err(format!("Bool column has NA values in column {index}"));
             }
             let values: Option<Vec<bool>> = cells.iter().map(|cell| boolean(cell)).collect();
-            let message = || format!("cannot safely convert passed user dtype of bool for object dtyped data in column {index}");
+            let message = || {
+                format!(
+                    "cannot safely convert passed user dtype of bool for object dtyped data in column {index}"
+                )
+            };
             Array::Tensor(bools(shape, &values.ok_or_else(message)?))
         }
         DataType::String | DataType::Binary => text_column(cells),
@@ -153,7 +193,9 @@ fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result
 fn floats(cells: &[String]) -> Result<Vec<f64>, String> {
     let parse = |cell: &String| {
         let missing = is_missing(cell).then_some(f64::NAN);
-        missing.or_else(|| float(cell)).ok_or_else(|| format!("could not convert string to float: '{cell}'"))
+        missing
+            .or_else(|| float(cell))
+            .ok_or_else(|| format!("could not convert string to float: '{cell}'"))
     };
     cells.iter().map(parse).collect()
 }
@@ -161,10 +203,13 @@ fn floats(cells: &[String]) -> Result<Vec<f64>, String> {
 /// A number as pandas' tokenizer takes it: no underscores, no hexadecimal.
 fn float(cell: &str) -> Option<f64> {
     let trimmed = cell.trim();
-    (!trimmed.contains('_')).then(|| python::float_of_text(trimmed).ok()).flatten().filter(|value| {
-        // `nan` in other spellings is no number to pandas.
-        !value.is_nan()
-    })
+    (!trimmed.contains('_'))
+        .then(|| python::float_of_text(trimmed).ok())
+        .flatten()
+        .filter(|value| {
+            // `nan` in other spellings is no number to pandas.
+            !value.is_nan()
+        })
 }
 
 fn ints(cells: &[String], index: usize) -> Result<Vec<i64>, String> {
@@ -174,7 +219,10 @@ fn ints(cells: &[String], index: usize) -> Result<Vec<i64>, String> {
     let parse = |cell: &String| {
         let trimmed = cell.trim();
         let unsigned = || trimmed.parse::<u64>().map(u64::cast_signed);
-        trimmed.parse::<i64>().or_else(|_| unsigned()).map_err(|_| format!("invalid literal for int() with base 10: '{cell}'"))
+        trimmed
+            .parse::<i64>()
+            .or_else(|_| unsigned())
+            .map_err(|_| format!("invalid literal for int() with base 10: '{cell}'"))
     };
     cells.iter().map(parse).collect()
 }
@@ -193,7 +241,13 @@ fn text_column(cells: &[String]) -> Array {
     if cells.is_empty() {
         return objects(shape, vec![]);
     }
-    let text = |cell: &String| if is_missing(cell) { "nan".to_owned() } else { cell.clone() };
+    let text = |cell: &String| {
+        if is_missing(cell) {
+            "nan".to_owned()
+        } else {
+            cell.clone()
+        }
+    };
     Array::Tensor(texts(shape, cells.iter().map(text).collect()))
 }
 
@@ -210,7 +264,11 @@ fn inferred(cells: &[String]) -> Array {
     if let Ok(floats) = floats(cells) {
         return Array::Tensor(filled(shape, floats));
     }
-    if let Some(values) = cells.iter().map(|cell| boolean(cell)).collect::<Option<Vec<bool>>>() {
+    if let Some(values) = cells
+        .iter()
+        .map(|cell| boolean(cell))
+        .collect::<Option<Vec<bool>>>()
+    {
         return Array::Tensor(bools(shape, &values));
     }
     text_column(cells)
@@ -231,31 +289,53 @@ mod tests {
     }
 
     fn dtypes(frame: &Frame) -> Vec<&'static str> {
-        frame.columns.iter().map(|column| column.data.dtype_name()).collect()
+        frame
+            .columns
+            .iter()
+            .map(|column| column.data.dtype_name())
+            .collect()
     }
 
     #[test]
     fn columns_without_a_type_are_inferred() {
         let frame = read("a,b,c,d,e\n1,2.5,true,x,\n2,,false,NA,\n", None).unwrap();
-        assert_eq!(dtypes(&frame), ["int64", "float64", "bool", "str", "float64"]);
+        assert_eq!(
+            dtypes(&frame),
+            ["int64", "float64", "bool", "str", "float64"]
+        );
         assert_eq!(frame.rows, 2);
     }
 
     #[test]
     fn longer_rows_have_an_index_in_front() {
         let frame = read("a,b\n0,1,2\n1,3,4\n", None).unwrap();
-        let Array::Tensor(a) = &frame.columns[0].data else { panic!() };
+        let Array::Tensor(a) = &frame.columns[0].data else {
+            panic!()
+        };
         assert_eq!(a.as_slice::<i64>().unwrap(), [1, 3]);
         let error = read("a,b\n1,2\n1,2,3\n", None).unwrap_err();
-        assert_eq!(error, "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3");
+        assert_eq!(
+            error,
+            "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"
+        );
     }
 
     #[test]
     fn cells_must_have_the_types_of_the_signature() {
-        let types = schema(&[("n", DataType::Integer), ("b", DataType::Boolean), ("s", DataType::String)]);
-        let frame = read("\u{feff}s,b,n\r\n\"a,\"\"b\",TRUE,3000000000\r\n\r\n", Some(&types)).unwrap();
+        let types = schema(&[
+            ("n", DataType::Integer),
+            ("b", DataType::Boolean),
+            ("s", DataType::String),
+        ]);
+        let frame = read(
+            "\u{feff}s,b,n\r\n\"a,\"\"b\",TRUE,3000000000\r\n\r\n",
+            Some(&types),
+        )
+        .unwrap();
         assert_eq!(dtypes(&frame), ["str", "bool", "int32"]);
-        let Array::Tensor(text) = &frame.columns[0].data else { panic!() };
+        let Array::Tensor(text) = &frame.columns[0].data else {
+            panic!()
+        };
         assert_eq!(text.as_strings().unwrap(), ["a,\"b"]);
         for (body, reason) in [
             ("n\n34.5\n", "invalid literal"),

@@ -62,13 +62,19 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
         };
         let Some(found) = found else {
             let quoted = python::quoted(text);
-            return Err(PyError::value(format!("time data {quoted} doesn't match the format of a datetime column")));
+            return Err(PyError::value(format!(
+                "time data {quoted} doesn't match the format of a datetime column"
+            )));
         };
         form = Some(found);
         zoned |= parsed == Parsed::Zoned;
     }
     let shape = data.shape().to_vec();
-    Ok(if zoned { objects(shape, cells) } else { Array::Opaque(Opaque::Datetime, shape) })
+    Ok(if zoned {
+        objects(shape, cells)
+    } else {
+        Array::Opaque(Opaque::Datetime, shape)
+    })
 }
 
 /// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, null; a zone is taken and ignored.
@@ -79,18 +85,26 @@ pub(super) fn array(data: &Json) -> Result<Array, PyError> {
         let valid = match &cell {
             Json::Null | Json::Int(_) => true,
             Json::Text(text) if is_missing(text) => true,
-            Json::Text(text) => FORMS[..5].iter().any(|form| has_form(split_zone(text).0, form)),
+            Json::Text(text) => FORMS[..5]
+                .iter()
+                .any(|form| has_form(split_zone(text).0, form)),
             _ => false,
         };
         if !valid {
-            return Err(PyError::value(format!("Error parsing datetime string {}", python::repr(&cell))));
+            return Err(PyError::value(format!(
+                "Error parsing datetime string {}",
+                python::repr(&cell)
+            )));
         }
     }
     Ok(Array::Opaque(Opaque::Datetime, shape))
 }
 
 fn is_missing(text: &str) -> bool {
-    matches!(text, "" | "NaT" | "nan" | "NaN" | "None" | "null" | "NA" | "N/A")
+    matches!(
+        text,
+        "" | "NaT" | "nan" | "NaN" | "None" | "null" | "NA" | "N/A"
+    )
 }
 
 fn has_form(text: &str, form: &str) -> bool {
@@ -105,7 +119,9 @@ fn split_zone(text: &str) -> (&str, Parsed) {
     }
     let time = text.find(['T', ' ']).unwrap_or(text.len());
     match text[time..].rfind(['+', '-']) {
-        Some(sign) if is_offset(&text[time + sign + 1..]) => (text[..time + sign].trim_end(), Parsed::Zoned),
+        Some(sign) if is_offset(&text[time + sign + 1..]) => {
+            (text[..time + sign].trim_end(), Parsed::Zoned)
+        }
         _ => (text, Parsed::Naive),
     }
 }
@@ -117,7 +133,10 @@ fn is_offset(text: &str) -> bool {
 
 /// Whether a parameter's text is a date or a datetime (`np.datetime64(text)`).
 pub(super) fn is_datetime(text: &str) -> bool {
-    text.parse::<DateTime>().is_ok() || FORMS[..5].iter().any(|form| has_form(split_zone(text).0, form))
+    text.parse::<DateTime>().is_ok()
+        || FORMS[..5]
+            .iter()
+            .any(|form| has_form(split_zone(text).0, form))
 }
 
 #[cfg(test)]
@@ -128,7 +147,9 @@ mod tests {
     fn check(cells: &[&str]) -> Result<&'static str, String> {
         let cells: Vec<String> = cells.iter().map(|&cell| cell.to_owned()).collect();
         let array = Array::Tensor(texts(vec![cells.len()], cells));
-        column(&array).map(|array| array.dtype_name()).map_err(|error| error.to_string())
+        column(&array)
+            .map(|array| array.dtype_name())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

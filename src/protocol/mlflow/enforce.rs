@@ -33,7 +33,9 @@ type Result<T> = std::result::Result<T, SchemaError>;
 pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
     match schema {
         Schema::Columns(specs) => columns(to_frame(data)?, specs).map(Data::Frame),
-        Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => named_tensors(data, specs),
+        Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => {
+            named_tensors(data, specs)
+        }
         Schema::Tensors(specs) => match specs.first() {
             Some(spec) => unnamed_tensor(data, spec).map(Data::Array),
             None => Ok(data),
@@ -66,30 +68,55 @@ fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
     }
     let cell = |row: &Vec<(String, Array)>, name: &String| {
         let found = row.iter().find(|(key, _)| key == name);
-        found.and_then(|(_, array)| cells_of(array).into_iter().next()).unwrap_or(Json::Null)
+        found
+            .and_then(|(_, array)| cells_of(array).into_iter().next())
+            .unwrap_or(Json::Null)
     };
     let column = |name: String| {
         let mut cells = Cells::default();
         rows.iter().for_each(|row| cells.push(cell(row, &name)));
-        Column { data: infer_column(cells), name: Json::Text(name) }
+        Column {
+            data: infer_column(cells),
+            name: Json::Text(name),
+        }
     };
-    Frame { columns: names.into_iter().map(column).collect(), rows: rows.len() }
+    Frame {
+        columns: names.into_iter().map(column).collect(),
+        rows: rows.len(),
+    }
 }
 
 fn columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
     if specs.iter().any(|spec| spec.name.is_none()) {
         return unnamed_columns(frame, specs);
     }
-    let named = specs.iter().filter_map(|spec| spec.name.as_deref().map(|name| (name, spec)));
-    let given: Vec<String> = frame.columns.iter().map(|column| python::text(&column.name)).collect();
-    check_names(named.clone().map(|(name, spec)| (name, spec.required)), &given)?;
+    let named = specs
+        .iter()
+        .filter_map(|spec| spec.name.as_deref().map(|name| (name, spec)));
+    let given: Vec<String> = frame
+        .columns
+        .iter()
+        .map(|column| python::text(&column.name))
+        .collect();
+    check_names(
+        named.clone().map(|(name, spec)| (name, spec.required)),
+        &given,
+    )?;
     let mut kept = Vec::with_capacity(specs.len());
     for (name, spec) in named {
-        let Some(column) = frame.column(name) else { continue };
+        let Some(column) = frame.column(name) else {
+            continue;
+        };
         let data = column_of_type(name, &column.data, &spec.kind)?;
-        kept.push(Column { name: column.name.clone(), data });
+        kept.push(Column {
+            name: column.name.clone(),
+            data,
+        });
     }
-    Ok(Frame { columns: kept, rows: frame.rows })
+    Ok(Frame {
+        columns: kept,
+        rows: frame.rows,
+    })
 }
 
 fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
@@ -106,17 +133,25 @@ fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
         let data = column_of_type(&python::text(&column.name), &column.data, &spec.kind)?;
         kept.push(Column { data, ..column });
     }
-    Ok(Frame { columns: kept, rows: frame.rows })
+    Ok(Frame {
+        columns: kept,
+        rows: frame.rows,
+    })
 }
 
 fn check_names<'s>(specs: impl Iterator<Item = (&'s str, bool)>, given: &[String]) -> Result<()> {
     let specs: Vec<(&str, bool)> = specs.collect();
-    let missing = specs.iter().filter(|(name, required)| *required && !given.iter().any(|given| given == name));
+    let missing = specs
+        .iter()
+        .filter(|(name, required)| *required && !given.iter().any(|given| given == name));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let extra = given.iter().map(String::as_str).filter(|given| !specs.iter().any(|(name, _)| name == given));
+    let extra = given
+        .iter()
+        .map(String::as_str)
+        .filter(|given| !specs.iter().any(|(name, _)| name == given));
     let extra: Vec<&str> = extra.collect();
     let mut message = format!("Model is missing inputs {}.", name_list(&missing));
     if !extra.is_empty() {
@@ -127,7 +162,11 @@ fn check_names<'s>(specs: impl Iterator<Item = (&'s str, bool)>, given: &[String
 
 /// The names as Python prints a list of them; a client that sends a thousand wrong ones does not get them all back.
 fn name_list(names: &[&str]) -> String {
-    let shown: Vec<String> = names.iter().take(20).map(|name| python::quoted(name)).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(20)
+        .map(|name| python::quoted(name))
+        .collect();
     let more = if names.len() > 20 { ", …" } else { "" };
     format!("[{}{more}]", shown.join(", "))
 }
@@ -159,7 +198,9 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
     };
     let target = match wanted {
         DataType::String if is_object => return Ok(inferred),
-        DataType::Binary if is_object || matches!(inferred, Array::Opaque(Opaque::Binary, _)) => return Ok(inferred),
+        DataType::Binary if is_object || matches!(inferred, Array::Opaque(Opaque::Binary, _)) => {
+            return Ok(inferred);
+        }
         DataType::Boolean if matches!(inferred, Array::Object(_)) => return Ok(inferred),
         DataType::Datetime => return enforce_datetime(&inferred, incompatible),
         DataType::String | DataType::Binary => return Err(incompatible()),
@@ -173,7 +214,11 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
     if source == target {
         return Ok(inferred);
     }
-    let zeros_and_ones = || cells_of(&inferred).iter().all(|cell| matches!(cell, Json::Int(0 | 1)));
+    let zeros_and_ones = || {
+        cells_of(&inferred)
+            .iter()
+            .all(|cell| matches!(cell, Json::Int(0 | 1)))
+    };
     let safe = match (source, target) {
         (DType::I32, DType::I64 | DType::F64) | (DType::F32, DType::F64) => true,
         (DType::I64, DType::F32 | DType::F64) => zeros_and_ones(),
@@ -203,13 +248,20 @@ fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Res
 }
 
 fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
-    let names: Vec<&str> = specs.iter().filter_map(|spec| spec.name.as_deref()).collect();
+    let names: Vec<&str> = specs
+        .iter()
+        .filter_map(|spec| spec.name.as_deref())
+        .collect();
     let data = match data {
         Data::Array(array) if names.len() == 1 => Data::Mapping(vec![(names[0].to_owned(), array)]),
         other => other,
     };
     let given = match &data {
-        Data::Frame(frame) => frame.columns.iter().map(|column| python::text(&column.name)).collect(),
+        Data::Frame(frame) => frame
+            .columns
+            .iter()
+            .map(|column| python::text(&column.name))
+            .collect(),
         Data::Mapping(mapping) => mapping.iter().map(|(name, _)| name.clone()).collect(),
         Data::Array(_) | Data::Objects(_) => Vec::new(),
     };
@@ -217,14 +269,18 @@ fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
     let mut bound = Vec::with_capacity(specs.len());
     for (name, spec) in names.into_iter().zip(specs) {
         let array = match &data {
-            Data::Frame(frame) => frame.column(name).map(|column| tensor_of_column(Some(name), &column.data, spec)),
+            Data::Frame(frame) => frame
+                .column(name)
+                .map(|column| tensor_of_column(Some(name), &column.data, spec)),
             Data::Mapping(mapping) => {
                 let found = mapping.iter().find(|(key, _)| key == name);
                 found.map(|(_, array)| check_tensor(array.clone(), spec))
             }
             Data::Array(_) | Data::Objects(_) => None,
         };
-        let array = array.ok_or_else(|| SchemaError(format!("Model is missing inputs {}.", name_list(&[name]))))?;
+        let array = array.ok_or_else(|| {
+            SchemaError(format!("Model is missing inputs {}.", name_list(&[name])))
+        })?;
         bound.push((name.to_owned(), array?));
     }
     Ok(Data::Mapping(bound))
@@ -263,9 +319,17 @@ fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
     if spec.dtype == TensorType::Object && spec.shape == [-1] {
         return Ok(array);
     }
-    let actual: Vec<i64> = array.shape().iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect();
+    let actual: Vec<i64> = array
+        .shape()
+        .iter()
+        .map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX))
+        .collect();
     let fits = actual.len() == spec.shape.len()
-        && spec.shape.iter().zip(&actual).all(|(&wanted, &dim)| wanted == -1 || wanted == dim);
+        && spec
+            .shape
+            .iter()
+            .zip(&actual)
+            .all(|(&wanted, &dim)| wanted == -1 || wanted == dim);
     if !fits {
         return Err(SchemaError(format!(
             "Shape of input {} does not match expected shape {}.",
@@ -276,7 +340,9 @@ fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
     let wanted = tensor_type_name(&spec.dtype);
     let same = match &spec.dtype {
         TensorType::Plain(dtype) => array.dtype() == Some(*dtype),
-        TensorType::Object => matches!(array, Array::Object(_)) || array.dtype() == Some(DType::String),
+        TensorType::Object => {
+            matches!(array, Array::Object(_)) || array.dtype() == Some(DType::String)
+        }
         TensorType::Bytes => matches!(array, Array::Opaque(Opaque::Binary, _)),
         TensorType::Other(name) => name.starts_with(array.dtype_name().trim_end_matches("[ns]")),
     };
@@ -284,7 +350,9 @@ fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
         return Ok(array);
     }
     let actual = array.dtype_name();
-    Err(SchemaError(format!("dtype of input {actual} does not match expected dtype {wanted}")))
+    Err(SchemaError(format!(
+        "dtype of input {actual} does not match expected dtype {wanted}"
+    )))
 }
 
 /// A data-frame column as the tensor of this name: scalars, or lists of a fixed shape.
@@ -292,7 +360,10 @@ fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Resu
     let shape = &spec.shape;
     let variable_rows = shape.first() == Some(&-1) && !shape[1..].contains(&-1);
     if !variable_rows {
-        let input = name.map_or_else(|| "the unnamed input".to_owned(), |name| format!("input {name}"));
+        let input = name.map_or_else(
+            || "the unnamed input".to_owned(),
+            |name| format!("input {name}"),
+        );
         return Err(SchemaError(format!(
             "For pandas dataframe input, the first dimension of shape must be a variable dimension and other \
              dimensions must be fixed, but in model signature the shape of {input} is {}.",
@@ -300,7 +371,10 @@ fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Resu
         )));
     }
     let rows = data.shape().first().copied().unwrap_or(0);
-    let fixed: Vec<usize> = shape[1..].iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
+    let fixed: Vec<usize> = shape[1..]
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(0))
+        .collect();
     let full = [&[rows], fixed.as_slice()].concat();
     let cells = match data {
         Array::Object(found) => found.cells.clone(),
@@ -331,7 +405,9 @@ fn scalars(name: Option<&str>, data: &Array, full: &[usize], spec: &TensorSpec) 
         )));
     }
     let typed = match &spec.dtype {
-        TensorType::Plain(dtype) => astype(data, *dtype).map_err(|error| SchemaError(error.to_string()))?,
+        TensorType::Plain(dtype) => {
+            astype(data, *dtype).map_err(|error| SchemaError(error.to_string()))?
+        }
         TensorType::Object | TensorType::Bytes | TensorType::Other(_) => data.clone(),
     };
     let reshaped = match typed {
@@ -353,10 +429,14 @@ fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
         }
         flat.cells.into_iter().for_each(|value| all.push(value));
     }
-    let TensorType::Plain(dtype) = spec.dtype else { return None };
+    let TensorType::Plain(dtype) = spec.dtype else {
+        return None;
+    };
     let flat = infer_column(all);
     match astype(&flat, dtype).ok()? {
-        Array::Tensor(tensor) => Tensor::reshaped(tensor, full.to_vec()).ok().map(Array::Tensor),
+        Array::Tensor(tensor) => Tensor::reshaped(tensor, full.to_vec())
+            .ok()
+            .map(Array::Tensor),
         Array::Object(_) | Array::Opaque(..) => None,
     }
 }
@@ -375,5 +455,9 @@ fn reshape_error(name: Option<&str>, spec: &TensorSpec) -> SchemaError {
 /// A shape as Python prints a tuple.
 fn tuple(shape: &[i64]) -> String {
     let dims: Vec<String> = shape.iter().map(i64::to_string).collect();
-    format!("({}{})", dims.join(", "), if dims.len() == 1 { "," } else { "" })
+    format!(
+        "({}{})",
+        dims.join(", "),
+        if dims.len() == 1 { "," } else { "" }
+    )
 }

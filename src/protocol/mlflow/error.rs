@@ -22,7 +22,9 @@ pub(super) enum ScoringError {
     #[error("Invalid input. {0}")]
     Cast(#[from] CastError),
     /// The data contradicts the signature.
-    #[error("Failed to predict data '{data}'. \nError: Failed to enforce schema of data '{data}'. Error: {error}")]
+    #[error(
+        "Failed to predict data '{data}'. \nError: Failed to enforce schema of data '{data}'. Error: {error}"
+    )]
     Schema {
         /// What kind of data it was.
         data: String,
@@ -74,8 +76,16 @@ impl ScoringError {
     /// MLflow's `error_code`, `sqlstate` and `error_class`.
     fn codes(&self) -> [&'static str; 3] {
         match self {
-            Self::Schema { .. } => ["INVALID_PARAMETER_VALUE", "KAM01", "SCHEMA_ENFORCEMENT_FAILED"],
-            Self::Params(_) => ["INVALID_PARAMETER_VALUE", "KAM00", "INVALID_PARAMETER_VALUE"],
+            Self::Schema { .. } => [
+                "INVALID_PARAMETER_VALUE",
+                "KAM01",
+                "SCHEMA_ENFORCEMENT_FAILED",
+            ],
+            Self::Params(_) => [
+                "INVALID_PARAMETER_VALUE",
+                "KAM00",
+                "INVALID_PARAMETER_VALUE",
+            ],
             Self::Serve(error) => serve_codes(error.kind()),
             Self::NotFound(_) => serve_codes(ErrorKind::NotFound),
             _ => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
@@ -97,9 +107,17 @@ impl ScoringError {
 
 fn serve_codes(kind: ErrorKind) -> [&'static str; 3] {
     match kind {
-        ErrorKind::NotFound => ["RESOURCE_DOES_NOT_EXIST", "KAM00", "RESOURCE_DOES_NOT_EXIST"],
+        ErrorKind::NotFound => [
+            "RESOURCE_DOES_NOT_EXIST",
+            "KAM00",
+            "RESOURCE_DOES_NOT_EXIST",
+        ],
         ErrorKind::Overloaded => ["REQUEST_LIMIT_EXCEEDED", "XXM00", "REQUEST_LIMIT_EXCEEDED"],
-        ErrorKind::NotReady => ["TEMPORARILY_UNAVAILABLE", "XXM00", "TEMPORARILY_UNAVAILABLE"],
+        ErrorKind::NotReady => [
+            "TEMPORARILY_UNAVAILABLE",
+            "XXM00",
+            "TEMPORARILY_UNAVAILABLE",
+        ],
         ErrorKind::InvalidArgument => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
         _ => ["INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR"],
     }
@@ -108,11 +126,15 @@ fn serve_codes(kind: ErrorKind) -> [&'static str; 3] {
 impl IntoResponse for ScoringError {
     fn into_response(self) -> Response {
         let kind = self.kind();
-        let status = StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if let Self::ContentType(message) = self {
             return (status, message).into_response();
         }
-        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        let json = [(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        )];
         if kind == ErrorKind::DeadlineExceeded {
             return (status, json, "Request processing time exceeded limit").into_response();
         }
@@ -130,7 +152,9 @@ impl IntoResponse for ScoringError {
         body.push(b'}');
         let mut response = (status, json, body).into_response();
         if let Some(seconds) = kind.retry_after() {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -20,7 +20,10 @@ pub(super) enum Form {
 ///
 /// # Errors
 /// What the graph could not take, in a sentence.
-pub(super) fn feed(data: Data, signature: &Signature) -> Result<(Vec<(String, Tensor)>, Form), String> {
+pub(super) fn feed(
+    data: Data,
+    signature: &Signature,
+) -> Result<(Vec<(String, Tensor)>, Form), String> {
     match data {
         Data::Mapping(mapping) => {
             let named = mapping.into_iter().map(|(name, array)| {

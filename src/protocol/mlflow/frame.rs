@@ -40,7 +40,11 @@ pub(super) enum Rows {
 
 impl Frame {
     /// `pd.DataFrame(data=rows, columns=names, index=index)`.
-    pub(super) fn new(rows: Rows, names: Option<Json>, index: Option<&Json>) -> Result<Self, PyError> {
+    pub(super) fn new(
+        rows: Rows,
+        names: Option<Json>,
+        index: Option<&Json>,
+    ) -> Result<Self, PyError> {
         let names = names.map_or(Ok(None), column_names)?;
         let frame = match rows {
             Rows::Lists(columns) => from_lists(columns, names)?,
@@ -53,16 +57,25 @@ impl Frame {
 
     /// `pd.DataFrame(mapping)`: arrays of equal length; scalars are repeated to that length, or make one row.
     pub(super) fn from_mapping(mapping: Vec<(String, Array)>) -> Result<Self, PyError> {
-        let mut lengths = mapping.iter().filter_map(|(_, array)| array.shape().first().copied());
+        let mut lengths = mapping
+            .iter()
+            .filter_map(|(_, array)| array.shape().first().copied());
         let rows = lengths.next().unwrap_or(1);
         if lengths.any(|length| length != rows) {
             return Err(PyError::value("All arrays must be of the same length"));
         }
         let columns = mapping.into_iter().map(|(name, data)| Column {
             name: Json::Text(name),
-            data: if data.shape().is_empty() { repeated(data, rows) } else { cells_as_lists(data) },
+            data: if data.shape().is_empty() {
+                repeated(data, rows)
+            } else {
+                cells_as_lists(data)
+            },
         });
-        Ok(Self { columns: columns.collect(), rows })
+        Ok(Self {
+            columns: columns.collect(),
+            rows,
+        })
     }
 
     /// `pd.DataFrame(array)`: a list is one column, a matrix has one per column.
@@ -71,13 +84,24 @@ impl Frame {
             [] => (1, 1),
             [rows] => (rows, 1),
             [rows, width] => (rows, width),
-            _ => return Err(PyError::value(format!("Must pass 2-d input. shape={:?}", array.shape()))),
+            _ => {
+                return Err(PyError::value(format!(
+                    "Must pass 2-d input. shape={:?}",
+                    array.shape()
+                )));
+            }
         };
         let column = |index: usize| {
             let picked: Vec<usize> = (0..rows).map(|row| row * width + index).collect();
-            Column { name: position(index), data: pick(&array, &picked) }
+            Column {
+                name: position(index),
+                data: pick(&array, &picked),
+            }
         };
-        Ok(Self { columns: (0..width).map(column).collect(), rows })
+        Ok(Self {
+            columns: (0..width).map(column).collect(),
+            rows,
+        })
     }
 
     /// The column with this name.
@@ -91,10 +115,14 @@ impl Frame {
         match common_dtype(&self.columns) {
             Some(DType::Bool) => {
                 let bytes = self.interleaved(|tensor| tensor.bytes().to_vec());
-                Array::Tensor(bools(shape, &bytes.into_iter().map(|byte| byte != 0).collect::<Vec<_>>()))
+                Array::Tensor(bools(
+                    shape,
+                    &bytes.into_iter().map(|byte| byte != 0).collect::<Vec<_>>(),
+                ))
             }
             Some(DType::String) => {
-                let strings = self.interleaved(|tensor| tensor.as_strings().unwrap_or_default().to_vec());
+                let strings =
+                    self.interleaved(|tensor| tensor.as_strings().unwrap_or_default().to_vec());
                 Array::Tensor(texts(shape, strings))
             }
             Some(DType::F32) => {
@@ -112,7 +140,11 @@ impl Frame {
             }
             Some(_) => Array::Tensor(filled(shape, self.interleaved(to_f64))),
             None => {
-                let cells: Vec<Vec<Json>> = self.columns.iter().map(|column| cells_of(&column.data)).collect();
+                let cells: Vec<Vec<Json>> = self
+                    .columns
+                    .iter()
+                    .map(|column| cells_of(&column.data))
+                    .collect();
                 objects(shape, interleave(&cells, self.rows))
             }
         }
@@ -162,7 +194,12 @@ pub(super) fn position(index: usize) -> Json {
 fn column_names(names: Json) -> Result<Option<Vec<Json>>, PyError> {
     match names {
         Json::Null => Ok(None),
-        Json::Object(entries) => Ok(Some(entries.into_iter().map(|(key, _)| Json::Text(key)).collect())),
+        Json::Object(entries) => Ok(Some(
+            entries
+                .into_iter()
+                .map(|(key, _)| Json::Text(key))
+                .collect(),
+        )),
         other => match python::items(&other) {
             Some(items) => Ok(Some(items)),
             None => Err(PyError::kind(format!(
@@ -187,32 +224,58 @@ fn from_lists(columns: Columns, names: Option<Vec<Json>>) -> Result<Frame, PyErr
         )));
     }
     let columns_of = names.into_iter().zip(columns.cells);
-    let columns_of = columns_of.map(|(name, cells)| Column { name, data: infer_column(cells) });
-    Ok(Frame { columns: columns_of.collect(), rows: columns.rows })
+    let columns_of = columns_of.map(|(name, cells)| Column {
+        name,
+        data: infer_column(cells),
+    });
+    Ok(Frame {
+        columns: columns_of.collect(),
+        rows: columns.rows,
+    })
 }
 
 fn empty_frame(names: Vec<Json>) -> Frame {
-    let column = |name| Column { name, data: objects(vec![0], vec![]) };
-    Frame { columns: names.into_iter().map(column).collect(), rows: 0 }
+    let column = |name| Column {
+        name,
+        data: objects(vec![0], vec![]),
+    };
+    Frame {
+        columns: names.into_iter().map(column).collect(),
+        rows: 0,
+    }
 }
 
 fn from_records(columns: Columns, names: Option<Vec<Json>>) -> Frame {
-    let Columns { names: keys, cells, rows } = columns;
+    let Columns {
+        names: keys,
+        cells,
+        rows,
+    } = columns;
     if rows == 0 {
         return empty_frame(names.unwrap_or_default());
     }
     let found = keys.into_iter().zip(cells);
-    let mut found: Vec<Column> =
-        found.map(|(key, cells)| Column { name: Json::Text(key), data: infer_column(cells) }).collect();
+    let mut found: Vec<Column> = found
+        .map(|(key, cells)| Column {
+            name: Json::Text(key),
+            data: infer_column(cells),
+        })
+        .collect();
     if let Some(names) = names {
         let select = |name: Json| {
             let known = found.iter().find(|column| column.name == name);
             let missing = || filled(vec![rows], vec![f64::NAN; rows]);
-            Column { data: known.map_or_else(|| Array::Tensor(missing()), |column| column.data.clone()), name }
+            Column {
+                data: known.map_or_else(|| Array::Tensor(missing()), |column| column.data.clone()),
+                name,
+            }
         };
         found = names.into_iter().map(select).collect();
     }
-    Frame { columns: found, rows }
+    Frame {
+        columns: found,
+        rows,
+    }
 }
 
 fn from_value(value: Json, names: Option<Vec<Json>>) -> Result<Frame, PyError> {
@@ -230,7 +293,9 @@ fn from_value(value: Json, names: Option<Vec<Json>>) -> Result<Frame, PyError> {
             }
             Ok(frame)
         }
-        Json::Array(_) | Json::List(_) => from_items(python::items(&value).unwrap_or_default(), names),
+        Json::Array(_) | Json::List(_) => {
+            from_items(python::items(&value).unwrap_or_default(), names)
+        }
         scalar => Err(PyError::value(format!(
             "DataFrame constructor not properly called! Got {}",
             python::repr(&scalar)
@@ -252,7 +317,16 @@ fn from_items(items: Vec<Json>, names: Option<Vec<Json>>) -> Result<Frame, PyErr
         )));
     }
     let data = infer_column(cells_from(items));
-    Ok(Frame { columns: names.into_iter().map(|name| Column { name, data: data.clone() }).collect(), rows })
+    Ok(Frame {
+        columns: names
+            .into_iter()
+            .map(|name| Column {
+                name,
+                data: data.clone(),
+            })
+            .collect(),
+        rows,
+    })
 }
 
 fn check_index(rows: usize, index: Option<&Json>) -> Result<(), PyError> {
@@ -263,7 +337,9 @@ fn check_index(rows: usize, index: Option<&Json>) -> Result<(), PyError> {
             Some(items) => items.len(),
             None => {
                 let given = python::repr(list);
-                let message = format!("Index(...) must be called with a collection of some kind, {given} was passed");
+                let message = format!(
+                    "Index(...) must be called with a collection of some kind, {given} was passed"
+                );
                 return Err(PyError::kind(message));
             }
         },
@@ -271,7 +347,9 @@ fn check_index(rows: usize, index: Option<&Json>) -> Result<(), PyError> {
     if length == rows {
         return Ok(());
     }
-    Err(PyError::value(format!("Length of values ({rows}) does not match length of index ({length})")))
+    Err(PyError::value(format!(
+        "Length of values ({rows}) does not match length of index ({length})"
+    )))
 }
 
 fn cells_from(items: Vec<Json>) -> Cells {
@@ -319,13 +397,20 @@ fn infer_mixed(shape: Vec<usize>, values: Vec<Json>) -> Array {
         return objects(shape, values);
     }
     if floats == 0 && nulls == 0 {
-        let unsigned = values.iter().map(|value| python::int(value).ok().and_then(|int| u64::try_from(int).ok()));
+        let unsigned = values.iter().map(|value| {
+            python::int(value)
+                .ok()
+                .and_then(|int| u64::try_from(int).ok())
+        });
         return match unsigned.collect::<Option<Vec<u64>>>() {
             Some(unsigned) => Array::Tensor(filled(shape, unsigned)),
             None => objects(shape, values),
         };
     }
-    let floats: Vec<f64> = values.iter().map(|value| python::float(value).unwrap_or(f64::NAN)).collect();
+    let floats: Vec<f64> = values
+        .iter()
+        .map(|value| python::float(value).unwrap_or(f64::NAN))
+        .collect();
     Array::Tensor(filled(shape, floats))
 }
 
@@ -367,26 +452,57 @@ fn pick(array: &Array, positions: &[usize]) -> Array {
             tensor, U8 => u8, U16 => u16, U32 => u32, U64 => u64, I8 => i8, I16 => i16, I32 => i32, I64 => i64,
             F16 => half::f16, Bf16 => half::bf16, F32 => f32, F64 => f64,
         )),
-        Array::Object(data) => objects(shape, positions.iter().map(|&at| data.cells[at].clone()).collect()),
+        Array::Object(data) => objects(
+            shape,
+            positions.iter().map(|&at| data.cells[at].clone()).collect(),
+        ),
         Array::Opaque(opaque, _) => Array::Opaque(*opaque, shape),
     }
 }
 
 fn to_i64(tensor: &Tensor) -> Vec<i64> {
     match tensor.dtype() {
-        DType::I32 => tensor.to_vec::<i32>().unwrap_or_default().into_iter().map(i64::from).collect(),
+        DType::I32 => tensor
+            .to_vec::<i32>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(i64::from)
+            .collect(),
         _ => tensor.to_vec::<i64>().unwrap_or_default(),
     }
 }
 
 /// The elements of a numeric column as doubles.
-#[expect(clippy::cast_precision_loss, reason = "numpy's promotion to float64 rounds too")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "numpy's promotion to float64 rounds too"
+)]
 pub(super) fn to_f64(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype() {
-        DType::I32 => tensor.to_vec::<i32>().unwrap_or_default().into_iter().map(f64::from).collect(),
-        DType::I64 => tensor.to_vec::<i64>().unwrap_or_default().into_iter().map(|int| int as f64).collect(),
-        DType::U64 => tensor.to_vec::<u64>().unwrap_or_default().into_iter().map(|int| int as f64).collect(),
-        DType::F32 => tensor.to_vec::<f32>().unwrap_or_default().into_iter().map(f64::from).collect(),
+        DType::I32 => tensor
+            .to_vec::<i32>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(f64::from)
+            .collect(),
+        DType::I64 => tensor
+            .to_vec::<i64>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|int| int as f64)
+            .collect(),
+        DType::U64 => tensor
+            .to_vec::<u64>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|int| int as f64)
+            .collect(),
+        DType::F32 => tensor
+            .to_vec::<f32>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(f64::from)
+            .collect(),
         DType::Bool => tensor.bytes().iter().map(|&byte| f64::from(byte)).collect(),
         _ => tensor.to_vec::<f64>().unwrap_or_default(),
     }
@@ -396,14 +512,28 @@ pub(super) fn to_f64(tensor: &Tensor) -> Vec<f64> {
 pub(super) fn cells_of(array: &Array) -> Vec<Json> {
     match array {
         Array::Object(data) => data.cells.clone(),
-        Array::Opaque(Opaque::Datetime | Opaque::Binary, shape) => vec![Json::Null; shape.iter().product()],
+        Array::Opaque(Opaque::Datetime | Opaque::Binary, shape) => {
+            vec![Json::Null; shape.iter().product()]
+        }
         Array::Tensor(tensor) => match tensor.dtype() {
-            DType::String => tensor.as_strings().unwrap_or_default().iter().cloned().map(Json::Text).collect(),
-            DType::Bool => tensor.bytes().iter().map(|&byte| Json::Bool(byte != 0)).collect(),
+            DType::String => tensor
+                .as_strings()
+                .unwrap_or_default()
+                .iter()
+                .cloned()
+                .map(Json::Text)
+                .collect(),
+            DType::Bool => tensor
+                .bytes()
+                .iter()
+                .map(|&byte| Json::Bool(byte != 0))
+                .collect(),
             DType::I32 | DType::I64 => to_i64(tensor).into_iter().map(Json::Int).collect(),
             DType::U64 => {
                 let ints = tensor.to_vec::<u64>().unwrap_or_default();
-                ints.into_iter().map(|int| Json::Big(int.to_string().into())).collect()
+                ints.into_iter()
+                    .map(|int| Json::Big(int.to_string().into()))
+                    .collect()
             }
             _ => to_f64(tensor).into_iter().map(Json::Float).collect(),
         },
@@ -432,13 +562,24 @@ mod tests {
     }
 
     fn dtypes(frame: &Frame) -> Vec<&'static str> {
-        frame.columns.iter().map(|column| column.data.dtype_name()).collect()
+        frame
+            .columns
+            .iter()
+            .map(|column| column.data.dtype_name())
+            .collect()
     }
 
     #[test]
     fn columns_have_the_types_that_pandas_infers() {
-        let frame = split(r#"[[1, 2.5, true, "a", null, 1], [2, 3, false, "b", null, null]]"#, None).unwrap();
-        assert_eq!(dtypes(&frame), ["int64", "float64", "bool", "str", "object", "float64"]);
+        let frame = split(
+            r#"[[1, 2.5, true, "a", null, 1], [2, 3, false, "b", null, null]]"#,
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            dtypes(&frame),
+            ["int64", "float64", "bool", "str", "object", "float64"]
+        );
         let frame = split("[[9223372036854775808, true, 1], [1, 1, \"x\"]]", None).unwrap();
         assert_eq!(dtypes(&frame), ["uint64", "object", "object"]);
     }
@@ -461,16 +602,27 @@ mod tests {
         assert_eq!(values("[[1, 2.5]]"), "float64");
         assert_eq!(values("[[1, true]]"), "object");
         assert_eq!(values("[[\"a\", \"b\"]]"), "str");
-        let Array::Tensor(matrix) = split("[[1, 2.5], [3, 4.5]]", None).unwrap().values() else { panic!() };
-        assert_eq!((matrix.shape(), matrix.as_slice::<f64>().unwrap()), (&[2, 2][..], &[1.0, 2.5, 3.0, 4.5][..]));
+        let Array::Tensor(matrix) = split("[[1, 2.5], [3, 4.5]]", None).unwrap().values() else {
+            panic!()
+        };
+        assert_eq!(
+            (matrix.shape(), matrix.as_slice::<f64>().unwrap()),
+            (&[2, 2][..], &[1.0, 2.5, 3.0, 4.5][..])
+        );
     }
 
     #[test]
     fn scalars_are_repeated_beside_arrays() {
         let array = |text: &str| Array::infer(json(text)).unwrap();
-        let mapping = vec![("a".to_owned(), array("[1, 2]")), ("b".to_owned(), array("5"))];
+        let mapping = vec![
+            ("a".to_owned(), array("[1, 2]")),
+            ("b".to_owned(), array("5")),
+        ];
         assert_eq!(Frame::from_mapping(mapping).unwrap().rows, 2);
-        let unequal = vec![("a".to_owned(), array("[1, 2]")), ("b".to_owned(), array("[1]"))];
+        let unequal = vec![
+            ("a".to_owned(), array("[1, 2]")),
+            ("b".to_owned(), array("[1]")),
+        ];
         assert!(Frame::from_mapping(unequal).is_err());
     }
 }

@@ -32,10 +32,10 @@ use self::error::ScoringError;
 use self::feed::Form;
 use super::json::NonFinite;
 use super::{Route, Shared, Surface, model_headers};
+use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelName, Schema};
-use crate::batching::BatchError;
 use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector};
 use crate::telemetry::Protocol;
 
@@ -43,14 +43,24 @@ use crate::telemetry::Protocol;
 const MLFLOW_VERSION: &str = "3.17.2";
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route { path, surface: Surface::Mlflow, methods };
+    let row = |path, methods| Route {
+        path,
+        surface: Surface::Mlflow,
+        methods,
+    };
     vec![
         row("/ping", get(ping)),
         row("/health", get(|| async { ok() })),
-        row("/version", get(|| async { ([(header::CONTENT_TYPE, JSON)], MLFLOW_VERSION) })),
+        row(
+            "/version",
+            get(|| async { ([(header::CONTENT_TYPE, JSON)], MLFLOW_VERSION) }),
+        ),
         row("/invocations", post(invocations)),
         row("/models/{name}/invocations", post(model_invocations)),
-        row("/models/{name}/versions/{version}/invocations", post(version_invocations)),
+        row(
+            "/models/{name}/versions/{version}/invocations",
+            post(version_invocations),
+        ),
     ]
 }
 
@@ -61,11 +71,22 @@ fn ok() -> Response {
 }
 
 async fn ping(State(shared): State<Shared>) -> Response {
-    if shared.is_ready() { ok() } else { (StatusCode::SERVICE_UNAVAILABLE, ok()).into_response() }
+    if shared.is_ready() {
+        ok()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, ok()).into_response()
+    }
 }
 
-async fn invocations(State(shared): State<Shared>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    let selector = Selector { model: None, version: VersionSelector::Default };
+async fn invocations(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let selector = Selector {
+        model: None,
+        version: VersionSelector::Default,
+    };
     score(shared, &selector, &headers, body).await
 }
 
@@ -100,7 +121,10 @@ fn select(name: String, version: Option<&str>) -> Result<Selector, ScoringError>
         Some(version) => VersionSelector::Exactly(version.parse().map_err(not_found)?),
         None => VersionSelector::Default,
     };
-    Ok(Selector { model: Some(model), version })
+    Ok(Selector {
+        model: Some(model),
+        version,
+    })
 }
 
 async fn score(
@@ -113,17 +137,29 @@ async fn score(
         Ok(body) => Ok((content, body)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = shared.max_body();
-            Err(ScoringError::TooLarge(format!("the body is larger than {limit} bytes (`server.max_body`)")))
+            Err(ScoringError::TooLarge(format!(
+                "the body is larger than {limit} bytes (`server.max_body`)"
+            )))
         }
-        Err(rejection) => Err(ScoringError::Invalid(format!("the body could not be read: {rejection}"))),
+        Err(rejection) => Err(ScoringError::Invalid(format!(
+            "the body could not be read: {rejection}"
+        ))),
     });
     let (content, body) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => return error.into_response(),
     };
     shared.service().metrics().request_size(body.len());
-    let codec = ScoringCodec { content, body, non_finite: shared.non_finite(), form: Form::Lists };
-    let answered = shared.service().infer(Protocol::Mlflow, selector, codec).await;
+    let codec = ScoringCodec {
+        content,
+        body,
+        non_finite: shared.non_finite(),
+        form: Form::Lists,
+    };
+    let answered = shared
+        .service()
+        .infer(Protocol::Mlflow, selector, codec)
+        .await;
     let mut response = match answered.result {
         Ok(body) => ([(header::CONTENT_TYPE, JSON)], body).into_response(),
         Err(error) => error.into_response(),
@@ -141,18 +177,26 @@ enum Content {
 
 /// Media types ignore case, a charset may be quoted, and a missing header means JSON; otherwise as in MLflow.
 fn content_type(headers: &HeaderMap) -> Result<Content, ScoringError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Content::Json) };
-    let value = value.to_str().map_err(|_| ScoringError::ContentType("Content-Type is not ASCII".to_owned()))?;
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(Content::Json);
+    };
+    let value = value
+        .to_str()
+        .map_err(|_| ScoringError::ContentType("Content-Type is not ASCII".to_owned()))?;
     let mut parts = value.split(';').map(str::trim);
     let mime = parts.next().unwrap_or_default().to_ascii_lowercase();
     for parameter in parts.filter(|parameter| !parameter.is_empty()) {
         let (key, charset) = parameter.split_once('=').unwrap_or((parameter, ""));
         let charset = charset.trim_matches('"');
         if key != "charset" {
-            return Err(ScoringError::ContentType(format!("Unrecognized content type parameters: {key}.")));
+            return Err(ScoringError::ContentType(format!(
+                "Unrecognized content type parameters: {key}."
+            )));
         }
         if !charset.eq_ignore_ascii_case("utf-8") {
-            return Err(ScoringError::ContentType("The scoring server only supports UTF-8".to_owned()));
+            return Err(ScoringError::ContentType(
+                "The scoring server only supports UTF-8".to_owned(),
+            ));
         }
     }
     match mime.as_str() {
@@ -193,25 +237,35 @@ impl Codec for ScoringCodec {
         let data = match schema {
             Some(schema) => {
                 let described = describe(&data);
-                enforce::enforce(data, schema).map_err(|error| ScoringError::Schema { data: described, error })?
+                enforce::enforce(data, schema).map_err(|error| ScoringError::Schema {
+                    data: described,
+                    error,
+                })?
             }
             None => data,
         };
         let specs = declared.and_then(|signature| signature.params.as_deref());
         params::check(params.as_ref(), specs).map_err(ScoringError::Params)?;
-        let (named, form) = feed::feed(data, servable.signature()).map_err(ScoringError::Evaluate)?;
+        let (named, form) =
+            feed::feed(data, servable.signature()).map_err(ScoringError::Evaluate)?;
         self.form = form;
-        servable.signature().bind(named).map_err(|error| ScoringError::Evaluate(error.to_string()))
+        servable
+            .signature()
+            .bind(named)
+            .map_err(|error| ScoringError::Evaluate(error.to_string()))
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
-        answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite).map_err(ScoringError::Evaluate)
+        answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
+            .map_err(ScoringError::Evaluate)
     }
 }
 
 fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, ScoringError> {
     let text = std::str::from_utf8(body).map_err(|error| {
-        ScoringError::Invalid(format!("Ensure that input is a valid UTF-8 encoded string. Error: '{error}'"))
+        ScoringError::Invalid(format!(
+            "Ensure that input is a valid UTF-8 encoded string. Error: '{error}'"
+        ))
     })?;
     csv::read(text, schema).map_err(ScoringError::Csv)
 }
@@ -219,7 +273,11 @@ fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, Scori
 /// What the data is, for a message: not the data itself, which may be large or private.
 fn describe(data: &Data) -> String {
     match data {
-        Data::Frame(frame) => format!("data frame of {} rows and {} columns", frame.rows, frame.columns.len()),
+        Data::Frame(frame) => format!(
+            "data frame of {} rows and {} columns",
+            frame.rows,
+            frame.columns.len()
+        ),
         Data::Array(array) => format!("array of shape {:?}", array.shape()),
         Data::Mapping(mapping) => format!("{} named arrays", mapping.len()),
         Data::Objects(rows) => format!("list of {} objects", rows.len()),
@@ -230,7 +288,9 @@ fn describe(data: &Data) -> String {
 impl ScoringError {
     fn from_engine(error: ServeError) -> Self {
         match error {
-            ServeError::Batch(BatchError::Engine(EngineError::Run { reason, .. })) => Self::Evaluate(reason),
+            ServeError::Batch(BatchError::Engine(EngineError::Run { reason, .. })) => {
+                Self::Evaluate(reason)
+            }
             other => Self::Serve(other),
         }
     }
@@ -238,7 +298,9 @@ impl ScoringError {
 
 impl From<ServeError> for ScoringError {
     fn from(error: ServeError) -> Self {
-        if error.kind() == ErrorKind::InvalidArgument || matches!(error, ServeError::Batch(BatchError::Engine(_))) {
+        if error.kind() == ErrorKind::InvalidArgument
+            || matches!(error, ServeError::Batch(BatchError::Engine(_)))
+        {
             return Self::from_engine(error);
         }
         Self::Serve(error)

@@ -21,27 +21,39 @@ pub(super) fn check(params: Option<&Json>, specs: Option<&[ParamSpec]>) -> Resul
         Some(Json::Object(entries)) => entries,
         Some(other) => {
             let kind = python::type_name(other);
-            return Err(format!("Parameters must be a dictionary. Got type '{kind}'."));
+            return Err(format!(
+                "Parameters must be a dictionary. Got type '{kind}'."
+            ));
         }
     };
     let mut invalid = Vec::new();
     for spec in specs {
-        let Some((_, value)) = entries.iter().find(|(name, _)| *name == spec.name) else { continue };
+        let Some((_, value)) = entries.iter().find(|(name, _)| *name == spec.name) else {
+            continue;
+        };
         if let Err(reason) = check_param(value, spec) {
-            invalid.push(format!("({}, {})", python::quoted(&spec.name), python::quoted(&reason)));
+            invalid.push(format!(
+                "({}, {})",
+                python::quoted(&spec.name),
+                python::quoted(&reason)
+            ));
         }
     }
     if invalid.is_empty() {
         return Ok(());
     }
-    Err(format!("Invalid parameters found: {{{}}}", invalid.join(", ")))
+    Err(format!(
+        "Invalid parameters found: {{{}}}",
+        invalid.join(", ")
+    ))
 }
 
 fn check_param(value: &Json, spec: &ParamSpec) -> Result<(), String> {
     let described = describe(spec);
     if !spec.is_list {
-        return check_value(value, &spec.kind)
-            .map_err(|reason| format!("Failed to validate type and shape for {described}, error: {reason}"));
+        return check_value(value, &spec.kind).map_err(|reason| {
+            format!("Failed to validate type and shape for {described}, error: {reason}")
+        });
     }
     let is_row = match value {
         Json::Array(flat) => flat.shape.len() == 1,
@@ -50,13 +62,17 @@ fn check_param(value: &Json, spec: &ParamSpec) -> Result<(), String> {
     };
     if !is_row {
         let kind = python::type_name(value);
-        return Err(format!("Value must be a 1D array with shape (-1,) for param {described}, received {kind}"));
+        return Err(format!(
+            "Value must be a 1D array with shape (-1,) for param {described}, received {kind}"
+        ));
     }
     let items = python::items(value).unwrap_or_default();
     items
         .iter()
         .try_for_each(|item| check_value(item, &spec.kind))
-        .map_err(|reason| format!("Failed to validate type and shape for {described}, error: {reason}"))
+        .map_err(|reason| {
+            format!("Failed to validate type and shape for {described}, error: {reason}")
+        })
 }
 
 fn describe(spec: &ParamSpec) -> String {
@@ -83,7 +99,10 @@ fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
         (DataType::Float | DataType::Double, Json::Int(_) | Json::Big(_) | Json::Float(_)) => true,
         (_, other) if !python::is_scalar(other) => {
             let name = kind.mlflow_name();
-            return Err(format!("Value must be a scalar for type `{name}`, got `{}`", python::repr(other)));
+            return Err(format!(
+                "Value must be a scalar for type `{name}`, got `{}`",
+                python::repr(other)
+            ));
         }
         _ => false,
     };
@@ -92,7 +111,9 @@ fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
     }
     let (given, name) = (python::type_name(value), kind.mlflow_name());
     let printed = python::text(value);
-    Err(format!("Can not safely convert `<class '{given}'>` to `DataType.{name}` for value `{printed}`"))
+    Err(format!(
+        "Can not safely convert `<class '{given}'>` to `DataType.{name}` for value `{printed}`"
+    ))
 }
 
 fn check_object(value: &Json, properties: &[Property]) -> Result<(), String> {
@@ -101,12 +122,20 @@ fn check_object(value: &Json, properties: &[Property]) -> Result<(), String> {
         return Err(format!("Expected data to be dictionary, got {kind}"));
     };
     let is_given = |name: &str| entries.iter().any(|(key, _)| key == name);
-    if let Some(missing) = properties.iter().find(|property| property.required && !is_given(&property.name)) {
-        return Err(format!("Missing required properties: {{'{}'}}", missing.name));
+    if let Some(missing) = properties
+        .iter()
+        .find(|property| property.required && !is_given(&property.name))
+    {
+        return Err(format!(
+            "Missing required properties: {{'{}'}}",
+            missing.name
+        ));
     }
     let is_known = |name: &str| properties.iter().any(|property| property.name == name);
     match entries.iter().find(|(key, _)| !is_known(key)) {
-        Some((unknown, _)) => Err(format!("Invalid properties not defined in the schema found: {{'{unknown}'}}")),
+        Some((unknown, _)) => Err(format!(
+            "Invalid properties not defined in the schema found: {{'{unknown}'}}"
+        )),
         None => Ok(()),
     }
 }
@@ -118,11 +147,19 @@ mod tests {
 
     fn spec(kind: DataType, is_list: bool) -> ParamSpec {
         let kind = ParamType::Scalar(kind);
-        ParamSpec { name: "p".to_owned(), kind, default: serde_json::Value::Null, is_list }
+        ParamSpec {
+            name: "p".to_owned(),
+            kind,
+            default: serde_json::Value::Null,
+            is_list,
+        }
     }
 
     fn check_text(value: &str, kind: DataType, is_list: bool) -> Result<(), String> {
-        let json = Reader::new(format!("{{\"p\": {value}}}").as_bytes()).unwrap().value().unwrap();
+        let json = Reader::new(format!("{{\"p\": {value}}}").as_bytes())
+            .unwrap()
+            .value()
+            .unwrap();
         check(Some(&json), Some(&[spec(kind, is_list)]))
     }
 
@@ -148,7 +185,10 @@ mod tests {
             ("\"nope\"", DataType::Datetime),
         ] {
             let error = check_text(value, kind, false).unwrap_err();
-            assert!(error.starts_with("Invalid parameters found: {('p', "), "{value}: {error}");
+            assert!(
+                error.starts_with("Invalid parameters found: {('p', "),
+                "{value}: {error}"
+            );
         }
     }
 

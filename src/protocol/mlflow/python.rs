@@ -17,15 +17,24 @@ pub(super) struct PyError {
 
 impl PyError {
     pub(super) fn value(message: impl Into<String>) -> Self {
-        Self { class: "ValueError", message: message.into() }
+        Self {
+            class: "ValueError",
+            message: message.into(),
+        }
     }
 
     pub(super) fn kind(message: impl Into<String>) -> Self {
-        Self { class: "TypeError", message: message.into() }
+        Self {
+            class: "TypeError",
+            message: message.into(),
+        }
     }
 
     pub(super) fn overflow(message: impl Into<String>) -> Self {
-        Self { class: "OverflowError", message: message.into() }
+        Self {
+            class: "OverflowError",
+            message: message.into(),
+        }
     }
 
     /// Python's `repr` of the exception.
@@ -55,19 +64,37 @@ fn int_of_float(float: f64) -> Result<i128, PyError> {
         return Err(PyError::value("cannot convert float NaN to integer"));
     }
     if float.is_infinite() {
-        return Err(PyError::overflow("cannot convert float infinity to integer"));
+        return Err(PyError::overflow(
+            "cannot convert float infinity to integer",
+        ));
     }
-    if float.abs() < 1.9e19 { Ok(float as i128) } else { Err(too_large()) }
+    if float.abs() < 1.9e19 {
+        Ok(float as i128)
+    } else {
+        Err(too_large())
+    }
 }
 
 fn int_of_text(text: &str) -> Result<i128, PyError> {
-    let invalid = || PyError::value(format!("invalid literal for int() with base 10: {}", quoted(text)));
+    let invalid = || {
+        PyError::value(format!(
+            "invalid literal for int() with base 10: {}",
+            quoted(text)
+        ))
+    };
     let trimmed = text.trim();
     let digits = trimmed.strip_prefix(['+', '-']).unwrap_or(trimmed);
-    let well_formed = without_underscores(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let digits = well_formed.filter(|digits| !digits.is_empty()).ok_or_else(invalid)?;
+    let well_formed = without_underscores(digits)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = well_formed
+        .filter(|digits| !digits.is_empty())
+        .ok_or_else(invalid)?;
     let magnitude: i128 = digits.parse().map_err(|_| too_large())?;
-    Ok(if trimmed.starts_with('-') { -magnitude } else { magnitude })
+    Ok(if trimmed.starts_with('-') {
+        -magnitude
+    } else {
+        magnitude
+    })
 }
 
 fn too_large() -> PyError {
@@ -84,13 +111,22 @@ pub(super) fn float(value: &Json) -> Result<f64, PyError> {
         Json::Float(float) => Ok(*float),
         Json::Big(digits) => digits.parse().map_err(|_| too_large()),
         Json::Text(text) => float_of_text(text),
-        Json::Array(_) | Json::List(_) => Err(PyError::value("setting an array element with a sequence.")),
-        Json::Object(_) => Err(PyError::kind("float() argument must be a string or a real number, not 'dict'")),
+        Json::Array(_) | Json::List(_) => {
+            Err(PyError::value("setting an array element with a sequence."))
+        }
+        Json::Object(_) => Err(PyError::kind(
+            "float() argument must be a string or a real number, not 'dict'",
+        )),
     }
 }
 
 pub(super) fn float_of_text(text: &str) -> Result<f64, PyError> {
-    let invalid = || PyError::value(format!("could not convert string to float: {}", quoted(text)));
+    let invalid = || {
+        PyError::value(format!(
+            "could not convert string to float: {}",
+            quoted(text)
+        ))
+    };
     let digits = without_underscores(text.trim()).ok_or_else(invalid)?;
     // Rust reads what Python reads: nan, inf and infinity in any case, and no hexadecimal.
     digits.parse().map_err(|_| invalid())
@@ -162,7 +198,12 @@ fn write_repr(out: &mut String, value: &Json) {
         Json::Object(entries) => {
             out.push('{');
             for (index, (key, item)) in entries.iter().enumerate() {
-                let _ = write!(out, "{}{}: ", if index > 0 { ", " } else { "" }, quoted(key));
+                let _ = write!(
+                    out,
+                    "{}{}: ",
+                    if index > 0 { ", " } else { "" },
+                    quoted(key)
+                );
                 write_repr(out, item);
             }
             out.push('}');
@@ -188,13 +229,23 @@ pub(super) fn float_text(float: f64) -> String {
     if float.is_finite() {
         return python_float(float);
     }
-    let text = if float.is_nan() { "nan" } else if float > 0.0 { "inf" } else { "-inf" };
+    let text = if float.is_nan() {
+        "nan"
+    } else if float > 0.0 {
+        "inf"
+    } else {
+        "-inf"
+    };
     text.to_owned()
 }
 
 /// A string in the quotes that Python chooses.
 pub(super) fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     let mut out = String::with_capacity(text.len() + 2);
     out.push(quote);
     for character in text.chars() {
@@ -243,7 +294,9 @@ pub(super) fn items(value: &Json) -> Option<Vec<Json>> {
 
 /// The elements of the outermost dimension.
 fn rows_of(shape: Vec<usize>, cells: Cells) -> Vec<Json> {
-    let Some((&count, inner)) = shape.split_first() else { return Vec::new() };
+    let Some((&count, inner)) = shape.split_first() else {
+        return Vec::new();
+    };
     if inner.is_empty() {
         return cells.into_iter().collect();
     }
@@ -253,7 +306,10 @@ fn rows_of(shape: Vec<usize>, cells: Cells) -> Vec<Json> {
         .map(|_| {
             let mut row = Cells::default();
             cells.by_ref().take(width).for_each(|cell| row.push(cell));
-            Json::Array(crate::protocol::json::Flat { shape: inner.to_vec(), cells: row })
+            Json::Array(crate::protocol::json::Flat {
+                shape: inner.to_vec(),
+                cells: row,
+            })
         })
         .collect()
 }
@@ -268,7 +324,13 @@ mod tests {
 
     #[test]
     fn integers_are_read_as_python_reads_them() {
-        let reads = [(Json::Float(-1.9), -1), (t(" 7 "), 7), (t("1_000"), 1000), (t("-3"), -3), (Json::Bool(true), 1)];
+        let reads = [
+            (Json::Float(-1.9), -1),
+            (t(" 7 "), 7),
+            (t("1_000"), 1000),
+            (t("-3"), -3),
+            (Json::Bool(true), 1),
+        ];
         for (value, expected) in reads {
             assert_eq!(int(&value), Ok(expected), "{value:?}");
         }
@@ -277,8 +339,14 @@ mod tests {
             (t(""), "invalid literal for int() with base 10: ''"),
             (t("1__0"), "invalid literal for int() with base 10: '1__0'"),
             (Json::Float(f64::NAN), "cannot convert float NaN to integer"),
-            (Json::Float(1e20), "Python int too large to convert to C long"),
-            (Json::Null, "int() argument must be a string, a bytes-like object or a real number, not 'NoneType'"),
+            (
+                Json::Float(1e20),
+                "Python int too large to convert to C long",
+            ),
+            (
+                Json::Null,
+                "int() argument must be a string, a bytes-like object or a real number, not 'NoneType'",
+            ),
         ];
         for (value, message) in refused {
             assert_eq!(int(&value).unwrap_err().to_string(), message, "{value:?}");
@@ -287,7 +355,12 @@ mod tests {
 
     #[test]
     fn floats_are_read_as_python_reads_them() {
-        for (value, expected) in [(t("1.5"), 1.5), (t(" inf"), f64::INFINITY), (t("1_0.5"), 10.5), (t(".5"), 0.5)] {
+        for (value, expected) in [
+            (t("1.5"), 1.5),
+            (t(" inf"), f64::INFINITY),
+            (t("1_0.5"), 10.5),
+            (t(".5"), 0.5),
+        ] {
             assert_eq!(float(&value), Ok(expected), "{value:?}");
         }
         assert!(float(&Json::Null).unwrap().is_nan());
@@ -300,10 +373,17 @@ mod tests {
 
     #[test]
     fn text_is_what_str_gives() {
-        let nested = Json::List(vec![Json::Int(1), t("it's"), Json::Object(vec![("k".to_owned(), Json::Null)])]);
+        let nested = Json::List(vec![
+            Json::Int(1),
+            t("it's"),
+            Json::Object(vec![("k".to_owned(), Json::Null)]),
+        ]);
         assert_eq!(text(&nested), "[1, \"it's\", {'k': None}]");
         assert_eq!(text(&Json::Float(1e16)), "1e+16");
         assert_eq!(text(&Json::Bool(true)), "True");
-        assert_eq!(PyError::value("could not: 'a'").repr(), "ValueError(\"could not: 'a'\")");
+        assert_eq!(
+            PyError::value("could not: 'a'").repr(),
+            "ValueError(\"could not: 'a'\")"
+        );
     }
 }

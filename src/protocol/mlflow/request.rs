@@ -38,13 +38,20 @@ struct Envelope {
 /// The value of `dataframe_split`.
 #[derive(Debug)]
 enum Split {
-    Table { data: Option<Rows>, columns: Option<Json>, index: Option<Json>, keys: Vec<String> },
+    Table {
+        data: Option<Rows>,
+        columns: Option<Json>,
+        index: Option<Json>,
+        keys: Vec<String>,
+    },
     Other(Json),
 }
 
 impl From<JsonError> for ScoringError {
     fn from(error: JsonError) -> Self {
-        Self::Invalid(format!("Ensure that input is a valid JSON formatted string. Error: '{error}'"))
+        Self::Invalid(format!(
+            "Ensure that input is a valid JSON formatted string. Error: '{error}'"
+        ))
     }
 }
 
@@ -61,14 +68,29 @@ pub(super) fn parse(body: &[u8], schema: Option<&Schema>) -> Result<ScoringReque
         envelope.inputs.is_some(),
     ];
     let given = fields.into_iter().filter(|given| *given).count();
-    if given == 0 && envelope.keys.iter().any(|key| LLM_KEYS.contains(&key.as_str())) {
+    if given == 0
+        && envelope
+            .keys
+            .iter()
+            .any(|key| LLM_KEYS.contains(&key.as_str()))
+    {
         return Err(llm_error(schema.is_some()));
     }
     if given != 1 {
-        let keys: Vec<String> = envelope.keys.iter().take(20).map(|key| python::quoted(key)).collect();
-        let received = format!("Received dictionary with input fields: [{}]", keys.join(", "));
+        let keys: Vec<String> = envelope
+            .keys
+            .iter()
+            .take(20)
+            .map(|key| python::quoted(key))
+            .collect();
+        let received = format!(
+            "Received dictionary with input fields: [{}]",
+            keys.join(", ")
+        );
         let hint = "See https://mlflow.org/docs/latest/models.html#deploy-mlflow-models for the request formats.";
-        return Err(ScoringError::Envelope(format!("{REQUIRED}. {received}. {hint}")));
+        return Err(ScoringError::Envelope(format!(
+            "{REQUIRED}. {received}. {hint}"
+        )));
     }
     let data = if let Some(split) = envelope.split {
         Data::Frame(split_frame(split, schema)?)
@@ -79,15 +101,23 @@ pub(super) fn parse(body: &[u8], schema: Option<&Schema>) -> Result<ScoringReque
     } else {
         inputs_data(envelope.inputs.unwrap_or(Json::Null), schema)?
     };
-    Ok(ScoringRequest { data, params: envelope.params })
+    Ok(ScoringRequest {
+        data,
+        params: envelope.params,
+    })
 }
 
 /// MLflow hands the whole object to the model, which an ONNX model cannot take.
 fn llm_error(has_schema: bool) -> ScoringError {
-    let reason = "an ONNX model takes no chat or completion request (`messages`, `prompt`, `input`)".to_owned();
+    let reason =
+        "an ONNX model takes no chat or completion request (`messages`, `prompt`, `input`)"
+            .to_owned();
     if has_schema {
         let error = super::enforce::SchemaError(reason);
-        return ScoringError::Schema { data: "an object".to_owned(), error };
+        return ScoringError::Schema {
+            data: "an object".to_owned(),
+            error,
+        };
     }
     ScoringError::Evaluate(reason)
 }
@@ -99,7 +129,10 @@ fn read(body: &[u8]) -> Result<Envelope, ScoringError> {
         reader.finish()?;
         let received = match other {
             Json::Array(_) | Json::List(_) => "Received a list.".to_owned(),
-            scalar => format!("Received unexpected input type '<class '{}'>.", python::type_name(&scalar)),
+            scalar => format!(
+                "Received unexpected input type '<class '{}'>.",
+                python::type_name(&scalar)
+            ),
         };
         return Err(ScoringError::Invalid(format!("{REQUIRED}. {received}")));
     }
@@ -139,7 +172,12 @@ fn read_split(reader: &mut Reader<'_>) -> Result<Split, JsonError> {
         }
         Ok::<(), JsonError>(())
     })?;
-    Ok(Split::Table { data, columns, index, keys })
+    Ok(Split::Table {
+        data,
+        columns,
+        index,
+        keys,
+    })
 }
 
 fn read_rows(reader: &mut Reader<'_>) -> Result<Rows, JsonError> {
@@ -154,15 +192,26 @@ fn read_rows(reader: &mut Reader<'_>) -> Result<Rows, JsonError> {
 
 fn split_frame(split: Split, schema: Option<&Schema>) -> Result<Frame, ScoringError> {
     let (data, columns, index, keys) = match split {
-        Split::Table { data, columns, index, keys } => (data, columns, index, keys),
+        Split::Table {
+            data,
+            columns,
+            index,
+            keys,
+        } => (data, columns, index, keys),
         Split::Other(other) => {
             let got = got(&other);
-            return Err(ScoringError::Invalid(format!("Dataframe split format must be a dictionary. Got {got}.")));
+            return Err(ScoringError::Invalid(format!(
+                "Dataframe split format must be a dictionary. Got {got}."
+            )));
         }
     };
     let known = |key: &String| matches!(key.as_str(), "data" | "columns" | "index");
     let Some(data) = data.filter(|_| keys.iter().all(known)) else {
-        let keys: Vec<String> = keys.iter().take(20).map(|key| python::quoted(key)).collect();
+        let keys: Vec<String> = keys
+            .iter()
+            .take(20)
+            .map(|key| python::quoted(key))
+            .collect();
         return Err(ScoringError::Invalid(format!(
             "Dataframe split format must have 'data' field and optionally 'columns' and 'index' fields. Got {{{}}}.'",
             keys.join(", ")
@@ -182,7 +231,9 @@ fn records_frame(rows: Rows, schema: Option<&Schema>) -> Result<Frame, ScoringEr
         && !matches!(other, Json::Array(_) | Json::List(_))
     {
         let got = got(other);
-        return Err(ScoringError::Invalid(format!("Dataframe records format must be a list of records. Got {got}.")));
+        return Err(ScoringError::Invalid(format!(
+            "Dataframe records format must be a list of records. Got {got}."
+        )));
     }
     let frame = Frame::new(rows, None, None).map_err(|error| {
         ScoringError::Invalid(format!(
@@ -228,12 +279,14 @@ impl<'s> Spec<'s> {
     fn named(schema: Option<&'s Schema>, name: &str) -> Self {
         let is_it = |known: &Option<String>| known.as_deref() == Some(name);
         match schema {
-            Some(Schema::Columns(specs)) => {
-                specs.iter().find(|spec| is_it(&spec.name)).map_or(Self::Infer, Self::Column)
-            }
-            Some(Schema::Tensors(specs)) => {
-                specs.iter().find(|spec| is_it(&spec.name)).map_or(Self::Infer, Self::Tensor)
-            }
+            Some(Schema::Columns(specs)) => specs
+                .iter()
+                .find(|spec| is_it(&spec.name))
+                .map_or(Self::Infer, Self::Column),
+            Some(Schema::Tensors(specs)) => specs
+                .iter()
+                .find(|spec| is_it(&spec.name))
+                .map_or(Self::Infer, Self::Tensor),
             None => Self::Infer,
         }
     }
@@ -243,15 +296,17 @@ impl<'s> Spec<'s> {
             Self::Infer => Array::infer(value),
             Self::Column(spec) => match spec.kind {
                 ColType::Scalar(kind) => convert_scalar(value, kind),
-                ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => Ok(Array::of_objects(value)),
+                ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => {
+                    Ok(Array::of_objects(value))
+                }
             },
             Self::Tensor(spec) => match &spec.dtype {
                 TensorType::Plain(dtype) => Array::of_type(value, *dtype),
                 TensorType::Object | TensorType::Bytes => Ok(Array::of_objects(value)),
                 TensorType::Other(name) if name.starts_with("datetime") => datetime::array(&value),
-                TensorType::Other(name) => {
-                    Err(PyError::kind(format!("an ONNX model takes no tensor of type {name}")))
-                }
+                TensorType::Other(name) => Err(PyError::kind(format!(
+                    "an ONNX model takes no tensor of type {name}"
+                ))),
             },
         }
     }
@@ -278,8 +333,14 @@ fn invalid(error: PyError) -> ScoringError {
 /// Whether the schema's inputs have names, and how many there are.
 fn names(schema: Option<&Schema>) -> Vec<&str> {
     match schema {
-        Some(Schema::Columns(specs)) => specs.iter().filter_map(|spec| spec.name.as_deref()).collect(),
-        Some(Schema::Tensors(specs)) => specs.iter().filter_map(|spec| spec.name.as_deref()).collect(),
+        Some(Schema::Columns(specs)) => specs
+            .iter()
+            .filter_map(|spec| spec.name.as_deref())
+            .collect(),
+        Some(Schema::Tensors(specs)) => specs
+            .iter()
+            .filter_map(|spec| spec.name.as_deref())
+            .collect(),
         None => Vec::new(),
     }
 }
@@ -310,7 +371,10 @@ fn inputs_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringErro
         }
         // `[]` is a list of no objects as well.
         Json::Array(flat) if flat.shape == [0] => Ok(Data::Objects(Vec::new())),
-        other => Spec::first(schema).convert(other).map(Data::Array).map_err(invalid),
+        other => Spec::first(schema)
+            .convert(other)
+            .map(Data::Array)
+            .map_err(invalid),
     }
 }
 
@@ -318,7 +382,10 @@ fn has_objects(value: &Json) -> bool {
     matches!(value, Json::List(items) if items.iter().any(|item| matches!(item, Json::Object(_))))
 }
 
-fn mapping(entries: Vec<(String, Json)>, schema: Option<&Schema>) -> Result<Vec<(String, Array)>, ScoringError> {
+fn mapping(
+    entries: Vec<(String, Json)>,
+    schema: Option<&Schema>,
+) -> Result<Vec<(String, Array)>, ScoringError> {
     let convert = |(name, value): (String, Json)| {
         let array = Spec::named(schema, &name).convert(value).map_err(invalid)?;
         Ok((name, array))
@@ -347,7 +414,9 @@ fn instances_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringE
 fn transpose(items: Vec<Json>) -> Option<Vec<(String, Json)>> {
     let mut columns: Vec<(String, Vec<Json>)> = Vec::new();
     for item in items {
-        let Json::Object(entries) = item else { return None };
+        let Json::Object(entries) = item else {
+            return None;
+        };
         for (index, (key, value)) in entries.into_iter().enumerate() {
             let place = match columns.get(index) {
                 Some((known, _)) if *known == key => Some(index),
@@ -359,20 +428,32 @@ fn transpose(items: Vec<Json>) -> Option<Vec<(String, Json)>> {
             }
         }
     }
-    Some(columns.into_iter().map(|(key, values)| (key, Json::stacked(values))).collect())
+    Some(
+        columns
+            .into_iter()
+            .map(|(key, values)| (key, Json::stacked(values)))
+            .collect(),
+    )
 }
 
 fn check_lengths(arrays: &[(String, Array)], schema: Option<&Schema>) -> Result<(), ScoringError> {
     let is_checked = |name: &str| match schema {
-        Some(Schema::Columns(specs)) if specs.iter().all(|spec| spec.name.is_some()) => specs.iter().any(|spec| {
-            spec.name.as_deref() == Some(name) && spec.required && !matches!(spec.kind, ColType::Array(_))
-        }),
+        Some(Schema::Columns(specs)) if specs.iter().all(|spec| spec.name.is_some()) => {
+            specs.iter().any(|spec| {
+                spec.name.as_deref() == Some(name)
+                    && spec.required
+                    && !matches!(spec.kind, ColType::Array(_))
+            })
+        }
         Some(Schema::Tensors(specs)) if specs.iter().all(|spec| spec.name.is_some()) => {
             specs.iter().any(|spec| spec.name.as_deref() == Some(name))
         }
         _ => true,
     };
-    let mut lengths = arrays.iter().filter(|(name, _)| is_checked(name)).filter_map(|(_, array)| array.shape().first());
+    let mut lengths = arrays
+        .iter()
+        .filter(|(name, _)| is_checked(name))
+        .filter_map(|(_, array)| array.shape().first());
     let first = lengths.next();
     if lengths.any(|length| Some(length) != first) {
         let message = "The length of values for each input/column name are not the same";
