@@ -5,6 +5,7 @@
 mod health;
 mod json;
 mod mlflow;
+mod v2_rest;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,7 +95,7 @@ impl Shared {
 
 /// The router of every protocol.
 pub fn router(shared: &Shared) -> Router {
-    let table = [mlflow::routes(), health::routes()];
+    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
     let mut router: Router<Shared> = Router::new();
     for route in table.into_iter().flatten() {
         let surface = route.surface;

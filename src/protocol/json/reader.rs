@@ -249,6 +249,26 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
+    /// Reads a list and hands each element's index to `visit`, which must read the value; false, with nothing read,
+    /// when the next value is no list.
+    pub(crate) fn each<E: From<JsonError>>(
+        &mut self,
+        mut visit: impl FnMut(&mut Self, usize) -> std::result::Result<(), E>,
+    ) -> std::result::Result<bool, E> {
+        if self.peek()? != Peek::Array {
+            return Ok(false);
+        }
+        let mut failed = None;
+        let mut index = 0;
+        self.list(|reader, _| {
+            let visited = visit(reader, index);
+            index += 1;
+            failed = visited.err();
+            Ok(failed.is_none())
+        })?;
+        failed.map_or(Ok(true), Err)
+    }
+
     fn next_key(&mut self, first: bool) -> Result<Option<String>> {
         let key = if first {
             self.jiter.next_object()

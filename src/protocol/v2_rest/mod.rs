@@ -1,0 +1,206 @@
+//! Open Inference Protocol v2 over REST: health, metadata, JSON inference.
+//!
+//! <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>; data is accepted flat or
+//! nested and answered flat. The binary tensor extension is not there yet.
+
+mod error;
+mod infer;
+mod metadata;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use self::error::V2Error;
+use self::infer::InferCodec;
+use super::{Route, Shared, Surface, model_headers};
+use crate::model::ModelName;
+use crate::serving::{Selector, VersionSelector};
+use crate::telemetry::Protocol;
+
+pub(super) fn routes() -> Vec<Route> {
+    let row = |path, methods| Route {
+        path,
+        surface: Surface::V2,
+        methods,
+    };
+    vec![
+        row(
+            "/v2",
+            get(|| async { json(StatusCode::OK, metadata::server()) }),
+        ),
+        row(
+            "/v2/health/live",
+            get(|| async { json(StatusCode::OK, r#"{"live":true}"#.into()) }),
+        ),
+        row("/v2/health/ready", get(ready)),
+        row("/v2/models", get(models)),
+        row("/v2/models/{model}", get(model_metadata)),
+        row(
+            "/v2/models/{model}/versions/{version}",
+            get(version_metadata),
+        ),
+        row("/v2/models/{model}/ready", get(model_ready)),
+        row(
+            "/v2/models/{model}/versions/{version}/ready",
+            get(version_ready),
+        ),
+        row("/v2/models/{model}/infer", post(model_infer)),
+        row(
+            "/v2/models/{model}/versions/{version}/infer",
+            post(version_infer),
+        ),
+    ]
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    let ready = shared.is_ready();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, format!("{{\"ready\":{ready}}}").into_bytes())
+}
+
+async fn models(State(shared): State<Shared>) -> Response {
+    json(
+        StatusCode::OK,
+        metadata::models(&shared.service().catalog().snapshot()),
+    )
+}
+
+async fn model_metadata(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
+    metadata_of(&shared, select(model, None))
+}
+
+async fn version_metadata(
+    State(shared): State<Shared>,
+    Path((model, version)): Path<(String, String)>,
+) -> Response {
+    metadata_of(&shared, select(model, Some(&version)))
+}
+
+fn metadata_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
+    let snapshot = shared.service().catalog().snapshot();
+    let found = selector.and_then(|selector| Ok(snapshot.lookup(&selector)?));
+    match found {
+        Ok(servable) => json(StatusCode::OK, metadata::model(&snapshot, &servable)),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn model_ready(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
+    ready_of(&shared, select(model, None))
+}
+
+async fn version_ready(
+    State(shared): State<Shared>,
+    Path((model, version)): Path<(String, String)>,
+) -> Response {
+    ready_of(&shared, select(model, Some(&version)))
+}
+
+fn ready_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
+    let found = selector.and_then(|selector| Ok(shared.service().catalog().lookup(&selector)?));
+    match found {
+        Ok(servable) => {
+            let name = serde_json::Value::from(servable.id().name.as_str());
+            json(
+                StatusCode::OK,
+                format!("{{\"name\":{name},\"ready\":true}}").into_bytes(),
+            )
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn model_infer(
+    State(shared): State<Shared>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    infer(&shared, select(model, None), &headers, body).await
+}
+
+async fn version_infer(
+    State(shared): State<Shared>,
+    Path((model, version)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    infer(&shared, select(model, Some(&version)), &headers, body).await
+}
+
+async fn infer(
+    shared: &Shared,
+    selector: Result<Selector, V2Error>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let accepted = selector.and_then(|selector| Ok((selector, read_body(shared, headers, body)?)));
+    let (selector, body) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return error.into_response(),
+    };
+    shared.service().metrics().request_size(body.len());
+    let codec = InferCodec::new(body, shared.non_finite());
+    let answered = shared
+        .service()
+        .infer(Protocol::V2Rest, &selector, codec)
+        .await;
+    let mut response = match answered.result {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(error) => error.into_response(),
+    };
+    model_headers(&mut response, answered.model.as_ref());
+    response
+}
+
+fn read_body(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Bytes, V2Error> {
+    if headers.contains_key("inference-header-content-length") {
+        return Err(V2Error::Unsupported(
+            "binary tensor data is not supported yet; send the tensors as JSON".to_owned(),
+        ));
+    }
+    let encoding = headers
+        .get(header::CONTENT_ENCODING)
+        .map(|value| value.to_str().unwrap_or("?"));
+    if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
+        return Err(V2Error::Unsupported(format!(
+            "content encoding `{encoding}` is not supported; send the body plain"
+        )));
+    }
+    body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => V2Error::TooLarge(shared.max_body()),
+        _ => V2Error::Invalid(format!("the body could not be read: {rejection}")),
+    })
+}
+
+fn select(model: String, version: Option<&str>) -> Result<Selector, V2Error> {
+    let model = ModelName::new(model).map_err(|error| V2Error::NotFound(error.to_string()))?;
+    let version = match version {
+        Some(version) => VersionSelector::Exactly(
+            version
+                .parse()
+                .map_err(|error| V2Error::NotFound(format!("{error}")))?,
+        ),
+        None => VersionSelector::Default,
+    };
+    Ok(Selector {
+        model: Some(model),
+        version,
+    })
+}
