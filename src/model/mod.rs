@@ -9,7 +9,10 @@ mod signature;
 
 pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode};
 pub use id::{IdError, ModelId, ModelName, Version};
-pub use manifest::{ExampleInfo, Manifest, ManifestError, OnnxFlavor, Provider, SessionOptions};
+pub use manifest::{
+    ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
+    SessionOptions,
+};
 pub use package::{Package, PackageError, discover};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,

@@ -129,8 +129,7 @@ pub enum GraphProblem {
     },
     /// A type that no request or answer has.
     #[error(
-        "has {direction} `{name}` of type {found}; expected {expected}: change the export so that the graph ends there \
-         with tensors"
+        "has {direction} `{name}` of type {found}; expected {expected}: export the model with other {direction}s"
     )]
     Type {
         /// `input` or `output`.

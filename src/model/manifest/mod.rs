@@ -1,0 +1,307 @@
+//! The `MLmodel` file.
+
+mod flavors;
+mod signature;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{ErrorKind, Kinded};
+use crate::model::ModelSignature;
+
+/// Larger manifests are refused unread: MLflow writes a few kilobytes.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What an `MLmodel` file says, or what was derived from a bare graph. Unknown keys are ignored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The `onnx` flavor.
+    pub onnx: OnnxFlavor,
+    /// The signature, when the package has one.
+    pub signature: Option<ModelSignature>,
+    /// The input example, when the package has one.
+    pub example: Option<ExampleInfo>,
+    /// MLflow's version that wrote the package.
+    pub mlflow_version: Option<String>,
+    /// The run that logged it.
+    pub run_id: Option<String>,
+    /// MLflow 3's id of the logged model.
+    pub model_id: Option<String>,
+    /// When it was logged, as written.
+    pub created: Option<String>,
+    /// The free mapping `metadata`.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The `flavors.onnx` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnnxFlavor {
+    /// The model file, relative to the package.
+    pub data: PathBuf,
+    /// Execution providers, best first; empty when the package names none.
+    pub providers: Vec<Provider>,
+    /// Session options of the package.
+    pub session: SessionOptions,
+}
+
+/// An execution provider of ONNX Runtime and its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// ONNX Runtime's name, such as `CPUExecutionProvider`.
+    pub name: String,
+    /// Its options.
+    pub options: Vec<(String, String)>,
+}
+
+/// `onnx_session_options` of the manifest; `None` and empty mean ONNX Runtime's default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionOptions {
+    /// Threads inside one operator.
+    pub intra_op_num_threads: Option<usize>,
+    /// Threads across operators.
+    pub inter_op_num_threads: Option<usize>,
+    /// Whether independent operators run in parallel (`execution_mode: parallel`).
+    pub parallel: bool,
+    /// 1, 2 or 99 (MLflow ignores 0).
+    pub graph_optimization_level: Option<u32>,
+    /// `extra_session_config`.
+    pub extra: Vec<(String, String)>,
+}
+
+/// `saved_input_example_info` of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExampleInfo {
+    /// The example as saved, relative to the package.
+    pub artifact_path: PathBuf,
+    /// A ready request body, relative to the package; absent in packages of early MLflow 2.
+    pub serving_input_path: Option<PathBuf>,
+    /// `dataframe`, `ndarray`, `json_object`, …
+    pub kind: String,
+    /// Whether the file holds `{"inputs": …, "params": …}`.
+    pub has_params: bool,
+}
+
+/// Why an `MLmodel` file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("manifest `{}` {problem}", file.display())]
+pub struct ManifestError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub problem: ManifestProblem,
+}
+
+/// What is wrong with an `MLmodel` file.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestProblem {
+    /// The operating system refused.
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
+    /// Larger than any manifest.
+    #[error("has more than 4 MiB; is it another file?")]
+    TooLarge,
+    /// Not text.
+    #[error("is not UTF-8 text: line {line} holds other bytes")]
+    NotUtf8 {
+        /// The first line with such bytes.
+        line: usize,
+    },
+    /// Text, but not the YAML of a manifest.
+    #[error("is not a valid `MLmodel` file: {0}")]
+    Yaml(String),
+    /// Nothing says how to load the model.
+    #[error(
+        "names no flavors; expected `flavors.onnx`: log the model with `mlflow.onnx.log_model`"
+    )]
+    NoFlavors,
+    /// A model of another kind.
+    #[error(
+        "has no `onnx` flavor, only {0}; convert the model to ONNX and log it with `mlflow.onnx.log_model`"
+    )]
+    NoOnnxFlavor(FlavorNames),
+    /// A model that only Python can load.
+    #[error(
+        "names the loader `{0}`, which is Python code, and no Python runs here; convert the model to ONNX and log it \
+         with `mlflow.onnx.log_model`, so that its loader is `mlflow.onnx`"
+    )]
+    Loader(String),
+    /// A value that does not fit its key.
+    #[error("has {found} for `{key}`; expected {expected}")]
+    Value {
+        /// The key, with the keys above it.
+        key: String,
+        /// What is there.
+        found: String,
+        /// What would fit.
+        expected: &'static str,
+    },
+}
+
+/// Flavors in the manifest's order, for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlavorNames(pub Vec<String>);
+
+impl fmt::Display for FlavorNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = self
+            .0
+            .iter()
+            .map(|name| format!("`{}`", name.escape_debug()));
+        f.write_str(&quoted.collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Kinded for ManifestError {
+    fn kind(&self) -> ErrorKind {
+        match &self.problem {
+            ManifestProblem::Loader(_) | ManifestProblem::NoOnnxFlavor(_) => ErrorKind::Unsupported,
+            _ => ErrorKind::InvalidArgument,
+        }
+    }
+}
+
+/// The keys of the file that matter here; all others are ignored.
+#[derive(Deserialize)]
+struct Document {
+    flavors: Option<Value>,
+    signature: Option<Value>,
+    saved_input_example_info: Option<ExampleDocument>,
+    mlflow_version: Option<String>,
+    run_id: Option<String>,
+    model_id: Option<String>,
+    utc_time_created: Option<String>,
+    metadata: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct ExampleDocument {
+    artifact_path: PathBuf,
+    serving_input_path: Option<PathBuf>,
+    r#type: Option<String>,
+    /// The text `true`.
+    params: Option<Value>,
+}
+
+impl Manifest {
+    /// Reads the `MLmodel` file at `path`.
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn read(path: &Path) -> Result<Self, ManifestError> {
+        let read = || {
+            let file = File::open(path).map_err(ManifestProblem::Io)?;
+            let mut bytes = Vec::new();
+            let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+            read.map_err(ManifestProblem::Io)?;
+            Self::parse(&bytes)
+        };
+        read().map_err(|problem| ManifestError {
+            file: path.to_owned(),
+            problem,
+        })
+    }
+
+    /// The manifest of a bare graph in the file `data`, relative to its directory.
+    pub fn of_graph(data: PathBuf) -> Self {
+        Self {
+            onnx: OnnxFlavor {
+                data,
+                providers: Vec::new(),
+                session: SessionOptions::default(),
+            },
+            signature: None,
+            example: None,
+            mlflow_version: None,
+            run_id: None,
+            model_id: None,
+            created: None,
+            metadata: serde_json::Map::new(),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, ManifestProblem> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(ManifestProblem::TooLarge);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let valid = &bytes[..error.valid_up_to()];
+            let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            ManifestProblem::NotUtf8 { line }
+        })?;
+        let document: Document = parse_yaml(text).map_err(ManifestProblem::Yaml)?;
+        let onnx = flavors::onnx_flavor(document.flavors)?;
+        let signature = document.signature.map(signature::parse).transpose()?;
+        let metadata = match document.metadata {
+            Some(Value::Object(metadata)) => metadata,
+            _ => serde_json::Map::new(),
+        };
+        Ok(Self {
+            onnx,
+            signature: signature.flatten(),
+            example: document.saved_input_example_info.map(ExampleInfo::from),
+            mlflow_version: document.mlflow_version,
+            run_id: document.run_id,
+            model_id: document.model_id,
+            created: document.utc_time_created,
+            metadata,
+        })
+    }
+}
+
+impl From<ExampleDocument> for ExampleInfo {
+    fn from(document: ExampleDocument) -> Self {
+        let has_params = match document.params {
+            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+            Some(Value::Bool(flag)) => flag,
+            _ => false,
+        };
+        Self {
+            artifact_path: document.artifact_path,
+            serving_input_path: document.serving_input_path,
+            kind: document.r#type.unwrap_or_default(),
+            has_params,
+        }
+    }
+}
+
+/// Parses one YAML document within bounds that no manifest reaches; the error is one line.
+pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_events: 1_000_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
+        // A NaN in `metadata` is no reason to refuse a model.
+        non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let error = error.without_snippet().to_string();
+        error.split_whitespace().collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// What a value is, in a few words, for a message.
+pub(crate) fn brief(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
+        scalar => {
+            let text = scalar.to_string();
+            let short: String = text.chars().take(60).collect();
+            let rest = if short.len() < text.len() { "…" } else { "" };
+            format!("`{short}{rest}`")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
