@@ -19,7 +19,8 @@ use axum::routing::MethodRouter;
 pub use json::NonFinite;
 
 use crate::model::ModelId;
-use crate::serving::InferenceService;
+use crate::error::ErrorKind;
+use crate::serving::{InferenceService, Servable};
 
 /// One row of the route table.
 struct Route {
@@ -164,4 +165,12 @@ fn model_headers(response: &mut Response, model: Option<&ModelId>) {
         headers.insert("x-model-name", name);
     }
     headers.insert("x-model-version", HeaderValue::from(id.version.0));
+}
+
+/// Runs a package's own example (an MLflow scoring body) through a servable.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub async fn score_example(servable: &Servable, body: Vec<u8>) -> Result<Vec<u8>, (ErrorKind, String)> {
+    mlflow::score_once(servable, body).await
 }

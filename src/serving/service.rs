@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use half::{bf16, f16};
+use tokio::runtime::RuntimeFlavor;
 use tokio::time::{Instant, timeout_at};
 
 use super::catalog::{Catalog, LookupError, Selector};
@@ -21,6 +22,9 @@ pub trait Codec {
     type Answer;
     /// The protocol's errors.
     type Error: From<ServeError> + Kinded;
+
+    /// The size of the request's body.
+    fn bytes(&self) -> usize;
 
     /// Tensors for this model, checked against its signature.
     ///
@@ -86,6 +90,16 @@ impl InferenceService {
         &self.catalog
     }
 
+    /// The same, for whoever loads models into it.
+    pub fn shared_catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
+    }
+
+    /// The metrics, for whoever adds series to them.
+    pub fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// The series of this process.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -130,7 +144,8 @@ async fn exchange<C: Codec>(
 ) -> Result<C::Answer, C::Error> {
     let timeout = servable.limits().request_timeout;
     let deadline = started + timeout;
-    let batch = codec.decode(servable)?;
+    let heavy = codec.bytes() > HEAVY_BYTES;
+    let batch = compute(heavy, || codec.decode(servable))?;
     let outputs = timeout_at(deadline, servable.batcher().submit(batch, Some(deadline))).await;
     let outputs = match outputs {
         Ok(Ok(outputs)) => outputs,
@@ -141,7 +156,28 @@ async fn exchange<C: Codec>(
     if non_finite > 0 {
         servable.metrics().nonfinite(non_finite);
     }
-    codec.encode(servable, outputs)
+    let heavy = outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS;
+    compute(heavy, || codec.encode(servable, outputs))
+}
+
+/// Bodies larger than this take long enough to decode that other connections would feel it.
+const HEAVY_BYTES: usize = 128 << 10;
+
+/// Likewise for the elements of an answer.
+const HEAVY_ELEMENTS: usize = 32 << 10;
+
+/// Runs `work` here; when it is heavy, the runtime first moves this thread's other tasks elsewhere.
+fn compute<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Handle::try_current();
+    let can_move = runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if heavy && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+fn elements(value: &Value) -> usize {
+    match value {
+        Value::Tensor(tensor) => tensor.len(),
+        Value::Maps(maps) => maps.scores.len(),
+    }
 }
 
 /// Counts a request when it ends, however it ends.

@@ -133,29 +133,17 @@ async fn score(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let parsed = content_type(headers).and_then(|content| match body {
+    let input = content_type(headers).and_then(|content| match body {
         Ok(body) => Ok((content, body)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = shared.max_body();
-            Err(ScoringError::TooLarge(format!(
-                "the body is larger than {limit} bytes (`server.max_body`)"
-            )))
+            Err(ScoringError::TooLarge(format!("the body is larger than {limit} bytes (`server.max_body`)")))
         }
-        Err(rejection) => Err(ScoringError::Invalid(format!(
-            "the body could not be read: {rejection}"
-        ))),
+        Err(rejection) => Err(ScoringError::Invalid(format!("the body could not be read: {rejection}"))),
     });
-    let (content, body) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return error.into_response(),
-    };
-    shared.service().metrics().request_size(body.len());
-    let codec = ScoringCodec {
-        content,
-        body,
-        non_finite: shared.non_finite(),
-        form: Form::Lists,
-    };
+    let bytes = input.as_ref().map_or(0, |(_, body)| body.len());
+    shared.service().metrics().request_size(bytes);
+    let codec = ScoringCodec { input: Some(input), bytes, non_finite: shared.non_finite(), form: Form::Lists };
     let answered = shared
         .service()
         .infer(Protocol::Mlflow, selector, codec)
@@ -214,8 +202,9 @@ fn content_type(headers: &HeaderMap) -> Result<Content, ScoringError> {
 
 /// One scoring request.
 struct ScoringCodec {
-    content: Content,
-    body: Bytes,
+    /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
+    input: Option<Result<(Content, Bytes), ScoringError>>,
+    bytes: usize,
     non_finite: NonFinite,
     form: Form,
 }
@@ -224,15 +213,20 @@ impl Codec for ScoringCodec {
     type Answer = Vec<u8>;
     type Error = ScoringError;
 
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn decode(&mut self, servable: &Servable) -> Result<Batch, ScoringError> {
+        let (content, body) = self.input.take().expect("a request is decoded once")?;
         let declared = servable.package().manifest.signature.as_ref();
         let schema = declared.and_then(|signature| signature.inputs.as_ref());
-        let (data, params) = match self.content {
+        let (data, params) = match content {
             Content::Json => {
-                let request = request::parse(&self.body, schema)?;
+                let request = request::parse(&body, schema)?;
                 (request.data, request.params)
             }
-            Content::Csv => (Data::Frame(parse_csv(&self.body, schema)?), None),
+            Content::Csv => (Data::Frame(parse_csv(&body, schema)?), None),
         };
         let data = match schema {
             Some(schema) => {
@@ -305,4 +299,20 @@ impl From<ServeError> for ScoringError {
         }
         Self::Serve(error)
     }
+}
+
+/// Runs a scoring body through the model as `/invocations` would, without HTTP; for warm-up.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub(super) async fn score_once(servable: &Servable, body: Vec<u8>) -> Result<Vec<u8>, (ErrorKind, String)> {
+    let bytes = body.len();
+    let input = Some(Ok((Content::Json, Bytes::from(body))));
+    let mut codec = ScoringCodec { input, bytes, non_finite: NonFinite::Null, form: Form::Lists };
+    let outcome = async {
+        let batch = codec.decode(servable)?;
+        let outputs = servable.batcher().submit(batch, None).await.map_err(ServeError::from)?;
+        codec.encode(servable, outputs)
+    };
+    outcome.await.map_err(|error: ScoringError| (error.kind(), error.to_string()))
 }

@@ -14,7 +14,9 @@ use crate::tensor::{DType, Element, Tensor, Value};
 
 /// One infer request.
 pub(super) struct InferCodec {
-    body: Bytes,
+    /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
+    body: Option<Result<Bytes, V2Error>>,
+    bytes: usize,
     non_finite: NonFinite,
     id: Option<String>,
     /// The outputs asked for, in the order of the answer; empty for all.
@@ -39,9 +41,10 @@ struct Input {
 }
 
 impl InferCodec {
-    pub(super) fn new(body: Bytes, non_finite: NonFinite) -> Self {
+    pub(super) fn new(body: Result<Bytes, V2Error>, non_finite: NonFinite) -> Self {
         Self {
-            body,
+            bytes: body.as_ref().map_or(0, Bytes::len),
+            body: Some(body),
             non_finite,
             id: None,
             requested: Vec::new(),
@@ -53,8 +56,13 @@ impl Codec for InferCodec {
     type Answer = Vec<u8>;
     type Error = V2Error;
 
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn decode(&mut self, servable: &Servable) -> Result<Batch, V2Error> {
-        let parsed = parse(&self.body)?;
+        let body = self.body.take().expect("a request is decoded once")?;
+        let parsed = parse(&body)?;
         let inputs = parsed.inputs.ok_or_else(|| {
             V2Error::Invalid("`inputs` is missing: expected a list of tensors".to_owned())
         })?;

@@ -146,12 +146,13 @@ async fn infer(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let accepted = selector.and_then(|selector| Ok((selector, read_body(shared, headers, body)?)));
-    let (selector, body) = match accepted {
-        Ok(accepted) => accepted,
+    let selector = match selector {
+        Ok(selector) => selector,
         Err(error) => return error.into_response(),
     };
-    shared.service().metrics().request_size(body.len());
+    let body = read_body(shared, headers, body);
+    let bytes = body.as_ref().map_or(0, Bytes::len);
+    shared.service().metrics().request_size(bytes);
     let codec = InferCodec::new(body, shared.non_finite());
     let answered = shared
         .service()

@@ -1,0 +1,177 @@
+//! The composition root: the only place that names concrete engines and protocols and puts the parts together.
+
+mod banner;
+mod listen;
+mod load;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::Handle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::batching::RunnerPool;
+use crate::config::{Nonfinite, Settings};
+use crate::engine::{Engines, OnnxRuntime, OnnxRuntimeConfig, Tract};
+use crate::lifecycle::{Loader, WarmUp};
+use crate::middleware::{MiddlewareOptions, layered};
+use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
+use crate::serving::{Catalog, InferenceService};
+use crate::shutdown::StopSignals;
+use crate::telemetry::{DURATION_BUCKETS, Metrics};
+
+/// What `onstage serve` was asked for.
+#[derive(Debug, Clone)]
+pub struct ServeRequest {
+    /// Every setting, merged.
+    pub settings: Settings,
+    /// Package directories, `.onnx` files, directories of packages.
+    pub targets: Vec<String>,
+    /// A name for the single target.
+    pub name: Option<String>,
+}
+
+/// The engines of this build, in the order in which `doctor` shows them. The one table of engines.
+pub fn engines(settings: &Settings) -> Engines {
+    let onnxruntime = OnnxRuntimeConfig {
+        library: settings.engine.libonnxruntime.clone(),
+        intra_op_threads: settings.engine.intra_op_threads,
+        inter_op_threads: settings.engine.inter_op_threads,
+    };
+    Engines::new(vec![Arc::new(OnnxRuntime::new(onnxruntime)), Arc::new(Tract::new())])
+}
+
+/// Serves until a stop signal, then drains.
+///
+/// # Errors
+/// When a port is taken, a required model cannot be served, or a part stops by itself.
+pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
+    let settings = &request.settings;
+    let mut signals = StopSignals::listen().context("cannot listen for stop signals")?;
+    let server = &settings.server;
+    let http = listen::bind(&server.host, server.port, "--port")?;
+    let grpc = server.grpc_port.map(|port| listen::bind(&server.host, port, "--grpc-port")).transpose()?;
+    let addresses = banner::Addresses { http: http.address, grpc: grpc.as_ref().map(|grpc| grpc.address) };
+
+    let shared = shared(settings);
+    let stop = CancellationToken::new();
+    let (reporter, grpc_task) = start_grpc(grpc, &stop).await?;
+    let handle = Handle::new();
+    let http_task = start_http(http, &shared, settings, handle.clone());
+
+    let stopped_early = tokio::select! {
+        loaded = load::all(&request, &shared, loader(settings, &shared)?) => {
+            let servables = loaded?;
+            if let Some(reporter) = &reporter {
+                reporter.set_service_status("", ServingStatus::Serving).await;
+            }
+            banner::print(&addresses, settings, &servables);
+            false
+        }
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping while models load");
+            true
+        }
+    };
+    if !stopped_early {
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining");
+    }
+    drain(&shared, reporter, settings, (&handle, &stop), &mut signals).await;
+    http_task.await.context("the HTTP server panicked")??;
+    if let Some(task) = grpc_task {
+        task.await.context("the gRPC server panicked")?.context("the gRPC server stopped")?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn shared(settings: &Settings) -> Shared {
+    let service = InferenceService::new(Arc::new(Catalog::default()), Arc::new(Metrics::new(&DURATION_BUCKETS)));
+    let options = ProtocolOptions {
+        non_finite: match settings.server.nonfinite {
+            Nonfinite::Null => NonFinite::Null,
+            Nonfinite::Bare => NonFinite::Bare,
+        },
+        max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
+        base_path: settings.server.base_path.clone(),
+    };
+    Shared::new(service, options)
+}
+
+fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
+    // The cgroup's quota counts, not the machine's cores.
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
+    let runtime = tokio::runtime::Handle::current();
+    let warm_up: WarmUp = Arc::new(move |servable, body| {
+        runtime.block_on(protocol::score_example(servable, body)).map(drop)
+    });
+    let service = shared.service();
+    Ok(Loader::new(Arc::new(engines(settings)), pool, service.shared_catalog(), service.shared_metrics(), warm_up))
+}
+
+fn start_http(
+    bound: listen::Bound,
+    shared: &Shared,
+    settings: &Settings,
+    handle: Handle<SocketAddr>,
+) -> JoinHandle<anyhow::Result<()>> {
+    let timeouts = settings.models.values().filter_map(|model| model.request_timeout);
+    let longest = timeouts.fold(settings.server.request_timeout, Duration::max);
+    let options = MiddlewareOptions {
+        // A little longer than what one model may take, so that the model's own answer wins.
+        request_timeout: longest + Duration::from_millis(250),
+        access_log: settings.telemetry.access_log,
+        cors_origins: settings.server.cors_origins.clone(),
+    };
+    let router = layered(protocol::router(shared), options);
+    tokio::spawn(listen::serve_http(bound, router, handle))
+}
+
+type GrpcTask = JoinHandle<Result<(), tonic::transport::Error>>;
+
+async fn start_grpc(
+    bound: Option<listen::Bound>,
+    stop: &CancellationToken,
+) -> anyhow::Result<(Option<HealthReporter>, Option<GrpcTask>)> {
+    let Some(bound) = bound else { return Ok((None, None)) };
+    let (reporter, server) = listen::serve_grpc(bound, stop.clone().cancelled_owned()).await?;
+    Ok((Some(reporter), Some(tokio::spawn(server))))
+}
+
+/// Not ready at once, still accepting for `shutdown_delay`, then at most `drain_timeout` for what is in flight. A
+/// second signal cuts both short.
+async fn drain(
+    shared: &Shared,
+    reporter: Option<HealthReporter>,
+    settings: &Settings,
+    (handle, stop): (&Handle<SocketAddr>, &CancellationToken),
+    signals: &mut StopSignals,
+) {
+    shared.start_draining();
+    if let Some(reporter) = reporter {
+        reporter.set_service_status("", ServingStatus::NotServing).await;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(settings.server.shutdown_delay) => {}
+        signal = signals.next() => tracing::warn!(signal, "not waiting for `shutdown_delay`"),
+    }
+    handle.graceful_shutdown(Some(settings.server.drain_timeout));
+    stop.cancel();
+    let handle = handle.clone();
+    let mut signals = std::mem::replace(signals, match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(_) => return,
+    });
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "not waiting for requests in flight");
+        handle.shutdown();
+    });
+}

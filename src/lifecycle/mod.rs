@@ -1,0 +1,5 @@
+//! From a package on disk to a servable in the catalog.
+
+mod loader;
+
+pub use loader::{LoadError, LoadOptions, Loader, WarmUp};

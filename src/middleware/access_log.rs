@@ -1,0 +1,85 @@
+//! One line per request, for those requests that the operator wants to see.
+
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::time::Instant;
+
+use super::request_id::RequestId;
+
+/// Which requests get a line; probes and scrapes never do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AccessLogPolicy {
+    /// Answers from 400 up.
+    Errors,
+    /// All, chosen with this probability when they succeeded; errors always.
+    Sampled(f64),
+    /// All.
+    All,
+}
+
+const PROBES: [&str; 6] = ["/ping", "/health", "/version", "/metrics", "/v2/health/live", "/v2/health/ready"];
+
+pub(super) async fn log(policy: AccessLogPolicy, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if PROBES.iter().any(|probe| path.ends_with(probe)) {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().clone(), path.to_owned());
+    let id = request.extensions().get::<RequestId>().cloned();
+    let started = Instant::now();
+    let response = next.run(request).await;
+    if is_wanted(policy, response.status(), id.as_ref()) {
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+        tracing::info!(
+            target: "onstage::access",
+            %method,
+            path,
+            status = response.status().as_u16(),
+            took_ms = started.elapsed().as_secs_f64() * 1e3,
+            model = header("x-model-name"),
+            version = header("x-model-version"),
+            request_id = id.as_ref().and_then(|id| id.0.to_str().ok()).unwrap_or("-"),
+            "request"
+        );
+    }
+    response
+}
+
+fn is_wanted(policy: AccessLogPolicy, status: StatusCode, id: Option<&RequestId>) -> bool {
+    let failed = status.is_client_error() || status.is_server_error();
+    match policy {
+        AccessLogPolicy::Errors => failed,
+        AccessLogPolicy::All => true,
+        AccessLogPolicy::Sampled(rate) => failed || hash_share(id) < rate,
+    }
+}
+
+/// A number in 0..1 from the request's id: the same request is sampled, or not, on every hop.
+fn hash_share(id: Option<&RequestId>) -> f64 {
+    let bytes = id.map_or(&[][..], |id| id.0.as_bytes());
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+    let share = (mixed >> 11) as f64 / (1u64 << 53) as f64;
+    share
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    #[test]
+    fn about_the_asked_share_is_sampled_and_errors_always() {
+        let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
+        let policy = AccessLogPolicy::Sampled(0.1);
+        let sampled = (0..10_000).filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n)))).count();
+        assert!((700..1300).contains(&sampled), "{sampled}");
+        assert!(is_wanted(policy, StatusCode::BAD_REQUEST, None));
+        assert!(!is_wanted(AccessLogPolicy::Errors, StatusCode::OK, None));
+    }
+}

@@ -1,0 +1,44 @@
+//! `x-request-id`: taken from the client when it is short and safe, else made; on every answer.
+
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) HeaderValue);
+
+pub(super) async fn set(mut request: Request, next: Next) -> Response {
+    let given = request.headers().get(HEADER).filter(|value| is_safe(value.as_bytes())).cloned();
+    let id = given.unwrap_or_else(|| {
+        let id = uuid::Uuid::new_v4().hyphenated().to_string();
+        HeaderValue::from_str(&id).expect("a UUID is ASCII")
+    });
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(HEADER, id);
+    response
+}
+
+/// At most 128 letters, digits and `-_.:/+=`: nothing that could forge a line of a log.
+fn is_safe(value: &[u8]) -> bool {
+    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=128).contains(&value.len()) && value.iter().all(safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_safe;
+
+    #[test]
+    fn only_short_safe_ids_are_taken_over() {
+        assert!(is_safe(b"req-1:2_3.4/5+6="));
+        assert!(!is_safe(b""));
+        assert!(!is_safe(b"a b"));
+        assert!(!is_safe(b"a\nb"));
+        assert!(!is_safe(&[b'a'; 129]));
+    }
+}
