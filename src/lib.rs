@@ -12,6 +12,7 @@
 //!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it)
 //! ```
 
+pub mod config;
 pub mod engine;
 pub mod error;
 pub mod model;
