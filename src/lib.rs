@@ -12,11 +12,16 @@
 //!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it)
 //! ```
 
+pub mod app;
 pub mod batching;
+pub mod config;
 pub mod engine;
 pub mod error;
+pub mod lifecycle;
+pub mod middleware;
 pub mod model;
 pub mod protocol;
 pub mod serving;
+pub mod shutdown;
 pub mod telemetry;
 pub mod tensor;

@@ -7,21 +7,12 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::request_id::RequestId;
+use crate::telemetry::AccessLog;
 
-/// Which requests get a line; probes and scrapes never do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum AccessLogPolicy {
-    /// Answers from 400 up.
-    Errors,
-    /// All, chosen with this probability when they succeeded; errors always.
-    Sampled(f64),
-    /// All.
-    All,
-}
-
+/// Probes and scrapes never get a line.
 const PROBES: [&str; 6] = ["/ping", "/health", "/version", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
-pub(super) async fn log(policy: AccessLogPolicy, request: Request, next: Next) -> Response {
+pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if PROBES.iter().any(|probe| path.ends_with(probe)) {
         return next.run(request).await;
@@ -47,12 +38,12 @@ pub(super) async fn log(policy: AccessLogPolicy, request: Request, next: Next) -
     response
 }
 
-fn is_wanted(policy: AccessLogPolicy, status: StatusCode, id: Option<&RequestId>) -> bool {
+fn is_wanted(policy: AccessLog, status: StatusCode, id: Option<&RequestId>) -> bool {
     let failed = status.is_client_error() || status.is_server_error();
     match policy {
-        AccessLogPolicy::Errors => failed,
-        AccessLogPolicy::All => true,
-        AccessLogPolicy::Sampled(rate) => failed || hash_share(id) < rate,
+        AccessLog::Errors => failed,
+        AccessLog::All => true,
+        AccessLog::Sampled(rate) => failed || hash_share(id) < rate,
     }
 }
 
@@ -76,10 +67,10 @@ mod tests {
     #[test]
     fn about_the_asked_share_is_sampled_and_errors_always() {
         let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
-        let policy = AccessLogPolicy::Sampled(0.1);
+        let policy = AccessLog::Sampled(0.1);
         let sampled = (0..10_000).filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n)))).count();
         assert!((700..1300).contains(&sampled), "{sampled}");
         assert!(is_wanted(policy, StatusCode::BAD_REQUEST, None));
-        assert!(!is_wanted(AccessLogPolicy::Errors, StatusCode::OK, None));
+        assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, None));
     }
 }

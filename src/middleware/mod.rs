@@ -3,8 +3,6 @@
 mod access_log;
 mod request_id;
 
-pub use access_log::AccessLogPolicy;
-
 use std::time::Duration;
 
 use axum::Router;
@@ -15,13 +13,15 @@ use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
+use crate::telemetry::AccessLog;
+
 /// What the operator chose for every request.
 #[derive(Debug, Clone)]
 pub struct MiddlewareOptions {
     /// From the first byte of a request to its answer, slow uploads included.
     pub request_timeout: Duration,
     /// Which requests are logged.
-    pub access_log: AccessLogPolicy,
+    pub access_log: AccessLog,
     /// Origins whose pages may call this server; `*` is all.
     pub cors_origins: Vec<String>,
 }

@@ -1,0 +1,270 @@
+//! The one table of keys. Parsing, defaults, environment variables, flags, `--help` and the reference come from it.
+
+use std::fmt::Write as _;
+
+use super::value::{Kind, Value, likeness};
+use super::{KeyPath, Raw};
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyDef {
+    /// The key, with `*` for a model's name.
+    pub path: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as one would write it; `None` when there is none, or it depends on something else.
+    pub default: Option<&'static str>,
+    /// The flag, without `--`.
+    pub flag: Option<&'static str>,
+    /// Whether this build does anything with it.
+    pub built: bool,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+const fn key(path: &'static str, kind: Kind, help: &'static str) -> KeyDef {
+    KeyDef {
+        path,
+        kind,
+        default: None,
+        flag: None,
+        built: true,
+        help,
+    }
+}
+
+impl KeyDef {
+    const fn or(self, default: &'static str) -> Self {
+        let default = Some(default);
+        Self { default, ..self }
+    }
+
+    const fn flag(self, flag: &'static str) -> Self {
+        let flag = Some(flag);
+        Self { flag, ..self }
+    }
+
+    const fn later(self) -> Self {
+        let built = false;
+        Self { built, ..self }
+    }
+}
+
+pub(super) const ENGINES: &[&str] = &["auto", "tract", "onnxruntime"];
+
+/// Every key, by section; one row per line.
+#[rustfmt::skip]
+pub const KEYS: &[KeyDef] = &[
+    key("server.host", Kind::Text, "Address to listen on").or("127.0.0.1").flag("host"),
+    key("server.port", Kind::Port, "Port of HTTP; 0 is any free one").or("8080").flag("port"),
+    key("server.grpc_port", Kind::PortOrOff, "Port of gRPC; 0 is any free one, `off` is none").or("8081").flag("grpc-port"),
+    key("server.admin_port", Kind::Port, "Port of the management API").flag("admin-port").later(),
+    key("server.base_path", Kind::BasePath, "Path prefix of every URL").or("").flag("base-path"),
+    key("server.default_model", Kind::Text, "Model behind /invocations; the only one when there is one").flag("default-model"),
+    key("server.max_body", Kind::Size, "Largest request body").or("64MiB").flag("max-body"),
+    key("server.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer").or("60s").flag("request-timeout"),
+    key("server.shutdown_delay", Kind::Duration, "Time between turning unready and refusing connections, after SIGTERM").or("0s").flag("shutdown-delay"),
+    key("server.drain_timeout", Kind::Duration, "Time that requests in flight have to finish").or("30s").flag("drain-timeout"),
+    key("server.cors_origins", Kind::Origins, "Web origins whose pages may send requests; repeatable").or("").flag("cors-origin"),
+    key("server.nonfinite", Kind::Choice(&["null", "bare"]), "How NaN and infinities are written in JSON: as `null`, or bare (NaN, Infinity) as MLflow does").or("null").flag("nonfinite"),
+    key("engine.default", Kind::Choice(ENGINES), "Engine: auto, tract or onnxruntime").or("auto").flag("engine"),
+    key("engine.intra_op_threads", Kind::Integer(1), "Threads inside one operator").flag("intra-op-threads"),
+    key("engine.inter_op_threads", Kind::Integer(1), "Threads across operators").flag("inter-op-threads"),
+    key("engine.libonnxruntime", Kind::Path, "The ONNX Runtime library to load, instead of looking for one").flag("libonnxruntime"),
+    key("engine.memory_budget", Kind::Size, "Memory that loaded models may take together").flag("memory-budget").later(),
+    key("batching.max_batch_size", Kind::Integer(1), "Most rows in one call of the engine").flag("max-batch-size").later(),
+    key("batching.max_queue_delay", Kind::Duration, "Longest wait for more rows").or("0ms").flag("max-queue-delay").later(),
+    key("batching.max_queue_size", Kind::Integer(1), "Requests that may wait for one model; more are refused").or("1024").flag("max-queue-size"),
+    key("batching.instances", Kind::Integer(1), "Most sessions of one model at a time").flag("instances").later(),
+    key("registry.uri", Kind::Uri, "Model registry: a directory, an MLflow server or an object store").flag("registry").later(),
+    key("registry.fallback", Kind::Uri, "Registry to read when the first one cannot be reached").flag("registry-fallback").later(),
+    key("registry.poll_interval", Kind::Duration, "Time between two looks at the registry").flag("poll-interval").later(),
+    key("registry.follow", Kind::List, "Alias (`@champion`) or stage (`Production`) to serve of every model; repeatable").or("").flag("follow").later(),
+    key("registry.filter", Kind::Text, "Which models to follow, by name pattern and tags").flag("filter").later(),
+    key("registry.lazy", Kind::Bool, "Load a model on its first request").or("false").flag("lazy").later(),
+    key("registry.cache_dir", Kind::Path, "Where fetched packages are kept").flag("cache-dir").later(),
+    key("registry.webhook_secret_file", Kind::Path, "File with the secret of MLflow's webhooks").flag("webhook-secret-file").later(),
+    key("network.ca_file", Kind::Path, "Certificates to trust in outgoing connections").flag("ca-file").later(),
+    key("models.*.source", Kind::Path, "Path of the package"),
+    key("models.*.engine", Kind::Choice(ENGINES), "Engine of this model"),
+    key("models.*.warmup", Kind::Bool, "Whether to run the package's input example before serving"),
+    key("models.*.providers", Kind::List, "Execution providers of ONNX Runtime, best first"),
+    key("models.*.max_queue_size", Kind::Integer(1), "Requests that may wait for this model"),
+    key("models.*.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer"),
+    key("models.*.required", Kind::Bool, "Whether the server is ready only when this model is"),
+    key("models.*.max_body", Kind::Size, "Largest request body of this model").later(),
+    key("models.*.max_concurrency", Kind::Integer(1), "Most requests of this model at a time").later(),
+    key("models.*.batching.max_batch_size", Kind::Integer(1), "As `batching.max_batch_size`, for this model").later(),
+    key("models.*.batching.max_queue_delay", Kind::Duration, "As `batching.max_queue_delay`, for this model").later(),
+    key("models.*.batching.max_queue_size", Kind::Integer(1), "The same as `max_queue_size` of this model"),
+    key("models.*.batching.instances", Kind::Integer(1), "As `batching.instances`, for this model").later(),
+    key("models.*.evictable", Kind::Bool, "Whether this model may be unloaded to make room").later(),
+    key("models.*.keep_previous", Kind::Integer(0), "Versions to keep loaded after a swap").or("1").later(),
+    key("models.*.swap", Kind::Choice(&["make-before-break", "break-before-make"]), "Order of loading the new version and unloading the old one").or("make-before-break").later(),
+    key("models.*.signature_policy", Kind::Text, "Which changes of the signature a swap accepts").later(),
+    key("models.*.probation", Kind::Duration, "Time in which a new version may be taken back").later(),
+    key("models.*.response", Kind::Choice(&["mlflow-onnx", "predict", "predict_proba"]), "Shape of the answers of MLflow scoring").or("mlflow-onnx").later(),
+    key("telemetry.log", Kind::Choice(&["text", "json"]), "Form of the log; by default text on a terminal, else json").flag("log"),
+    key("telemetry.log_level", Kind::LogFilter, "Level, or directives such as info,onstage=debug").or("info").flag("log-level"),
+    key("telemetry.access_log", Kind::AccessLog, "Requests to log: errors, all, or a share such as sampled:0.01; probes never").or("errors").flag("access-log"),
+    key("telemetry.otlp_endpoint", Kind::Uri, "Where to send traces").flag("otlp-endpoint").later(),
+];
+
+impl KeyDef {
+    /// The first part of the key.
+    pub fn section(&self) -> &'static str {
+        self.path.split('.').next().unwrap_or(self.path)
+    }
+
+    /// Whether it stands under a model's name.
+    pub fn is_per_model(&self) -> bool {
+        self.section() == "models"
+    }
+
+    /// The environment variable, with `<NAME>` for a model's name.
+    pub fn variable(&self) -> String {
+        let name = self.path.to_uppercase().replace('.', "__");
+        format!("ONSTAGE_{}", name.replace('*', "<NAME>"))
+    }
+
+    /// The key with a model's name.
+    pub(super) fn path_for(&self, model: &str) -> KeyPath {
+        let part = |part: &str| if part == "*" { model } else { part }.to_owned();
+        KeyPath::new(self.path.split('.').map(part).collect())
+    }
+
+    pub(super) fn default_value(&self) -> Option<Value> {
+        let raw = Raw::Text(self.default?.to_owned());
+        let value = self.kind.parse(&raw);
+        Some(value.expect("a test parses every default"))
+    }
+
+    fn matches(&self, parts: &[String]) -> bool {
+        self.path.split('.').count() == parts.len() && self.begins_with(parts)
+    }
+
+    fn begins_with(&self, parts: &[String]) -> bool {
+        let mut pattern = self.path.split('.');
+        parts.iter().all(|part| {
+            let wanted = pattern.next();
+            wanted == Some("*") || wanted == Some(part)
+        })
+    }
+}
+
+/// The row of `path`.
+pub(super) fn find(path: &KeyPath) -> Option<&'static KeyDef> {
+    KEYS.iter().find(|def| def.matches(path.parts()))
+}
+
+/// Whether keys stand under `path`.
+pub(super) fn is_section(path: &KeyPath) -> bool {
+    let parts = path.parts();
+    KEYS.iter()
+        .any(|def| def.begins_with(parts) && !def.matches(parts))
+}
+
+/// The key, or section, that `path` may have meant.
+pub(super) fn suggest(path: &KeyPath) -> Option<KeyPath> {
+    let model = path.parts().get(1).map_or("", String::as_str);
+    let keys = KEYS.iter().map(|def| def.path_for(model));
+    let sections = KEYS.iter().map(|def| KeyPath::of(def.section()));
+    let given = path.to_string().to_lowercase();
+    let last = path.parts().last()?.to_lowercase();
+    let scored = keys.chain(sections).map(|candidate| {
+        let whole = likeness(&given, &candidate.to_string());
+        let end = candidate.parts().last().map_or(0.0, |end| {
+            // The right word in the wrong section; short words are like too many others.
+            strsim::normalized_damerau_levenshtein(&last, end) * 0.95
+        });
+        let same_depth = candidate.parts().len() == path.parts().len();
+        let depth = if same_depth { 0.0 } else { 0.02 };
+        (whole.max(end) - depth, candidate)
+    });
+    scored
+        .filter(|(score, _)| *score >= 0.7)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The reference of all keys, as a Markdown table.
+pub fn reference() -> String {
+    let mut text =
+        "| key | environment variable | flag | default | |\n|---|---|---|---|---|\n".to_owned();
+    for def in KEYS {
+        let flag = def.flag.map_or(String::new(), |flag| format!("`--{flag}`"));
+        let default = match def.default {
+            None => String::new(),
+            Some(_) if def.kind.is_list() => "`[]`".to_owned(),
+            Some("") => "`\"\"`".to_owned(),
+            Some(default) => format!("`{default}`"),
+        };
+        let later = if def.built {
+            ""
+        } else {
+            " (not in this build yet)"
+        };
+        let (path, variable) = (def.path.replace('*', "<name>"), def.variable());
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{path}` | `{variable}` | {flag} | {default} | {}{later} |",
+            def.help
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn suggestion(dotted: &str) -> Option<String> {
+        suggest(&KeyPath::of(dotted)).map(|path| path.to_string())
+    }
+
+    #[test]
+    fn keys_and_flags_are_unique_and_defaults_are_valid() {
+        let paths: BTreeSet<_> = KEYS.iter().map(|def| def.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        let flags: Vec<_> = KEYS.iter().filter_map(|def| def.flag).collect();
+        assert_eq!(flags.iter().collect::<BTreeSet<_>>().len(), flags.len());
+        for def in KEYS {
+            assert_eq!(def.default_value().is_some(), def.default.is_some());
+        }
+    }
+
+    #[test]
+    fn every_key_outside_of_models_has_a_flag() {
+        for def in KEYS {
+            assert_eq!(def.flag.is_none(), def.is_per_model(), "{}", def.path);
+        }
+    }
+
+    #[test]
+    fn suggests_the_key_that_was_probably_meant() {
+        let cases = [
+            ("server.prot", "server.port"),
+            ("sever", "server"),
+            ("server.request_timout", "server.request_timeout"),
+            ("port", "server.port"),
+            ("log_level", "telemetry.log_level"),
+            ("batching.max_delay", "batching.max_queue_delay"),
+            ("models.fraud.enigne", "models.fraud.engine"),
+            (
+                "models.fraud.max_queue_delay",
+                "models.fraud.batching.max_queue_delay",
+            ),
+        ];
+        for (given, meant) in cases {
+            assert_eq!(suggestion(given).as_deref(), Some(meant), "{given}");
+        }
+        assert_eq!(suggestion("quantum.flux"), None);
+    }
+
+    #[test]
+    fn the_reference_is_stable() {
+        insta::assert_snapshot!(reference());
+    }
+}

@@ -1,0 +1,253 @@
+//! The settings as the program uses them. Their keys, kinds and defaults are in the table of keys.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::value::Value;
+use super::{Entry, KeyPath};
+use crate::telemetry::{AccessLog, LogFormat};
+
+/// All settings. [`Settings::default`] has the defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The listeners and their limits.
+    pub server: ServerSettings,
+    /// The engines.
+    pub engine: EngineSettings,
+    /// Queues and batches, for every model.
+    pub batching: BatchingSettings,
+    /// The model registry.
+    pub registry: RegistrySettings,
+    /// Outgoing connections.
+    #[serde(default)]
+    pub network: NetworkSettings,
+    /// Single models, by name.
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelSettings>,
+    /// Logs and traces.
+    pub telemetry: TelemetrySettings,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// The address to listen on.
+    pub host: String,
+    /// The port of HTTP, 0 for any free one.
+    pub port: u16,
+    /// The port of gRPC, 0 for any free one; `None` when it is off.
+    pub grpc_port: Option<u16>,
+    /// The port of the management API.
+    pub admin_port: Option<u16>,
+    /// Empty, or a path with a slash in front and none behind.
+    pub base_path: String,
+    /// The model behind `/invocations`.
+    pub default_model: Option<String>,
+    /// The largest request body, in bytes.
+    pub max_body: u64,
+    /// The longest time from a request's arrival to its answer.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The time between turning unready and refusing connections.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_delay: Duration,
+    /// The time that requests in flight have to finish.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Web origins whose pages may send requests; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// How NaN and infinities are written in JSON.
+    pub nonfinite: Nonfinite,
+}
+
+/// How NaN and infinities are written in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Nonfinite {
+    /// As `null`.
+    Null,
+    /// As `NaN`, `Infinity` and `-Infinity`, which is no JSON but what MLflow writes.
+    Bare,
+}
+
+/// Which engine to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// ONNX Runtime when its library is there, else tract.
+    Auto,
+    /// The embedded engine.
+    Tract,
+    /// ONNX Runtime.
+    Onnxruntime,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSettings {
+    /// The engine of models that name none.
+    pub default: EngineChoice,
+    /// Threads inside one operator.
+    pub intra_op_threads: Option<usize>,
+    /// Threads across operators.
+    pub inter_op_threads: Option<usize>,
+    /// The ONNX Runtime library.
+    pub libonnxruntime: Option<PathBuf>,
+    /// Bytes that loaded models may take together.
+    pub memory_budget: Option<u64>,
+}
+
+/// `[batching]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingSettings {
+    /// Most rows in one call of the engine.
+    pub max_batch_size: Option<usize>,
+    /// The longest wait for more rows.
+    #[serde(with = "humantime_serde")]
+    pub max_queue_delay: Duration,
+    /// Requests that may wait for one model.
+    pub max_queue_size: usize,
+    /// Most sessions of one model at a time.
+    pub instances: Option<usize>,
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySettings {
+    /// Where it is.
+    pub uri: Option<String>,
+    /// What to read when it cannot be reached.
+    pub fallback: Option<String>,
+    /// The time between two looks.
+    #[serde(default, with = "humantime_serde")]
+    pub poll_interval: Option<Duration>,
+    /// Aliases and stages to serve.
+    pub follow: Vec<String>,
+    /// Which models to follow.
+    pub filter: Option<String>,
+    /// Whether a model is loaded on its first request.
+    pub lazy: bool,
+    /// Where fetched packages are kept.
+    pub cache_dir: Option<PathBuf>,
+    /// The file with the secret of MLflow's webhooks.
+    pub webhook_secret_file: Option<PathBuf>,
+}
+
+/// `[network]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// Certificates to trust.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[models.<name>]`: what is `None` is as for every model.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// Where its package is.
+    pub source: Option<PathBuf>,
+    /// Its engine.
+    pub engine: Option<EngineChoice>,
+    /// Whether to run the package's input example before serving.
+    pub warmup: Option<bool>,
+    /// Execution providers, best first.
+    pub providers: Option<Vec<String>>,
+    /// Requests that may wait; see [`ModelSettings::queue_size`].
+    pub max_queue_size: Option<usize>,
+    /// The longest time from a request's arrival to its answer.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Option<Duration>,
+    /// Whether the server is ready only when this model is.
+    pub required: Option<bool>,
+    /// The largest request body, in bytes.
+    pub max_body: Option<u64>,
+    /// Most requests at a time.
+    pub max_concurrency: Option<usize>,
+    /// Its queue and batches.
+    pub batching: ModelBatchingSettings,
+    /// Whether it may be unloaded to make room.
+    pub evictable: Option<bool>,
+    /// Versions to keep loaded after a swap.
+    pub keep_previous: Option<usize>,
+    /// The order of loading the new version and unloading the old one.
+    pub swap: Option<SwapOrder>,
+    /// Which changes of the signature a swap accepts.
+    pub signature_policy: Option<String>,
+    /// The time in which a new version may be taken back.
+    #[serde(with = "humantime_serde")]
+    pub probation: Option<Duration>,
+    /// The shape of the answers of MLflow scoring.
+    pub response: Option<String>,
+}
+
+/// `[models.<name>.batching]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelBatchingSettings {
+    /// Most rows in one call of the engine.
+    pub max_batch_size: Option<usize>,
+    /// The longest wait for more rows.
+    #[serde(with = "humantime_serde")]
+    pub max_queue_delay: Option<Duration>,
+    /// Requests that may wait; see [`ModelSettings::queue_size`].
+    pub max_queue_size: Option<usize>,
+    /// Most sessions at a time.
+    pub instances: Option<usize>,
+}
+
+/// The order of a swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwapOrder {
+    /// The new version is ready before the old one leaves.
+    MakeBeforeBreak,
+    /// The old version leaves first, where memory holds only one.
+    BreakBeforeMake,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// The form of the log; `None` is text on a terminal, else JSON.
+    pub log: Option<LogFormat>,
+    /// A level, or directives.
+    pub log_level: String,
+    /// Which requests are logged.
+    pub access_log: AccessLog,
+    /// Where traces go.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl ModelSettings {
+    /// Requests that may wait for this model, when it has a setting of its own.
+    pub fn queue_size(&self) -> Option<usize> {
+        self.max_queue_size.or(self.batching.max_queue_size)
+    }
+}
+
+/// The settings of checked values. Total: each value is of the kind that its row says, and a test compares the rows
+/// with the fields.
+pub(super) fn build(entries: &BTreeMap<KeyPath, (Entry, Value)>) -> Settings {
+    let mut root = serde_json::Value::Object(serde_json::Map::new());
+    for (path, (_, value)) in entries {
+        let mut node = &mut root;
+        for part in path.parts() {
+            if !node.is_object() {
+                *node = serde_json::Value::Object(serde_json::Map::new());
+            }
+            node = &mut node[part.as_str()];
+        }
+        *node = value.to_json();
+    }
+    serde_json::from_value(root).expect("each row of the table has a field of its kind")
+}
