@@ -144,7 +144,7 @@ fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
         names.iter().map(|name| Provider { name: name.clone(), options: Vec::new() }).collect()
     });
     Ok(LoadOptions {
-        engine: model.engine.unwrap_or(settings.engine.default).into(),
+        engine: crate::engine::EngineChoice::Auto,
         engine_options: EngineOptions {
             intra_op_threads: settings.engine.intra_op_threads,
             inter_op_threads: settings.engine.inter_op_threads,

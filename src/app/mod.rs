@@ -17,7 +17,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::batching::RunnerPool;
 use crate::config::{Nonfinite, Settings};
-use crate::engine::{Engines, OnnxRuntime, OnnxRuntimeConfig, Tract};
+use crate::engine::{Engines, OnnxRuntime, OnnxRuntimeConfig};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
@@ -43,7 +43,7 @@ pub fn engines(settings: &Settings) -> Engines {
         intra_op_threads: settings.engine.intra_op_threads,
         inter_op_threads: settings.engine.inter_op_threads,
     };
-    Engines::new(vec![Arc::new(OnnxRuntime::new(onnxruntime)), Arc::new(Tract::new())])
+    Engines::new(vec![Arc::new(OnnxRuntime::new(onnxruntime))])
 }
 
 /// Serves until a stop signal, then drains.
