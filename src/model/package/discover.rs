@@ -56,7 +56,7 @@ pub fn discover(target: &Path) -> Result<Vec<PathBuf>, PackageError> {
     if packages.is_empty() {
         return Err(directory.nothing_found());
     }
-    packages.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+    packages.sort_by_cached_key(|path| sort_key(path));
     Ok(packages)
 }
 
