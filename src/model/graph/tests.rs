@@ -274,7 +274,8 @@ fn says_what_is_wrong_with_a_graph() {
         edit(&mut model);
         message(&model)
     };
-    let cases: [(&dyn Fn(&mut ModelProto), &str); 8] = [
+    type Edit<'a> = &'a dyn Fn(&mut ModelProto);
+    let cases: [(Edit<'_>, &str); 8] = [
         (&|m| m.graph = None, "holds no graph"),
         (&|m| m.opset_import.clear(), "names no operator set"),
         (&|m| graph_of(m).input.clear(), "has a graph without inputs"),

@@ -282,9 +282,12 @@ pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Str
         // A NaN in `metadata` is no reason to refuse a model.
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
     };
+    let formatter = serde_saphyr::UserMessageFormatter;
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let error = error.without_snippet().to_string();
-        error.split_whitespace().collect::<Vec<_>>().join(" ")
+        // Without the snippet, which is several lines, and without the crate's words for programmers.
+        let error = error.without_snippet().render_with_formatter(&formatter);
+        let line: Vec<&str> = error.split_whitespace().collect();
+        line.join(" ").trim_end_matches('.').to_owned()
     })
 }
 

@@ -1,0 +1,156 @@
+//! A package on disk: found, confined to its directory, read and digested.
+
+mod confine;
+mod digest;
+mod discover;
+mod error;
+mod example;
+mod fit;
+mod name;
+
+use std::path::{Path, PathBuf};
+
+pub use self::discover::discover;
+pub use self::error::PackageError;
+pub use self::fit::Misfit;
+
+use self::confine::Confined;
+use self::digest::Files;
+use crate::model::{Graph, Manifest, ModelId, ModelName};
+
+/// The manifest's file name.
+const MANIFEST: &str = "MLmodel";
+
+/// One version of a model on disk, read but not loaded.
+#[derive(Debug, Clone)]
+pub struct Package {
+    /// Which model and version it is.
+    pub id: ModelId,
+    /// The directory, symbolic links resolved.
+    pub root: PathBuf,
+    /// The model file, absolute, inside `root`.
+    pub model_file: PathBuf,
+    /// What the `MLmodel` file says, or what was derived from the graph.
+    pub manifest: Manifest,
+    /// What the model file says.
+    pub graph: Graph,
+    /// SHA-256 over the package's files, as `sha256:<hex>`.
+    pub digest: String,
+    /// Bytes of the model file and its external data.
+    pub weight_bytes: u64,
+}
+
+/// Where the parts of a package are, before anything but directories was read.
+struct Layout {
+    root: Confined,
+    /// The model file relative to `root`; `None` when a manifest names it.
+    bare: Option<PathBuf>,
+}
+
+impl Package {
+    /// Opens the package directory or `.onnx` file at `path`.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn open(path: &Path) -> Result<Self, PackageError> {
+        Self::open_named(path, None)
+    }
+
+    /// Opens the package at `path` under this name; `None` takes the package's own.
+    ///
+    /// # Errors
+    /// [`PackageError`].
+    pub fn open_named(path: &Path, name: Option<ModelName>) -> Result<Self, PackageError> {
+        let Layout { root, bare } = layout(path)?;
+        let manifest = match &bare {
+            Some(data) => Manifest::of_graph(data.clone()),
+            None => Manifest::read(&root.file("manifest", Path::new(MANIFEST))?)?,
+        };
+        let id = name::identify(path, &root, bare.is_none(), name)?;
+        let model_file = root.file("model file", &manifest.onnx.data)?;
+        if let Some(example) = &manifest.example {
+            root.refuse_escape("input example", &example.artifact_path)?;
+            if let Some(path) = &example.serving_input_path {
+                root.refuse_escape("input example", path)?;
+            }
+        }
+        let graph = Graph::read(&model_file)?;
+        if let Some(signature) = &manifest.signature {
+            fit::check(signature, &graph.signature).map_err(|misfit| PackageError::Misfit {
+                root: root.path().to_owned(),
+                misfit,
+            })?;
+        }
+        let mut files = Files::default();
+        files.add(&manifest.onnx.data, model_file.clone());
+        let data = root.external_data(&manifest.onnx.data, &model_file, &graph.external_data)?;
+        for (relative, file) in data {
+            files.add(&relative, file);
+        }
+        let weight_bytes = files.bytes()?;
+        if bare.is_none() {
+            files.add_directory(&root)?;
+        }
+        Ok(Self {
+            id,
+            root: root.path().to_owned(),
+            model_file,
+            manifest,
+            graph,
+            digest: files.digest()?,
+            weight_bytes,
+        })
+    }
+
+    /// A ready scoring request (an MLflow `/invocations` JSON body) from the package's input example; `None` when it
+    /// has none, or one of a kind that no request can carry.
+    ///
+    /// # Errors
+    /// [`PackageError`] when the example is named in the manifest but cannot be read.
+    pub fn serving_input(&self) -> Result<Option<Vec<u8>>, PackageError> {
+        match &self.manifest.example {
+            Some(info) => example::request(&Confined::of(self.root.clone()), info),
+            None => Ok(None),
+        }
+    }
+}
+
+fn layout(path: &Path) -> Result<Layout, PackageError> {
+    let found = discover::inspect(path)?;
+    if !found.is_dir {
+        if !discover::is_onnx(path) {
+            return Err(PackageError::NotAModel(path.to_owned()));
+        }
+        // A link to a file stands for that file, with the external data beside it.
+        let file = path.canonicalize().map_err(PackageError::io(path))?;
+        let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
+            return Err(PackageError::NotAModel(path.to_owned()));
+        };
+        return Ok(Layout {
+            root: Confined::of(directory.to_owned()),
+            bare: Some(PathBuf::from(name)),
+        });
+    }
+    let root = Confined::of(path.canonicalize().map_err(PackageError::io(path))?);
+    let directory = discover::Directory::read(path)?;
+    if directory.has_manifest {
+        return Ok(Layout { root, bare: None });
+    }
+    match directory.onnx_files.as_slice() {
+        [] => Err(directory.nothing_found()),
+        [file] => Ok(Layout {
+            root,
+            bare: Some(PathBuf::from(file)),
+        }),
+        several => Err(PackageError::SeveralModels {
+            path: path.to_owned(),
+            files: several
+                .iter()
+                .map(|name| name.to_string_lossy().into())
+                .collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
