@@ -28,12 +28,26 @@ pub(super) fn print(addresses: &Addresses, settings: &Settings, servables: &[Arc
 }
 
 fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>]) -> String {
-    let base = format!("http://{}{}", reachable(addresses.http), settings.server.base_path);
+    let base = format!(
+        "http://{}{}",
+        reachable(addresses.http),
+        settings.server.base_path
+    );
     let mut out = format!("onstage {} is serving\n\n", env!("CARGO_PKG_VERSION"));
-    let width = servables.iter().map(|servable| servable.id().name.as_str().chars().count()).max().unwrap_or(0);
+    let width = servables
+        .iter()
+        .map(|servable| servable.id().name.as_str().chars().count())
+        .max()
+        .unwrap_or(0);
     for servable in servables {
         let id = servable.id();
-        let _ = writeln!(out, "  {:width$}  version {}  on {}", id.name.as_str(), id.version, servable.engine());
+        let _ = writeln!(
+            out,
+            "  {:width$}  version {}  on {}",
+            id.name.as_str(),
+            id.version,
+            servable.engine()
+        );
     }
     if servables.is_empty() {
         out.push_str("  no models\n");
@@ -47,10 +61,16 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
         let path = if servables.len() == 1 {
             "/invocations".to_owned()
         } else {
-            format!("/models/{}/invocations", utf8_percent_encode(servable.id().name.as_str(), NON_ALPHANUMERIC))
+            format!(
+                "/models/{}/invocations",
+                utf8_percent_encode(servable.id().name.as_str(), NON_ALPHANUMERIC)
+            )
         };
         let body = example(servable);
-        let _ = writeln!(out, "\nTry it:\n\n  curl {base}{path} -H 'Content-Type: application/json' \\\n    -d '{body}'");
+        let _ = writeln!(
+            out,
+            "\nTry it:\n\n  curl {base}{path} -H 'Content-Type: application/json' \\\n    -d '{body}'"
+        );
     }
     out.push('\n');
     out
@@ -60,7 +80,11 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
 fn reachable(address: SocketAddr) -> SocketAddr {
     let mut reachable = address;
     if address.ip().is_unspecified() {
-        reachable.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        reachable.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     reachable
 }
@@ -69,12 +93,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn example(servable: &Servable) -> String {
     let own = servable.package().serving_input().ok().flatten();
     let compact = own.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
-    match compact.map(|body| body.to_string()).filter(|body| body.len() <= LONGEST_EXAMPLE) {
+    match compact
+        .map(|body| body.to_string())
+        .filter(|body| body.len() <= LONGEST_EXAMPLE)
+    {
         // A quote would end the shell's string.
         Some(body) => body.replace('\'', "'\\''"),
         None => {
-            let names: Vec<String> =
-                servable.signature().inputs.iter().map(|input| format!("\"{}\": ...", input.name)).collect();
+            let names: Vec<String> = servable
+                .signature()
+                .inputs
+                .iter()
+                .map(|input| format!("\"{}\": ...", input.name))
+                .collect();
             format!("{{\"inputs\": {{{}}}}}", names.join(", "))
         }
     }

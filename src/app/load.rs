@@ -41,20 +41,30 @@ pub(super) async fn all(
     loaded.await.context("the loader stopped")?
 }
 
-fn load_all(request: &ServeRequest, shared: &Shared, loader: &Loader) -> anyhow::Result<Vec<Arc<Servable>>> {
+fn load_all(
+    request: &ServeRequest,
+    shared: &Shared,
+    loader: &Loader,
+) -> anyhow::Result<Vec<Arc<Servable>>> {
     let wanted = wanted(request)?;
     announce(request, shared, &wanted)?;
-    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(wanted.len().max(1));
+    let workers = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(wanted.len().max(1));
     let queue = parking_lot::Mutex::new(wanted.into_iter());
     let work = || -> anyhow::Result<Vec<Arc<Servable>>> {
         let mut servables = Vec::new();
         loop {
-            let Some(next) = queue.lock().next() else { return Ok(servables) };
+            let Some(next) = queue.lock().next() else {
+                return Ok(servables);
+            };
             let id = next.package.id.clone();
             match loader.load(next.package, &next.options) {
                 Ok(servable) => servables.push(servable),
                 Err(error) if next.required => {
-                    return Err(anyhow::Error::new(error).context(format!("cannot serve model {id}")));
+                    return Err(
+                        anyhow::Error::new(error).context(format!("cannot serve model {id}"))
+                    );
                 }
                 // Logged and visible in the catalog.
                 Err(_) => {}
@@ -63,7 +73,10 @@ fn load_all(request: &ServeRequest, shared: &Shared, loader: &Loader) -> anyhow:
     };
     let results: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        workers
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect()
     });
     let mut servables = Vec::new();
     for result in results {
@@ -82,8 +95,14 @@ fn announce(request: &ServeRequest, shared: &Shared, wanted: &[Wanted]) -> anyho
         Some(name) => {
             let name = ModelName::new(name).context("invalid `server.default_model`")?;
             if !wanted.iter().any(|wanted| wanted.package.id.name == name) {
-                let names: Vec<String> = wanted.iter().map(|wanted| format!("`{}`", wanted.package.id.name)).collect();
-                bail!("the default model `{name}` is not among the models served: {}", names.join(", "));
+                let names: Vec<String> = wanted
+                    .iter()
+                    .map(|wanted| format!("`{}`", wanted.package.id.name))
+                    .collect();
+                bail!(
+                    "the default model `{name}` is not among the models served: {}",
+                    names.join(", ")
+                );
             }
             Some(name)
         }
@@ -95,7 +114,13 @@ fn announce(request: &ServeRequest, shared: &Shared, wanted: &[Wanted]) -> anyho
             let id = &wanted.package.id;
             let model = snapshot.models.entry(id.name.clone()).or_default();
             model.required |= wanted.required;
-            model.versions.insert(id.version, VersionEntry { state: VersionState::New, servable: None });
+            model.versions.insert(
+                id.version,
+                VersionEntry {
+                    state: VersionState::New,
+                    servable: None,
+                },
+            );
         }
     });
     Ok(())
@@ -104,7 +129,10 @@ fn announce(request: &ServeRequest, shared: &Shared, wanted: &[Wanted]) -> anyho
 fn wanted(request: &ServeRequest) -> anyhow::Result<Vec<Wanted>> {
     let settings = &request.settings;
     let mut wanted: BTreeMap<(ModelName, Version), Wanted> = BTreeMap::new();
-    let targets = request.targets.iter().map(|target| (Path::new(target), None, true));
+    let targets = request
+        .targets
+        .iter()
+        .map(|target| (Path::new(target), None, true));
     let configured = settings.models.iter().filter_map(|(name, model)| {
         let source = model.source.as_deref()?;
         Some((source, Some(name.as_str()), model.required.unwrap_or(true)))
@@ -115,7 +143,14 @@ fn wanted(request: &ServeRequest) -> anyhow::Result<Vec<Wanted>> {
             let options = options_for(settings, package.id.name.as_str())?;
             let ModelId { name, version } = package.id.clone();
             let root = package.root.clone();
-            if let Some(other) = wanted.insert((name.clone(), version), Wanted { package, required, options }) {
+            if let Some(other) = wanted.insert(
+                (name.clone(), version),
+                Wanted {
+                    package,
+                    required,
+                    options,
+                },
+            ) {
                 let other = other.package.root;
                 bail!(
                     "`{}` and `{}` are both model `{name}` version {version}: rename one, or serve it with `--name`",
@@ -132,16 +167,29 @@ fn open_all(target: &Path, name: Option<&str>) -> anyhow::Result<Vec<Package>> {
     let paths: Vec<PathBuf> = discover(target)?;
     let name = name.map(ModelName::new).transpose()?;
     if name.is_some() && paths.len() > 1 {
-        bail!("`--name` renames a single package, but `{}` holds {}", target.display(), paths.len());
+        bail!(
+            "`--name` renames a single package, but `{}` holds {}",
+            target.display(),
+            paths.len()
+        );
     }
-    paths.iter().map(|path| Ok(Package::open_named(path, name.clone())?)).collect()
+    paths
+        .iter()
+        .map(|path| Ok(Package::open_named(path, name.clone())?))
+        .collect()
 }
 
 fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
     let default = ModelSettings::default();
     let model = settings.models.get(name).unwrap_or(&default);
     let providers = model.providers.as_ref().map(|names| {
-        names.iter().map(|name| Provider { name: name.clone(), options: Vec::new() }).collect()
+        names
+            .iter()
+            .map(|name| Provider {
+                name: name.clone(),
+                options: Vec::new(),
+            })
+            .collect()
     });
     Ok(LoadOptions {
         engine: crate::engine::EngineChoice::Auto,
@@ -150,8 +198,12 @@ fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
             inter_op_threads: settings.engine.inter_op_threads,
             providers,
         },
-        max_queue_size: model.queue_size().unwrap_or(settings.batching.max_queue_size),
-        request_timeout: model.request_timeout.unwrap_or(settings.server.request_timeout),
+        max_queue_size: model
+            .queue_size()
+            .unwrap_or(settings.batching.max_queue_size),
+        request_timeout: model
+            .request_timeout
+            .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup.unwrap_or(true),
     })
 }

@@ -55,8 +55,14 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let mut signals = StopSignals::listen().context("cannot listen for stop signals")?;
     let server = &settings.server;
     let http = listen::bind(&server.host, server.port, "--port")?;
-    let grpc = server.grpc_port.map(|port| listen::bind(&server.host, port, "--grpc-port")).transpose()?;
-    let addresses = banner::Addresses { http: http.address, grpc: grpc.as_ref().map(|grpc| grpc.address) };
+    let grpc = server
+        .grpc_port
+        .map(|port| listen::bind(&server.host, port, "--grpc-port"))
+        .transpose()?;
+    let addresses = banner::Addresses {
+        http: http.address,
+        grpc: grpc.as_ref().map(|grpc| grpc.address),
+    };
 
     let shared = shared(settings);
     let stop = CancellationToken::new();
@@ -85,14 +91,19 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     drain(&shared, reporter, settings, (&handle, &stop), &mut signals).await;
     http_task.await.context("the HTTP server panicked")??;
     if let Some(task) = grpc_task {
-        task.await.context("the gRPC server panicked")?.context("the gRPC server stopped")?;
+        task.await
+            .context("the gRPC server panicked")?
+            .context("the gRPC server stopped")?;
     }
     tracing::info!("stopped");
     Ok(())
 }
 
 fn shared(settings: &Settings) -> Shared {
-    let service = InferenceService::new(Arc::new(Catalog::default()), Arc::new(Metrics::new(&DURATION_BUCKETS)));
+    let service = InferenceService::new(
+        Arc::new(Catalog::default()),
+        Arc::new(Metrics::new(&DURATION_BUCKETS)),
+    );
     let options = ProtocolOptions {
         non_finite: match settings.server.nonfinite {
             Nonfinite::Null => NonFinite::Null,
@@ -110,10 +121,18 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
     let runtime = tokio::runtime::Handle::current();
     let warm_up: WarmUp = Arc::new(move |servable, body| {
-        runtime.block_on(protocol::score_example(servable, body)).map(drop)
+        runtime
+            .block_on(protocol::score_example(servable, body))
+            .map(drop)
     });
     let service = shared.service();
-    Ok(Loader::new(Arc::new(engines(settings)), pool, service.shared_catalog(), service.shared_metrics(), warm_up))
+    Ok(Loader::new(
+        Arc::new(engines(settings)),
+        pool,
+        service.shared_catalog(),
+        service.shared_metrics(),
+        warm_up,
+    ))
 }
 
 fn start_http(
@@ -122,7 +141,10 @@ fn start_http(
     settings: &Settings,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<anyhow::Result<()>> {
-    let timeouts = settings.models.values().filter_map(|model| model.request_timeout);
+    let timeouts = settings
+        .models
+        .values()
+        .filter_map(|model| model.request_timeout);
     let longest = timeouts.fold(settings.server.request_timeout, Duration::max);
     let options = MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
@@ -140,7 +162,9 @@ async fn start_grpc(
     bound: Option<listen::Bound>,
     stop: &CancellationToken,
 ) -> anyhow::Result<(Option<HealthReporter>, Option<GrpcTask>)> {
-    let Some(bound) = bound else { return Ok((None, None)) };
+    let Some(bound) = bound else {
+        return Ok((None, None));
+    };
     let (reporter, server) = listen::serve_grpc(bound, stop.clone().cancelled_owned()).await?;
     Ok((Some(reporter), Some(tokio::spawn(server))))
 }
@@ -156,7 +180,9 @@ async fn drain(
 ) {
     shared.start_draining();
     if let Some(reporter) = reporter {
-        reporter.set_service_status("", ServingStatus::NotServing).await;
+        reporter
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
     }
     tokio::select! {
         () = tokio::time::sleep(settings.server.shutdown_delay) => {}
@@ -165,10 +191,13 @@ async fn drain(
     handle.graceful_shutdown(Some(settings.server.drain_timeout));
     stop.cancel();
     let handle = handle.clone();
-    let mut signals = std::mem::replace(signals, match StopSignals::listen() {
-        Ok(signals) => signals,
-        Err(_) => return,
-    });
+    let mut signals = std::mem::replace(
+        signals,
+        match StopSignals::listen() {
+            Ok(signals) => signals,
+            Err(_) => return,
+        },
+    );
     tokio::spawn(async move {
         let signal = signals.next().await;
         tracing::warn!(signal, "not waiting for requests in flight");

@@ -154,16 +154,24 @@ mod onnxruntime;
 pub use onnxruntime::{OnnxRuntime, OnnxRuntimeConfig};
 /// Interim.
 #[derive(Debug, Clone, Copy)]
-pub enum EngineChoice { /// a
-Auto, /// b
-Tract, /// c
-OnnxRuntime }
+pub enum EngineChoice {
+    /// a
+    Auto,
+    /// b
+    Tract,
+    /// c
+    OnnxRuntime,
+}
 /// Interim.
 #[allow(missing_debug_implementations)]
 pub struct Engines(Vec<Arc<dyn Engine>>);
 impl Engines {
     /// a
-    pub fn new(v: Vec<Arc<dyn Engine>>) -> Self { Self(v) }
+    pub fn new(v: Vec<Arc<dyn Engine>>) -> Self {
+        Self(v)
+    }
     /// b
-    pub fn choose(&self, _c: EngineChoice, _g: &Graph) -> Result<Arc<dyn Engine>, EngineError> { Ok(self.0[0].clone()) }
+    pub fn choose(&self, _c: EngineChoice, _g: &Graph) -> Result<Arc<dyn Engine>, EngineError> {
+        Ok(self.0[0].clone())
+    }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::batching::{Batcher, BatcherConfig, OneByOne, RunnerPool};
-use crate::engine::{CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines};
+use crate::engine::{
+    CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
+};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Dim, ModelId, Package, PackageError, Signature};
 use crate::serving::{Catalog, FailureReason, Limits, Servable, VersionEntry, VersionState};
@@ -79,14 +81,24 @@ impl Loader {
         metrics: Arc<Metrics>,
         warm_up: WarmUp,
     ) -> Self {
-        Self { engines, pool, catalog, metrics, warm_up }
+        Self {
+            engines,
+            pool,
+            catalog,
+            metrics,
+            warm_up,
+        }
     }
 
     /// Takes an opened package on stage. Blocking; for a thread of its own.
     ///
     /// # Errors
     /// [`LoadError`]; the version is then `Failed` in the catalog, and whatever served before still does.
-    pub fn load(&self, package: Package, options: &LoadOptions) -> Result<Arc<Servable>, LoadError> {
+    pub fn load(
+        &self,
+        package: Package,
+        options: &LoadOptions,
+    ) -> Result<Arc<Servable>, LoadError> {
         let id = package.id.clone();
         let result = self.prepare(package, options);
         match &result {
@@ -96,7 +108,9 @@ impl Loader {
                 tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), "on stage");
             }
             Err(error) => {
-                let reason = FailureReason { message: error.to_string() };
+                let reason = FailureReason {
+                    message: error.to_string(),
+                };
                 self.publish(&id, VersionState::Failed(reason), None);
                 tracing::error!(model = %id.name, version = %id.version, %error, "cannot be served");
             }
@@ -117,7 +131,9 @@ impl Loader {
         let model = engine.compile(&package, &options.engine_options, &CancelToken::new())?;
         tracing::debug!(model = %id.name, took = ?started.elapsed(), "compiled");
         let version = id.version.to_string();
-        let metrics = self.metrics.version(id.name.as_str(), &version, engine.name(), &package.digest);
+        let metrics =
+            self.metrics
+                .version(id.name.as_str(), &version, engine.name(), &package.digest);
         metrics.set_memory(model.footprint());
         enter(VersionState::WarmingUp);
         metrics.set_state("warming_up", &VersionState::LABELS);
@@ -136,13 +152,34 @@ impl Loader {
         options: &LoadOptions,
         metrics: &Arc<VersionMetrics>,
     ) -> Result<Arc<Servable>, LoadError> {
-        let config = BatcherConfig { max_queue_size: options.max_queue_size, instances: self.pool.threads() };
+        let config = BatcherConfig {
+            max_queue_size: options.max_queue_size,
+            instances: self.pool.threads(),
+        };
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
-        let batcher = Batcher::new(Arc::clone(model), Arc::clone(&self.pool), Box::new(OneByOne), config, observer);
+        let batcher = Batcher::new(
+            Arc::clone(model),
+            Arc::clone(&self.pool),
+            Box::new(OneByOne),
+            config,
+            observer,
+        );
         batcher.prepare_session()?;
-        let example = if options.warmup { package.serving_input()? } else { None };
-        let limits = Limits { request_timeout: options.request_timeout };
-        let servable = Arc::new(Servable::new(package, engine, &**model, batcher, (limits, Arc::clone(metrics))));
+        let example = if options.warmup {
+            package.serving_input()?
+        } else {
+            None
+        };
+        let limits = Limits {
+            request_timeout: options.request_timeout,
+        };
+        let servable = Arc::new(Servable::new(
+            package,
+            engine,
+            &**model,
+            batcher,
+            (limits, Arc::clone(metrics)),
+        ));
         match example {
             Some(body) => self.run_example(&servable, body)?,
             None if options.warmup => run_zeros(&servable, model),
@@ -168,15 +205,21 @@ impl Loader {
     fn publish(&self, id: &ModelId, state: VersionState, servable: Option<Arc<Servable>>) {
         self.catalog.update(|snapshot| {
             let model = snapshot.models.entry(id.name.clone()).or_default();
-            model.versions.insert(id.version, VersionEntry { state, servable });
+            model
+                .versions
+                .insert(id.version, VersionEntry { state, servable });
         });
     }
 }
 
 /// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.
 fn run_zeros(servable: &Servable, model: &Arc<dyn CompiledModel>) {
-    let Some(batch) = zeros(servable.signature()) else { return };
-    let ran = model.session().and_then(|mut session| session.run(&batch, &CancelToken::new()));
+    let Some(batch) = zeros(servable.signature()) else {
+        return;
+    };
+    let ran = model
+        .session()
+        .and_then(|mut session| session.run(&batch, &CancelToken::new()));
     if let Err(error) = ran {
         tracing::debug!(model = %servable.id().name, %error, "the graph does not take zeros; not warmed up");
     }
@@ -184,7 +227,10 @@ fn run_zeros(servable: &Servable, model: &Arc<dyn CompiledModel>) {
 
 fn zeros(signature: &Signature) -> Option<crate::model::Batch> {
     let tensor = |shape: &[Dim], dtype: DType| {
-        let shape: Vec<usize> = shape.iter().map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 }).collect();
+        let shape: Vec<usize> = shape
+            .iter()
+            .map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 })
+            .collect();
         let count: usize = shape.iter().product();
         match dtype.width() {
             None => Tensor::from_strings(shape, vec![String::new(); count]).ok(),

@@ -10,7 +10,14 @@ use super::request_id::RequestId;
 use crate::telemetry::AccessLog;
 
 /// Probes and scrapes never get a line.
-const PROBES: [&str; 6] = ["/ping", "/health", "/version", "/metrics", "/v2/health/live", "/v2/health/ready"];
+const PROBES: [&str; 6] = [
+    "/ping",
+    "/health",
+    "/version",
+    "/metrics",
+    "/v2/health/live",
+    "/v2/health/ready",
+];
 
 pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Response {
     let path = request.uri().path();
@@ -22,7 +29,13 @@ pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Resp
     let started = Instant::now();
     let response = next.run(request).await;
     if is_wanted(policy, response.status(), id.as_ref()) {
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+        let header = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("-")
+        };
         tracing::info!(
             target: "onstage::access",
             %method,
@@ -54,7 +67,10 @@ fn hash_share(id: Option<&RequestId>) -> f64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share needs no more than 53 bits"
+    )]
     let share = (mixed >> 11) as f64 / (1u64 << 53) as f64;
     share
 }
@@ -68,7 +84,9 @@ mod tests {
     fn about_the_asked_share_is_sampled_and_errors_always() {
         let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
         let policy = AccessLog::Sampled(0.1);
-        let sampled = (0..10_000).filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n)))).count();
+        let sampled = (0..10_000)
+            .filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n))))
+            .count();
         assert!((700..1300).contains(&sampled), "{sampled}");
         assert!(is_wanted(policy, StatusCode::BAD_REQUEST, None));
         assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, None));

@@ -31,13 +31,19 @@ pub fn layered(router: Router, options: MiddlewareOptions) -> Router {
     let timeout = options.request_timeout;
     let policy = options.access_log;
     let mut router = router
-        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| internal_error()))
-        .layer(from_fn(move |request: Request, next: Next| deadline(timeout, request, next)));
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| internal_error(),
+        ))
+        .layer(from_fn(move |request: Request, next: Next| {
+            deadline(timeout, request, next)
+        }));
     if !options.cors_origins.is_empty() {
         router = router.layer(cors(&options.cors_origins));
     }
     router
-        .layer(from_fn(move |request: Request, next: Next| access_log::log(policy, request, next)))
+        .layer(from_fn(move |request: Request, next: Next| {
+            access_log::log(policy, request, next)
+        }))
         .layer(from_fn(request_id::set))
 }
 
@@ -47,7 +53,12 @@ async fn deadline(timeout: Duration, request: Request, next: Next) -> Response {
         Err(_) => {
             // What MLflow's server answers, word for word.
             let json = [(header::CONTENT_TYPE, "application/json")];
-            (StatusCode::GATEWAY_TIMEOUT, json, "Request processing time exceeded limit").into_response()
+            (
+                StatusCode::GATEWAY_TIMEOUT,
+                json,
+                "Request processing time exceeded limit",
+            )
+                .into_response()
         }
     }
 }
@@ -64,6 +75,8 @@ fn cors(origins: &[String]) -> CorsLayer {
     if origins.iter().any(|origin| origin == "*") {
         return layer.allow_origin(Any);
     }
-    let origins = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    let origins = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok());
     layer.allow_origin(AllowOrigin::list(origins))
 }

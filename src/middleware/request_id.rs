@@ -12,7 +12,11 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct RequestId(pub(super) HeaderValue);
 
 pub(super) async fn set(mut request: Request, next: Next) -> Response {
-    let given = request.headers().get(HEADER).filter(|value| is_safe(value.as_bytes())).cloned();
+    let given = request
+        .headers()
+        .get(HEADER)
+        .filter(|value| is_safe(value.as_bytes()))
+        .cloned();
     let id = given.unwrap_or_else(|| {
         let id = uuid::Uuid::new_v4().hyphenated().to_string();
         HeaderValue::from_str(&id).expect("a UUID is ASCII")

@@ -18,8 +18,8 @@ use axum::routing::MethodRouter;
 
 pub use json::NonFinite;
 
-use crate::model::ModelId;
 use crate::error::ErrorKind;
+use crate::model::ModelId;
 use crate::serving::{InferenceService, Servable};
 
 /// One row of the route table.
@@ -171,6 +171,9 @@ fn model_headers(response: &mut Response, model: Option<&ModelId>) {
 ///
 /// # Errors
 /// The kind of failure and its message.
-pub async fn score_example(servable: &Servable, body: Vec<u8>) -> Result<Vec<u8>, (ErrorKind, String)> {
+pub async fn score_example(
+    servable: &Servable,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
     mlflow::score_once(servable, body).await
 }

@@ -169,8 +169,13 @@ const HEAVY_ELEMENTS: usize = 32 << 10;
 /// Runs `work` here; when it is heavy, the runtime first moves this thread's other tasks elsewhere.
 fn compute<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
     let runtime = tokio::runtime::Handle::try_current();
-    let can_move = runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if heavy && can_move { tokio::task::block_in_place(work) } else { work() }
+    let can_move =
+        runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if heavy && can_move {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
 }
 
 fn elements(value: &Value) -> usize {

@@ -1,6 +1,6 @@
 //! Casts of data-frame columns to the types of a schema, before enforcement: `Series.astype`, `to_datetime`, base64.
 
-use super::array::{Array, Opaque, bools, filled, narrow};
+use super::array::{Array, Opaque, bools, filled, narrow, objects};
 use super::datetime;
 use super::frame::{Frame, cells_of, position, to_f64};
 use super::python::{self, PyError};
@@ -103,7 +103,8 @@ fn cast_data(data: &Array, wanted: DataType) -> Result<Array, PyError> {
         DataType::Long => astype(data, DType::I64),
         DataType::Float => astype(data, DType::F32),
         DataType::Double => astype(data, DType::F64),
-        DataType::String => Ok(data.clone()),
+        DataType::String if data.dtype() == Some(DType::String) => Ok(data.clone()),
+        DataType::String => Ok(objects(data.shape().to_vec(), cells_of(data))),
         DataType::Binary => {
             cells_of(data).iter().try_for_each(check_base64)?;
             Ok(Array::Opaque(Opaque::Binary, data.shape().to_vec()))

@@ -58,7 +58,8 @@ fn to_frame(data: Data) -> Result<Frame> {
     })
 }
 
-/// `pd.DataFrame(list of dicts of numpy scalars)`: the columns' types are inferred again.
+/// `pd.DataFrame(list of dicts of numpy scalars)`: a column keeps the scalars' type when all rows have it, else the
+/// type is inferred.
 fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flatten() {
@@ -66,23 +67,43 @@ fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
             names.push(name.clone());
         }
     }
-    let cell = |row: &Vec<(String, Array)>, name: &String| {
-        let found = row.iter().find(|(key, _)| key == name);
-        found
-            .and_then(|(_, array)| cells_of(array).into_iter().next())
-            .unwrap_or(Json::Null)
-    };
     let column = |name: String| {
-        let mut cells = Cells::default();
-        rows.iter().for_each(|row| cells.push(cell(row, &name)));
+        let find = |row: &Vec<(String, Array)>| {
+            row.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, array)| array.clone())
+        };
+        let arrays: Vec<Option<Array>> = rows.iter().map(find).collect();
         Column {
-            data: infer_column(cells),
+            data: column_of_scalars(&arrays),
             name: Json::Text(name),
         }
     };
+    let columns = names.into_iter().map(column).collect();
     Frame {
-        columns: names.into_iter().map(column).collect(),
+        columns,
         rows: rows.len(),
+    }
+}
+
+fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
+    let mut cells = Cells::default();
+    for array in arrays {
+        let cell = array
+            .as_ref()
+            .and_then(|array| cells_of(array).into_iter().next());
+        cells.push(cell.unwrap_or(Json::Null));
+    }
+    let inferred = infer_column(cells);
+    let mut dtypes = arrays
+        .iter()
+        .map(|array| array.as_ref().and_then(Array::dtype));
+    let first = dtypes.next().flatten();
+    match first {
+        Some(dtype) if dtypes.all(|other| other == first) => {
+            astype(&inferred, dtype).unwrap_or(inferred)
+        }
+        _ => inferred,
     }
 }
 

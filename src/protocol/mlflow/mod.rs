@@ -137,13 +137,22 @@ async fn score(
         Ok(body) => Ok((content, body)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = shared.max_body();
-            Err(ScoringError::TooLarge(format!("the body is larger than {limit} bytes (`server.max_body`)")))
+            Err(ScoringError::TooLarge(format!(
+                "the body is larger than {limit} bytes (`server.max_body`)"
+            )))
         }
-        Err(rejection) => Err(ScoringError::Invalid(format!("the body could not be read: {rejection}"))),
+        Err(rejection) => Err(ScoringError::Invalid(format!(
+            "the body could not be read: {rejection}"
+        ))),
     });
     let bytes = input.as_ref().map_or(0, |(_, body)| body.len());
     shared.service().metrics().request_size(bytes);
-    let codec = ScoringCodec { input: Some(input), bytes, non_finite: shared.non_finite(), form: Form::Lists };
+    let codec = ScoringCodec {
+        input: Some(input),
+        bytes,
+        non_finite: shared.non_finite(),
+        form: Form::Lists,
+    };
     let answered = shared
         .service()
         .infer(Protocol::Mlflow, selector, codec)
@@ -305,14 +314,28 @@ impl From<ServeError> for ScoringError {
 ///
 /// # Errors
 /// The kind of failure and its message.
-pub(super) async fn score_once(servable: &Servable, body: Vec<u8>) -> Result<Vec<u8>, (ErrorKind, String)> {
+pub(super) async fn score_once(
+    servable: &Servable,
+    body: Vec<u8>,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
     let bytes = body.len();
     let input = Some(Ok((Content::Json, Bytes::from(body))));
-    let mut codec = ScoringCodec { input, bytes, non_finite: NonFinite::Null, form: Form::Lists };
+    let mut codec = ScoringCodec {
+        input,
+        bytes,
+        non_finite: NonFinite::Null,
+        form: Form::Lists,
+    };
     let outcome = async {
         let batch = codec.decode(servable)?;
-        let outputs = servable.batcher().submit(batch, None).await.map_err(ServeError::from)?;
+        let outputs = servable
+            .batcher()
+            .submit(batch, None)
+            .await
+            .map_err(ServeError::from)?;
         codec.encode(servable, outputs)
     };
-    outcome.await.map_err(|error: ScoringError| (error.kind(), error.to_string()))
+    outcome
+        .await
+        .map_err(|error: ScoringError| (error.kind(), error.to_string()))
 }
