@@ -3,9 +3,17 @@
 //! An [`Engine`] is a factory; a [`CompiledModel`] is immutable and shared; a [`Session`] belongs to one thread at a
 //! time. Adding an engine is one file here and one row in the table of [`crate::app`].
 
+pub mod fake;
+mod onnxruntime;
+mod select;
+mod tract;
+
 use std::sync::Arc;
 
+pub use onnxruntime::{LibraryAttempt, OnnxRuntime, OnnxRuntimeConfig, Surroundings};
+pub use select::{EngineChoice, Engines};
 use tokio_util::sync::CancellationToken;
+pub use tract::Tract;
 
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, Graph, Package, Provider, Signature};
@@ -101,8 +109,10 @@ pub enum EngineError {
     Unavailable {
         /// The engine.
         engine: &'static str,
-        /// What was looked for and what was found.
+        /// What was looked for, what was found, and what to do.
         reason: String,
+        /// Whether the operator named the very thing that is missing: then no other engine takes its place.
+        explicit: bool,
     },
     /// The engine is there but not for this graph.
     #[error("engine `{engine}` cannot run this graph: {}", reasons.join("; "))]
@@ -147,31 +157,5 @@ impl Kinded for EngineError {
             Self::Load { .. } | Self::Run { .. } => ErrorKind::Internal,
             Self::Cancelled => ErrorKind::Cancelled,
         }
-    }
-}
-#[allow(missing_docs, missing_debug_implementations)]
-mod onnxruntime;
-pub use onnxruntime::{OnnxRuntime, OnnxRuntimeConfig};
-/// Interim.
-#[derive(Debug, Clone, Copy)]
-pub enum EngineChoice {
-    /// a
-    Auto,
-    /// b
-    Tract,
-    /// c
-    OnnxRuntime,
-}
-/// Interim.
-#[allow(missing_debug_implementations)]
-pub struct Engines(Vec<Arc<dyn Engine>>);
-impl Engines {
-    /// a
-    pub fn new(v: Vec<Arc<dyn Engine>>) -> Self {
-        Self(v)
-    }
-    /// b
-    pub fn choose(&self, _c: EngineChoice, _g: &Graph) -> Result<Arc<dyn Engine>, EngineError> {
-        Ok(self.0[0].clone())
     }
 }
