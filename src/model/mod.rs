@@ -7,7 +7,7 @@ mod package;
 mod schema;
 mod signature;
 
-pub use graph::{Graph, GraphError};
+pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{ExampleInfo, Manifest, ManifestError, OnnxFlavor, Provider, SessionOptions};
 pub use package::{Package, PackageError, discover};
