@@ -12,6 +12,8 @@
 //!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it)
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
