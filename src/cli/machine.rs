@@ -114,6 +114,14 @@ impl Cgroup {
                     .min(),
             };
         }
+        // `hierarchy:controllers:group`; without controllers it is version 2, which is not mounted.
+        if !groups.lines().any(|line| {
+            line.split(':')
+                .nth(1)
+                .is_some_and(|names| !names.is_empty())
+        }) {
+            return Self::default();
+        }
         let of = |controller: &str| {
             let group = groups.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
@@ -225,8 +233,9 @@ mod tests {
 
     #[test]
     fn finds_nothing_where_there_is_nothing() {
-        let root = root(&[]);
-        assert_eq!(Cgroup::read(root.path()), Cgroup::default());
+        assert_eq!(Cgroup::read(root(&[]).path()), Cgroup::default());
+        let unmounted = root(&[("proc/self/cgroup", "0::/\n")]);
+        assert_eq!(Cgroup::read(unmounted.path()), Cgroup::default());
     }
 
     #[test]

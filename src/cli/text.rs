@@ -36,6 +36,9 @@ impl Page {
 
     /// Rows of a name and a value; what does not fit the line goes on below the value.
     pub(super) fn rows<L: AsRef<str>, R: AsRef<str>>(&mut self, rows: &[(L, R)]) {
+        if rows.is_empty() {
+            self.text.push_str("  none\n");
+        }
         let lengths = rows.iter().map(|(left, _)| left.as_ref().chars().count());
         let left_width = { lengths }.max().unwrap_or(0).min(LEFT_LIMIT);
         for (left, right) in rows {

@@ -71,7 +71,7 @@ pub(super) struct GraphReport {
     pub(super) outputs: Vec<Field>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Opset {
     pub(super) domain: String,
     pub(super) version: i64,
@@ -179,14 +179,6 @@ impl Param {
 impl GraphReport {
     fn new(package: &Package) -> Self {
         let graph = &package.graph;
-        let domain = |domain: &str| match domain {
-            "" => DEFAULT_DOMAIN.to_owned(),
-            domain => domain.to_owned(),
-        };
-        let opset = |(name, version): &(String, i64)| Opset {
-            domain: domain(name),
-            version: *version,
-        };
         let operator = |((space, name), count): (&(String, String), &usize)| Operator {
             domain: domain(space),
             name: name.clone(),
@@ -195,12 +187,34 @@ impl GraphReport {
         Self {
             producer: graph.producer.clone(),
             ir_version: graph.ir_version,
-            opsets: graph.opsets.iter().map(opset).collect(),
+            opsets: opsets(&graph.opsets),
             operators: graph.operators.iter().map(operator).collect(),
             inputs: inputs(&graph.signature),
             outputs: outputs(&graph.signature),
         }
     }
+}
+
+fn domain(name: &str) -> String {
+    match name {
+        "" => DEFAULT_DOMAIN.to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Some exporters import the default domain twice, under both of its names.
+fn opsets(imports: &[(String, i64)]) -> Vec<Opset> {
+    let mut opsets: Vec<Opset> = Vec::new();
+    for (name, version) in imports {
+        let opset = Opset {
+            domain: domain(name),
+            version: *version,
+        };
+        if !opsets.contains(&opset) {
+            opsets.push(opset);
+        }
+    }
+    opsets
 }
 
 fn inputs(signature: &Signature) -> Vec<Field> {
@@ -306,5 +320,35 @@ impl Verdict {
             supported,
             reasons,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_domain_is_listed_once_under_its_name() {
+        let imports = [("", 17), ("ai.onnx.ml", 1), ("ai.onnx", 17)];
+        let opsets = opsets(&imports.map(|(domain, version)| (domain.to_owned(), version)));
+        let shown = opsets
+            .iter()
+            .map(|opset| (opset.domain.as_str(), opset.version));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [("ai.onnx", 17), ("ai.onnx.ml", 1)]
+        );
+    }
+
+    #[test]
+    fn nested_types_are_spelled_out() {
+        let property = |name: &str, required| Property {
+            name: name.to_owned(),
+            required,
+            kind: ColType::Scalar(DataType::Long),
+        };
+        let object = ColType::Object(vec![property("a", true), property("b", false)]);
+        let kind = ColType::Array(Box::new(ColType::Map(Box::new(object))));
+        assert_eq!(cell(&kind), "array of map of {a: long, b?: long}");
     }
 }
