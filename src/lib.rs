@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod batching;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;

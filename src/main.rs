@@ -1,22 +1,7 @@
-//! interim
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let targets: Vec<String> = std::env::args()
-        .skip(2)
-        .take_while(|a| !a.starts_with("--"))
-        .collect();
-    let args: Vec<String> = std::env::args().collect();
-    let port = args
-        .iter()
-        .position(|a| a == "--port")
-        .map_or("8080".to_string(), |i| args[i + 1].clone());
-    let mut settings = onstage::config::Settings::default();
-    settings.server.port = port.parse()?;
-    settings.server.grpc_port = Some(0);
-    onstage::app::serve(onstage::app::ServeRequest {
-        settings,
-        targets,
-        name: None,
-    })
-    .await
+//! The process: arguments and environment in, an exit code out. Everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    onstage::cli::run(std::env::args_os(), std::env::vars_os())
 }

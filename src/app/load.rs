@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 
 use super::ServeRequest;
-use crate::config::{ModelSettings, Settings};
-use crate::engine::EngineOptions;
+use crate::config::{self, ModelSettings, Settings};
+use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{LoadOptions, Loader};
 use crate::model::{ModelId, ModelName, Package, Provider, Version, discover};
 use crate::protocol::Shared;
@@ -192,7 +192,7 @@ fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
             .collect()
     });
     Ok(LoadOptions {
-        engine: crate::engine::EngineChoice::Auto,
+        engine: engine_choice(model.engine.unwrap_or(settings.engine.default)),
         engine_options: EngineOptions {
             intra_op_threads: settings.engine.intra_op_threads,
             inter_op_threads: settings.engine.inter_op_threads,
@@ -206,4 +206,12 @@ fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup.unwrap_or(true),
     })
+}
+
+fn engine_choice(choice: config::EngineChoice) -> EngineChoice {
+    match choice {
+        config::EngineChoice::Auto => EngineChoice::Auto,
+        config::EngineChoice::Tract => EngineChoice::Tract,
+        config::EngineChoice::Onnxruntime => EngineChoice::OnnxRuntime,
+    }
 }

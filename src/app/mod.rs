@@ -5,6 +5,7 @@ mod listen;
 mod load;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::batching::RunnerPool;
-use crate::config::{Nonfinite, Settings};
-use crate::engine::{Engines, OnnxRuntime, OnnxRuntimeConfig};
+use crate::config::{EngineSettings, Nonfinite, Settings};
+use crate::engine::{
+    Engine, Engines, LibraryAttempt, OnnxRuntime, OnnxRuntimeConfig, Surroundings, Tract,
+};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
@@ -25,25 +28,51 @@ use crate::serving::{Catalog, InferenceService};
 use crate::shutdown::StopSignals;
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
-/// What `onstage serve` was asked for.
+/// What `onstage serve` was asked to do, checked as far as that goes without touching a package.
 #[derive(Debug, Clone)]
 pub struct ServeRequest {
-    /// Every setting, merged.
+    /// The settings; everything in them is built.
     pub settings: Settings,
-    /// Package directories, `.onnx` files, directories of packages.
-    pub targets: Vec<String>,
-    /// A name for the single target.
+    /// Paths of packages, directories of packages and `.onnx` files; each is required.
+    pub targets: Vec<PathBuf>,
+    /// Another name for the only target.
     pub name: Option<String>,
 }
 
-/// The engines of this build, in the order in which `doctor` shows them. The one table of engines.
-pub fn engines(settings: &Settings) -> Engines {
-    let onnxruntime = OnnxRuntimeConfig {
-        library: settings.engine.libonnxruntime.clone(),
-        intra_op_threads: settings.engine.intra_op_threads,
-        inter_op_threads: settings.engine.inter_op_threads,
+/// One place where a library of ONNX Runtime was looked for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LibraryPlace {
+    /// The file, or the pattern.
+    pub path: String,
+    /// Why it was looked at: `engine.libonnxruntime`, `ORT_DYLIB_PATH`, beside the executable, …
+    pub origin: String,
+    /// What was found there.
+    pub outcome: String,
+}
+
+/// The engines of this build, in the order in which `auto` prefers them. The one table of engines.
+pub fn engines(settings: &EngineSettings) -> Vec<Arc<dyn Engine>> {
+    vec![Arc::new(onnxruntime(settings)), Arc::new(Tract)]
+}
+
+/// Where a library of ONNX Runtime is looked for, in order, and what is there.
+pub fn library_search(settings: &EngineSettings) -> Vec<LibraryPlace> {
+    let engine = onnxruntime(settings);
+    let place = |attempt: &LibraryAttempt| LibraryPlace {
+        path: attempt.path.display().to_string(),
+        origin: attempt.origin.trim_matches('`').to_owned(),
+        outcome: attempt.outcome.clone(),
     };
-    Engines::new(vec![Arc::new(OnnxRuntime::new(onnxruntime))])
+    engine.attempts().iter().map(place).collect()
+}
+
+fn onnxruntime(settings: &EngineSettings) -> OnnxRuntime {
+    let config = OnnxRuntimeConfig {
+        library: settings.libonnxruntime.clone(),
+        intra_op_threads: settings.intra_op_threads,
+        inter_op_threads: settings.inter_op_threads,
+    };
+    OnnxRuntime::new(config, Surroundings::of_process())
 }
 
 /// Serves until a stop signal, then drains.
@@ -127,7 +156,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     });
     let service = shared.service();
     Ok(Loader::new(
-        Arc::new(engines(settings)),
+        Arc::new(Engines::new(engines(&settings.engine))),
         pool,
         service.shared_catalog(),
         service.shared_metrics(),

@@ -51,9 +51,11 @@ impl Session for FakeSession {
         std::thread::sleep(self.0.delay);
         match self.0.behaviour {
             Behaviour::Echo => Ok(batch.inputs().iter().cloned().map(Value::Tensor).collect()),
-            Behaviour::Fail => {
-                Err(EngineError::Run { engine: "fake", reason: "asked to fail".to_owned(), bad_input: false })
-            }
+            Behaviour::Fail => Err(EngineError::Run {
+                engine: "fake",
+                reason: "asked to fail".to_owned(),
+                bad_input: false,
+            }),
             Behaviour::Panic => panic!("asked to panic"),
         }
     }

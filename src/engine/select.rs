@@ -26,7 +26,9 @@ impl FromStr for EngineChoice {
             "auto" => Ok(Self::Auto),
             "tract" => Ok(Self::Tract),
             "onnxruntime" => Ok(Self::OnnxRuntime),
-            other => Err(format!("unknown engine `{other}`: expected `auto`, `tract` or `onnxruntime`")),
+            other => Err(format!(
+                "unknown engine `{other}`: expected `auto`, `tract` or `onnxruntime`"
+            )),
         }
     }
 }
@@ -46,7 +48,11 @@ impl Engines {
     ///
     /// # Errors
     /// [`EngineError::Unavailable`] or [`EngineError::Unsupported`], with what to do about it.
-    pub fn choose(&self, choice: EngineChoice, graph: &Graph) -> Result<Arc<dyn Engine>, EngineError> {
+    pub fn choose(
+        &self,
+        choice: EngineChoice,
+        graph: &Graph,
+    ) -> Result<Arc<dyn Engine>, EngineError> {
         match choice {
             EngineChoice::Auto => self.automatic(graph),
             EngineChoice::Tract => self.named("tract", graph),
@@ -55,15 +61,22 @@ impl Engines {
     }
 
     fn named(&self, name: &'static str, graph: &Graph) -> Result<Arc<dyn Engine>, EngineError> {
-        let engine = self.0.iter().find(|engine| engine.name() == name).ok_or_else(|| EngineError::Unavailable {
-            engine: name,
-            reason: "this build does not have it".to_owned(),
-            explicit: true,
-        })?;
+        let engine = self
+            .0
+            .iter()
+            .find(|engine| engine.name() == name)
+            .ok_or_else(|| EngineError::Unavailable {
+                engine: name,
+                reason: "this build does not have it".to_owned(),
+                explicit: true,
+            })?;
         engine.check()?;
         match engine.supports(graph) {
             Support::Yes => Ok(Arc::clone(engine)),
-            Support::No(reasons) => Err(EngineError::Unsupported { engine: name, reasons }),
+            Support::No(reasons) => Err(EngineError::Unsupported {
+                engine: name,
+                reasons,
+            }),
         }
     }
 
@@ -77,23 +90,40 @@ impl Engines {
                         Support::Yes => Ok(Arc::clone(engine)),
                         Support::No(refusal) => {
                             reasons.splice(0..0, refusal);
-                            Err(EngineError::Unsupported { engine: engine.name(), reasons })
+                            Err(EngineError::Unsupported {
+                                engine: engine.name(),
+                                reasons,
+                            })
                         }
                     };
                 }
                 // An explicit library that does not load is not to be passed over in silence.
-                Err(EngineError::Unavailable { explicit: true, engine, reason }) => {
-                    return Err(EngineError::Unavailable { explicit: true, engine, reason });
+                Err(EngineError::Unavailable {
+                    explicit: true,
+                    engine,
+                    reason,
+                }) => {
+                    return Err(EngineError::Unavailable {
+                        explicit: true,
+                        engine,
+                        reason,
+                    });
                 }
                 Err(error) => reasons.push(error.to_string()),
             }
         }
-        Err(EngineError::Unavailable { engine: "auto", reason: reasons.join("; "), explicit: false })
+        Err(EngineError::Unavailable {
+            engine: "auto",
+            reason: reasons.join("; "),
+            explicit: false,
+        })
     }
 }
 
 impl std::fmt::Debug for Engines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|engine| engine.name())).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|engine| engine.name()))
+            .finish()
     }
 }

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use half::f16;
 use parking_lot::Mutex;
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceFact, InferenceModelExt, IntoTValue, IntoTensor, Symbol, TDim, TValue,
-    Tensor as TractTensor, ToDim, TractResult, TypedModel, TypedRunnableModel, tract_ndarray, tvec,
+    DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, IntoTensor,
+    Symbol, TDim, TValue, Tensor as TractTensor, ToDim, TractResult, TypedModel,
+    TypedRunnableModel, tract_ndarray,
 };
 
-use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support};
+use super::{
+    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
+};
 use crate::model::{Batch, Dim, Graph, OutputKind, Package, Signature};
 use crate::tensor::{Buffer, DType, Storage, Tensor, Value};
 
@@ -43,7 +46,11 @@ impl Engine for Tract {
 
     fn supports(&self, graph: &Graph) -> Support {
         let reasons = refusals(graph);
-        if reasons.is_empty() { Support::Yes } else { Support::No(reasons) }
+        if reasons.is_empty() {
+            Support::Yes
+        } else {
+            Support::No(reasons)
+        }
     }
 
     fn estimate(&self, package: &Package) -> u64 {
@@ -61,8 +68,15 @@ impl Engine for Tract {
             return Err(EngineError::Cancelled);
         }
         let load_error = |reason: String| {
-            let file = package.model_file.strip_prefix(&package.root).unwrap_or(&package.model_file);
-            EngineError::Load { engine: NAME, file: file.display().to_string(), reason }
+            let file = package
+                .model_file
+                .strip_prefix(&package.root)
+                .unwrap_or(&package.model_file);
+            EngineError::Load {
+                engine: NAME,
+                file: file.display().to_string(),
+                reason,
+            }
         };
         let model = Model {
             file: package.model_file.clone(),
@@ -84,29 +98,58 @@ impl Engine for Tract {
 /// Why this graph cannot run here, or would give wrong answers.
 fn refusals(graph: &Graph) -> Vec<String> {
     let known = tract_onnx::onnx().op_register.0;
-    let missing = graph.operators.keys().filter(|(_, operator)| !known.contains_key(operator.as_str()));
+    let missing = graph
+        .operators
+        .keys()
+        .filter(|(_, operator)| !known.contains_key(operator.as_str()));
     let missing: Vec<String> = missing
-        .map(|(domain, operator)| if domain.is_empty() { format!("`{operator}`") } else { format!("`{domain}.{operator}`") })
+        .map(|(domain, operator)| {
+            if domain.is_empty() {
+                format!("`{operator}`")
+            } else {
+                format!("`{domain}.{operator}`")
+            }
+        })
         .collect();
     let mut reasons = Vec::new();
     if !missing.is_empty() {
         let plural = if missing.len() == 1 { "" } else { "s" };
-        reasons.push(format!("it does not have the operator{plural} {}", missing.join(", ")));
+        reasons.push(format!(
+            "it does not have the operator{plural} {}",
+            missing.join(", ")
+        ));
     }
     let trees = |node: &&crate::model::MlNode| node.op_type == "TreeEnsembleClassifier";
-    if graph.ml_nodes.iter().filter(trees).any(|node| node.class_labels <= 2) {
+    if graph
+        .ml_nodes
+        .iter()
+        .filter(trees)
+        .any(|node| node.class_labels <= 2)
+    {
         reasons.push("its binary `TreeEnsembleClassifier` gives wrong labels".to_owned());
     }
     if graph.ml_nodes.iter().any(|node| node.base_values == 2) {
-        reasons.push("it does not read a `TreeEnsembleClassifier` with two `base_values`".to_owned());
+        reasons
+            .push("it does not read a `TreeEnsembleClassifier` with two `base_values`".to_owned());
     }
     for output in &graph.signature.outputs {
         if matches!(output.kind, OutputKind::Maps { .. }) {
-            reasons.push(format!("output `{}` is a sequence of maps, which it does not have", output.name));
+            reasons.push(format!(
+                "output `{}` is a sequence of maps, which it does not have",
+                output.name
+            ));
         }
     }
-    if let Some(input) = graph.signature.inputs.iter().find(|input| input.dtype == DType::Bf16) {
-        reasons.push(format!("input `{}` is BF16, which it does not have", input.name));
+    if let Some(input) = graph
+        .signature
+        .inputs
+        .iter()
+        .find(|input| input.dtype == DType::Bf16)
+    {
+        reasons.push(format!(
+            "input `{}` is BF16, which it does not have",
+            input.name
+        ));
     }
     reasons
 }
@@ -135,7 +178,9 @@ impl Model {
     fn load(mut self) -> TractResult<Self> {
         // Free first dimensions are nearly always the rows, the same for all inputs; a graph with other ideas gets
         // symbols of its own for each.
-        let symbolic = self.parse_symbolic(true).or_else(|_| self.parse_symbolic(false));
+        let symbolic = self
+            .parse_symbolic(true)
+            .or_else(|_| self.parse_symbolic(false));
         let symbolic_error = match symbolic {
             Ok(symbolic) => {
                 self.symbolic = Some(symbolic);
@@ -144,8 +189,12 @@ impl Model {
             Err(error) => Some(error),
         };
         let one_row = |dim: &Dim| if let Dim::Fixed(size) = dim { *size } else { 1 };
-        let shapes: Option<Shapes> =
-            self.signature.inputs.iter().map(|input| Some(input.shape.as_ref()?.iter().map(one_row).collect())).collect();
+        let shapes: Option<Shapes> = self
+            .signature
+            .inputs
+            .iter()
+            .map(|input| Some(input.shape.as_ref()?.iter().map(one_row).collect()))
+            .collect();
         let compiled = shapes.map(|shapes| self.plan(shapes));
         match (compiled, symbolic_error) {
             (Some(Err(error)), Some(_)) => Err(error),
@@ -154,7 +203,9 @@ impl Model {
     }
 
     fn parse_symbolic(&self, shared_rows: bool) -> TractResult<Symbolic> {
-        let mut graph = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(&self.file)?;
+        let mut graph = tract_onnx::onnx()
+            .with_ignore_value_info(true)
+            .model_for_path(&self.file)?;
         let mut symbols = Vec::new();
         for (index, input) in self.signature.inputs.iter().enumerate() {
             let Some(shape) = &input.shape else { continue };
@@ -164,7 +215,11 @@ impl Model {
                     Dim::Fixed(size) => dims.push(size.to_dim()),
                     Dim::Any(name) => {
                         let name = match name {
-                            Some(name) if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => name.clone(),
+                            Some(name)
+                                if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') =>
+                            {
+                                name.clone()
+                            }
                             _ if axis == 0 && shared_rows => "onstage_rows".to_owned(),
                             _ => format!("onstage_{index}_{axis}"),
                         };
@@ -174,9 +229,15 @@ impl Model {
                     }
                 }
             }
-            graph.set_input_fact(index, InferenceFact::dt_shape(datum_type(input.dtype)?, &dims))?;
+            graph.set_input_fact(
+                index,
+                InferenceFact::dt_shape(datum_type(input.dtype)?, &dims),
+            )?;
         }
-        Ok(Symbolic { graph: graph.into_typed()?.into_decluttered()?, symbols })
+        Ok(Symbolic {
+            graph: graph.into_typed()?.into_decluttered()?,
+            symbols,
+        })
     }
 
     /// The plan for these input shapes: a kept one, or a new one.
@@ -221,16 +282,29 @@ impl Model {
     }
 
     fn parse_concrete(&self, shapes: &Shapes) -> TractResult<TypedModel> {
-        let mut graph = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(&self.file)?;
+        let mut graph = tract_onnx::onnx()
+            .with_ignore_value_info(true)
+            .model_for_path(&self.file)?;
         for (index, (input, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
-            graph.set_input_fact(index, InferenceFact::dt_shape(datum_type(input.dtype)?, shape))?;
+            graph.set_input_fact(
+                index,
+                InferenceFact::dt_shape(datum_type(input.dtype)?, shape),
+            )?;
         }
         graph.into_typed()?.into_decluttered()
     }
 
     fn run(&self, batch: &Batch) -> TractResult<Outputs> {
-        let shapes: Shapes = batch.inputs().iter().map(|tensor| tensor.shape().to_vec()).collect();
-        let inputs = batch.inputs().iter().map(to_tract).collect::<TractResult<Vec<TValue>>>()?;
+        let shapes: Shapes = batch
+            .inputs()
+            .iter()
+            .map(|tensor| tensor.shape().to_vec())
+            .collect();
+        let inputs = batch
+            .inputs()
+            .iter()
+            .map(to_tract)
+            .collect::<TractResult<Vec<TValue>>>()?;
         let plan = self.plan(shapes)?;
         let outputs = plan.run(inputs.into_iter().collect())?;
         outputs.into_iter().map(from_tract).collect()
@@ -283,7 +357,7 @@ fn datum_type(dtype: DType) -> TractResult<DatumType> {
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
         DType::String => DatumType::String,
-        DType::Bf16 => tract_onnx::prelude::bail!("tract has no BF16"),
+        DType::Bf16 => anyhow::bail!("tract has no BF16"),
     })
 }
 
@@ -293,7 +367,9 @@ fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
         ($rust:ty) => {
             match tensor.as_slice::<$rust>() {
                 Some(values) => TractTensor::from_shape(shape, values)?,
-                None => TractTensor::from_shape(shape, &tensor.to_vec::<$rust>().unwrap_or_default())?,
+                None => {
+                    TractTensor::from_shape(shape, &tensor.to_vec::<$rust>().unwrap_or_default())?
+                }
             }
         };
     }
@@ -317,7 +393,7 @@ fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
             let strings = tensor.as_strings().unwrap_or_default().to_vec();
             tract_ndarray::ArrayD::from_shape_vec(shape, strings)?.into_tensor()
         }
-        DType::Bf16 => tract_onnx::prelude::bail!("tract has no BF16"),
+        DType::Bf16 => anyhow::bail!("tract has no BF16"),
     };
     Ok(converted.into_tvalue())
 }
@@ -339,12 +415,16 @@ fn from_tract(value: TValue) -> TractResult<Value> {
         DatumType::F32 => DType::F32,
         DatumType::F64 => DType::F64,
         DatumType::String => {
-            let strings = tensor.to_plain_array_view::<String>()?.iter().cloned().collect();
+            let strings = tensor
+                .to_plain_array_view::<String>()?
+                .iter()
+                .cloned()
+                .collect();
             return Ok(Value::Tensor(Tensor::from_strings(shape, strings)?));
         }
         // Shape arithmetic has a type of its own in tract; ONNX calls it INT64.
         DatumType::TDim => return from_tract(tensor.cast_to::<i64>()?.into_owned().into_tvalue()),
-        other => tract_onnx::prelude::bail!("tract gave an output of type {other:?}"),
+        other => anyhow::bail!("tract gave an output of type {other:?}"),
     };
     let storage = Storage::Owned(Arc::new(TractBuffer(tensor)));
     Ok(Value::Tensor(Tensor::from_storage(dtype, shape, storage)?))

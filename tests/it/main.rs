@@ -1,1 +1,3 @@
+//! Integration tests: the real binary, and the library through its public surface.
 
+mod cli;

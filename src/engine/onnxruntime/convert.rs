@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
-use ort::value::{DynMapValueType, DynValue, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
+use ort::value::{
+    DynMapValueType, DynValue, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType,
+};
 
 use crate::model::OutputKind;
-use crate::tensor::{Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, TensorError, Value};
+use crate::tensor::{
+    Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, TensorError, Value,
+};
 
 /// Why a value cannot be handed over.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +65,17 @@ pub(super) fn input(tensor: &Tensor) -> Result<SessionInputValue<'_>, ConvertErr
             }
         };
     }
-    for_numbers!(tensor.dtype(), number, match tensor.as_strings() {
-        Some(strings) => Ok(OrtTensor::from_string_array((shape, strings))?.into()),
-        None => {
-            let values: Vec<bool> = tensor.bytes().iter().map(|&byte| byte != 0).collect();
-            Ok(OrtTensor::from_array((shape, values))?.into())
+    for_numbers!(
+        tensor.dtype(),
+        number,
+        match tensor.as_strings() {
+            Some(strings) => Ok(OrtTensor::from_string_array((shape, strings))?.into()),
+            None => {
+                let values: Vec<bool> = tensor.bytes().iter().map(|&byte| byte != 0).collect();
+                Ok(OrtTensor::from_array((shape, values))?.into())
+            }
         }
-    })
+    )
 }
 
 /// An output of the declared kind, over ONNX Runtime's memory.
@@ -82,7 +90,10 @@ fn tensor(value: DynValue) -> Result<Tensor, ConvertError> {
     let ValueType::Tensor { ty, shape, .. } = value.dtype().clone() else {
         return Err(ConvertError::Type(format!("{:?}", value.dtype())));
     };
-    let dims = shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect::<Vec<_>>();
+    let dims = shape
+        .iter()
+        .map(|&dim| usize::try_from(dim).unwrap_or(0))
+        .collect::<Vec<_>>();
     let dtype = dtype_of(ty).ok_or_else(|| ConvertError::Type(format!("{ty:?}")))?;
     match dtype {
         DType::Bool => {
@@ -94,8 +105,15 @@ fn tensor(value: DynValue) -> Result<Tensor, ConvertError> {
             Ok(Tensor::from_strings(dims, values)?)
         }
         number => {
-            let buffer = OrtBuffer { value, dtype: number };
-            Ok(Tensor::from_storage(number, dims, Storage::Owned(Arc::new(buffer)))?)
+            let buffer = OrtBuffer {
+                value,
+                dtype: number,
+            };
+            Ok(Tensor::from_storage(
+                number,
+                dims,
+                Storage::Owned(Arc::new(buffer)),
+            )?)
         }
     }
 }
@@ -138,7 +156,9 @@ impl Buffer for OrtBuffer {
 }
 
 fn bytes_of<T: Element + ort::value::PrimitiveTensorElementType>(value: &DynValue) -> &[u8] {
-    let (_, values) = value.try_extract_tensor::<T>().expect("the type was read from this value");
+    let (_, values) = value
+        .try_extract_tensor::<T>()
+        .expect("the type was read from this value");
     bytemuck::cast_slice(values)
 }
 
@@ -146,18 +166,25 @@ fn maps(value: &DynValue, text_labels: bool) -> Result<MapSequence, ConvertError
     let maps = value.try_extract_sequence::<DynMapValueType>()?;
     let rows = maps.len();
     if text_labels {
-        let rows_of = maps.iter().map(|map| map.try_extract_key_values::<String, f32>());
+        let rows_of = maps
+            .iter()
+            .map(|map| map.try_extract_key_values::<String, f32>());
         let (labels, scores) = same_keys(rows_of)?;
         return sequence(Labels::String(labels), rows, scores);
     }
-    let rows_of = maps.iter().map(|map| map.try_extract_key_values::<i64, f32>());
+    let rows_of = maps
+        .iter()
+        .map(|map| map.try_extract_key_values::<i64, f32>());
     let (labels, scores) = same_keys(rows_of)?;
     sequence(Labels::Int64(labels), rows, scores)
 }
 
 fn sequence(labels: Labels, rows: usize, scores: Vec<f32>) -> Result<MapSequence, ConvertError> {
     let shape = vec![rows, labels.len()];
-    Ok(MapSequence { labels, scores: Tensor::from_vec(shape, scores)? })
+    Ok(MapSequence {
+        labels,
+        scores: Tensor::from_vec(shape, scores)?,
+    })
 }
 
 /// The keys of the first row, and the values of all rows in their order.

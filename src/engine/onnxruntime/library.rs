@@ -28,7 +28,9 @@ impl Surroundings {
             virtual_env: variable("VIRTUAL_ENV"),
             conda_prefix: variable("CONDA_PREFIX"),
             home: variable("HOME"),
-            executable_dir: std::env::current_exe().ok().and_then(|path| path.parent().map(Path::to_owned)),
+            executable_dir: std::env::current_exe()
+                .ok()
+                .and_then(|path| path.parent().map(Path::to_owned)),
         }
     }
 }
@@ -47,7 +49,13 @@ pub(super) struct Place {
 }
 
 /// The usual homes of Python environments, beside the active ones.
-const PREFIXES: [&str; 5] = ["/usr/local", "/usr", "/opt/venv", "/opt/conda", "/opt/onnxruntime"];
+const PREFIXES: [&str; 5] = [
+    "/usr/local",
+    "/usr",
+    "/opt/venv",
+    "/opt/conda",
+    "/opt/onnxruntime",
+];
 
 const SYSTEM_DIRECTORIES: [&str; 7] = [
     "/usr/local/lib",
@@ -84,43 +92,80 @@ pub(super) fn places(configured: Option<&Path>, surroundings: &Surroundings) -> 
     if let Some(home) = &surroundings.home {
         places.push(python("Python", &Path::new(home).join(".local")));
         let versions = Path::new(home).join(".pyenv/versions");
-        places.extend(sorted_entries(&versions).iter().map(|version| python("Python", version)));
+        places.extend(
+            sorted_entries(&versions)
+                .iter()
+                .map(|version| python("Python", version)),
+        );
     }
-    places.extend(PREFIXES.iter().map(|prefix| python("Python", Path::new(prefix))));
-    places.extend(SYSTEM_DIRECTORIES.iter().map(|dir| directory("system library folder", PathBuf::from(dir))));
+    places.extend(
+        PREFIXES
+            .iter()
+            .map(|prefix| python("Python", Path::new(prefix))),
+    );
+    places.extend(
+        SYSTEM_DIRECTORIES
+            .iter()
+            .map(|dir| directory("system library folder", PathBuf::from(dir))),
+    );
     places
 }
 
 fn explicit(origin: &'static str, path: &Path) -> Place {
-    Place { origin, path: path.to_owned(), candidates: vec![path.to_owned()], explicit: true }
+    Place {
+        origin,
+        path: path.to_owned(),
+        candidates: vec![path.to_owned()],
+        explicit: true,
+    }
 }
 
 fn directory(origin: &'static str, path: PathBuf) -> Place {
     let candidates = libraries_in(&path);
-    Place { origin, path, candidates, explicit: false }
+    Place {
+        origin,
+        path,
+        candidates,
+        explicit: false,
+    }
 }
 
 /// `lib/python3*/{site,dist}-packages/onnxruntime/capi` below a prefix.
 fn python(origin: &'static str, prefix: &Path) -> Place {
     let mut candidates = Vec::new();
     for version in sorted_entries(&prefix.join("lib")) {
-        let is_python = version.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"));
+        let is_python = version
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("python3"));
         if is_python {
             for packages in ["site-packages", "dist-packages"] {
-                candidates.extend(libraries_in(&version.join(packages).join("onnxruntime/capi")));
+                candidates.extend(libraries_in(
+                    &version.join(packages).join("onnxruntime/capi"),
+                ));
             }
         }
     }
     let path = prefix.join("lib/python3*/site-packages/onnxruntime/capi");
-    Place { origin, path, candidates, explicit: false }
+    Place {
+        origin,
+        path,
+        candidates,
+        explicit: false,
+    }
 }
 
 /// `libonnxruntime.so*`, `libonnxruntime*.dylib` or `onnxruntime.dll` in a directory, newest version first.
 fn libraries_in(dir: &Path) -> Vec<PathBuf> {
     let is_library = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
         name.starts_with("libonnxruntime.so") || name == "onnxruntime.dll" || {
-            name.starts_with("libonnxruntime.") && path.extension().is_some_and(|extension| extension == "dylib")
+            name.starts_with("libonnxruntime.")
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "dylib")
         }
     };
     let mut libraries: Vec<PathBuf> = sorted_entries(dir).into_iter().filter(is_library).collect();
@@ -130,13 +175,22 @@ fn libraries_in(dir: &Path) -> Vec<PathBuf> {
 
 /// The numbers in a file name such as `libonnxruntime.so.1.32.0`.
 pub(super) fn version_of(path: &Path) -> Vec<u32> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.split('.').filter_map(|part| part.parse().ok()).collect()
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    name.split('.')
+        .filter_map(|part| part.parse().ok())
+        .collect()
 }
 
 fn sorted_entries(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.sort();
     paths
 }
@@ -152,17 +206,25 @@ mod tests {
 
     #[test]
     fn an_explicit_path_is_the_only_place() {
-        let surroundings = Surroundings { ort_dylib_path: Some("/b.so".into()), ..Surroundings::default() };
+        let surroundings = Surroundings {
+            ort_dylib_path: Some("/b.so".into()),
+            ..Surroundings::default()
+        };
         let configured = places(Some(Path::new("/a.so")), &surroundings);
         assert_eq!(configured.len(), 1);
-        assert_eq!((configured[0].candidates.as_slice(), configured[0].explicit), (&[PathBuf::from("/a.so")][..], true));
+        assert_eq!(
+            (configured[0].candidates.as_slice(), configured[0].explicit),
+            (&[PathBuf::from("/a.so")][..], true)
+        );
         assert_eq!(places(None, &surroundings)[0].path, Path::new("/b.so"));
     }
 
     #[test]
     fn the_active_environment_comes_before_the_others_and_the_newest_library_first() {
         let dir = tempfile::tempdir().unwrap();
-        let capi = dir.path().join("venv/lib/python3.11/site-packages/onnxruntime/capi");
+        let capi = dir
+            .path()
+            .join("venv/lib/python3.11/site-packages/onnxruntime/capi");
         touch(&capi.join("libonnxruntime.so.1.9.0"));
         touch(&capi.join("libonnxruntime.so.1.32.0"));
         touch(&capi.join("libonnxruntime_providers_shared.so"));
@@ -172,9 +234,15 @@ mod tests {
             executable_dir: Some(dir.path().join("bin")),
             ..Surroundings::default()
         };
-        let found: Vec<PathBuf> = places(None, &surroundings).into_iter().flat_map(|place| place.candidates).collect();
-        let expected =
-            [dir.path().join("bin/libonnxruntime.so"), capi.join("libonnxruntime.so.1.32.0"), capi.join("libonnxruntime.so.1.9.0")];
+        let found: Vec<PathBuf> = places(None, &surroundings)
+            .into_iter()
+            .flat_map(|place| place.candidates)
+            .collect();
+        let expected = [
+            dir.path().join("bin/libonnxruntime.so"),
+            capi.join("libonnxruntime.so.1.32.0"),
+            capi.join("libonnxruntime.so.1.9.0"),
+        ];
         assert_eq!(found[..3], expected);
     }
 }

@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 pub use library::Surroundings;
 
 use self::convert::ConvertError;
-use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support};
+use super::{
+    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
+};
 use crate::model::{Batch, Graph, Package, Signature};
 
 const NAME: &str = "onnxruntime";
@@ -71,7 +73,11 @@ static ENVIRONMENT: OnceLock<(Environment, PathBuf)> = OnceLock::new();
 impl OnnxRuntime {
     /// The engine; the library is looked for when it is first needed.
     pub fn new(config: OnnxRuntimeConfig, surroundings: Surroundings) -> Self {
-        Self { config, surroundings, loaded: OnceLock::new() }
+        Self {
+            config,
+            surroundings,
+            loaded: OnceLock::new(),
+        }
     }
 
     /// Every place that was looked at, in order.
@@ -86,7 +92,11 @@ impl OnnxRuntime {
     fn search(&self) -> Loaded {
         let mut attempts = Vec::new();
         let mut attempt = |path: &Path, origin, outcome: &str| {
-            attempts.push(LibraryAttempt { path: path.to_owned(), origin, outcome: outcome.to_owned() });
+            attempts.push(LibraryAttempt {
+                path: path.to_owned(),
+                origin,
+                outcome: outcome.to_owned(),
+            });
         };
         for place in library::places(self.config.library.as_deref(), &self.surroundings) {
             if place.candidates.is_empty() {
@@ -96,12 +106,19 @@ impl OnnxRuntime {
                 match self.environment(candidate) {
                     Ok(environment) => {
                         attempt(candidate, place.origin, "loaded");
-                        return Loaded { environment: Ok(environment), attempts };
+                        return Loaded {
+                            environment: Ok(environment),
+                            attempts,
+                        };
                     }
                     Err(reason) if place.explicit => {
                         attempt(candidate, place.origin, &reason);
-                        let reason = format!("{} is `{}`: {reason}", place.origin, candidate.display());
-                        return Loaded { environment: Err(reason), attempts };
+                        let reason =
+                            format!("{} is `{}`: {reason}", place.origin, candidate.display());
+                        return Loaded {
+                            environment: Err(reason),
+                            attempts,
+                        };
                     }
                     Err(reason) => {
                         tracing::warn!(library = %candidate.display(), reason, "skipping a libonnxruntime");
@@ -110,7 +127,10 @@ impl OnnxRuntime {
                 }
             }
         }
-        Loaded { environment: Err(format!("no libonnxruntime was found; {HOW_TO_INSTALL}")), attempts }
+        Loaded {
+            environment: Err(format!("no libonnxruntime was found; {HOW_TO_INSTALL}")),
+            attempts,
+        }
     }
 
     fn environment(&self, path: &Path) -> Result<(Environment, PathBuf), String> {
@@ -124,9 +144,17 @@ impl OnnxRuntime {
         // `ORT_DISABLE_TELEMETRY` would have to be set before this process starts.)
         let builder = ort::init_from(path).map_err(|error| error.to_string())?;
         let pool = self.thread_pool().map_err(|error| error.to_string())?;
-        let builder = builder.with_name("onstage").with_telemetry(false).with_logger(Arc::new(log));
-        let environment = builder.with_global_thread_pool(pool).build().map_err(|error| error.to_string())?;
-        Ok(ENVIRONMENT.get_or_init(|| (environment, path.to_owned())).clone())
+        let builder = builder
+            .with_name("onstage")
+            .with_telemetry(false)
+            .with_logger(Arc::new(log));
+        let environment = builder
+            .with_global_thread_pool(pool)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(ENVIRONMENT
+            .get_or_init(|| (environment, path.to_owned()))
+            .clone())
     }
 
     /// One pool for all models: a pool per session would make threads by the dozen.
@@ -141,8 +169,13 @@ impl OnnxRuntime {
         match &self.loaded().environment {
             Ok((environment, _)) => Ok(environment),
             Err(reason) => {
-                let explicit = self.config.library.is_some() || self.surroundings.ort_dylib_path.is_some();
-                Err(EngineError::Unavailable { engine: NAME, reason: reason.clone(), explicit })
+                let explicit =
+                    self.config.library.is_some() || self.surroundings.ort_dylib_path.is_some();
+                Err(EngineError::Unavailable {
+                    engine: NAME,
+                    reason: reason.clone(),
+                    explicit,
+                })
             }
         }
     }
@@ -151,10 +184,14 @@ impl OnnxRuntime {
 /// ONNX Runtime's log lines, which would otherwise go to stderr.
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
     match level {
-        LogLevel::Verbose | LogLevel::Info => tracing::trace!(target: "onnxruntime", category, location, message),
+        LogLevel::Verbose | LogLevel::Info => {
+            tracing::trace!(target: "onnxruntime", category, location, message)
+        }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", category, location, message),
         // What fails a request is reported with the request.
-        LogLevel::Error | LogLevel::Fatal => tracing::debug!(target: "onnxruntime", category, location, message),
+        LogLevel::Error | LogLevel::Fatal => {
+            tracing::debug!(target: "onnxruntime", category, location, message)
+        }
     }
 }
 
@@ -165,8 +202,15 @@ impl Engine for OnnxRuntime {
 
     fn version(&self) -> Option<String> {
         let (_, path) = self.loaded().environment.as_ref().ok()?;
-        let numbers: Vec<String> = library::version_of(path).iter().map(u32::to_string).collect();
-        if numbers.is_empty() { Some(ort::info().to_owned()) } else { Some(numbers.join(".")) }
+        let numbers: Vec<String> = library::version_of(path)
+            .iter()
+            .map(u32::to_string)
+            .collect();
+        if numbers.is_empty() {
+            Some(ort::info().to_owned())
+        } else {
+            Some(numbers.join("."))
+        }
     }
 
     fn check(&self) -> Result<(), EngineError> {
@@ -204,7 +248,12 @@ impl Engine for OnnxRuntime {
         recipe.check_names(&first)?;
         let signature = Arc::new(package.graph.signature.clone());
         let footprint = self.estimate(package);
-        Ok(Arc::new(Model { recipe, signature, footprint, first: Mutex::new(Some(first)) }))
+        Ok(Arc::new(Model {
+            recipe,
+            signature,
+            footprint,
+            first: Mutex::new(Some(first)),
+        }))
     }
 }
 
@@ -217,7 +266,11 @@ struct Recipe {
 
 impl Recipe {
     fn session(&self) -> Result<OrtSession, EngineError> {
-        let wanted = self.options.providers.as_ref().unwrap_or(&self.package.manifest.onnx.providers);
+        let wanted = self
+            .options
+            .providers
+            .as_ref()
+            .unwrap_or(&self.package.manifest.onnx.providers);
         let (usable, missing) = providers::choose(wanted);
         let id = &self.package.id;
         if !missing.is_empty() {
@@ -244,12 +297,15 @@ impl Recipe {
     fn configure(&self, mut builder: SessionBuilder) -> ort::Result<SessionBuilder> {
         let declared = &self.package.manifest.onnx.session;
         // The operator's own counts are those of the shared pool.
-        let operator_chose = self.options.intra_op_threads.is_some() || self.options.inter_op_threads.is_some();
+        let operator_chose =
+            self.options.intra_op_threads.is_some() || self.options.inter_op_threads.is_some();
         let intra = declared.intra_op_num_threads.filter(|_| !operator_chose);
         let inter = declared.inter_op_num_threads.filter(|_| !operator_chose);
         if intra.is_some() || inter.is_some() {
             builder = builder.with_independent_thread_pool()?;
-            builder = builder.with_intra_threads(intra.unwrap_or(0))?.with_inter_threads(inter.unwrap_or(0))?;
+            builder = builder
+                .with_intra_threads(intra.unwrap_or(0))?
+                .with_inter_threads(inter.unwrap_or(0))?;
         }
         if declared.parallel {
             builder = builder.with_parallel_execution(true)?;
@@ -283,8 +339,16 @@ impl Recipe {
     }
 
     fn load_failure(&self, reason: String) -> EngineError {
-        let file = self.package.model_file.strip_prefix(&self.package.root).unwrap_or(&self.package.model_file);
-        EngineError::Load { engine: NAME, file: file.display().to_string(), reason }
+        let file = self
+            .package
+            .model_file
+            .strip_prefix(&self.package.root)
+            .unwrap_or(&self.package.model_file);
+        EngineError::Load {
+            engine: NAME,
+            file: file.display().to_string(),
+            reason,
+        }
     }
 }
 
@@ -311,7 +375,10 @@ impl CompiledModel for Model {
             Some(session) => session,
             None => self.recipe.session()?,
         };
-        Ok(Box::new(Runner { session, signature: Arc::clone(&self.signature) }))
+        Ok(Box::new(Runner {
+            session,
+            signature: Arc::clone(&self.signature),
+        }))
     }
 }
 
@@ -325,13 +392,22 @@ impl Session for Runner {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(batch.inputs().len());
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
+            Vec::with_capacity(batch.inputs().len());
         for (spec, tensor) in self.signature.inputs.iter().zip(batch.inputs()) {
-            inputs.push((Cow::Borrowed(spec.name.as_str()), convert::input(tensor).map_err(run_error)?));
+            inputs.push((
+                Cow::Borrowed(spec.name.as_str()),
+                convert::input(tensor).map_err(run_error)?,
+            ));
         }
-        let mut values = self.session.run(inputs).map_err(|error| run_error(error.into()))?;
+        let mut values = self
+            .session
+            .run(inputs)
+            .map_err(|error| run_error(error.into()))?;
         let outputs = self.signature.outputs.iter().map(|output| {
-            let value = values.remove(&output.name).expect("the outputs were checked when the model was loaded");
+            let value = values
+                .remove(&output.name)
+                .expect("the outputs were checked when the model was loaded");
             convert::output(value, &output.kind).map_err(run_error)
         });
         outputs.collect()
@@ -348,5 +424,9 @@ fn run_error(error: ConvertError) -> EngineError {
             ort::ErrorCode::InvalidArgument | ort::ErrorCode::RuntimeException | ort::ErrorCode::GenericFailure
         )
     );
-    EngineError::Run { engine: NAME, reason: error.to_string(), bad_input }
+    EngineError::Run {
+        engine: NAME,
+        reason: error.to_string(),
+        bad_input,
+    }
 }

@@ -1,8 +1,8 @@
 //! Execution providers by ONNX Runtime's names.
 
 use ort::ep::{
-    ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, ExecutionProvider, ExecutionProviderDispatch, OpenVINO,
-    TensorRT, XNNPACK,
+    ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, ExecutionProvider,
+    ExecutionProviderDispatch, OpenVINO, TensorRT, XNNPACK,
 };
 
 use crate::model::Provider;
@@ -36,7 +36,10 @@ fn dispatch(provider: &Provider) -> Option<ExecutionProviderDispatch> {
 
 fn configured<P>(provider: &Provider) -> Option<ExecutionProviderDispatch>
 where
-    P: ExecutionProvider + ArbitrarilyConfigurableExecutionProvider + Default + Into<ExecutionProviderDispatch>,
+    P: ExecutionProvider
+        + ArbitrarilyConfigurableExecutionProvider
+        + Default
+        + Into<ExecutionProviderDispatch>,
 {
     if !P::is_available().unwrap_or(false) {
         return None;
@@ -44,6 +47,8 @@ where
     let with_options = provider
         .options
         .iter()
-        .fold(P::default(), |builder, (key, value)| builder.with_arbitrary_config(key, value));
+        .fold(P::default(), |builder, (key, value)| {
+            builder.with_arbitrary_config(key, value)
+        });
     Some(with_options.into())
 }

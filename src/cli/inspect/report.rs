@@ -1,0 +1,354 @@
+//! The facts, gathered: the JSON that `onstage inspect --json` prints.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::engine::{Engine, Support};
+use crate::model::{
+    ColSpec, ColType, DataType, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec,
+    ParamType, Property, Schema, Signature, TensorSpec, TensorType,
+};
+
+/// Everything that the command tells.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Report {
+    pub(super) model: String,
+    pub(super) version: u64,
+    pub(super) path: String,
+    pub(super) model_file: String,
+    pub(super) digest: String,
+    pub(super) weight_bytes: u64,
+    pub(super) manifest: ManifestReport,
+    pub(super) signature: Option<SignatureReport>,
+    pub(super) graph: GraphReport,
+    pub(super) engines: Vec<Verdict>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ManifestReport {
+    pub(super) mlflow_version: Option<String>,
+    pub(super) run_id: Option<String>,
+    pub(super) model_id: Option<String>,
+    pub(super) created: Option<String>,
+    pub(super) input_example: Option<String>,
+    pub(super) providers: Vec<String>,
+    pub(super) metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The signature of the training side, as MLflow wrote it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct SignatureReport {
+    pub(super) inputs: Vec<Field>,
+    pub(super) outputs: Vec<Field>,
+    pub(super) params: Vec<Param>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Field {
+    pub(super) name: Option<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) shape: Option<Vec<i64>>,
+    pub(super) required: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Param {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) default: serde_json::Value,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct GraphReport {
+    pub(super) producer: String,
+    pub(super) ir_version: i64,
+    pub(super) opsets: Vec<Opset>,
+    pub(super) operators: Vec<Operator>,
+    pub(super) inputs: Vec<Field>,
+    pub(super) outputs: Vec<Field>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Opset {
+    pub(super) domain: String,
+    pub(super) version: i64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Operator {
+    pub(super) domain: String,
+    pub(super) name: String,
+    pub(super) count: usize,
+}
+
+/// What an engine says of the graph.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Verdict {
+    pub(super) engine: &'static str,
+    pub(super) version: Option<String>,
+    /// Whether it is on this machine.
+    pub(super) available: bool,
+    /// Whether it runs this graph.
+    pub(super) supported: bool,
+    /// Why not.
+    pub(super) reasons: Vec<String>,
+}
+
+const DEFAULT_DOMAIN: &str = "ai.onnx";
+
+impl Report {
+    pub(super) fn new(package: &Package, engines: &[Arc<dyn Engine>]) -> Self {
+        let relative = package.model_file.strip_prefix(&package.root);
+        let model_file = relative.unwrap_or(&package.model_file);
+        Self {
+            model: package.id.name.to_string(),
+            version: package.id.version.0,
+            path: package.root.display().to_string(),
+            model_file: model_file.display().to_string(),
+            digest: package.digest.clone(),
+            weight_bytes: package.weight_bytes,
+            manifest: ManifestReport::new(&package.manifest),
+            signature: package
+                .manifest
+                .signature
+                .as_ref()
+                .map(SignatureReport::new),
+            graph: GraphReport::new(package),
+            engines: engines
+                .iter()
+                .map(|engine| Verdict::new(engine.as_ref(), package))
+                .collect(),
+        }
+    }
+}
+
+impl ManifestReport {
+    fn new(manifest: &Manifest) -> Self {
+        let providers = manifest.onnx.providers.iter();
+        Self {
+            mlflow_version: manifest.mlflow_version.clone(),
+            run_id: manifest.run_id.clone(),
+            model_id: manifest.model_id.clone(),
+            created: manifest.created.clone(),
+            input_example: manifest
+                .example
+                .as_ref()
+                .map(|example| example.kind.clone()),
+            providers: providers.map(|provider| provider.name.clone()).collect(),
+            metadata: manifest.metadata.clone(),
+        }
+    }
+}
+
+impl SignatureReport {
+    fn new(signature: &ModelSignature) -> Self {
+        let fields = |schema: &Option<Schema>| match schema {
+            None => Vec::new(),
+            Some(Schema::Columns(columns)) => columns.iter().map(Field::column).collect(),
+            Some(Schema::Tensors(tensors)) => tensors.iter().map(Field::tensor).collect(),
+        };
+        Self {
+            inputs: fields(&signature.inputs),
+            outputs: fields(&signature.outputs),
+            params: signature.params.iter().flatten().map(Param::new).collect(),
+        }
+    }
+}
+
+impl Param {
+    fn new(spec: &ParamSpec) -> Self {
+        let kind = match &spec.kind {
+            ParamType::Scalar(scalar) => scalar.mlflow_name().to_owned(),
+            ParamType::Object(properties) => object(properties),
+        };
+        Self {
+            name: spec.name.clone(),
+            kind: if spec.is_list {
+                format!("list of {kind}")
+            } else {
+                kind
+            },
+            default: spec.default.clone(),
+        }
+    }
+}
+
+impl GraphReport {
+    fn new(package: &Package) -> Self {
+        let graph = &package.graph;
+        let operator = |((space, name), count): (&(String, String), &usize)| Operator {
+            domain: domain(space),
+            name: name.clone(),
+            count: *count,
+        };
+        Self {
+            producer: graph.producer.clone(),
+            ir_version: graph.ir_version,
+            opsets: opsets(&graph.opsets),
+            operators: graph.operators.iter().map(operator).collect(),
+            inputs: inputs(&graph.signature),
+            outputs: outputs(&graph.signature),
+        }
+    }
+}
+
+fn domain(name: &str) -> String {
+    match name {
+        "" => DEFAULT_DOMAIN.to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Some exporters import the default domain twice, under both of its names.
+fn opsets(imports: &[(String, i64)]) -> Vec<Opset> {
+    let mut opsets: Vec<Opset> = Vec::new();
+    for (name, version) in imports {
+        let opset = Opset {
+            domain: domain(name),
+            version: *version,
+        };
+        if !opsets.contains(&opset) {
+            opsets.push(opset);
+        }
+    }
+    opsets
+}
+
+fn inputs(signature: &Signature) -> Vec<Field> {
+    let field = |name: &str, kind: &str, shape| Field {
+        name: Some(name.to_owned()),
+        kind: kind.to_owned(),
+        shape,
+        required: true,
+    };
+    let inputs = signature.inputs.iter();
+    inputs
+        .map(|input| {
+            field(
+                &input.name,
+                input.dtype.oip_name(),
+                sizes(input.shape.as_deref()),
+            )
+        })
+        .collect()
+}
+
+fn outputs(signature: &Signature) -> Vec<Field> {
+    let outputs = signature.outputs.iter();
+    outputs
+        .map(|output| {
+            let (kind, shape) = match &output.kind {
+                OutputKind::Tensor { dtype, shape } => (dtype.oip_name(), sizes(shape.as_deref())),
+                OutputKind::Maps { text_labels: true } => ("maps from text to FP32", None),
+                OutputKind::Maps { text_labels: false } => ("maps from INT64 to FP32", None),
+            };
+            Field {
+                name: Some(output.name.clone()),
+                kind: kind.to_owned(),
+                shape,
+                required: true,
+            }
+        })
+        .collect()
+}
+
+fn sizes(shape: Option<&[Dim]>) -> Option<Vec<i64>> {
+    Some(shape?.iter().map(Dim::to_i64).collect())
+}
+
+impl Field {
+    fn column(column: &ColSpec) -> Self {
+        Self {
+            name: column.name.clone(),
+            kind: cell(&column.kind),
+            shape: None,
+            required: column.required,
+        }
+    }
+
+    fn tensor(tensor: &TensorSpec) -> Self {
+        let kind = match &tensor.dtype {
+            TensorType::Plain(dtype) => dtype.numpy_name(),
+            TensorType::Object => "object",
+            TensorType::Bytes => "bytes",
+            TensorType::Other(name) => name,
+        };
+        Self {
+            name: tensor.name.clone(),
+            kind: kind.to_owned(),
+            shape: Some(tensor.shape.clone()),
+            required: true,
+        }
+    }
+}
+
+fn cell(kind: &ColType) -> String {
+    match kind {
+        ColType::Scalar(scalar) => DataType::mlflow_name(*scalar).to_owned(),
+        ColType::Array(items) => format!("array of {}", cell(items)),
+        ColType::Object(properties) => object(properties),
+        ColType::Map(values) => format!("map of {}", cell(values)),
+        ColType::Any => "any".to_owned(),
+    }
+}
+
+fn object(properties: &[Property]) -> String {
+    let property = |property: &Property| {
+        let optional = if property.required { "" } else { "?" };
+        format!("{}{optional}: {}", property.name, cell(&property.kind))
+    };
+    let properties: Vec<String> = properties.iter().map(property).collect();
+    format!("{{{}}}", properties.join(", "))
+}
+
+impl Verdict {
+    fn new(engine: &dyn Engine, package: &Package) -> Self {
+        let available = engine.check();
+        let (supported, mut reasons) = match engine.supports(&package.graph) {
+            Support::Yes => (true, Vec::new()),
+            Support::No(reasons) => (false, reasons),
+        };
+        let missing = available.as_ref().err().map(ToString::to_string);
+        reasons.extend(missing);
+        Self {
+            engine: engine.name(),
+            version: engine.version(),
+            available: available.is_ok(),
+            supported,
+            reasons,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_domain_is_listed_once_under_its_name() {
+        let imports = [("", 17), ("ai.onnx.ml", 1), ("ai.onnx", 17)];
+        let opsets = opsets(&imports.map(|(domain, version)| (domain.to_owned(), version)));
+        let shown = opsets
+            .iter()
+            .map(|opset| (opset.domain.as_str(), opset.version));
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            [("ai.onnx", 17), ("ai.onnx.ml", 1)]
+        );
+    }
+
+    #[test]
+    fn nested_types_are_spelled_out() {
+        let property = |name: &str, required| Property {
+            name: name.to_owned(),
+            required,
+            kind: ColType::Scalar(DataType::Long),
+        };
+        let object = ColType::Object(vec![property("a", true), property("b", false)]);
+        let kind = ColType::Array(Box::new(ColType::Map(Box::new(object))));
+        assert_eq!(cell(&kind), "array of map of {a: long, b?: long}");
+    }
+}

@@ -1,0 +1,246 @@
+//! What the operating system gives us: CPU features, cgroup limits, threads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// The machine as this process sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Machine {
+    /// `x86_64`, `aarch64`, …
+    pub(super) architecture: &'static str,
+    /// The operating system.
+    pub(super) system: &'static str,
+    /// Instruction sets that matter to the engines.
+    pub(super) cpu_features: Vec<&'static str>,
+    /// What the container may use.
+    pub(super) cgroup: Cgroup,
+    /// Threads that run at the same time: CPUs, affinity and quota together.
+    pub(super) threads: usize,
+    /// Memory of the whole machine.
+    pub(super) memory_bytes: Option<u64>,
+}
+
+/// Limits of the control group, the tightest along its path.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub(super) struct Cgroup {
+    /// 1 or 2; absent outside of Linux.
+    pub(super) version: Option<u8>,
+    /// CPUs' worth of time.
+    pub(super) cpu_quota: Option<f64>,
+    /// Bytes of memory.
+    pub(super) memory_limit_bytes: Option<u64>,
+}
+
+impl Machine {
+    pub(super) fn detect() -> Self {
+        Self {
+            architecture: std::env::consts::ARCH,
+            system: std::env::consts::OS,
+            cpu_features: cpu_features(),
+            cgroup: Cgroup::read(Path::new("/")),
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory_bytes: memory(Path::new("/")),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_features() -> Vec<&'static str> {
+    let features = [
+        ("sse4.2", is_x86_feature_detected!("sse4.2")),
+        ("avx", is_x86_feature_detected!("avx")),
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("f16c", is_x86_feature_detected!("f16c")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+        ("avx512bw", is_x86_feature_detected!("avx512bw")),
+        ("avx512vl", is_x86_feature_detected!("avx512vl")),
+        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+    ];
+    there(&features)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn cpu_features() -> Vec<&'static str> {
+    use std::arch::is_aarch64_feature_detected;
+    let features = [
+        ("neon", is_aarch64_feature_detected!("neon")),
+        ("fp16", is_aarch64_feature_detected!("fp16")),
+        ("dotprod", is_aarch64_feature_detected!("dotprod")),
+        ("i8mm", is_aarch64_feature_detected!("i8mm")),
+        ("bf16", is_aarch64_feature_detected!("bf16")),
+        ("sve", is_aarch64_feature_detected!("sve")),
+    ];
+    there(&features)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cpu_features() -> Vec<&'static str> {
+    there(&[])
+}
+
+fn there(features: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let there = features.iter().filter(|(_, there)| *there);
+    there.map(|(name, _)| *name).collect()
+}
+
+fn memory(root: &Path) -> Option<u64> {
+    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+impl Cgroup {
+    /// The limits of this process, its files under `root`.
+    fn read(root: &Path) -> Self {
+        let Ok(groups) = fs::read_to_string(root.join("proc/self/cgroup")) else {
+            return Self::default();
+        };
+        let mount = root.join("sys/fs/cgroup");
+        if mount.join("cgroup.controllers").exists() {
+            let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+            let folders = folders(&mount, group.unwrap_or("/"));
+            return Self {
+                version: Some(2),
+                cpu_quota: tightest(folders.iter().filter_map(|folder| quota_v2(folder))),
+                memory_limit_bytes: { folders.iter() }
+                    .filter_map(|folder| number(&folder.join("memory.max")))
+                    .min(),
+            };
+        }
+        // `hierarchy:controllers:group`; without controllers it is version 2, which is not mounted.
+        if !groups.lines().any(|line| {
+            line.split(':')
+                .nth(1)
+                .is_some_and(|names| !names.is_empty())
+        }) {
+            return Self::default();
+        }
+        let of = |controller: &str| {
+            let group = groups.lines().find_map(|line| {
+                let (_, rest) = line.split_once(':')?;
+                let (controllers, group) = rest.split_once(':')?;
+                { controllers.split(',') }
+                    .any(|name| name == controller)
+                    .then_some(group)
+            });
+            folders(&mount.join(controller), group.unwrap_or("/"))
+        };
+        let limits = of("memory");
+        Self {
+            version: Some(1),
+            cpu_quota: tightest(of("cpu").iter().filter_map(|folder| quota_v1(folder))),
+            memory_limit_bytes: { limits.iter() }
+                .filter_map(|folder| number(&folder.join("memory.limit_in_bytes")))
+                // Without a limit, v1 says the largest page-aligned number.
+                .filter(|limit| *limit < 1 << 62)
+                .min(),
+        }
+    }
+}
+
+/// The folder of `group` and all above it: a limit holds for everything below. In a container the group may be named
+/// as the host sees it, and only the mount itself is there.
+fn folders(mount: &Path, group: &str) -> Vec<PathBuf> {
+    let own = mount.join(group.trim_start_matches('/'));
+    let above = own
+        .ancestors()
+        .take_while(|folder| folder.starts_with(mount));
+    above.map(Path::to_owned).collect()
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds of a second")]
+fn quota_v1(folder: &Path) -> Option<f64> {
+    // -1 is no quota, and no u64.
+    let quota = number(&folder.join("cpu.cfs_quota_us"))?;
+    let period = number(&folder.join("cpu.cfs_period_us"))?;
+    (period > 0).then(|| quota as f64 / period as f64)
+}
+
+fn quota_v2(folder: &Path) -> Option<f64> {
+    let text = fs::read_to_string(folder.join("cpu.max")).ok()?;
+    let mut words = text.split_whitespace();
+    let quota: f64 = words.next()?.parse().ok()?;
+    let period: f64 = words.next()?.parse().ok()?;
+    (period > 0.0).then(|| quota / period)
+}
+
+fn tightest(quotas: impl Iterator<Item = f64>) -> Option<f64> {
+    quotas.min_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn reads_the_tightest_limit_of_version_2() {
+        let root = root(&[
+            ("proc/self/cgroup", "0::/pod/app\n"),
+            ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+            ("sys/fs/cgroup/pod/cpu.max", "150000 100000\n"),
+            ("sys/fs/cgroup/pod/memory.max", "1073741824\n"),
+            ("sys/fs/cgroup/pod/app/cpu.max", "max 100000\n"),
+            ("sys/fs/cgroup/pod/app/memory.max", "max\n"),
+        ]);
+        let expected = Cgroup {
+            version: Some(2),
+            cpu_quota: Some(1.5),
+            memory_limit_bytes: Some(1 << 30),
+        };
+        assert_eq!(Cgroup::read(root.path()), expected);
+    }
+
+    #[test]
+    fn reads_version_1_and_takes_its_largest_number_for_no_limit() {
+        let limits = |quota: &str, memory: &str| {
+            let root = root(&[
+                (
+                    "proc/self/cgroup",
+                    "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n",
+                ),
+                ("sys/fs/cgroup/cpu/cpu.cfs_quota_us", quota),
+                ("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"),
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", memory),
+            ]);
+            let cgroup = Cgroup::read(root.path());
+            assert_eq!(cgroup.version, Some(1));
+            (cgroup.cpu_quota, cgroup.memory_limit_bytes)
+        };
+        assert_eq!(limits("50000\n", "4096\n"), (Some(0.5), Some(4096)));
+        assert_eq!(limits("-1\n", "9223372036854771712\n"), (None, None));
+    }
+
+    #[test]
+    fn finds_nothing_where_there_is_nothing() {
+        assert_eq!(Cgroup::read(root(&[]).path()), Cgroup::default());
+        let unmounted = root(&[("proc/self/cgroup", "0::/\n")]);
+        assert_eq!(Cgroup::read(unmounted.path()), Cgroup::default());
+    }
+
+    #[test]
+    fn reads_the_memory_of_the_machine() {
+        let root = root(&[("proc/meminfo", "MemTotal:  2048 kB\nMemFree: 1 kB\n")]);
+        assert_eq!(memory(root.path()), Some(2 << 20));
+    }
+}

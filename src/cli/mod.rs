@@ -1,0 +1,107 @@
+//! The command line: one file per command.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 ran and failed, 2 usage, 78 bad
+//! configuration.
+
+mod console;
+mod doctor;
+mod failure;
+mod flags;
+mod inspect;
+mod machine;
+mod serve;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use console::Console;
+pub use failure::{Exit, Failure};
+
+use crate::config::{self, Inputs, Loaded};
+
+/// Serve packaged ONNX models: MLflow packages, ONNX files, trees of versions
+#[derive(Debug, Parser)]
+#[command(
+    name = "onstage",
+    version,
+    args_override_self = true,
+    max_term_width = 100
+)]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve models until the process is told to stop
+    Serve(serve::ServeArgs),
+    /// Show what a package holds and which engines can run it
+    Inspect(inspect::InspectArgs),
+    /// Show what onstage finds on this machine: engines, CPU features, limits
+    Doctor(doctor::DoctorArgs),
+}
+
+/// What the commands that only look have in common.
+#[derive(Debug, Args)]
+struct LookArgs {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The ONNX Runtime library to load, instead of looking for one
+    #[arg(long, value_name = "PATH")]
+    libonnxruntime: Option<String>,
+}
+
+impl LookArgs {
+    fn load(&self, environment: Vec<(OsString, OsString)>) -> Result<Loaded, Failure> {
+        let library = self.libonnxruntime.clone();
+        let inputs = Inputs {
+            file: self.config.clone(),
+            environment,
+            flags: library.into_iter().filter_map(flags::library).collect(),
+        };
+        Ok(config::load(&inputs)?)
+    }
+}
+
+/// Runs the program and says how it ended. `arguments` begin with the program's name.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    let (mut out, mut err) = (anstream::stdout(), anstream::stderr());
+    let mut console = Console::new(&mut out, &mut err);
+    execute(arguments, environment.into_iter().collect(), &mut console).into()
+}
+
+/// [`run`], with the streams passed in.
+pub fn execute(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: Vec<(OsString, OsString)>,
+    console: &mut Console<'_>,
+) -> Exit {
+    let result = match Cli::try_parse_from(arguments) {
+        Err(error) => return console.clap(&error),
+        Ok(Cli { command }) => match command {
+            Command::Serve(args) => serve::run(args, environment, console),
+            Command::Inspect(args) => inspect::run(&args, environment, console),
+            Command::Doctor(args) => doctor::run(&args, environment, console),
+        },
+    };
+    match result {
+        Ok(()) => Exit::Fine,
+        Err(failure) => console.fail(&failure),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
+
+use super::*;
+
+struct Outcome {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+fn onstage(arguments: &[&str]) -> Outcome {
+    onstage_in(arguments, &[])
+}
+
+fn onstage_in(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = {
+        let mut out = anstream::StripStream::new(&mut out);
+        let mut err = anstream::StripStream::new(&mut err);
+        let mut console = Console::new(&mut out, &mut err);
+        let arguments = std::iter::once(&"onstage").chain(arguments);
+        let pair = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        execute(
+            arguments.map(OsString::from),
+            environment.iter().map(pair).collect(),
+            &mut console,
+        )
+    };
+    Outcome {
+        exit,
+        out: String::from_utf8(out).unwrap(),
+        err: String::from_utf8(err).unwrap(),
+    }
+}
+
+/// The line that `--check-config` prints for `key`.
+fn setting(arguments: &[&str], key: &str) -> String {
+    let arguments = [&["serve", "--check-config"], arguments].concat();
+    let outcome = onstage(&arguments);
+    let line = { outcome.out.lines() }.find(|line| line.starts_with(&format!("{key} =")));
+    let line = line.unwrap_or_else(|| panic!("no `{key}` in {}{}", outcome.out, outcome.err));
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn help(arguments: &[&str]) -> String {
+    let command = Cli::command().term_width(100);
+    let error = command.try_get_matches_from(arguments).unwrap_err();
+    error.render().to_string()
+}
+
+#[test]
+fn the_parser_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn help_is_stable() {
+    insta::assert_snapshot!("help", help(&["onstage", "--help"]));
+    insta::assert_snapshot!("help_serve", help(&["onstage", "serve", "--help"]));
+    insta::assert_snapshot!("help_inspect", help(&["onstage", "inspect", "--help"]));
+    insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
+}
+
+#[test]
+fn help_and_version_are_data() {
+    for arguments in [&["--help"][..], &["--version"], &["serve", "--help"]] {
+        let outcome = onstage(arguments);
+        assert_eq!(outcome.exit, Exit::Fine, "{arguments:?}");
+        assert!(
+            !outcome.out.is_empty() && outcome.err.is_empty(),
+            "{arguments:?}"
+        );
+    }
+    let version = format!("onstage {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(onstage(&["--version"]).out, version);
+}
+
+#[test]
+fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
+    let cases: &[&[&str]] = &[
+        &[],
+        &["sreve"],
+        &["serve"],
+        &["serve", "--prot", "1"],
+        &["serve", "x", "--port", "99999"],
+        &["serve", "x", "--port", "-1"],
+        &["serve", "x", "--engine", "onnx"],
+        &["serve", "x", "--grpc-port", "8080"],
+        &["serve", "x", "--max-body", "64"],
+        &["serve", "x", "--base-path", "ml"],
+        &["serve", "x", "y", "--name", "z"],
+        &["serve", "x", "--name", "a/b"],
+        &["inspect"],
+    ];
+    let texts = cases.iter().map(|arguments| {
+        let outcome = onstage(arguments);
+        assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
+    });
+    let text = texts.collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn what_is_not_built_yet_says_so() {
+    let cases: &[&[&str]] = &[
+        &["serve", "models:/iris@champion"],
+        &[
+            "serve",
+            "--registry",
+            "http://mlflow:5000",
+            "models:/iris/3",
+        ],
+        &["serve", "--follow", "@champion", "--follow", "Production"],
+        &["serve", "x", "--filter", "fraud*"],
+        &["serve", "x", "--lazy"],
+        &["serve", "x", "--poll-interval", "2s"],
+        &["serve", "x", "--admin-port", "9000"],
+    ];
+    let texts = cases.iter().map(|arguments| {
+        let outcome = onstage(arguments);
+        assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}");
+        format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
+    });
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn mistakes_in_the_environment_end_with_78() {
+    let cases = [
+        ("ONSTAGE_SERVER__PORT", "http"),
+        ("ONSTAGE_PORT", "8080"),
+        ("ONSTAGE_ENGINE__DEFAULT", "trakt"),
+        ("ONSTAGE_REGISTRY__URI", "http://mlflow:5000"),
+        ("ONSTAGE_MODELS__IRIS__SOURCE", "models:/iris@champion"),
+        ("ONSTAGE_MODELS__A:B__SOURCE", "x"),
+    ];
+    let texts = cases.map(|variable| {
+        let outcome = onstage_in(&["serve", "x"], &[variable]);
+        assert_eq!(outcome.exit, Exit::Config, "{variable:?}: {}", outcome.err);
+        let (name, value) = variable;
+        format!("$ {name}={value} onstage serve x\n{}", outcome.err)
+    });
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn a_missing_configuration_file_is_named() {
+    let outcome = onstage(&["serve", "x", "--config", "does/not/exist.toml"]);
+    assert_eq!(outcome.exit, Exit::Config);
+    let expected = "error: cannot read configuration file `does/not/exist.toml`: No such file";
+    assert!(outcome.err.starts_with(expected), "{}", outcome.err);
+}
+
+#[test]
+fn of_a_repeated_flag_the_last_one_wins() {
+    let port = setting(&["--port", "1", "--port", "2"], "server.port");
+    assert_eq!(port, "server.port = 2 # from flag `--port`");
+    let arguments = ["--no-grpc", "--grpc-port", "5"];
+    let on = setting(&arguments, "server.grpc_port");
+    assert_eq!(on, "server.grpc_port = 5 # from flag `--grpc-port`");
+    let arguments = ["--grpc-port", "5", "--no-grpc"];
+    let off = setting(&arguments, "server.grpc_port");
+    assert_eq!(off, "server.grpc_port = \"off\" # from flag `--no-grpc`");
+}
+
+#[test]
+fn a_repeatable_flag_keeps_every_value() {
+    let arguments = ["--cors-origin", "https://a", "--cors-origin", "https://b"];
+    let origins = setting(&arguments, "server.cors_origins");
+    assert!(
+        origins.contains(r#"["https://a","https://b"]"#),
+        "{origins}"
+    );
+    let follow = setting(&["--follow", "@a", "--follow", "B"], "registry.follow");
+    assert!(follow.contains(r#"["@a","B"]"#), "{follow}");
+}
+
+#[test]
+fn every_flag_reaches_its_setting() {
+    for def in config::KEYS {
+        let Some(flag) = def.flag else { continue };
+        let flag = format!("--{flag}");
+        let value = match def.kind {
+            config::Kind::Bool => None,
+            config::Kind::Port | config::Kind::PortOrOff | config::Kind::Integer(_) => Some("7"),
+            config::Kind::Size => Some("7MiB"),
+            config::Kind::Duration => Some("7ms"),
+            config::Kind::Choice(choices) => choices.last().copied(),
+            config::Kind::Origins => Some("https://x"),
+            config::Kind::BasePath => Some("/x"),
+            config::Kind::LogFilter => Some("debug"),
+            config::Kind::AccessLog => Some("all"),
+            _ => Some("x"),
+        };
+        let arguments: Vec<&str> = [Some(flag.as_str()), value].into_iter().flatten().collect();
+        let line = setting(&arguments, def.path);
+        assert!(line.ends_with(&format!("# from flag `{flag}`")), "{line}");
+    }
+}
+
+#[test]
+fn check_config_tells_ignored_service_links_and_ends_with_0() {
+    let link = ("ONSTAGE_PORT", "tcp://10.0.0.7:8080");
+    let outcome = onstage_in(&["serve", "--check-config"], &[link]);
+    assert_eq!(outcome.exit, Exit::Fine);
+    let expected =
+        "note: ignored environment variable `ONSTAGE_PORT`, which Kubernetes sets for a Service\n";
+    assert_eq!(outcome.err, expected);
+}
+
+#[test]
+fn check_config_shows_the_settings_and_then_refuses_what_is_not_built() {
+    let variable = ("ONSTAGE_REGISTRY__URI", "http://me:s3cret@mlflow");
+    let outcome = onstage_in(&["serve", "--check-config"], &[variable]);
+    assert_eq!(outcome.exit, Exit::Config);
+    assert!(outcome.out.contains("registry.uri ="));
+    assert!(!outcome.out.contains("s3cret") && !outcome.err.contains("s3cret"));
+}
+
+#[test]
+fn doctor_prints_json_that_can_be_parsed() {
+    let outcome = onstage(&["doctor", "--json"]);
+    assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
+    let report: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+}
