@@ -1,1 +1,12 @@
+//! Tests of the real binary over the network, and of rules that hold for the whole source tree.
+//!
+//! One binary: each further one would link both engines again.
 
+#![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
+
+mod architecture;
+mod conformance;
+mod examples;
+mod http;
+mod json;
+mod server;
