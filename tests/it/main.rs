@@ -1,3 +1,13 @@
-//! Integration tests: the real binary, and the library through its public surface.
+//! Tests of the real binary over the network, and of rules that hold for the whole source tree.
+//!
+//! One binary: each further one would link both engines again.
 
+#![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
+
+mod architecture;
 mod cli;
+mod conformance;
+mod examples;
+mod http;
+mod json;
+mod server;

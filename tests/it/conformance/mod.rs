@@ -1,0 +1,3 @@
+//! Suites that every implementation of something must pass.
+
+mod mlflow;
