@@ -109,6 +109,7 @@ fn announce(request: &ServeRequest, shared: &Shared, wanted: &[Wanted]) -> anyho
         None => None,
     };
     shared.service().catalog().update(|snapshot| {
+        snapshot.known = true;
         snapshot.default_model = default_model;
         for wanted in wanted {
             let id = &wanted.package.id;

@@ -24,6 +24,8 @@ pub struct Catalog {
 pub struct CatalogSnapshot {
     /// Everything wanted or loaded.
     pub models: BTreeMap<ModelName, ModelEntry>,
+    /// Whether it is known what is wanted. Until then the server is not ready, however empty the catalog.
+    pub known: bool,
     /// The model that paths without a name mean, where the operator chose one.
     pub default_model: Option<ModelName>,
 }
@@ -92,6 +94,9 @@ pub enum LookupError {
         /// The names that exist.
         known: Vec<ModelName>,
     },
+    /// It is not known yet which models there are.
+    #[error("the server is starting: its models are not known yet")]
+    Starting,
     /// The model is known but cannot answer.
     #[error("model `{name}` is not ready: {state}")]
     NotReady {
@@ -108,7 +113,7 @@ impl Kinded for LookupError {
             Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::NoDefault { .. } => {
                 ErrorKind::NotFound
             }
-            Self::NotReady { .. } => ErrorKind::NotReady,
+            Self::Starting | Self::NotReady { .. } => ErrorKind::NotReady,
         }
     }
 }
@@ -158,17 +163,18 @@ impl Catalog {
 impl CatalogSnapshot {
     /// Whether each wanted model serves a version or has settled without one, and each required one serves.
     pub fn is_ready(&self) -> bool {
-        self.models.values().all(|model| {
-            let serves = model
-                .versions
-                .values()
-                .any(|version| version.servable.is_some());
-            let settled = model
-                .versions
-                .values()
-                .all(|version| version.state.is_settled());
-            serves || (settled && !model.required)
-        })
+        self.known
+            && self.models.values().all(|model| {
+                let serves = model
+                    .versions
+                    .values()
+                    .any(|version| version.servable.is_some());
+                let settled = model
+                    .versions
+                    .values()
+                    .all(|version| version.state.is_settled());
+                serves || (settled && !model.required)
+            })
     }
 
     /// Finds the servable that a request means.
@@ -176,6 +182,9 @@ impl CatalogSnapshot {
     /// # Errors
     /// [`LookupError`], naming what there is.
     pub fn lookup(&self, selector: &Selector) -> Result<ServableHandle, LookupError> {
+        if !self.known {
+            return Err(LookupError::Starting);
+        }
         let name = match &selector.model {
             Some(name) => name,
             None => self.default_name()?,
@@ -267,6 +276,7 @@ mod tests {
     fn catalog(models: &[(&str, ModelEntry)]) -> Catalog {
         let catalog = Catalog::default();
         catalog.update(|snapshot| {
+            snapshot.known = true;
             snapshot.models = models
                 .iter()
                 .map(|(model, entry)| (name(model), entry.clone()))
@@ -320,7 +330,11 @@ mod tests {
 
     #[test]
     fn ready_once_each_model_has_settled_and_required_ones_serve() {
-        assert!(Catalog::default().snapshot().is_ready(), "no model wanted");
+        assert!(
+            !Catalog::default().snapshot().is_ready(),
+            "it is not known yet what is wanted"
+        );
+        assert!(catalog(&[]).snapshot().is_ready(), "no model is wanted");
         assert!(
             !catalog(&[("a", entry(VersionState::WarmingUp, false))])
                 .snapshot()

@@ -117,6 +117,13 @@ impl Cells {
         self.len() == 0
     }
 
+    /// A single value.
+    pub(crate) fn one(value: Json) -> Self {
+        let mut cells = Self::default();
+        cells.push(value);
+        cells
+    }
+
     /// Appends a value, changing the form when it does not fit.
     pub(crate) fn push(&mut self, value: Json) {
         match (&mut *self, value) {

@@ -73,7 +73,11 @@ impl Array {
     pub(super) fn of_type(data: Json, dtype: DType) -> Result<Self, PyError> {
         match data {
             Json::Array(flat) => convert(flat, dtype).map(Self::Tensor),
-            Json::List(items) if items.iter().all(|item| matches!(item, Json::Object(_))) => {
+            Json::List(items)
+                if items
+                    .iter()
+                    .all(|item| !matches!(item, Json::Array(_) | Json::List(_))) =>
+            {
                 let shape = vec![items.len()];
                 convert(
                     Flat {
@@ -105,11 +109,9 @@ pub(super) fn objects(shape: Vec<usize>, cells: Vec<Json>) -> Array {
 }
 
 fn scalar_array(scalar: Json) -> Flat {
-    let mut cells = Cells::default();
-    cells.push(scalar);
     Flat {
         shape: vec![],
-        cells,
+        cells: Cells::one(scalar),
     }
 }
 

@@ -1,6 +1,6 @@
 //! CSV bodies, read as `pandas.read_csv` reads them.
 
-use super::array::{Array, bools, filled, objects, texts, to_f32};
+use super::array::{Array, Opaque, bools, filled, objects, texts, to_f32};
 use super::frame::{Column, Frame};
 use super::python;
 use crate::model::{ColType, DataType, Schema};
@@ -153,36 +153,122 @@ fn is_missing(cell: &str) -> bool {
     MISSING.contains(&cell)
 }
 
+/// The cells of a column as the narrowest type that pandas finds for all of them.
+enum Natural {
+    Int(Vec<i64>),
+    /// Whole numbers of which one is beyond `i64`.
+    Unsigned(Vec<u64>),
+    /// Numbers; a missing cell is NaN.
+    Float(Vec<f64>),
+    /// `None` is a missing cell.
+    Bool(Vec<Option<bool>>),
+    Text,
+}
+
+impl Natural {
+    fn of(cells: &[String]) -> Self {
+        let all = |parse: fn(&str) -> Option<i64>| {
+            cells
+                .iter()
+                .map(|cell| parse(cell.trim()))
+                .collect::<Option<Vec<i64>>>()
+        };
+        if let Some(ints) = all(|cell| cell.parse().ok()) {
+            return Self::Int(ints);
+        }
+        if let Some(ints) = cells
+            .iter()
+            .map(|cell| cell.trim().parse().ok())
+            .collect::<Option<Vec<u64>>>()
+        {
+            return Self::Unsigned(ints);
+        }
+        let float_or_missing = |cell: &String| {
+            if is_missing(cell) {
+                Some(f64::NAN)
+            } else {
+                float(cell)
+            }
+        };
+        if let Some(floats) = cells
+            .iter()
+            .map(float_or_missing)
+            .collect::<Option<Vec<f64>>>()
+        {
+            return Self::Float(floats);
+        }
+        let bool_or_missing = |cell: &String| {
+            if is_missing(cell) {
+                Some(None)
+            } else {
+                boolean(cell).map(Some)
+            }
+        };
+        cells
+            .iter()
+            .map(bool_or_missing)
+            .collect::<Option<Vec<_>>>()
+            .map_or(Self::Text, Self::Bool)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Int(_) => "int64",
+            Self::Unsigned(_) => "uint64",
+            Self::Float(_) => "float64",
+            Self::Bool(_) => "bool",
+            Self::Text => "object",
+        }
+    }
+}
+
+/// A column of the signature's type: its natural type, when no value is lost by the cast.
 fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result<Array, String> {
     let shape = vec![cells.len()];
+    let natural = Natural::of(cells);
+    let found = natural.name();
+    let unsafe_cast = || {
+        let (wanted, natural) = (wanted.numpy_name(), found);
+        format!(
+            "cannot safely convert passed user dtype of {wanted} for {natural} dtyped data in column {index}"
+        )
+    };
     Ok(match wanted {
-        DataType::Double => Array::Tensor(filled(shape, floats(cells)?)),
-        DataType::Float => Array::Tensor(filled(
-            shape,
-            floats(cells)?.into_iter().map(to_f32).collect(),
-        )),
-        DataType::Long => Array::Tensor(filled(shape, ints(cells, index)?)),
+        DataType::Double => Array::Tensor(filled(shape, floats(&natural).ok_or_else(unsafe_cast)?)),
+        DataType::Float => {
+            let floats = floats(&natural).ok_or_else(unsafe_cast)?;
+            Array::Tensor(filled(shape, floats.into_iter().map(to_f32).collect()))
+        }
+        DataType::Long | DataType::Integer if cells.iter().any(|cell| is_missing(cell)) => {
+            return Err(format!("Integer column has NA values in column {index}"));
+        }
+        DataType::Long => match natural {
+            // It stays unsigned, which enforcement then refuses.
+            Natural::Unsigned(ints) => Array::Tensor(filled(shape, ints)),
+            natural => Array::Tensor(filled(shape, ints(&natural).ok_or_else(unsafe_cast)?)),
+        },
         DataType::Integer => {
-            let ints = ints(cells, index)?;
+            let ints = ints(&natural).ok_or_else(unsafe_cast)?;
             #[expect(clippy::cast_possible_truncation, reason = "pandas wraps around too")]
             Array::Tensor(filled(
                 shape,
                 ints.into_iter().map(|int| int as i32).collect(),
             ))
         }
+        DataType::Boolean if cells.iter().any(|cell| is_missing(cell)) => {
+            return Err(format!("Bool column has NA values in column {index}"));
+        }
         DataType::Boolean => {
-            if cells.iter().any(|cell| is_missing(cell)) {
-                return Err(format!("Bool column has NA values in column {index}"));
-            }
-            let values: Option<Vec<bool>> = cells.iter().map(|cell| boolean(cell)).collect();
-            let message = || {
-                format!(
-                    "cannot safely convert passed user dtype of bool for object dtyped data in column {index}"
-                )
-            };
-            Array::Tensor(bools(shape, &values.ok_or_else(message)?))
+            let ints = ints(&natural).filter(|ints| ints.iter().all(|int| matches!(int, 0 | 1)));
+            let values: Vec<bool> = ints
+                .ok_or_else(unsafe_cast)?
+                .into_iter()
+                .map(|int| int == 1)
+                .collect();
+            Array::Tensor(bools(shape, &values))
         }
         DataType::String | DataType::Binary => text_column(cells),
+        DataType::Datetime if cells.is_empty() => Array::Opaque(Opaque::Datetime, shape),
         DataType::Datetime => {
             let message = "the dtype datetime64[ns] is not supported for parsing, pass this column using parse_dates";
             return Err(format!("{message} (column `{name}`)"));
@@ -190,14 +276,38 @@ fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result
     })
 }
 
-fn floats(cells: &[String]) -> Result<Vec<f64>, String> {
-    let parse = |cell: &String| {
-        let missing = is_missing(cell).then_some(f64::NAN);
-        missing
-            .or_else(|| float(cell))
-            .ok_or_else(|| format!("could not convert string to float: '{cell}'"))
-    };
-    cells.iter().map(parse).collect()
+/// The column as floats; `None` when it holds text.
+#[expect(clippy::cast_precision_loss, reason = "pandas rounds too")]
+fn floats(natural: &Natural) -> Option<Vec<f64>> {
+    Some(match natural {
+        Natural::Int(ints) => ints.iter().map(|&int| int as f64).collect(),
+        Natural::Unsigned(ints) => ints.iter().map(|&int| int as f64).collect(),
+        Natural::Float(floats) => floats.clone(),
+        Natural::Bool(values) => values
+            .iter()
+            .map(|value| value.map_or(f64::NAN, |value| f64::from(u8::from(value))))
+            .collect(),
+        Natural::Text => return None,
+    })
+}
+
+/// The column as whole numbers; `None` when a value would change.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "the round trip is checked"
+)]
+fn ints(natural: &Natural) -> Option<Vec<i64>> {
+    match natural {
+        Natural::Int(ints) => Some(ints.clone()),
+        Natural::Unsigned(ints) => Some(ints.iter().map(|int| int.cast_signed()).collect()),
+        Natural::Float(floats) => {
+            let exact = |&float: &f64| Some(float as i64).filter(|&int| int as f64 == float);
+            floats.iter().map(exact).collect()
+        }
+        Natural::Bool(values) => values.iter().map(|value| value.map(i64::from)).collect(),
+        Natural::Text => None,
+    }
 }
 
 /// A number as pandas' tokenizer takes it: no underscores, no hexadecimal.
@@ -210,21 +320,6 @@ fn float(cell: &str) -> Option<f64> {
             // `nan` in other spellings is no number to pandas.
             !value.is_nan()
         })
-}
-
-fn ints(cells: &[String], index: usize) -> Result<Vec<i64>, String> {
-    if cells.iter().any(|cell| is_missing(cell)) {
-        return Err(format!("Integer column has NA values in column {index}"));
-    }
-    let parse = |cell: &String| {
-        let trimmed = cell.trim();
-        let unsigned = || trimmed.parse::<u64>().map(u64::cast_signed);
-        trimmed
-            .parse::<i64>()
-            .or_else(|_| unsigned())
-            .map_err(|_| format!("invalid literal for int() with base 10: '{cell}'"))
-    };
-    cells.iter().map(parse).collect()
 }
 
 fn boolean(cell: &str) -> Option<bool> {
@@ -251,27 +346,22 @@ fn text_column(cells: &[String]) -> Array {
     Array::Tensor(texts(shape, cells.iter().map(text).collect()))
 }
 
-/// pandas tries integers, then floats, then booleans; what is none of them is text.
+/// The type that pandas gives a column without a declared one.
 fn inferred(cells: &[String]) -> Array {
     let shape = vec![cells.len()];
     if cells.is_empty() {
         return objects(shape, vec![]);
     }
-    let trimmed = |cell: &String| cell.trim().parse::<i64>().ok();
-    if let Some(ints) = cells.iter().map(trimmed).collect::<Option<Vec<i64>>>() {
-        return Array::Tensor(filled(shape, ints));
+    match Natural::of(cells) {
+        Natural::Int(ints) => Array::Tensor(filled(shape, ints)),
+        Natural::Unsigned(ints) => Array::Tensor(filled(shape, ints)),
+        Natural::Float(floats) => Array::Tensor(filled(shape, floats)),
+        Natural::Bool(values) => match values.iter().copied().collect::<Option<Vec<bool>>>() {
+            Some(values) => Array::Tensor(bools(shape, &values)),
+            None => text_column(cells),
+        },
+        Natural::Text => text_column(cells),
     }
-    if let Ok(floats) = floats(cells) {
-        return Array::Tensor(filled(shape, floats));
-    }
-    if let Some(values) = cells
-        .iter()
-        .map(|cell| boolean(cell))
-        .collect::<Option<Vec<bool>>>()
-    {
-        return Array::Tensor(bools(shape, &values));
-    }
-    text_column(cells)
 }
 
 #[cfg(test)]
@@ -338,7 +428,10 @@ mod tests {
         };
         assert_eq!(text.as_strings().unwrap(), ["a,\"b"]);
         for (body, reason) in [
-            ("n\n34.5\n", "invalid literal"),
+            (
+                "n\n34.5\n",
+                "cannot safely convert passed user dtype of int32 for float64 dtyped data in column 0",
+            ),
             ("n\nNA\n", "Integer column has NA values in column 0"),
             ("b\nyes\n", "cannot safely convert"),
             ("", "No columns to parse from file"),
@@ -347,6 +440,30 @@ mod tests {
             let error = read(body, Some(&types)).unwrap_err();
             assert!(error.contains(reason), "{body:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_cast_that_loses_nothing_is_made() {
+        let column = |kind, cells: &str| {
+            let frame = read(&format!("x\n{cells}\n"), Some(&schema(&[("x", kind)]))).unwrap();
+            frame.columns[0].data.clone()
+        };
+        let Array::Tensor(ints) = column(DataType::Long, "1.0\n1e3") else {
+            panic!()
+        };
+        assert_eq!(ints.as_slice::<i64>().unwrap(), [1, 1000]);
+        let Array::Tensor(floats) = column(DataType::Double, "true\nNA") else {
+            panic!()
+        };
+        assert!(floats.as_slice::<f64>().unwrap()[1].is_nan());
+        let Array::Tensor(bools) = column(DataType::Boolean, "1\n0") else {
+            panic!()
+        };
+        assert_eq!(bools.bytes(), [1, 0]);
+        assert_eq!(
+            column(DataType::Long, "9223372036854775808").dtype_name(),
+            "uint64"
+        );
     }
 
     #[test]

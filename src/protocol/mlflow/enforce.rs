@@ -6,7 +6,7 @@ use super::datetime;
 use super::frame::{Column, Frame, cells_of, infer_column};
 use super::python;
 use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
-use crate::protocol::json::{Cells, Json};
+use crate::protocol::json::{Cells, Flat, Json};
 use crate::tensor::{DType, Tensor};
 
 /// Request data after parsing.
@@ -444,7 +444,14 @@ fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
     let mut all = Cells::default();
     let mut width = None;
     for cell in cells {
-        let Json::Array(flat) = cell else { return None };
+        let flat = match cell {
+            Json::Array(flat) => flat,
+            scalar if python::is_scalar(&scalar) => Flat {
+                shape: vec![1],
+                cells: Cells::one(scalar),
+            },
+            _ => return None,
+        };
         if *width.get_or_insert(flat.cells.len()) != flat.cells.len() || flat.shape.len() != 1 {
             return None;
         }

@@ -371,10 +371,19 @@ fn inputs_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringErro
         }
         // `[]` is a list of no objects as well.
         Json::Array(flat) if flat.shape == [0] => Ok(Data::Objects(Vec::new())),
-        other => Spec::first(schema)
-            .convert(other)
+        list @ (Json::Array(_) | Json::List(_)) => Spec::first(schema)
+            .convert(list)
             .map(Data::Array)
             .map_err(invalid),
+        scalar => {
+            let printed = python::text(&scalar);
+            let array = Spec::first(schema).convert(scalar);
+            array.map(Data::Array).map_err(|error| {
+                ScoringError::Invalid(format!(
+                    "Failed to convert data `{printed}` to the type defined in the model signature: {error}"
+                ))
+            })
+        }
     }
 }
 
@@ -450,10 +459,21 @@ fn check_lengths(arrays: &[(String, Array)], schema: Option<&Schema>) -> Result<
         }
         _ => true,
     };
-    let mut lengths = arrays
-        .iter()
-        .filter(|(name, _)| is_checked(name))
-        .filter_map(|(_, array)| array.shape().first());
+    // A scalar of a column has no length to compare; a scalar for a tensor has none where one is needed.
+    let of_columns = matches!(schema, Some(Schema::Columns(_)));
+    let checked = || {
+        arrays
+            .iter()
+            .filter(|(name, _)| is_checked(name))
+            .map(|(_, array)| array.shape())
+    };
+    if !of_columns && checked().any(<[usize]>::is_empty) {
+        return Err(ScoringError::Invalid(
+            "Ensure that the input is a valid JSON-formatted string. An instance's value is a scalar: expected a list"
+                .to_owned(),
+        ));
+    }
+    let mut lengths = checked().filter_map(<[usize]>::first);
     let first = lengths.next();
     if lengths.any(|length| Some(length) != first) {
         let message = "The length of values for each input/column name are not the same";
