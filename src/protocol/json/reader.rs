@@ -22,8 +22,8 @@ pub(crate) enum Json {
     Float(f64),
     Text(String),
     Array(Flat),
-    List(Vec<Json>),
-    Object(Vec<(String, Json)>),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
 }
 
 /// A rectangular n-dimensional list of scalars.

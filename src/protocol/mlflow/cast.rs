@@ -214,7 +214,7 @@ fn truncated(value: f64, to_32_bits: bool) -> i64 {
     let (limit, smallest) = if to_32_bits {
         (2_147_483_648.0, i64::from(i32::MIN))
     } else {
-        (9.223_372_036_854_775_8e18, i64::MIN)
+        (9.223_372_036_854_776e18, i64::MIN)
     };
     if (-limit - 1.0 < value || value == -limit) && value < limit {
         value as i64

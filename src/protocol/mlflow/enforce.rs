@@ -89,10 +89,14 @@ fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
 fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
     let mut cells = Cells::default();
     for array in arrays {
-        let cell = array
-            .as_ref()
-            .and_then(|array| cells_of(array).into_iter().next());
-        cells.push(cell.unwrap_or(Json::Null));
+        cells.push(match array {
+            None => Json::Null,
+            Some(array) if array.shape().is_empty() => {
+                cells_of(array).into_iter().next().unwrap_or(Json::Null)
+            }
+            // A cell that is a list keeps the column from having a type.
+            Some(array) => Json::List(cells_of(array)),
+        });
     }
     let inferred = infer_column(cells);
     let mut dtypes = arrays
