@@ -108,11 +108,18 @@ def lenient_type(request):
     return not kind or kind != kind.lower() or kind.rstrip().endswith(";") or '"' in kind
 
 
+def chat_key(request):
+    """One of the names at the top of the object that switch MLflow to its chat mode."""
+    value = Answer(0, request.body.decode("utf-8", "replace")).value
+    return isinstance(value, dict) and not value.keys().isdisjoint(["messages", "prompt", "input"])
+
+
 # Differences that we want, with the reason. The first that fits counts.
 ACCEPTED = [
     ("a server error there is the client's error here", lambda request, theirs, ours: theirs.status >= 500 > ours.status),
     ("content types that HTTP allows are accepted", lambda request, theirs, ours: lenient_type(request) and ours.status < 500),
     ("bodies are UTF-8 only", lambda request, theirs, ours: utf16(request) and ours.status == 400),
+    ("chat keys beside a proper request are ignored", lambda request, theirs, ours: chat_key(request) and theirs.status != 200),
     ("a lone surrogate is no text", lambda request, theirs, ours: b"\\ud8" in request.body and ours.status == 400),
 ]
 
@@ -140,7 +147,8 @@ def difference(want, got, path="predictions"):
 def disagreement(theirs, ours):
     """What is different, in a few words; `None` when nothing is."""
     if theirs.summary != ours.summary:
-        return f"{theirs.summary} there, {ours.summary} here"
+        reason = " … ".join((theirs if theirs.status != 200 else ours).family)
+        return f"{theirs.summary} there, {ours.summary} here: {reason!r}"
     if theirs.status == 200:
         return difference(theirs.value, ours.value, "$")
     if theirs.status == 400 and theirs.family != ours.family:
