@@ -1,0 +1,91 @@
+# `make help` lists the targets. Set PYTHON, VENV or CARGO to use others.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= python3
+CARGO ?= cargo
+VENV ?= .venv
+
+RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+REQUIREMENTS := tests/requirements.txt tests/constraints.txt model-examples/requirements.txt
+# A new requirement, or another Python, is another stamp.
+STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version; } 2>&1 | sha256sum | cut -c1-16)
+VENV_PYTHON := $(abspath $(VENV))/bin/python
+
+# The library that the Python package ships, for the tests that run a server.
+WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
+	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: test
+test: lint doc examples rust-tests ## Everything; what must pass before a merge
+
+.PHONY: check
+check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
+
+.PHONY: run
+run: ## Serve the iris example
+	$(CARGO) run --release -- serve model-examples/iris
+
+.PHONY: differential
+differential: $(STAMP) ## Compare with MLflow on random requests (ARGS="--seed 2 --count 2000")
+	$(CARGO) build --locked
+	$(VENV_PYTHON) tests/differential/mlflow.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(ARGS)
+
+.PHONY: venv
+venv: $(STAMP) ## Set up the Python packages of the tests
+
+.PHONY: lint
+lint: rust-tools
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: doc
+doc: rust-tools
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) test --locked --doc
+
+# MLflow's own server must answer the examples' requests as expected, and `mlflow run` must make the packages anew.
+.PHONY: examples
+examples: $(STAMP)
+	$(VENV_PYTHON) tests/examples.py
+
+.PHONY: rust-tests
+rust-tests: rust-tools $(STAMP)
+	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked; \
+	else \
+		set -x; $(CARGO) test --locked --lib --bins --tests; \
+	fi
+
+$(STAMP): | python-tools
+	$(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
+		|| { echo "make: the packages of tests/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
+
+.PHONY: rust-tools
+rust-tools:
+	@stop() { echo "make: $$1" >&2; exit 1; }; \
+	command -v $(CARGO) >/dev/null || stop "\`$(CARGO)\` was not found: install Rust $(RUST_VERSION) or newer, as https://rust-lang.org/tools/install says"; \
+	found="$$($(CARGO) --version | cut -d' ' -f2)"; \
+	printf '%s\n%s\n' "$(RUST_VERSION)" "$$found" | sort -V -C || stop "Rust is $$found, expected $(RUST_VERSION) or newer: run \`rustup update\`"; \
+	command -v cc >/dev/null || stop "no C compiler was found: install one, on Debian or Ubuntu with \`apt-get install gcc libc6-dev\`"; \
+	$(CARGO) fmt --version >/dev/null 2>&1 || stop "\`cargo fmt\` was not found: run \`rustup component add rustfmt\`"; \
+	$(CARGO) clippy --version >/dev/null 2>&1 || stop "\`cargo clippy\` was not found: run \`rustup component add clippy\`"
+
+.PHONY: python-tools
+python-tools:
+	@stop() { echo "make: $$1" >&2; exit 1; }; \
+	command -v $(PYTHON) >/dev/null || stop "\`$(PYTHON)\` was not found: install Python 3.11 or newer, on Debian or Ubuntu with \`apt-get install python3 python3-venv\`"; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || stop "$$($(PYTHON) --version) is too old, expected 3.11 or newer: name another with \`make PYTHON=python3.12\`"; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || stop "Python cannot make virtual environments: install its \`venv\`, on Debian or Ubuntu with \`apt-get install python3-venv\`"
