@@ -34,9 +34,13 @@ check: lint rust-tests ## The quick inner loop: format, lints, unit and integrat
 run: ## Serve the iris example
 	$(CARGO) run --release -- serve model-examples/iris
 
+.PHONY: bench
+bench: $(STAMP) ## Measure: start-up time and memory
+	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked
+
 .PHONY: differential
 differential: $(STAMP) ## Compare with MLflow on random requests (ARGS="--seed 2 --count 2000")
-	$(CARGO) build --locked
+	$(CARGO) build --locked --tests
 	$(VENV_PYTHON) tests/differential/mlflow.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(ARGS)
 
 .PHONY: venv
