@@ -13,7 +13,7 @@ VENV ?= .venv
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 REQUIREMENTS := tests/requirements.txt tests/constraints.txt model-examples/requirements.txt
 # A new requirement, or another Python, is another stamp.
-STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version; } 2>&1 | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 VENV_PYTHON := $(abspath $(VENV))/bin/python
 
 # The library that the Python package ships, for the tests that run a server.
