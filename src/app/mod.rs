@@ -18,9 +18,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
-use crate::engine::{
-    Engine, Engines, LibraryAttempt, OnnxRuntime, OnnxRuntimeConfig, Surroundings, Tract,
-};
+use crate::engine::onnxruntime::library::Surroundings;
+use crate::engine::onnxruntime::{self, Outcome, Tried};
+use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
@@ -58,21 +58,25 @@ pub fn engines(settings: &EngineSettings) -> Vec<Arc<dyn Engine>> {
 /// Where a library of ONNX Runtime is looked for, in order, and what is there.
 pub fn library_search(settings: &EngineSettings) -> Vec<LibraryPlace> {
     let engine = onnxruntime(settings);
-    let place = |attempt: &LibraryAttempt| LibraryPlace {
-        path: attempt.path.display().to_string(),
-        origin: attempt.origin.trim_matches('`').to_owned(),
-        outcome: attempt.outcome.clone(),
+    let place = |tried: &Tried| LibraryPlace {
+        path: tried.path.display().to_string(),
+        origin: tried.origin.to_string(),
+        outcome: match &tried.outcome {
+            Outcome::NotFound => "not there".to_owned(),
+            Outcome::Loaded { version } => format!("loaded, version {version}"),
+            Outcome::Refused(reason) => reason.clone(),
+            Outcome::NotTried => "not needed".to_owned(),
+        },
     };
-    engine.attempts().iter().map(place).collect()
+    engine.tried().iter().map(place).collect()
 }
 
 fn onnxruntime(settings: &EngineSettings) -> OnnxRuntime {
-    let config = OnnxRuntimeConfig {
-        library: settings.libonnxruntime.clone(),
+    OnnxRuntime::new(onnxruntime::Config {
+        surroundings: Surroundings::of_process(settings.libonnxruntime.clone()),
         intra_op_threads: settings.intra_op_threads,
         inter_op_threads: settings.inter_op_threads,
-    };
-    OnnxRuntime::new(config, Surroundings::of_process())
+    })
 }
 
 /// Serves until a stop signal, then drains.

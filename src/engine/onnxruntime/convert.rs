@@ -1,206 +1,169 @@
-//! Between our tensors and ONNX Runtime's values; without a copy where both sides allow it.
+//! Our tensors to ONNX Runtime's and back.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use half::{bf16, f16};
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynMapValueType, DynValue, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType,
+    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
+    IntoTensorElementType, PrimitiveTensorElementType, TensorElementType, TensorRef,
 };
 
-use crate::model::OutputKind;
-use crate::tensor::{
-    Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, TensorError, Value,
-};
+use crate::model::{OutputKind, OutputSpec};
+use crate::tensor::{Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, Value};
 
-/// Why a value cannot be handed over.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConvertError {
-    /// ONNX Runtime's own words.
-    #[error(transparent)]
-    Ort(#[from] ort::Error),
-    /// The bytes do not fill the shape.
-    #[error(transparent)]
-    Tensor(#[from] TensorError),
-    /// A type that no tensor of ours has.
-    #[error("the type {0} is not supported")]
-    Type(String),
-    /// Maps of a sequence with different keys.
-    #[error("the rows of a map output have different keys")]
-    Keys,
-}
-
-/// The numeric element types and their Rust types.
-macro_rules! for_numbers {
-    ($dtype:expr, $call:ident, $otherwise:expr) => {
-        match $dtype {
-            DType::U8 => $call!(u8),
-            DType::U16 => $call!(u16),
-            DType::U32 => $call!(u32),
-            DType::U64 => $call!(u64),
-            DType::I8 => $call!(i8),
-            DType::I16 => $call!(i16),
-            DType::I32 => $call!(i32),
-            DType::I64 => $call!(i64),
-            DType::F16 => $call!(f16),
-            DType::Bf16 => $call!(bf16),
-            DType::F32 => $call!(f32),
-            DType::F64 => $call!(f64),
-            DType::Bool | DType::String => $otherwise,
-        }
-    };
-}
-
-/// An input value over the tensor's own memory; misaligned bytes, booleans and strings are copied.
-pub(super) fn input(tensor: &Tensor) -> Result<SessionInputValue<'_>, ConvertError> {
-    let shape = tensor.shape().to_vec();
-    macro_rules! number {
-        ($rust:ty) => {
-            match tensor.as_slice::<$rust>() {
-                Some(values) => Ok(TensorRef::from_array_view((shape, values))?.into()),
-                None => {
-                    let values = tensor.to_vec::<$rust>().unwrap_or_default();
-                    Ok(OrtTensor::from_array((shape, values))?.into())
-                }
-            }
-        };
-    }
-    for_numbers!(
-        tensor.dtype(),
-        number,
-        match tensor.as_strings() {
-            Some(strings) => Ok(OrtTensor::from_string_array((shape, strings))?.into()),
-            None => {
-                let values: Vec<bool> = tensor.bytes().iter().map(|&byte| byte != 0).collect();
-                Ok(OrtTensor::from_array((shape, values))?.into())
-            }
-        }
-    )
-}
-
-/// An output of the declared kind, over ONNX Runtime's memory.
-pub(super) fn output(value: DynValue, kind: &OutputKind) -> Result<Value, ConvertError> {
-    match kind {
-        OutputKind::Maps { text_labels } => maps(&value, *text_labels).map(Value::Maps),
-        OutputKind::Tensor { .. } => tensor(value).map(Value::Tensor),
-    }
-}
-
-fn tensor(value: DynValue) -> Result<Tensor, ConvertError> {
-    let ValueType::Tensor { ty, shape, .. } = value.dtype().clone() else {
-        return Err(ConvertError::Type(format!("{:?}", value.dtype())));
-    };
-    let dims = shape
-        .iter()
-        .map(|&dim| usize::try_from(dim).unwrap_or(0))
-        .collect::<Vec<_>>();
-    let dtype = dtype_of(ty).ok_or_else(|| ConvertError::Type(format!("{ty:?}")))?;
+/// ONNX Runtime's name of an element type.
+pub(super) fn element_type(dtype: DType) -> TensorElementType {
     match dtype {
+        DType::Bool => TensorElementType::Bool,
+        DType::U8 => TensorElementType::Uint8,
+        DType::U16 => TensorElementType::Uint16,
+        DType::U32 => TensorElementType::Uint32,
+        DType::U64 => TensorElementType::Uint64,
+        DType::I8 => TensorElementType::Int8,
+        DType::I16 => TensorElementType::Int16,
+        DType::I32 => TensorElementType::Int32,
+        DType::I64 => TensorElementType::Int64,
+        DType::F16 => TensorElementType::Float16,
+        DType::Bf16 => TensorElementType::Bfloat16,
+        DType::F32 => TensorElementType::Float32,
+        DType::F64 => TensorElementType::Float64,
+        DType::String => TensorElementType::String,
+    }
+}
+
+/// An input: a view of our memory where it is aligned, else a copy.
+pub(super) fn to_ort(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+    match tensor.dtype() {
         DType::Bool => {
-            let (_, values) = value.try_extract_tensor::<bool>()?;
-            Ok(Tensor::from_bools(dims, values)?)
+            let values = bytemuck::checked::try_cast_slice::<u8, bool>(tensor.bytes());
+            let values = values.map_err(|_| ort::Error::new("a BOOL is neither 0 nor 1"))?;
+            Ok(TensorRef::from_array_view((tensor.shape(), values))?.into())
         }
         DType::String => {
-            let (_, values) = value.try_extract_strings()?;
-            Ok(Tensor::from_strings(dims, values)?)
+            let values = tensor.as_strings().unwrap_or_default();
+            let value = ort::value::Tensor::from_string_array((tensor.shape(), values))?;
+            Ok(value.into())
         }
-        number => {
-            let buffer = OrtBuffer {
-                value,
-                dtype: number,
-            };
-            Ok(Tensor::from_storage(
-                number,
-                dims,
-                Storage::Owned(Arc::new(buffer)),
-            )?)
-        }
+        DType::U8 => view::<u8>(tensor),
+        DType::U16 => view::<u16>(tensor),
+        DType::U32 => view::<u32>(tensor),
+        DType::U64 => view::<u64>(tensor),
+        DType::I8 => view::<i8>(tensor),
+        DType::I16 => view::<i16>(tensor),
+        DType::I32 => view::<i32>(tensor),
+        DType::I64 => view::<i64>(tensor),
+        DType::F16 => view::<f16>(tensor),
+        DType::Bf16 => view::<bf16>(tensor),
+        DType::F32 => view::<f32>(tensor),
+        DType::F64 => view::<f64>(tensor),
     }
 }
 
-fn dtype_of(element: TensorElementType) -> Option<DType> {
-    Some(match element {
-        TensorElementType::Bool => DType::Bool,
-        TensorElementType::Uint8 => DType::U8,
-        TensorElementType::Uint16 => DType::U16,
-        TensorElementType::Uint32 => DType::U32,
-        TensorElementType::Uint64 => DType::U64,
-        TensorElementType::Int8 => DType::I8,
-        TensorElementType::Int16 => DType::I16,
-        TensorElementType::Int32 => DType::I32,
-        TensorElementType::Int64 => DType::I64,
-        TensorElementType::Float16 => DType::F16,
-        TensorElementType::Bfloat16 => DType::Bf16,
-        TensorElementType::Float32 => DType::F32,
-        TensorElementType::Float64 => DType::F64,
-        TensorElementType::String => DType::String,
-        _ => return None,
-    })
+fn view<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
+where
+    T: Element + PrimitiveTensorElementType + Debug + Clone + 'static,
+{
+    if let Some(values) = tensor.as_slice::<T>() {
+        return Ok(TensorRef::from_array_view((tensor.shape(), values))?.into());
+    }
+    let values = tensor
+        .to_vec::<T>()
+        .ok_or_else(|| ort::Error::new("the tensor has another datatype"))?;
+    Ok(ort::value::Tensor::from_array((tensor.shape(), values))?.into())
 }
 
-/// ONNX Runtime's memory; freed with the last tensor over it.
-struct OrtBuffer {
-    value: DynValue,
-    dtype: DType,
+/// An output as the graph declares it; `copy` where its memory may be an input's.
+pub(super) fn from_ort(value: DynValue, spec: &OutputSpec, copy: bool) -> ort::Result<Value> {
+    match spec.kind {
+        OutputKind::Tensor { dtype, .. } => from_tensor(value, dtype, copy).map(Value::Tensor),
+        OutputKind::Maps { text_labels: true } => maps(value, Labels::String).map(Value::Maps),
+        OutputKind::Maps { text_labels: false } => maps(value, Labels::Int64).map(Value::Maps),
+    }
 }
 
-impl Buffer for OrtBuffer {
+/// An output of ONNX Runtime that stays where it is.
+struct Owned {
+    value: DynTensor,
+    bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]>,
+}
+
+impl Buffer for Owned {
     fn bytes(&self) -> &[u8] {
-        macro_rules! number {
-            ($rust:ty) => {
-                bytes_of::<$rust>(&self.value)
-            };
-        }
-        for_numbers!(self.dtype, number, &[])
+        // Was read once before this was made, and a tensor neither moves nor changes its type.
+        (self.bytes)(&self.value).unwrap_or_default()
     }
 }
 
-fn bytes_of<T: Element + ort::value::PrimitiveTensorElementType>(value: &DynValue) -> &[u8] {
-    let (_, values) = value
-        .try_extract_tensor::<T>()
-        .expect("the type was read from this value");
-    bytemuck::cast_slice(values)
+fn bytes_of<T: Element + PrimitiveTensorElementType>(value: &DynTensor) -> ort::Result<&[u8]> {
+    Ok(bytemuck::cast_slice(value.try_extract_tensor::<T>()?.1))
 }
 
-fn maps(value: &DynValue, text_labels: bool) -> Result<MapSequence, ConvertError> {
-    let maps = value.try_extract_sequence::<DynMapValueType>()?;
-    let rows = maps.len();
-    if text_labels {
-        let rows_of = maps
-            .iter()
-            .map(|map| map.try_extract_key_values::<String, f32>());
-        let (labels, scores) = same_keys(rows_of)?;
-        return sequence(Labels::String(labels), rows, scores);
-    }
-    let rows_of = maps
+fn bytes_of_bools(value: &DynTensor) -> ort::Result<&[u8]> {
+    Ok(bytemuck::cast_slice(value.try_extract_tensor::<bool>()?.1))
+}
+
+fn from_tensor(value: DynValue, dtype: DType, copy: bool) -> ort::Result<Tensor> {
+    let value: DynTensor = value.downcast::<DynTensorValueType>()?;
+    let shape: Vec<usize> = value
+        .shape()
         .iter()
-        .map(|map| map.try_extract_key_values::<i64, f32>());
-    let (labels, scores) = same_keys(rows_of)?;
-    sequence(Labels::Int64(labels), rows, scores)
+        .map(|&size| size.unsigned_abs() as usize)
+        .collect();
+    let bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]> = match dtype {
+        DType::String => {
+            let (_, values) = value.try_extract_strings()?;
+            return Tensor::from_strings(shape, values).map_err(ort::Error::wrap);
+        }
+        DType::Bool => bytes_of_bools,
+        DType::U8 => bytes_of::<u8>,
+        DType::U16 => bytes_of::<u16>,
+        DType::U32 => bytes_of::<u32>,
+        DType::U64 => bytes_of::<u64>,
+        DType::I8 => bytes_of::<i8>,
+        DType::I16 => bytes_of::<i16>,
+        DType::I32 => bytes_of::<i32>,
+        DType::I64 => bytes_of::<i64>,
+        DType::F16 => bytes_of::<f16>,
+        DType::Bf16 => bytes_of::<bf16>,
+        DType::F32 => bytes_of::<f32>,
+        DType::F64 => bytes_of::<f64>,
+    };
+    let found = bytes(&value)?;
+    let storage = if copy {
+        Storage::Shared(bytes::Bytes::copy_from_slice(found))
+    } else {
+        Storage::Owned(Arc::new(Owned { value, bytes }))
+    };
+    Tensor::from_storage(dtype, shape, storage).map_err(ort::Error::wrap)
 }
 
-fn sequence(labels: Labels, rows: usize, scores: Vec<f32>) -> Result<MapSequence, ConvertError> {
-    let shape = vec![rows, labels.len()];
-    Ok(MapSequence {
-        labels,
-        scores: Tensor::from_vec(shape, scores)?,
-    })
-}
-
-/// The keys of the first row, and the values of all rows in their order.
-fn same_keys<K: PartialEq>(
-    rows: impl Iterator<Item = ort::Result<Vec<(K, f32)>>>,
-) -> Result<(Vec<K>, Vec<f32>), ConvertError> {
+/// ZipMap's rows as one matrix.
+fn maps<K>(value: DynValue, labels: fn(Vec<K>) -> Labels) -> ort::Result<MapSequence>
+where
+    K: IntoTensorElementType + Clone + Hash + Eq,
+{
+    let sequence = value.downcast::<DynSequenceValueType>()?;
+    let rows = sequence.try_extract_sequence::<DynMapValueType>()?;
     let mut keys: Option<Vec<K>> = None;
-    let mut scores = Vec::new();
-    for row in rows {
-        let (row_keys, row_scores): (Vec<K>, Vec<f32>) = row?.into_iter().unzip();
-        if keys.get_or_insert_with(Vec::new).is_empty() {
-            keys = Some(row_keys);
-        } else if keys.as_ref() != Some(&row_keys) {
-            return Err(ConvertError::Keys);
+    let mut scores: Vec<f32> = Vec::new();
+    for row in &rows {
+        let (row_keys, row_scores): (Vec<K>, Vec<f32>) =
+            row.try_extract_key_values::<K, f32>()?.into_iter().unzip();
+        let keys = keys.get_or_insert_with(|| row_keys.clone());
+        if *keys != row_keys {
+            return Err(ort::Error::new(
+                "the rows of a sequence of maps have different keys",
+            ));
         }
         scores.extend(row_scores);
     }
-    Ok((keys.unwrap_or_default(), scores))
+    let keys = keys.unwrap_or_default();
+    let shape = vec![rows.len(), keys.len()];
+    Ok(MapSequence {
+        scores: Tensor::from_vec(shape, scores).map_err(ort::Error::wrap)?,
+        labels: labels(keys),
+    })
 }

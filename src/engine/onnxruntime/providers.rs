@@ -1,4 +1,4 @@
-//! Execution providers by ONNX Runtime's names.
+//! Execution providers: by ONNX Runtime's names, kept in the order of the operator or the package.
 
 use ort::ep::{
     ArbitrarilyConfigurableExecutionProvider, CUDA, CoreML, ExecutionProvider,
@@ -7,48 +7,62 @@ use ort::ep::{
 
 use crate::model::Provider;
 
+/// The provider that is always there and takes what the others leave.
 const CPU: &str = "CPUExecutionProvider";
 
-/// The providers of a list that this library has, in order, and the names of those that it lacks. The CPU provider
-/// is always there, and needs no entry.
-pub(super) fn choose(wanted: &[Provider]) -> (Vec<ExecutionProviderDispatch>, Vec<String>) {
-    let mut usable = Vec::new();
-    let mut missing = Vec::new();
-    for provider in wanted.iter().filter(|provider| provider.name != CPU) {
-        match dispatch(provider) {
-            Some(dispatch) => usable.push(dispatch.error_on_failure()),
-            None => missing.push(provider.name.clone()),
+/// One row per provider of this build: its name, whether the library has it, how to make it.
+const TABLE: [(&str, IsThere, Make); 5] = [
+    (CUDA::NAME, is_there::<CUDA>, make::<CUDA>),
+    (TensorRT::NAME, is_there::<TensorRT>, make::<TensorRT>),
+    (OpenVINO::NAME, is_there::<OpenVINO>, make::<OpenVINO>),
+    (CoreML::NAME, is_there::<CoreML>, make::<CoreML>),
+    (XNNPACK::NAME, is_there::<XNNPACK>, make::<XNNPACK>),
+];
+
+type IsThere = fn() -> bool;
+type Make = fn(&[(String, String)]) -> ExecutionProviderDispatch;
+
+/// What became of a list of providers.
+#[derive(Default)]
+pub(super) struct Selection {
+    /// To register, best first; the CPU comes after them by itself.
+    pub(super) usable: Vec<ExecutionProviderDispatch>,
+    /// Names that the library or this build does not have.
+    pub(super) missing: Vec<String>,
+}
+
+/// Keeps what is there of `wanted`, in its order. Only with a loaded library.
+pub(super) fn select(wanted: &[Provider]) -> Selection {
+    let mut selection = Selection::default();
+    for provider in wanted {
+        // The CPU runs every operator, so that nothing is left for those after it.
+        if provider.name == CPU {
+            break;
+        }
+        let row = TABLE.iter().find(|row| row.0 == provider.name);
+        match row.filter(|row| row.1()) {
+            Some((_, _, make)) => selection.usable.push(make(&provider.options)),
+            None => selection.missing.push(provider.name.clone()),
         }
     }
-    (usable, missing)
+    selection
 }
 
-fn dispatch(provider: &Provider) -> Option<ExecutionProviderDispatch> {
-    match provider.name.as_str() {
-        CUDA::NAME => configured::<CUDA>(provider),
-        TensorRT::NAME => configured::<TensorRT>(provider),
-        OpenVINO::NAME => configured::<OpenVINO>(provider),
-        CoreML::NAME => configured::<CoreML>(provider),
-        XNNPACK::NAME => configured::<XNNPACK>(provider),
-        _ => None,
-    }
+fn is_there<P: ExecutionProvider>() -> bool {
+    P::is_available().unwrap_or(false)
 }
 
-fn configured<P>(provider: &Provider) -> Option<ExecutionProviderDispatch>
+fn make<P>(options: &[(String, String)]) -> ExecutionProviderDispatch
 where
-    P: ExecutionProvider
-        + ArbitrarilyConfigurableExecutionProvider
-        + Default
-        + Into<ExecutionProviderDispatch>,
+    P: ArbitrarilyConfigurableExecutionProvider + Default + Into<ExecutionProviderDispatch>,
 {
-    if !P::is_available().unwrap_or(false) {
-        return None;
-    }
-    let with_options = provider
-        .options
+    let provider = options
         .iter()
-        .fold(P::default(), |builder, (key, value)| {
-            builder.with_arbitrary_config(key, value)
+        // C text ends at the first NUL; no option has one.
+        .filter(|(key, value)| !key.contains('\0') && !value.contains('\0'))
+        .fold(P::default(), |provider, (key, value)| {
+            provider.with_arbitrary_config(key, value)
         });
-    Some(with_options.into())
+    // An error, so that it is reported; otherwise the CPU would take over silently.
+    provider.into().error_on_failure()
 }
