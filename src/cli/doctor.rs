@@ -10,6 +10,7 @@ use super::text::{self, Page};
 use super::{Console, Failure, LookArgs};
 use crate::app::{self, LibraryPlace};
 use crate::config::EngineSettings;
+use crate::engine::EngineError;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -57,6 +58,14 @@ pub(super) fn to_json(report: &impl Serialize) -> String {
     json
 }
 
+/// Why an engine is not there, without saying again that it is not.
+fn reason(error: EngineError) -> String {
+    match error {
+        EngineError::Unavailable { reason, .. } => reason,
+        error => error.to_string(),
+    }
+}
+
 impl Report {
     fn gather(settings: &EngineSettings) -> Self {
         let engines = app::engines(settings).into_iter().map(|engine| {
@@ -65,7 +74,7 @@ impl Report {
                 name: engine.name(),
                 version: engine.version(),
                 available: checked.is_ok(),
-                reason: checked.err().map(|error| error.to_string()),
+                reason: checked.err().map(reason),
             }
         });
         Self {
@@ -169,6 +178,16 @@ mod tests {
                 memory_bytes: Some(8 << 30),
             },
         }
+    }
+
+    #[test]
+    fn an_absent_engine_is_called_absent_once() {
+        let absent = EngineError::Unavailable {
+            engine: "onnxruntime",
+            reason: "no library was found".to_owned(),
+            explicit: false,
+        };
+        assert_eq!(reason(absent), "no library was found");
     }
 
     #[test]
