@@ -66,8 +66,10 @@ fn load_all(
                         anyhow::Error::new(error).context(format!("cannot serve model {id}"))
                     );
                 }
-                // Logged and visible in the catalog.
-                Err(_) => {}
+                // The others serve without it; the catalog and a metric show it too.
+                Err(error) => {
+                    tracing::error!(model = %id.name, version = %id.version, %error, "cannot be served");
+                }
             }
         }
     };

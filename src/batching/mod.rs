@@ -12,3 +12,6 @@ mod pool;
 pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig};
 pub use policy::{BatchPolicy, Decision, OneByOne, QueueView};
 pub use pool::RunnerPool;
+
+#[cfg(test)]
+mod tests;

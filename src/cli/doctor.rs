@@ -185,7 +185,6 @@ mod tests {
         let absent = EngineError::Unavailable {
             engine: "onnxruntime",
             reason: "no library was found".to_owned(),
-            explicit: false,
         };
         assert_eq!(reason(absent), "no library was found");
     }

@@ -107,12 +107,12 @@ impl Loader {
                 servable.metrics().set_state("ready", &VersionState::LABELS);
                 tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), "on stage");
             }
+            // Told by the caller, who knows whether the server can do without it.
             Err(error) => {
                 let reason = FailureReason {
                     message: error.to_string(),
                 };
                 self.publish(&id, VersionState::Failed(reason), None);
-                tracing::error!(model = %id.name, version = %id.version, %error, "cannot be served");
             }
         }
         result

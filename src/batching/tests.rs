@@ -1,0 +1,225 @@
+//! What must hold of a queue and its runners, whatever the timing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tokio::time::{Instant, timeout};
+
+use super::{BatchError, BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
+use crate::engine::fake::{Behaviour, Fake};
+use crate::engine::{CancelToken, Engine, EngineOptions};
+use crate::model::Batch;
+use crate::tensor::{DType, Tensor, Value};
+
+/// Nothing here takes long; a test that waits for this has hung.
+const HANG: Duration = Duration::from_secs(20);
+
+#[derive(Default)]
+struct Seen {
+    queued: Mutex<usize>,
+    rows: Mutex<usize>,
+}
+
+impl BatchObserver for Seen {
+    fn queued(&self, _waited: Duration) {
+        *self.queued.lock() += 1;
+    }
+
+    fn ran(&self, rows: usize, _took: Duration) {
+        *self.rows.lock() += rows;
+    }
+
+    fn depth(&self, _waiting: usize) {}
+}
+
+fn config(max_queue_size: usize, instances: usize) -> BatcherConfig {
+    BatcherConfig {
+        max_queue_size,
+        instances,
+    }
+}
+
+fn batcher(fake: &Fake, config: BatcherConfig, pool: &Arc<RunnerPool>) -> (Batcher, Arc<Seen>) {
+    let package = crate::engine::fake::package("fake", 1, &[("x", DType::F32)]);
+    let model = fake
+        .compile(&package, &EngineOptions::default(), &CancelToken::new())
+        .unwrap();
+    let seen = Arc::new(Seen::default());
+    let observer = Arc::clone(&seen) as Arc<dyn BatchObserver>;
+    (
+        Batcher::new(
+            model,
+            Arc::clone(pool),
+            Box::new(OneByOne),
+            config,
+            observer,
+        ),
+        seen,
+    )
+}
+
+fn pool(threads: usize) -> Arc<RunnerPool> {
+    Arc::new(RunnerPool::new(threads).unwrap())
+}
+
+/// One row that tells requests apart.
+fn batch(value: f32) -> Batch {
+    let signature = crate::engine::fake::package("fake", 1, &[("x", DType::F32)])
+        .graph
+        .signature;
+    let shape = signature.inputs[0].shape.as_ref().map_or(1, Vec::len);
+    let tensor = Tensor::from_vec(vec![1; shape], vec![value]).unwrap();
+    signature.bind(vec![("x".to_owned(), tensor)]).unwrap()
+}
+
+fn value_of(outputs: &[Value]) -> f32 {
+    outputs[0].as_tensor().unwrap().as_slice::<f32>().unwrap()[0]
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn each_request_is_answered_once_with_its_own_data(
+        count in 1usize..60,
+        instances in 1usize..4,
+        threads in 1usize..4,
+    ) {
+        runtime().block_on(async {
+            let (batcher, seen) = batcher(&Fake::default(), config(64, instances), &pool(threads));
+            let batcher = Arc::new(batcher);
+            let requests: Vec<_> = (0..count)
+                .map(|index| {
+                    let batcher = Arc::clone(&batcher);
+                    tokio::spawn(async move { batcher.submit(batch(index as f32), None).await })
+                })
+                .collect();
+            for (index, request) in requests.into_iter().enumerate() {
+                let outputs = timeout(HANG, request).await.unwrap().unwrap().unwrap();
+                assert_eq!(value_of(&outputs), index as f32);
+            }
+            assert_eq!((*seen.queued.lock(), *seen.rows.lock()), (count, count));
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_and_the_others_are_answered() {
+    let slow = Fake::default().delayed(Duration::from_millis(100));
+    let (batcher, _) = batcher(&slow, config(2, 1), &pool(1));
+    let batcher = Arc::new(batcher);
+    let submit = |value: f32| {
+        let batcher = Arc::clone(&batcher);
+        tokio::spawn(async move { batcher.submit(batch(value), None).await })
+    };
+    // One runs, two wait: the first must have left the queue before the others come.
+    let running = submit(0.0);
+    while slow.runs() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let waiting = [submit(1.0), submit(2.0)];
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let refused = batcher.submit(batch(3.0), None).await;
+    assert!(
+        matches!(refused, Err(BatchError::QueueFull(2))),
+        "{refused:?}"
+    );
+    for request in std::iter::once(running).chain(waiting) {
+        assert!(timeout(HANG, request).await.unwrap().unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_and_abandoned_requests_never_reach_the_engine() {
+    let slow = Fake::default().delayed(Duration::from_millis(100));
+    let (batcher, _) = batcher(&slow, config(8, 1), &pool(1));
+    let batcher = Arc::new(batcher);
+    let running = {
+        let batcher = Arc::clone(&batcher);
+        tokio::spawn(async move { batcher.submit(batch(0.0), None).await })
+    };
+    while slow.runs() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let soon = Instant::now() + Duration::from_millis(10);
+    let expired = batcher.submit(batch(1.0), Some(soon));
+    let abandoned = timeout(Duration::from_millis(10), batcher.submit(batch(2.0), None));
+    let (expired, abandoned) = tokio::join!(expired, abandoned);
+    assert!(matches!(expired, Err(BatchError::Expired)), "{expired:?}");
+    assert!(abandoned.is_err(), "its client gave up");
+    assert!(timeout(HANG, running).await.unwrap().unwrap().is_ok());
+    assert!(
+        timeout(HANG, batcher.submit(batch(3.0), None))
+            .await
+            .unwrap()
+            .is_ok()
+    );
+    assert_eq!(slow.runs(), 2, "only the first and the last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_fails_its_own_request_only() {
+    let panicking = Fake::default().behaving(Behaviour::Panic("asked to".to_owned()));
+    let pool = pool(1);
+    let (broken, _) = batcher(&panicking, config(8, 1), &pool);
+    for _ in 0..3 {
+        let result = timeout(HANG, broken.submit(batch(0.0), None))
+            .await
+            .unwrap();
+        assert!(matches!(result, Err(BatchError::Panicked)), "{result:?}");
+    }
+    let (healthy, _) = batcher(&Fake::default(), config(8, 1), &pool);
+    let outputs = timeout(HANG, healthy.submit(batch(7.0), None))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(value_of(&outputs), 7.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_models_share_one_runner() {
+    let pool = pool(1);
+    let batchers: Vec<_> = (0..20)
+        .map(|_| batcher(&Fake::default(), config(8, 2), &pool).0)
+        .collect();
+    for (index, batcher) in batchers.iter().enumerate() {
+        let outputs = timeout(HANG, batcher.submit(batch(index as f32), None))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(value_of(&outputs), index as f32);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_the_pool_leaves_nobody_waiting() {
+    let slow = Fake::default().delayed(Duration::from_millis(20));
+    let pool = pool(2);
+    let (batcher, _) = batcher(&slow, config(64, 2), &pool);
+    let batcher = Arc::new(batcher);
+    let requests: Vec<_> = (0..10u8)
+        .map(|index| {
+            let batcher = Arc::clone(&batcher);
+            tokio::spawn(async move { batcher.submit(batch(f32::from(index)), None).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop((batcher, pool));
+    for request in requests {
+        let answered = timeout(HANG, request).await.unwrap().unwrap();
+        assert!(
+            matches!(answered, Ok(_) | Err(BatchError::Closed)),
+            "{answered:?}"
+        );
+    }
+}
