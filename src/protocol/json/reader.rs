@@ -7,6 +7,13 @@ use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek};
 /// Lists nested deeper than this are refused; no tensor has so many dimensions.
 const MAX_DEPTH: usize = 100;
 
+/// Values in ragged lists, lists of objects and objects: a tree costs many times its text, and no request that can be
+/// answered needs a large one.
+const MAX_TREE_NODES: usize = 2_000_000;
+
+/// Nulls that are made for missing keys and values, beside a quarter of the body's length.
+const FREE_PADDING: usize = 4_000_000;
+
 /// Whole numbers up to here are exact as `f64`.
 const MAX_EXACT: u64 = 1 << 53;
 
@@ -212,6 +219,8 @@ pub(crate) struct Reader<'j> {
     jiter: Jiter<'j>,
     /// How many nulls may still be made for keys and values that rows lack: a short body must not grow without bound.
     padding_left: usize,
+    /// How many values trees may still hold.
+    nodes_left: usize,
 }
 
 impl<'j> Reader<'j> {
@@ -229,7 +238,8 @@ impl<'j> Reader<'j> {
         }
         Ok(Self {
             jiter: Jiter::new(body).with_allow_inf_nan(),
-            padding_left: 1024 + 2 * body.len(),
+            padding_left: FREE_PADDING + body.len() / 4,
+            nodes_left: MAX_TREE_NODES,
         })
     }
 
@@ -446,6 +456,7 @@ impl<'j> Reader<'j> {
             Peek::Object => {
                 let mut entries: Vec<(String, Json)> = Vec::new();
                 self.object(|reader, key| {
+                    reader.count_node()?;
                     let peek = reader.peek()?;
                     entries.push((key.to_owned(), reader.value_at(peek, depth + 1)?));
                     Ok::<(), JsonError>(())
@@ -454,6 +465,16 @@ impl<'j> Reader<'j> {
             }
             scalar => self.scalar(scalar),
         }
+    }
+
+    /// Takes one value out of the budget of trees.
+    fn count_node(&mut self) -> Result<()> {
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(|| {
+            JsonError(format!(
+                "more than {MAX_TREE_NODES} values in ragged lists and objects"
+            ))
+        })?;
+        Ok(())
     }
 
     fn array(&mut self, depth: usize) -> Result<Json> {
@@ -469,6 +490,7 @@ impl<'j> Reader<'j> {
         self.jiter = start;
         let mut items = Vec::new();
         self.list(|reader, peek| {
+            reader.count_node()?;
             items.push(reader.value_at(peek, depth + 1)?);
             Ok(true)
         })?;
@@ -693,6 +715,8 @@ mod tests {
     fn a_short_body_cannot_ask_for_unbounded_memory() {
         let deep = "[".repeat(1_000_000);
         assert_eq!(error(deep.as_bytes()), "nested deeper than 100 levels");
+        let ragged = format!("[{}[[]]]", "[],[1],".repeat(1_000_001));
+        assert!(error(ragged.as_bytes()).starts_with("more than 2000000 values"));
         let records: Vec<String> = (0..20_000).map(|key| format!("{{\"{key}\":1}}")).collect();
         let body = format!("[{}]", records.join(","));
         let error = Reader::new(body.as_bytes()).unwrap().records().unwrap_err();

@@ -1,5 +1,7 @@
 //! CSV bodies, read as `pandas.read_csv` reads them.
 
+use std::collections::{HashMap, HashSet};
+
 use super::array::{Array, Opaque, bools, filled, objects, texts, to_f32};
 use super::frame::{Column, Frame};
 use super::python;
@@ -53,9 +55,41 @@ pub(super) fn read(body: &str, schema: Option<&Schema>) -> Result<Frame, String>
 
 struct Table {
     header: Vec<String>,
-    columns: Vec<Vec<String>>,
+    columns: Vec<Cells>,
     rows: usize,
 }
+
+/// The cells of a column, in one text: a table of millions of short cells costs little more than its body.
+#[derive(Debug, Clone, Default)]
+struct Cells {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl Cells {
+    fn push(&mut self, cell: &str) {
+        self.text.push_str(cell);
+        self.ends.push(self.text.len());
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(start, &end)| &self.text[start..end])
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+/// Empty cells that are made for short rows, beside one for each byte of the body.
+const FREE_PADDING: usize = 1_000_000;
 
 /// Splits the text into cells. Rows longer than the header have an index in front, which is dropped.
 fn tokenize(body: &str) -> Result<Table, String> {
@@ -73,8 +107,9 @@ fn tokenize(body: &str) -> Result<Table, String> {
     };
     let header = unique_names(header.iter());
     let mut width = header.len();
-    let mut columns: Vec<Vec<String>> = vec![Vec::new(); width];
+    let mut columns = vec![Cells::default(); width];
     let mut rows = 0;
+    let mut padding_left = FREE_PADDING + body.len();
     for record in records {
         let record = record.map_err(|error| error.to_string())?;
         if rows == 0 && record.len() > width {
@@ -86,14 +121,13 @@ fn tokenize(body: &str) -> Result<Table, String> {
                 "Error tokenizing data. C error: Expected {width} fields in line {line}, saw {seen}"
             ));
         }
+        let missing = width - record.len();
+        padding_left = padding_left
+            .checked_sub(missing)
+            .ok_or("most cells of the table are missing")?;
         let index_columns = width - header.len();
         for (place, column) in columns.iter_mut().enumerate() {
-            column.push(
-                record
-                    .get(index_columns + place)
-                    .unwrap_or_default()
-                    .to_owned(),
-            );
+            column.push(record.get(index_columns + place).unwrap_or_default());
         }
         rows += 1;
     }
@@ -116,6 +150,8 @@ fn is_blank(record: &csv::StringRecord) -> bool {
 /// The second column of a name gets `.1`, the third `.2`; a column without a name is called after its place.
 fn unique_names<'r>(names: impl Iterator<Item = &'r str>) -> Vec<String> {
     let mut unique: Vec<String> = Vec::new();
+    let mut taken: HashSet<String> = HashSet::new();
+    let mut counts: HashMap<String, usize> = HashMap::new();
     for (index, name) in names.enumerate() {
         let name = if name.is_empty() {
             format!("Unnamed: {index}")
@@ -123,11 +159,12 @@ fn unique_names<'r>(names: impl Iterator<Item = &'r str>) -> Vec<String> {
             name.to_owned()
         };
         let mut candidate = name.clone();
-        let mut count = 0;
-        while unique.contains(&candidate) {
-            count += 1;
+        let count = counts.entry(name.clone()).or_default();
+        while taken.contains(&candidate) {
+            *count += 1;
             candidate = format!("{name}.{count}");
         }
+        taken.insert(candidate.clone());
         unique.push(candidate);
     }
     unique
@@ -166,7 +203,7 @@ enum Natural {
 }
 
 impl Natural {
-    fn of(cells: &[String]) -> Self {
+    fn of(cells: &Cells) -> Self {
         let all = |parse: fn(&str) -> Option<i64>| {
             cells
                 .iter()
@@ -183,7 +220,7 @@ impl Natural {
         {
             return Self::Unsigned(ints);
         }
-        let float_or_missing = |cell: &String| {
+        let float_or_missing = |cell: &str| {
             if is_missing(cell) {
                 Some(f64::NAN)
             } else {
@@ -197,7 +234,7 @@ impl Natural {
         {
             return Self::Float(floats);
         }
-        let bool_or_missing = |cell: &String| {
+        let bool_or_missing = |cell: &str| {
             if is_missing(cell) {
                 Some(None)
             } else {
@@ -223,7 +260,7 @@ impl Natural {
 }
 
 /// A column of the signature's type: its natural type, when no value is lost by the cast.
-fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result<Array, String> {
+fn typed(cells: &Cells, wanted: DataType, name: &str, index: usize) -> Result<Array, String> {
     let shape = vec![cells.len()];
     let natural = Natural::of(cells);
     let found = natural.name();
@@ -239,7 +276,7 @@ fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result
             let floats = floats(&natural).ok_or_else(unsafe_cast)?;
             Array::Tensor(filled(shape, floats.into_iter().map(to_f32).collect()))
         }
-        DataType::Long | DataType::Integer if cells.iter().any(|cell| is_missing(cell)) => {
+        DataType::Long | DataType::Integer if cells.iter().any(is_missing) => {
             return Err(format!("Integer column has NA values in column {index}"));
         }
         DataType::Long => match natural {
@@ -255,7 +292,7 @@ fn typed(cells: &[String], wanted: DataType, name: &str, index: usize) -> Result
                 ints.into_iter().map(|int| int as i32).collect(),
             ))
         }
-        DataType::Boolean if cells.iter().any(|cell| is_missing(cell)) => {
+        DataType::Boolean if cells.iter().any(is_missing) => {
             return Err(format!("Bool column has NA values in column {index}"));
         }
         DataType::Boolean => {
@@ -331,23 +368,23 @@ fn boolean(cell: &str) -> Option<bool> {
 }
 
 /// Text; a missing cell is NaN, which reaches a graph as the text `nan`.
-fn text_column(cells: &[String]) -> Array {
+fn text_column(cells: &Cells) -> Array {
     let shape = vec![cells.len()];
     if cells.is_empty() {
         return objects(shape, vec![]);
     }
-    let text = |cell: &String| {
+    let text = |cell: &str| {
         if is_missing(cell) {
             "nan".to_owned()
         } else {
-            cell.clone()
+            cell.to_owned()
         }
     };
     Array::Tensor(texts(shape, cells.iter().map(text).collect()))
 }
 
 /// The type that pandas gives a column without a declared one.
-fn inferred(cells: &[String]) -> Array {
+fn inferred(cells: &Cells) -> Array {
     let shape = vec![cells.len()];
     if cells.is_empty() {
         return objects(shape, vec![]);

@@ -1,5 +1,7 @@
 //! Schema enforcement: MLflow's `_enforce_schema`, after the casts.
 
+use std::collections::HashMap;
+
 use super::array::{Array, Opaque, objects};
 use super::cast::{astype, tensor_type_name};
 use super::datetime;
@@ -29,6 +31,9 @@ pub(super) struct SchemaError(pub(super) String);
 
 type Result<T> = std::result::Result<T, SchemaError>;
 
+/// Cells of a table that is made of a list of objects, missing ones included.
+const MAX_OBJECT_CELLS: usize = 8_000_000;
+
 /// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
 pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
     match schema {
@@ -48,7 +53,7 @@ fn to_frame(data: Data) -> Result<Frame> {
         Data::Frame(frame) => return Ok(frame),
         Data::Array(array) => Frame::from_array(array),
         Data::Mapping(mapping) => Frame::from_mapping(mapping),
-        Data::Objects(rows) => return Ok(frame_of_objects(rows)),
+        Data::Objects(rows) => return frame_of_objects(rows),
     };
     built.map_err(|error| {
         SchemaError(format!(
@@ -60,30 +65,38 @@ fn to_frame(data: Data) -> Result<Frame> {
 
 /// `pd.DataFrame(list of dicts of numpy scalars)`: a column keeps the scalars' type when all rows have it, else the
 /// type is inferred.
-fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Frame {
+fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Result<Frame> {
+    let mut place_of: HashMap<String, usize> = HashMap::new();
     let mut names: Vec<String> = Vec::new();
     for (name, _) in rows.iter().flatten() {
-        if !names.contains(name) {
+        if !place_of.contains_key(name) {
+            place_of.insert(name.clone(), names.len());
             names.push(name.clone());
         }
     }
-    let column = |name: String| {
-        let find = |row: &Vec<(String, Array)>| {
-            row.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, array)| array.clone())
-        };
-        let arrays: Vec<Option<Array>> = rows.iter().map(find).collect();
-        Column {
-            data: column_of_scalars(&arrays),
-            name: Json::Text(name),
-        }
-    };
-    let columns = names.into_iter().map(column).collect();
-    Frame {
-        columns,
-        rows: rows.len(),
+    let count = rows.len();
+    if count.saturating_mul(names.len()) > MAX_OBJECT_CELLS {
+        let message = format!(
+            "{count} objects with {} different keys are no table",
+            names.len()
+        );
+        return Err(SchemaError(message));
     }
+    let mut cells: Vec<Vec<Option<Array>>> = vec![vec![None; count]; names.len()];
+    for (row, entries) in rows.into_iter().enumerate() {
+        for (name, array) in entries {
+            cells[place_of[&name]][row] = Some(array);
+        }
+    }
+    let column = |(name, arrays): (String, Vec<Option<Array>>)| Column {
+        data: column_of_scalars(&arrays),
+        name: Json::Text(name),
+    };
+    let columns = names.into_iter().zip(cells).map(column).collect();
+    Ok(Frame {
+        columns,
+        rows: count,
+    })
 }
 
 fn column_of_scalars(arrays: &[Option<Array>]) -> Array {

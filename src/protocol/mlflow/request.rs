@@ -1,5 +1,7 @@
 //! The JSON body of a scoring request, read in one pass into typed data.
 
+use std::collections::HashMap;
+
 use super::array::Array;
 use super::cast;
 use super::datetime;
@@ -32,7 +34,34 @@ struct Envelope {
     instances: Option<Json>,
     inputs: Option<Json>,
     params: Option<Json>,
-    keys: Vec<String>,
+    keys: Keys,
+}
+
+/// The keys of an object, for a message: the first ones, each once.
+#[derive(Debug, Default)]
+struct Keys {
+    shown: Vec<String>,
+    /// Whether one of them is not of the format.
+    unknown: bool,
+    /// Whether one of them asks for a chat or completion.
+    llm: bool,
+}
+
+impl Keys {
+    fn push(&mut self, key: &str, known: &[&str]) {
+        self.unknown |= !known.contains(&key);
+        self.llm |= LLM_KEYS.contains(&key);
+        if self.shown.len() < 20 && !self.shown.iter().any(|shown| shown == key) {
+            self.shown.push(key.to_owned());
+        }
+    }
+}
+
+impl std::fmt::Display for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quoted: Vec<String> = self.shown.iter().map(|key| python::quoted(key)).collect();
+        f.write_str(&quoted.join(", "))
+    }
 }
 
 /// The value of `dataframe_split`.
@@ -42,7 +71,7 @@ enum Split {
         data: Option<Rows>,
         columns: Option<Json>,
         index: Option<Json>,
-        keys: Vec<String>,
+        keys: Keys,
     },
     Other(Json),
 }
@@ -68,25 +97,11 @@ pub(super) fn parse(body: &[u8], schema: Option<&Schema>) -> Result<ScoringReque
         envelope.inputs.is_some(),
     ];
     let given = fields.into_iter().filter(|given| *given).count();
-    if given == 0
-        && envelope
-            .keys
-            .iter()
-            .any(|key| LLM_KEYS.contains(&key.as_str()))
-    {
+    if given == 0 && envelope.keys.llm {
         return Err(llm_error(schema.is_some()));
     }
     if given != 1 {
-        let keys: Vec<String> = envelope
-            .keys
-            .iter()
-            .take(20)
-            .map(|key| python::quoted(key))
-            .collect();
-        let received = format!(
-            "Received dictionary with input fields: [{}]",
-            keys.join(", ")
-        );
+        let received = format!("Received dictionary with input fields: [{}]", envelope.keys);
         let hint = "See https://mlflow.org/docs/latest/models.html#deploy-mlflow-models for the request formats.";
         return Err(ScoringError::Envelope(format!(
             "{REQUIRED}. {received}. {hint}"
@@ -138,9 +153,7 @@ fn read(body: &[u8]) -> Result<Envelope, ScoringError> {
     }
     let mut envelope = Envelope::default();
     reader.object(|reader, key| {
-        if !envelope.keys.iter().any(|known| known == key) {
-            envelope.keys.push(key.to_owned());
-        }
+        envelope.keys.push(key, &[]);
         match key {
             "dataframe_split" => envelope.split = Some(read_split(reader)?),
             "dataframe_records" => envelope.records = Some(read_rows(reader)?),
@@ -159,11 +172,9 @@ fn read_split(reader: &mut Reader<'_>) -> Result<Split, JsonError> {
     if !reader.next_is_object()? {
         return Ok(Split::Other(reader.value()?));
     }
-    let (mut data, mut columns, mut index, mut keys) = (None, None, None, Vec::new());
+    let (mut data, mut columns, mut index, mut keys) = (None, None, None, Keys::default());
     reader.object(|reader, key| {
-        if !keys.iter().any(|known| known == key) {
-            keys.push(key.to_owned());
-        }
+        keys.push(key, &["data", "columns", "index"]);
         match key {
             "data" => data = Some(read_rows(reader)?),
             "columns" => columns = Some(reader.value()?),
@@ -205,16 +216,9 @@ fn split_frame(split: Split, schema: Option<&Schema>) -> Result<Frame, ScoringEr
             )));
         }
     };
-    let known = |key: &String| matches!(key.as_str(), "data" | "columns" | "index");
-    let Some(data) = data.filter(|_| keys.iter().all(known)) else {
-        let keys: Vec<String> = keys
-            .iter()
-            .take(20)
-            .map(|key| python::quoted(key))
-            .collect();
+    let Some(data) = data.filter(|_| !keys.unknown) else {
         return Err(ScoringError::Invalid(format!(
-            "Dataframe split format must have 'data' field and optionally 'columns' and 'index' fields. Got {{{}}}.'",
-            keys.join(", ")
+            "Dataframe split format must have 'data' field and optionally 'columns' and 'index' fields. Got {{{keys}}}.'"
         )));
     };
     let frame = Frame::new(data, columns, index.as_ref()).map_err(|error| {
@@ -422,18 +426,18 @@ fn instances_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringE
 /// Objects to one list per key; `None` when an item is no object.
 fn transpose(items: Vec<Json>) -> Option<Vec<(String, Json)>> {
     let mut columns: Vec<(String, Vec<Json>)> = Vec::new();
+    let mut place_of: HashMap<String, usize> = HashMap::new();
     for item in items {
         let Json::Object(entries) = item else {
             return None;
         };
-        for (index, (key, value)) in entries.into_iter().enumerate() {
-            let place = match columns.get(index) {
-                Some((known, _)) if *known == key => Some(index),
-                _ => columns.iter().position(|(known, _)| *known == key),
-            };
-            match place {
-                Some(place) => columns[place].1.push(value),
-                None => columns.push((key, vec![value])),
+        for (key, value) in entries {
+            match place_of.get(&key) {
+                Some(&place) => columns[place].1.push(value),
+                None => {
+                    place_of.insert(key.clone(), columns.len());
+                    columns.push((key, vec![value]));
+                }
             }
         }
     }
