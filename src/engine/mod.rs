@@ -1,8 +1,15 @@
 //! The seam between a package and whatever runs its graph.
 //!
 //! An [`Engine`] is a factory; a [`CompiledModel`] is immutable and shared; a [`Session`] belongs to one thread at a
-//! time. Adding an engine is one file here and one row in the table of [`crate::app`].
+//! time. Adding an engine is one file here and one row in the table of `app`.
 
+pub mod fake;
+pub mod onnxruntime;
+mod select;
+mod tract;
+
+use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, Graph, Package, Provider, Signature};
 use crate::tensor::Value;
+
+pub use self::onnxruntime::OnnxRuntime;
+pub use self::select::{EngineChoice, Engines, UnknownEngine};
+pub use self::tract::Tract;
 
 /// Tells a long compile or run to stop at the next opportunity.
 pub type CancelToken = CancellationToken;
@@ -28,7 +39,8 @@ pub trait Engine: Send + Sync {
     /// Whether this engine can run at all on this machine.
     ///
     /// # Errors
-    /// [`EngineError::Unavailable`], with what was looked for and how to get it.
+    /// [`EngineError::Unavailable`], with what was looked for and how to get it; [`EngineError::Misconfigured`] when
+    /// the operator asked for something that is not there.
     fn check(&self) -> Result<(), EngineError>;
 
     /// Whether this engine runs this graph, and rightly; asked before loading.
@@ -104,6 +116,14 @@ pub enum EngineError {
         /// What was looked for and what was found.
         reason: String,
     },
+    /// The engine cannot be had the way the operator asked for it.
+    #[error("engine `{engine}` is not available: {reason}")]
+    Misconfigured {
+        /// The engine.
+        engine: &'static str,
+        /// What was asked for, by which setting, and what is wrong with it.
+        reason: String,
+    },
     /// The engine is there but not for this graph.
     #[error("engine `{engine}` cannot run this graph: {}", reasons.join("; "))]
     Unsupported {
@@ -140,7 +160,9 @@ pub enum EngineError {
 impl Kinded for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unavailable { .. } | Self::Unsupported { .. } => ErrorKind::Unsupported,
+            Self::Unavailable { .. } | Self::Misconfigured { .. } | Self::Unsupported { .. } => {
+                ErrorKind::Unsupported
+            }
             Self::Run {
                 bad_input: true, ..
             } => ErrorKind::InvalidArgument,
@@ -148,4 +170,36 @@ impl Kinded for EngineError {
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }
+}
+
+/// [`EngineError::Load`] of `package`, naming the file as the package does.
+fn load_error(engine: &'static str, package: &Package, reason: String) -> EngineError {
+    EngineError::Load {
+        engine,
+        file: relative(package).display().to_string(),
+        reason,
+    }
+}
+
+fn relative(package: &Package) -> &Path {
+    let file = &package.model_file;
+    file.strip_prefix(&package.root).unwrap_or(file)
+}
+
+/// The words of a library on one line of bounded length.
+fn one_line(text: &str) -> String {
+    const LIMIT: usize = 1000;
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(LIMIT) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}
+
+/// What a panic said.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    one_line(text.unwrap_or("no message"))
 }

@@ -1,0 +1,169 @@
+//! Our tensors to ONNX Runtime's and back.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use ort::session::SessionInputValue;
+use ort::value::{
+    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
+    IntoTensorElementType, PrimitiveTensorElementType, TensorElementType, TensorRef,
+};
+
+use crate::model::{OutputKind, OutputSpec};
+use crate::tensor::{Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, Value};
+
+/// ONNX Runtime's name of an element type.
+pub(super) fn element_type(dtype: DType) -> TensorElementType {
+    match dtype {
+        DType::Bool => TensorElementType::Bool,
+        DType::U8 => TensorElementType::Uint8,
+        DType::U16 => TensorElementType::Uint16,
+        DType::U32 => TensorElementType::Uint32,
+        DType::U64 => TensorElementType::Uint64,
+        DType::I8 => TensorElementType::Int8,
+        DType::I16 => TensorElementType::Int16,
+        DType::I32 => TensorElementType::Int32,
+        DType::I64 => TensorElementType::Int64,
+        DType::F16 => TensorElementType::Float16,
+        DType::Bf16 => TensorElementType::Bfloat16,
+        DType::F32 => TensorElementType::Float32,
+        DType::F64 => TensorElementType::Float64,
+        DType::String => TensorElementType::String,
+    }
+}
+
+/// An input: a view of our memory where it is aligned, else a copy.
+pub(super) fn to_ort(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+    match tensor.dtype() {
+        DType::Bool => {
+            let values = bytemuck::checked::try_cast_slice::<u8, bool>(tensor.bytes());
+            let values = values.map_err(|_| ort::Error::new("a BOOL is neither 0 nor 1"))?;
+            Ok(TensorRef::from_array_view((tensor.shape(), values))?.into())
+        }
+        DType::String => {
+            let values = tensor.as_strings().unwrap_or_default();
+            let value = ort::value::Tensor::from_string_array((tensor.shape(), values))?;
+            Ok(value.into())
+        }
+        DType::U8 => view::<u8>(tensor),
+        DType::U16 => view::<u16>(tensor),
+        DType::U32 => view::<u32>(tensor),
+        DType::U64 => view::<u64>(tensor),
+        DType::I8 => view::<i8>(tensor),
+        DType::I16 => view::<i16>(tensor),
+        DType::I32 => view::<i32>(tensor),
+        DType::I64 => view::<i64>(tensor),
+        DType::F16 => view::<f16>(tensor),
+        DType::Bf16 => view::<bf16>(tensor),
+        DType::F32 => view::<f32>(tensor),
+        DType::F64 => view::<f64>(tensor),
+    }
+}
+
+fn view<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
+where
+    T: Element + PrimitiveTensorElementType + Debug + Clone + 'static,
+{
+    if let Some(values) = tensor.as_slice::<T>() {
+        return Ok(TensorRef::from_array_view((tensor.shape(), values))?.into());
+    }
+    let values = tensor
+        .to_vec::<T>()
+        .ok_or_else(|| ort::Error::new("the tensor has another datatype"))?;
+    Ok(ort::value::Tensor::from_array((tensor.shape(), values))?.into())
+}
+
+/// An output as the graph declares it; `copy` where its memory may be an input's.
+pub(super) fn from_ort(value: DynValue, spec: &OutputSpec, copy: bool) -> ort::Result<Value> {
+    match spec.kind {
+        OutputKind::Tensor { dtype, .. } => from_tensor(value, dtype, copy).map(Value::Tensor),
+        OutputKind::Maps { text_labels: true } => maps(value, Labels::String).map(Value::Maps),
+        OutputKind::Maps { text_labels: false } => maps(value, Labels::Int64).map(Value::Maps),
+    }
+}
+
+/// An output of ONNX Runtime that stays where it is.
+struct Owned {
+    value: DynTensor,
+    bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]>,
+}
+
+impl Buffer for Owned {
+    fn bytes(&self) -> &[u8] {
+        // Was read once before this was made, and a tensor neither moves nor changes its type.
+        (self.bytes)(&self.value).unwrap_or_default()
+    }
+}
+
+fn bytes_of<T: Element + PrimitiveTensorElementType>(value: &DynTensor) -> ort::Result<&[u8]> {
+    Ok(bytemuck::cast_slice(value.try_extract_tensor::<T>()?.1))
+}
+
+fn bytes_of_bools(value: &DynTensor) -> ort::Result<&[u8]> {
+    Ok(bytemuck::cast_slice(value.try_extract_tensor::<bool>()?.1))
+}
+
+fn from_tensor(value: DynValue, dtype: DType, copy: bool) -> ort::Result<Tensor> {
+    let value: DynTensor = value.downcast::<DynTensorValueType>()?;
+    let shape: Vec<usize> = value
+        .shape()
+        .iter()
+        .map(|&size| size.unsigned_abs() as usize)
+        .collect();
+    let bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]> = match dtype {
+        DType::String => {
+            let (_, values) = value.try_extract_strings()?;
+            return Tensor::from_strings(shape, values).map_err(ort::Error::wrap);
+        }
+        DType::Bool => bytes_of_bools,
+        DType::U8 => bytes_of::<u8>,
+        DType::U16 => bytes_of::<u16>,
+        DType::U32 => bytes_of::<u32>,
+        DType::U64 => bytes_of::<u64>,
+        DType::I8 => bytes_of::<i8>,
+        DType::I16 => bytes_of::<i16>,
+        DType::I32 => bytes_of::<i32>,
+        DType::I64 => bytes_of::<i64>,
+        DType::F16 => bytes_of::<f16>,
+        DType::Bf16 => bytes_of::<bf16>,
+        DType::F32 => bytes_of::<f32>,
+        DType::F64 => bytes_of::<f64>,
+    };
+    let found = bytes(&value)?;
+    let storage = if copy {
+        Storage::Shared(bytes::Bytes::copy_from_slice(found))
+    } else {
+        Storage::Owned(Arc::new(Owned { value, bytes }))
+    };
+    Tensor::from_storage(dtype, shape, storage).map_err(ort::Error::wrap)
+}
+
+/// ZipMap's rows as one matrix.
+fn maps<K>(value: DynValue, labels: fn(Vec<K>) -> Labels) -> ort::Result<MapSequence>
+where
+    K: IntoTensorElementType + Clone + Hash + Eq,
+{
+    let sequence = value.downcast::<DynSequenceValueType>()?;
+    let rows = sequence.try_extract_sequence::<DynMapValueType>()?;
+    let mut keys: Option<Vec<K>> = None;
+    let mut scores: Vec<f32> = Vec::new();
+    for row in &rows {
+        let (row_keys, row_scores): (Vec<K>, Vec<f32>) =
+            row.try_extract_key_values::<K, f32>()?.into_iter().unzip();
+        let keys = keys.get_or_insert_with(|| row_keys.clone());
+        if *keys != row_keys {
+            return Err(ort::Error::new(
+                "the rows of a sequence of maps have different keys",
+            ));
+        }
+        scores.extend(row_scores);
+    }
+    let keys = keys.unwrap_or_default();
+    let shape = vec![rows.len(), keys.len()];
+    Ok(MapSequence {
+        scores: Tensor::from_vec(shape, scores).map_err(ort::Error::wrap)?,
+        labels: labels(keys),
+    })
+}

@@ -1,0 +1,317 @@
+//! A graph in ONNX Runtime: its options, its sessions, a run.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::value::{DynValue, Outlet, ValueType};
+use ort::{Error, ErrorCode};
+use parking_lot::Mutex;
+
+use super::NAME;
+use super::convert::{element_type, from_ort, to_ort};
+use super::environment::Runtime;
+use super::providers::{Selection, select};
+use crate::engine::{
+    CancelToken, CompiledModel, EngineError, EngineOptions, Outputs, Session, load_error, one_line,
+};
+use crate::model::{Batch, OutputKind, Package, Provider, SessionOptions, Signature};
+use crate::tensor::Tensor;
+
+/// How often a running load looks whether it was cancelled.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// All that a session of a model is made from.
+#[derive(Clone)]
+pub(super) struct Recipe {
+    runtime: Runtime,
+    file: PathBuf,
+    options: SessionOptions,
+    intra_op_threads: Option<usize>,
+    inter_op_threads: Option<usize>,
+    providers: Vec<Provider>,
+}
+
+impl Recipe {
+    /// What the operator says wins over what the package says.
+    pub(super) fn new(runtime: Runtime, package: &Package, options: &EngineOptions) -> Self {
+        let flavor = &package.manifest.onnx;
+        let shared = runtime.intra_op_threads;
+        let intra = options
+            .intra_op_threads
+            .or(flavor.session.intra_op_num_threads);
+        Self {
+            runtime,
+            file: package.model_file.clone(),
+            intra_op_threads: intra.filter(|&threads| threads != shared),
+            inter_op_threads: options
+                .inter_op_threads
+                .or(flavor.session.inter_op_num_threads),
+            providers: options
+                .providers
+                .clone()
+                .unwrap_or_else(|| flavor.providers.clone()),
+            options: flavor.session.clone(),
+        }
+    }
+
+    fn builder(&self, providers: &Selection) -> ort::Result<SessionBuilder> {
+        let mut builder = OrtSession::builder(&self.runtime.environment)?;
+        if self.has_own_threads() {
+            builder = builder
+                .with_independent_thread_pool()?
+                .with_intra_threads(
+                    self.intra_op_threads
+                        .unwrap_or(self.runtime.intra_op_threads),
+                )?
+                .with_intra_op_spinning(false)?
+                .with_inter_op_spinning(false)?;
+            if let Some(threads) = self.inter_op_threads {
+                builder = builder.with_inter_threads(threads)?;
+            }
+        }
+        if self.options.parallel {
+            builder = builder.with_parallel_execution(true)?;
+        }
+        if let Some(level) = self.options.graph_optimization_level {
+            builder = builder.with_optimization_level(match level {
+                0 => GraphOptimizationLevel::Disable,
+                1 => GraphOptimizationLevel::Level1,
+                2 => GraphOptimizationLevel::Level2,
+                _ => GraphOptimizationLevel::All,
+            })?;
+        }
+        for (key, value) in &self.options.extra {
+            builder = builder.with_config_entry(key, value)?;
+        }
+        if !providers.usable.is_empty() {
+            builder = builder.with_execution_providers(&providers.usable)?;
+        }
+        Ok(builder)
+    }
+
+    /// Running operators in parallel takes a second pool, which the shared one does not have.
+    fn has_own_threads(&self) -> bool {
+        self.intra_op_threads.is_some() || self.inter_op_threads.is_some() || self.options.parallel
+    }
+
+    fn open(&self, providers: &Selection, cancel: &CancelToken) -> ort::Result<OrtSession> {
+        let mut builder = self.builder(providers)?;
+        let canceler = builder.canceler();
+        thread::scope(|scope| {
+            let (done, is_done) = channel::<()>();
+            let watch = move || {
+                while is_done.recv_timeout(CANCEL_POLL) == Err(RecvTimeoutError::Timeout) {
+                    if cancel.is_cancelled() {
+                        let _ = canceler.cancel();
+                        return;
+                    }
+                }
+            };
+            // Without the thread the load cannot be cancelled, which is no reason not to load.
+            let _ = thread::Builder::new()
+                .name("onstage-load-cancel".to_owned())
+                .spawn_scoped(scope, watch);
+            let session = builder.commit_from_file(&self.file);
+            drop(done);
+            session
+        })
+    }
+}
+
+/// The graph as read, the weights as packed by the kernels.
+pub(super) fn estimate(package: &Package) -> u64 {
+    package
+        .weight_bytes
+        .saturating_mul(2)
+        .saturating_add(4 << 20)
+}
+
+/// A loaded graph. ONNX Runtime shares nothing between sessions, so that the first one, which loading made, is kept
+/// for the first thread that asks.
+pub(super) struct Model {
+    recipe: Recipe,
+    signature: Arc<Signature>,
+    file: String,
+    footprint: u64,
+    first: Mutex<Option<OrtSession>>,
+}
+
+impl Model {
+    pub(super) fn load(
+        mut recipe: Recipe,
+        package: &Package,
+        cancel: &CancelToken,
+    ) -> Result<Self, EngineError> {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let failed = |error: Error| match error.code() {
+            ErrorCode::ModelLoadCanceled => EngineError::Cancelled,
+            _ if cancel.is_cancelled() => EngineError::Cancelled,
+            _ => load_error(NAME, package, one_line(&error.to_string())),
+        };
+        let selection = select(&recipe.providers);
+        if !selection.missing.is_empty() {
+            tracing::warn!(
+                model = %package.id,
+                "execution providers that are not available here: {}; using what is left, the CPU last",
+                selection.missing.join(", ")
+            );
+        }
+        let session = match recipe.open(&selection, cancel) {
+            Err(error) if !selection.usable.is_empty() && !cancel.is_cancelled() => {
+                tracing::warn!(
+                    model = %package.id,
+                    "the session could not be made with the execution providers asked for, using the CPU: {}",
+                    one_line(&error.to_string())
+                );
+                recipe.providers = vec![];
+                recipe.open(&Selection::default(), cancel)
+            }
+            result => result,
+        };
+        let session = session.map_err(failed)?;
+        let signature = package.graph.signature.clone();
+        agree(&signature, &session).map_err(|reason| load_error(NAME, package, reason))?;
+        Ok(Self {
+            recipe,
+            signature: Arc::new(signature),
+            file: super::super::relative(package).display().to_string(),
+            footprint: estimate(package),
+            first: Mutex::new(Some(session)),
+        })
+    }
+}
+
+/// Whether ONNX Runtime sees the same inputs and outputs as our own reader.
+fn agree(signature: &Signature, session: &OrtSession) -> Result<(), String> {
+    let inputs = signature
+        .inputs
+        .iter()
+        .map(|input| (&input.name, Some(input.dtype)));
+    let outputs = signature.outputs.iter().map(|output| match output.kind {
+        OutputKind::Tensor { dtype, .. } => (&output.name, Some(dtype)),
+        OutputKind::Maps { .. } => (&output.name, None),
+    });
+    let same = |(name, dtype): (&String, Option<_>), outlet: &Outlet| {
+        let seen = match outlet.dtype() {
+            ValueType::Tensor { ty, .. } => Some(*ty),
+            _ => None,
+        };
+        name == outlet.name() && dtype.map(element_type) == seen
+    };
+    let listed = |outlets: &[Outlet]| {
+        let texts: Vec<String> = outlets
+            .iter()
+            .map(|outlet| format!("`{}`: {}", outlet.name(), outlet.dtype()))
+            .collect();
+        texts.join(", ")
+    };
+    let (seen_inputs, seen_outputs) = (session.inputs(), session.outputs());
+    if inputs.len() != seen_inputs.len() || !inputs.zip(seen_inputs).all(|(a, b)| same(a, b)) {
+        return Err(format!(
+            "ONNX Runtime reads the inputs as {}",
+            listed(seen_inputs)
+        ));
+    }
+    if outputs.len() != seen_outputs.len() || !outputs.zip(seen_outputs).all(|(a, b)| same(a, b)) {
+        return Err(format!(
+            "ONNX Runtime reads the outputs as {}",
+            listed(seen_outputs)
+        ));
+    }
+    Ok(())
+}
+
+impl CompiledModel for Model {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn footprint(&self) -> u64 {
+        self.footprint
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        let first = self.first.lock().take();
+        let session = match first {
+            Some(session) => session,
+            None => {
+                let selection = select(&self.recipe.providers);
+                let session = self.recipe.open(&selection, &CancelToken::new());
+                session.map_err(|error| EngineError::Load {
+                    engine: NAME,
+                    file: self.file.clone(),
+                    reason: one_line(&error.to_string()),
+                })?
+            }
+        };
+        Ok(Box::new(Running {
+            session,
+            signature: Arc::clone(&self.signature),
+        }))
+    }
+}
+
+/// A session in use by one thread.
+struct Running {
+    session: OrtSession,
+    signature: Arc<Signature>,
+}
+
+impl Session for Running {
+    fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
+        // A run that has begun is not stopped: the token cannot call back, and a thread for each run costs more than
+        // the run of a small model.
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        self.answer(batch.inputs())
+            .map_err(|error| EngineError::Run {
+                engine: NAME,
+                reason: one_line(&error.to_string()),
+                bad_input: blames_inputs(&error),
+            })
+    }
+}
+
+impl Running {
+    fn answer(&mut self, inputs: &[Tensor]) -> ort::Result<Outputs> {
+        let specs = &self.signature.inputs;
+        let fits = inputs.len() == specs.len()
+            && inputs
+                .iter()
+                .zip(specs)
+                .all(|(tensor, spec)| tensor.dtype() == spec.dtype);
+        if !fits {
+            let message = "the batch was made for another model";
+            return Err(Error::new_with_code(ErrorCode::InvalidArgument, message));
+        }
+        let feeds = inputs
+            .iter()
+            .zip(specs)
+            .map(|(tensor, spec)| Ok((Cow::Borrowed(spec.name.as_str()), to_ort(tensor)?)))
+            .collect::<ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>>>()?;
+        let outputs: Vec<(&str, DynValue)> = self.session.run(feeds)?.into_iter().collect();
+        outputs
+            .into_iter()
+            .zip(&self.signature.outputs)
+            .map(|((_, value), spec)| {
+                // An output that is an input lies in the memory of the request, which does not live as long.
+                let is_input = specs.iter().any(|input| input.name == spec.name);
+                from_ort(value, spec, is_input)
+            })
+            .collect()
+    }
+}
+
+/// Whether ONNX Runtime blames what it was given.
+fn blames_inputs(error: &Error) -> bool {
+    error.code() == ErrorCode::InvalidArgument
+}

@@ -1,0 +1,65 @@
+//! Plans by the shapes of the inputs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tract_onnx::prelude::*;
+
+use super::load::{Loaded, Plan, Shapes};
+
+/// How many sets of shapes have a plan at a time: batch sizes, mostly.
+const CAPACITY: usize = 32;
+
+/// A loaded graph and the plans made from it, the most recently used first.
+pub(super) struct Plans {
+    loaded: Loaded,
+    plans: Mutex<Vec<(Shapes, Arc<Plan>)>>,
+    has_run: AtomicBool,
+}
+
+impl Plans {
+    pub(super) fn new(loaded: Loaded) -> Self {
+        Self {
+            loaded,
+            plans: Mutex::default(),
+            has_run: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the graph has answered before.
+    pub(super) fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the graph has answered.
+    pub(super) fn ran(&self) {
+        self.has_run.store(true, Ordering::Relaxed);
+    }
+
+    /// The plan for `shapes`. Made outside the lock: two threads that need the same one at once both make it, which
+    /// takes less than letting every other shape wait.
+    pub(super) fn get_or_make(
+        &self,
+        shapes: Shapes,
+        make: impl FnOnce(&Loaded, &Shapes) -> TractResult<Arc<Plan>>,
+    ) -> TractResult<Arc<Plan>> {
+        if let Some(plan) = touch(&mut self.plans.lock(), &shapes) {
+            return Ok(plan);
+        }
+        let plan = make(&self.loaded, &shapes)?;
+        let mut plans = self.plans.lock();
+        if touch(&mut plans, &shapes).is_none() {
+            plans.insert(0, (shapes, Arc::clone(&plan)));
+            plans.truncate(CAPACITY);
+        }
+        Ok(plan)
+    }
+}
+
+/// The entry of `shapes`, moved to the front.
+fn touch(plans: &mut [(Shapes, Arc<Plan>)], shapes: &Shapes) -> Option<Arc<Plan>> {
+    let index = plans.iter().position(|(known, _)| known == shapes)?;
+    plans[..=index].rotate_right(1);
+    Some(Arc::clone(&plans[0].1))
+}

@@ -1,0 +1,209 @@
+//! From a file to a runnable plan.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use tract_onnx::prelude::*;
+
+use super::convert::datum_type;
+use crate::engine::CancelToken;
+use crate::model::{Dim, InputSpec, Signature};
+
+/// A plan for concrete shapes.
+pub(super) type Plan = TypedRunnableModel;
+
+/// The shape of each input.
+pub(super) type Shapes = Vec<Vec<usize>>;
+
+/// Sizes of open inner dimensions that are tried where a graph can only be read with concrete shapes: one, and what
+/// image and audio models take.
+const PROBES: [usize; 3] = [1, 32, 320];
+
+/// Reads a graph.
+pub(super) struct Loader {
+    file: PathBuf,
+    signature: Signature,
+}
+
+/// A graph as read.
+pub(super) enum Loaded {
+    /// With a symbol for each open dimension of each input (`None`: a fixed one).
+    Symbolic {
+        model: Box<TypedModel>,
+        symbols: Vec<Vec<Option<Symbol>>>,
+    },
+    /// Only readable with concrete shapes.
+    ByShape,
+}
+
+impl Loader {
+    pub(super) fn new(file: PathBuf, signature: Signature) -> Self {
+        Self { file, signature }
+    }
+
+    pub(super) fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Reads the graph, with symbols where that works.
+    pub(super) fn load(&self, cancel: &CancelToken) -> TractResult<Loaded> {
+        let model = self.parse()?;
+        if cancel.is_cancelled() {
+            return Ok(Loaded::ByShape);
+        }
+        let symbolic_error = match self.symbolic(model) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        for probe in PROBES {
+            if cancel.is_cancelled() || self.concrete(&self.probe_shapes(probe)).is_ok() {
+                return Ok(Loaded::ByShape);
+            }
+        }
+        Err(symbolic_error)
+    }
+
+    /// A plan for `shapes`.
+    pub(super) fn plan(&self, loaded: &Loaded, shapes: &Shapes) -> TractResult<Arc<Plan>> {
+        if let Loaded::Symbolic { model, symbols } = loaded
+            && let Some(values) = bind(symbols, shapes)
+        {
+            let concrete = model
+                .set_symbols(&values)
+                .and_then(|model| model.into_optimized())
+                .and_then(|model| model.into_runnable());
+            if let Ok(plan) = concrete {
+                return Ok(plan);
+            }
+        }
+        self.concrete(shapes)
+    }
+
+    fn parse(&self) -> TractResult<InferenceModel> {
+        let model = onnx().model_for_path(&self.file)?;
+        let names: Vec<&str> = model
+            .inputs
+            .iter()
+            .map(|outlet| model.node(outlet.node).name.as_str())
+            .collect();
+        let expected = self
+            .signature
+            .inputs
+            .iter()
+            .map(|input| input.name.as_str());
+        if !expected.eq(names.iter().copied()) {
+            let message = format!("tract reads the inputs as {names:?}");
+            return Err(TractError::msg(message));
+        }
+        let labels: Vec<Option<&str>> = model
+            .outputs
+            .iter()
+            .map(|outlet| model.outlet_label(*outlet))
+            .collect();
+        let expected = self
+            .signature
+            .outputs
+            .iter()
+            .map(|output| Some(output.name.as_str()));
+        if !expected.eq(labels.iter().copied()) {
+            let message = format!("tract reads the outputs as {labels:?}");
+            return Err(TractError::msg(message));
+        }
+        Ok(model)
+    }
+
+    fn symbolic(&self, mut model: InferenceModel) -> TractResult<Loaded> {
+        let mut symbols = Vec::new();
+        for (index, input) in self.signature.inputs.iter().enumerate() {
+            let shape = input
+                .shape
+                .as_ref()
+                .ok_or_else(|| TractError::msg(format!("input `{}` has no rank", input.name)))?;
+            let row: Vec<Option<Symbol>> = shape
+                .iter()
+                .enumerate()
+                .map(|(axis, dim)| symbol(&model, index, axis, dim))
+                .collect();
+            let dims: TVec<TDim> = shape
+                .iter()
+                .zip(&row)
+                .map(|(dim, symbol)| match (dim, symbol) {
+                    (Dim::Fixed(size), _) => size.to_dim(),
+                    (Dim::Any(_), Some(symbol)) => symbol.to_dim(),
+                    (Dim::Any(_), None) => TDim::from(1),
+                })
+                .collect();
+            model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, dims))?;
+            symbols.push(row);
+        }
+        let model = Box::new(model.into_typed()?.into_decluttered()?);
+        Ok(Loaded::Symbolic { model, symbols })
+    }
+
+    fn concrete(&self, shapes: &Shapes) -> TractResult<Arc<Plan>> {
+        let mut model = self.parse()?;
+        for (index, (input, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
+            model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, shape))?;
+        }
+        model.into_optimized()?.into_runnable()
+    }
+
+    fn probe_shapes(&self, size: usize) -> Shapes {
+        let open = |axis: usize| if axis == 0 { 1 } else { size };
+        let shape = |input: &InputSpec| {
+            let dims = input.shape.as_deref().unwrap_or_default();
+            dims.iter()
+                .enumerate()
+                .map(|(axis, dim)| match dim {
+                    Dim::Fixed(size) => *size,
+                    Dim::Any(_) => open(axis),
+                })
+                .collect()
+        };
+        self.signature.inputs.iter().map(shape).collect()
+    }
+}
+
+/// tract-onnx with what exporters wrote about inner shapes left out: it contradicts concrete input shapes.
+pub(super) fn onnx() -> &'static tract_onnx::Onnx {
+    static ONNX: OnceLock<tract_onnx::Onnx> = OnceLock::new();
+    ONNX.get_or_init(|| tract_onnx::onnx().with_ignore_value_info(true))
+}
+
+/// One symbol for each name of a dimension, and one of our own for each dimension without.
+fn symbol(model: &InferenceModel, input: usize, axis: usize, dim: &Dim) -> Option<Symbol> {
+    match dim {
+        Dim::Fixed(_) => None,
+        // Prefixed, because a name may be anything that tract would take for an expression.
+        Dim::Any(Some(name)) => Some(model.symbols.sym(&format!("onstage_named_{name}"))),
+        Dim::Any(None) => Some(model.symbols.sym(&format!("onstage_{input}_{axis}"))),
+    }
+}
+
+fn element(input: &InputSpec) -> TractResult<DatumType> {
+    datum_type(input.dtype).ok_or_else(|| TractError::msg("tract has no bfloat16"))
+}
+
+/// What each symbol stands for, unless one would stand for two sizes.
+fn bind(symbols: &[Vec<Option<Symbol>>], shapes: &Shapes) -> Option<HashMap<Symbol, TDim>> {
+    let mut sizes: HashMap<Symbol, usize> = HashMap::new();
+    for (row, shape) in symbols.iter().zip(shapes) {
+        if row.len() != shape.len() {
+            return None;
+        }
+        for (symbol, &size) in row.iter().zip(shape) {
+            if let Some(symbol) = symbol
+                && sizes
+                    .insert(symbol.clone(), size)
+                    .is_some_and(|known| known != size)
+            {
+                return None;
+            }
+        }
+    }
+    let dims = sizes
+        .into_iter()
+        .map(|(symbol, size)| (symbol, size.to_dim()));
+    Some(dims.collect())
+}

@@ -1,0 +1,175 @@
+//! The embedded engine: tract, always there.
+//!
+//! tract is fast only on concrete shapes, so a graph is read once with symbols for its open dimensions, and each set of
+//! input shapes gets a plan of its own, made when first seen and kept in a small [`cache`]. Graphs that cannot be read
+//! with symbols are read again for each set of shapes.
+
+mod cache;
+mod convert;
+mod load;
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::plan::eval;
+
+use self::cache::Plans;
+use self::load::{Loader, Shapes};
+use super::{
+    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
+};
+use crate::model::{Batch, Graph, Package, Signature};
+use crate::tensor::{Tensor, Value};
+
+const NAME: &str = "tract";
+
+/// tract's release, as pinned in `Cargo.lock`; the crate does not tell it.
+const VERSION: &str = "0.23.9";
+
+/// The embedded engine.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tract;
+
+impl Engine for Tract {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> Option<String> {
+        Some(VERSION.to_owned())
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn supports(&self, graph: &Graph) -> Support {
+        support::judge(graph)
+    }
+
+    fn estimate(&self, package: &Package) -> u64 {
+        estimate(package)
+    }
+
+    fn compile(
+        &self,
+        package: &Package,
+        options: &EngineOptions,
+        cancel: &CancelToken,
+    ) -> Result<Arc<dyn CompiledModel>, EngineError> {
+        if let Support::No(reasons) = self.supports(&package.graph) {
+            return Err(EngineError::Unsupported {
+                engine: NAME,
+                reasons,
+            });
+        }
+        if options.intra_op_threads.is_some() || options.inter_op_threads.is_some() {
+            tracing::debug!(
+                "engine `tract` runs each request on one thread; thread counts do not apply"
+            );
+        }
+        let loader = Loader::new(package.model_file.clone(), package.graph.signature.clone());
+        let loaded = guarded(|| loader.load(cancel))
+            .map_err(|reason| super::load_error(NAME, package, reason))?;
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let model = Model {
+            loader,
+            plans: Plans::new(loaded),
+            footprint: estimate(package),
+        };
+        Ok(Arc::new(TractModel(Arc::new(model))))
+    }
+}
+
+/// The weights, once as read and once as packed for the kernels.
+fn estimate(package: &Package) -> u64 {
+    package
+        .weight_bytes
+        .saturating_mul(2)
+        .saturating_add(4 << 20)
+}
+
+/// A loaded graph and its plans.
+struct Model {
+    loader: Loader,
+    plans: Plans,
+    footprint: u64,
+}
+
+struct TractModel(Arc<Model>);
+
+impl CompiledModel for TractModel {
+    fn signature(&self) -> &Signature {
+        self.0.loader.signature()
+    }
+
+    fn footprint(&self) -> u64 {
+        self.0.footprint
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        Ok(Box::new(TractSession(Arc::clone(&self.0))))
+    }
+}
+
+struct TractSession(Arc<Model>);
+
+impl Session for TractSession {
+    fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let outputs = guarded(|| self.0.run(batch.inputs(), cancel));
+        if cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        let outputs = outputs.map_err(|reason| EngineError::Run {
+            engine: NAME,
+            reason,
+            // Names, datatypes and ranks are right, and the graph has run before for other shapes or values.
+            bad_input: self.0.plans.has_run(),
+        })?;
+        self.0.plans.ran();
+        Ok(outputs)
+    }
+}
+
+impl Model {
+    fn run(&self, inputs: &[Tensor], cancel: &CancelToken) -> TractResult<Outputs> {
+        let signature = self.loader.signature();
+        convert::check_inputs(signature, inputs)?;
+        let shapes: Shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
+        let plan = self
+            .plans
+            .get_or_make(shapes, |loaded, shapes| self.loader.plan(loaded, shapes))?;
+        let inputs = inputs
+            .iter()
+            .map(convert::to_tract)
+            .collect::<TractResult<TVec<TValue>>>()?;
+        let mut state = plan.spawn()?;
+        let outputs = state.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
+            if cancel.is_cancelled() {
+                return Err(TractError::msg("cancelled"));
+            }
+            eval(context, op_state, node, inputs)
+        })?;
+        outputs
+            .into_iter()
+            .zip(&signature.outputs)
+            .map(|(output, spec)| convert::from_tract(output, spec).map(Value::Tensor))
+            .collect()
+    }
+}
+
+/// Runs `work`, with a panic in tract turned into an error like any other.
+fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+    // tract's models and states are dropped or only read after a panic: nothing half changed is seen again.
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| super::one_line(&format!("{error:#}"))),
+        Err(panic) => Err(format!("tract panicked: {}", super::panic_text(&*panic))),
+    }
+}
