@@ -1,1 +1,3 @@
+//! The integration tests: one binary, because each links both engines.
 
+mod conformance;
