@@ -41,17 +41,15 @@ impl Recipe {
     /// What the operator says wins over what the package says.
     pub(super) fn new(runtime: Runtime, package: &Package, options: &EngineOptions) -> Self {
         let flavor = &package.manifest.onnx;
-        let shared = runtime.intra_op_threads;
-        let intra = options
-            .intra_op_threads
-            .or(flavor.session.intra_op_num_threads);
+        let session = &flavor.session;
+        let intra = options.intra_op_threads.or(session.intra_op_num_threads);
+        let inter = options.inter_op_threads.or(session.inter_op_num_threads);
         Self {
-            runtime,
             file: package.model_file.clone(),
-            intra_op_threads: intra.filter(|&threads| threads != shared),
-            inter_op_threads: options
-                .inter_op_threads
-                .or(flavor.session.inter_op_num_threads),
+            // The same numbers as those of the shared pool are no reason for a pool of its own.
+            intra_op_threads: intra.filter(|&threads| threads != runtime.intra_op_threads),
+            inter_op_threads: inter.filter(|&threads| threads != runtime.inter_op_threads),
+            runtime,
             providers: options
                 .providers
                 .clone()
