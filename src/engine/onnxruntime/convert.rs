@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use ort::ErrorCode;
 use ort::session::SessionInputValue;
 use ort::value::{
     DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
@@ -34,8 +35,8 @@ pub(super) fn element_type(dtype: DType) -> TensorElementType {
     }
 }
 
-/// An input: a view of our memory where it is aligned, else a copy.
-pub(super) fn to_ort(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+/// The input `name`: a view of our memory where it is aligned, else a copy.
+pub(super) fn to_ort<'a>(tensor: &'a Tensor, name: &str) -> ort::Result<SessionInputValue<'a>> {
     match tensor.dtype() {
         DType::Bool => {
             let values = bytemuck::checked::try_cast_slice::<u8, bool>(tensor.bytes());
@@ -44,6 +45,15 @@ pub(super) fn to_ort(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
         }
         DType::String => {
             let values = tensor.as_strings().unwrap_or_default();
+            if let Some(index) = values.iter().position(|text| text.contains('\0')) {
+                let message = format!(
+                    "text {index} of input `{name}` holds a NUL character, which ONNX Runtime cannot take"
+                );
+                return Err(ort::Error::new_with_code(
+                    ErrorCode::InvalidArgument,
+                    message,
+                ));
+            }
             let value = ort::value::Tensor::from_string_array((tensor.shape(), values))?;
             Ok(value.into())
         }

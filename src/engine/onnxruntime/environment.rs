@@ -25,6 +25,8 @@ pub(super) struct Runtime {
     pub(super) version: String,
     /// Threads inside an operator, of the pool that all sessions share.
     pub(super) intra_op_threads: usize,
+    /// Threads across operators, of the same pool.
+    pub(super) inter_op_threads: usize,
 }
 
 /// One step of the look-up, for a report.
@@ -152,32 +154,39 @@ fn load(library: &Path, config: &Config, process: &mut Option<Runtime>) -> Resul
         let builder = ort::init_from(library).map_err(|error| explain(&error))?;
         build(builder, config).map_err(|error| one_line(&error.to_string()))
     });
-    let (environment, intra_op_threads) =
-        loaded.unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
+    let environment = loaded.unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
     let runtime = Runtime {
         environment,
         library: library.to_owned(),
         version: version(library),
-        intra_op_threads,
+        intra_op_threads: intra_op_threads(config),
+        inter_op_threads: inter_op_threads(config),
     };
     *process = Some(runtime.clone());
     Ok(runtime)
 }
 
-fn build(builder: EnvironmentBuilder, config: &Config) -> ort::Result<(Environment, usize)> {
-    // Counted from the CPU quota of the container; ONNX Runtime would count the machine's cores.
+/// Counted from the CPU quota of the container; ONNX Runtime would count the machine's cores.
+fn intra_op_threads(config: &Config) -> usize {
     let cores = || available_parallelism().map_or(1, usize::from);
-    let intra = config.intra_op_threads.unwrap_or_else(cores);
+    config.intra_op_threads.unwrap_or_else(cores)
+}
+
+fn inter_op_threads(config: &Config) -> usize {
+    config.inter_op_threads.unwrap_or(1)
+}
+
+fn build(builder: EnvironmentBuilder, config: &Config) -> ort::Result<Environment> {
     let pool = GlobalThreadPoolOptions::default()
-        .with_intra_threads(intra)?
-        .with_inter_threads(config.inter_op_threads.unwrap_or(1))?
+        .with_intra_threads(intra_op_threads(config))?
+        .with_inter_threads(inter_op_threads(config))?
         // Idle threads that spin take the CPU from the threads that answer requests.
         .with_spin_control(false)?;
     let environment = builder
         .with_name("onstage")
-        // This ends the events of sessions. Official builds from 1.29 on may have sent one event about their start
-        // before it: only `ORT_DISABLE_TELEMETRY=1` in the environment of the process prevents that one, and a
-        // process cannot safely set its own environment.
+        // This stops the events of sessions. Official builds from 1.29 on write a device identifier to the cache
+        // folder of the user before it, and may send one event about their start: only `ORT_DISABLE_TELEMETRY=1` in
+        // the environment of the process prevents that, and a process cannot safely set its own environment.
         .with_telemetry(false)
         .with_global_thread_pool(pool)
         .with_logger(Arc::new(|level, _category, _id, location, message| {
@@ -185,7 +194,7 @@ fn build(builder: EnvironmentBuilder, config: &Config) -> ort::Result<(Environme
         }))
         .build()?;
     environment.set_log_level(LogLevel::Warning);
-    Ok((environment, intra))
+    Ok(environment)
 }
 
 /// ONNX Runtime's own log. What goes wrong also comes back as an error, and some graphs warn on every run, so that

@@ -41,17 +41,15 @@ impl Recipe {
     /// What the operator says wins over what the package says.
     pub(super) fn new(runtime: Runtime, package: &Package, options: &EngineOptions) -> Self {
         let flavor = &package.manifest.onnx;
-        let shared = runtime.intra_op_threads;
-        let intra = options
-            .intra_op_threads
-            .or(flavor.session.intra_op_num_threads);
+        let session = &flavor.session;
+        let intra = options.intra_op_threads.or(session.intra_op_num_threads);
+        let inter = options.inter_op_threads.or(session.inter_op_num_threads);
         Self {
-            runtime,
             file: package.model_file.clone(),
-            intra_op_threads: intra.filter(|&threads| threads != shared),
-            inter_op_threads: options
-                .inter_op_threads
-                .or(flavor.session.inter_op_num_threads),
+            // The same numbers as those of the shared pool are no reason for a pool of its own.
+            intra_op_threads: intra.filter(|&threads| threads != runtime.intra_op_threads),
+            inter_op_threads: inter.filter(|&threads| threads != runtime.inter_op_threads),
+            runtime,
             providers: options
                 .providers
                 .clone()
@@ -296,7 +294,12 @@ impl Running {
         let feeds = inputs
             .iter()
             .zip(specs)
-            .map(|(tensor, spec)| Ok((Cow::Borrowed(spec.name.as_str()), to_ort(tensor)?)))
+            .map(|(tensor, spec)| {
+                Ok((
+                    Cow::Borrowed(spec.name.as_str()),
+                    to_ort(tensor, &spec.name)?,
+                ))
+            })
             .collect::<ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>>>()?;
         let outputs: Vec<(&str, DynValue)> = self.session.run(feeds)?.into_iter().collect();
         outputs
@@ -311,11 +314,10 @@ impl Running {
     }
 }
 
-/// Whether the inputs are to blame. The file and the session were proved good when the model was loaded, so that a
-/// kernel that fails now (shapes that do not go together, a text that is in no category) fails because of the data.
+/// Whether ONNX Runtime blames what it was given. It says so for what it checks itself; what a kernel finds out has
+/// other codes, but with right names, datatypes and ranks it is about sizes and values, unless memory ran out.
 fn blames_inputs(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        ErrorCode::InvalidArgument | ErrorCode::RuntimeException | ErrorCode::GenericFailure
-    )
+    let message = error.message();
+    error.code() == ErrorCode::InvalidArgument
+        || (message.contains("returned while running") && !message.contains("allocate memory"))
 }

@@ -1,7 +1,6 @@
 //! Plans by the shapes of the inputs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tract_onnx::prelude::*;
@@ -15,7 +14,6 @@ const CAPACITY: usize = 32;
 pub(super) struct Plans {
     loaded: Loaded,
     plans: Mutex<Vec<(Shapes, Arc<Plan>)>>,
-    has_run: AtomicBool,
 }
 
 impl Plans {
@@ -23,18 +21,7 @@ impl Plans {
         Self {
             loaded,
             plans: Mutex::default(),
-            has_run: AtomicBool::new(false),
         }
-    }
-
-    /// Whether the graph has answered before.
-    pub(super) fn has_run(&self) -> bool {
-        self.has_run.load(Ordering::Relaxed)
-    }
-
-    /// Notes that the graph has answered.
-    pub(super) fn ran(&self) {
-        self.has_run.store(true, Ordering::Relaxed);
     }
 
     /// The plan for `shapes`. Made outside the lock: two threads that need the same one at once both make it, which

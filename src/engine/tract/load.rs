@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 
 use super::convert::datum_type;
 use crate::engine::CancelToken;
-use crate::model::{Dim, InputSpec, Signature};
+use crate::model::{Dim, InputSpec, Package, Signature};
 
 /// A plan for concrete shapes.
 pub(super) type Plan = TypedRunnableModel;
@@ -24,6 +24,8 @@ const PROBES: [usize; 3] = [1, 32, 320];
 pub(super) struct Loader {
     file: PathBuf,
     signature: Signature,
+    /// Whether the graph means the same with symbols.
+    takes_symbols: bool,
 }
 
 /// A graph as read.
@@ -38,8 +40,14 @@ pub(super) enum Loaded {
 }
 
 impl Loader {
-    pub(super) fn new(file: PathBuf, signature: Signature) -> Self {
-        Self { file, signature }
+    pub(super) fn new(package: &Package) -> Self {
+        // tract compares two dimensions by how they are written, so that `N == 1` is false for every N.
+        let equal = (String::new(), "Equal".to_owned());
+        Self {
+            file: package.model_file.clone(),
+            signature: package.graph.signature.clone(),
+            takes_symbols: !package.graph.operators.contains_key(&equal),
+        }
     }
 
     pub(super) fn signature(&self) -> &Signature {
@@ -49,19 +57,31 @@ impl Loader {
     /// Reads the graph, with symbols where that works.
     pub(super) fn load(&self, cancel: &CancelToken) -> TractResult<Loaded> {
         let model = self.parse()?;
-        if cancel.is_cancelled() {
-            return Ok(Loaded::ByShape);
-        }
-        let symbolic_error = match self.symbolic(model) {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => error,
-        };
-        for probe in PROBES {
-            if cancel.is_cancelled() || self.concrete(&self.probe_shapes(probe)).is_ok() {
-                return Ok(Loaded::ByShape);
+        let mut first_error = None;
+        if self.takes_symbols || self.is_fixed() {
+            match self.symbolic(model) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => first_error = Some(error),
             }
         }
-        Err(symbolic_error)
+        for probe in PROBES {
+            if cancel.is_cancelled() {
+                break;
+            }
+            match self.concrete(&self.probe_shapes(probe)) {
+                Ok(_) => return Ok(Loaded::ByShape),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or_else(|| TractError::msg("cancelled")))
+    }
+
+    /// Whether no input leaves a dimension open.
+    fn is_fixed(&self) -> bool {
+        self.signature.inputs.iter().all(|input| {
+            let shape = input.shape.as_deref();
+            shape.is_some_and(|dims| dims.iter().all(|dim| matches!(dim, Dim::Fixed(_))))
+        })
     }
 
     /// A plan for `shapes`.

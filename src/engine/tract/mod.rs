@@ -70,12 +70,12 @@ impl Engine for Tract {
                 "engine `tract` runs each request on one thread; thread counts do not apply"
             );
         }
-        let loader = Loader::new(package.model_file.clone(), package.graph.signature.clone());
-        let loaded = guarded(|| loader.load(cancel))
-            .map_err(|reason| super::load_error(NAME, package, reason))?;
+        let loader = Loader::new(package);
+        let loaded = guarded(|| loader.load(cancel));
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
+        let loaded = loaded.map_err(|reason| super::load_error(NAME, package, reason))?;
         let model = Model {
             loader,
             plans: Plans::new(loaded),
@@ -127,14 +127,12 @@ impl Session for TractSession {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let outputs = outputs.map_err(|reason| EngineError::Run {
+        outputs.map_err(|reason| EngineError::Run {
             engine: NAME,
             reason,
-            // Names, datatypes and ranks are right, and the graph has run before for other shapes or values.
-            bad_input: self.0.plans.has_run(),
-        })?;
-        self.0.plans.ran();
-        Ok(outputs)
+            // The graph is compiled, names, datatypes and ranks are right: what is left are sizes and values.
+            bad_input: true,
+        })
     }
 }
 
@@ -171,5 +169,17 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| super::one_line(&format!("{error:#}"))),
         Err(panic) => Err(format!("tract panicked: {}", super::panic_text(&*panic))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VERSION;
+
+    #[test]
+    fn the_version_is_that_of_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        let entry = format!("name = \"tract-onnx\"\nversion = \"{VERSION}\"");
+        assert!(lock.contains(&entry), "expected {entry}");
     }
 }

@@ -1,3 +1,4 @@
 //! Suites that every implementation of something must pass.
 
+mod engines;
 mod mlflow;
