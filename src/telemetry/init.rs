@@ -103,7 +103,12 @@ pub fn init(options: &LogOptions) -> Result<(), TelemetryError> {
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
         LogFormat::Text => builder.with_ansi(options.color).finish().try_init(),
     };
-    set.map_err(|_| TelemetryError::Twice)
+    set.map_err(|_| TelemetryError::Twice)?;
+    // Engines can panic on strange values. That is caught and told as an error; the log gets a line, not a backtrace.
+    std::panic::set_hook(Box::new(
+        |panic| tracing::error!(%panic, "a thread panicked"),
+    ));
+    Ok(())
 }
 
 /// Whether `filter` can be given to [`init`].

@@ -185,8 +185,8 @@ fn build(builder: EnvironmentBuilder, config: &Config) -> ort::Result<Environmen
     let environment = builder
         .with_name("onstage")
         // This stops the events of sessions. Official builds from 1.29 on write a device identifier to the cache
-        // folder of the user before it, and may send one event about their start: only `ORT_DISABLE_TELEMETRY=1` in
-        // the environment of the process prevents that, and a process cannot safely set its own environment.
+        // folder of the user before it, and may send one event about their start: `main` prevents that by
+        // `ORT_DISABLE_TELEMETRY=1`.
         .with_telemetry(false)
         .with_global_thread_pool(pool)
         .with_logger(Arc::new(|level, _category, _id, location, message| {

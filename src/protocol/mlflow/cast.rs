@@ -2,7 +2,7 @@
 
 use super::array::{Array, Opaque, bools, filled, narrow, objects};
 use super::datetime;
-use super::frame::{Frame, cells_of, position, to_f64};
+use super::frame::{Frame, cells_of, position, to_f64, to_i64};
 use super::python::{self, PyError};
 use crate::model::{ColType, DataType, Schema, TensorType};
 use crate::protocol::json::{Cells, Flat, Json};
@@ -242,26 +242,7 @@ fn cast_ints(tensor: &Tensor, dtype: DType) -> Tensor {
                 .map(half::f16::from_f64)
                 .collect(),
         ),
-        _ => wrapped(shape, &raw_ints(tensor), dtype),
-    }
-}
-
-fn raw_ints(tensor: &Tensor) -> Vec<i64> {
-    match tensor.dtype() {
-        DType::Bool => tensor.bytes().iter().map(|&byte| i64::from(byte)).collect(),
-        DType::I32 => tensor
-            .to_vec::<i32>()
-            .unwrap_or_default()
-            .into_iter()
-            .map(i64::from)
-            .collect(),
-        DType::U64 => tensor
-            .to_vec::<u64>()
-            .unwrap_or_default()
-            .into_iter()
-            .map(u64::cast_signed)
-            .collect(),
-        _ => tensor.to_vec::<i64>().unwrap_or_default(),
+        _ => wrapped(shape, &to_i64(tensor), dtype),
     }
 }
 

@@ -24,6 +24,14 @@ pub(super) fn read(body: &str, schema: Option<&Schema>) -> Result<Frame, String>
         Some(Schema::Columns(specs)) => specs.as_slice(),
         Some(Schema::Tensors(_)) => return Err("TensorSpec only supports numpy types".to_owned()),
     };
+    if types
+        .iter()
+        .any(|spec| !matches!(spec.kind, ColType::Scalar(_)))
+    {
+        return Err(
+            "Failed to get pandas types as some of the inputs types are not DataType.".to_owned(),
+        );
+    }
     let table = tokenize(body)?;
     let mut columns = Vec::with_capacity(table.header.len());
     for (index, (name, cells)) in table.header.into_iter().zip(table.columns).enumerate() {

@@ -1,5 +1,7 @@
 //! Data frames as pandas makes them: from rows, from records, from a mapping of columns.
 
+use half::{bf16, f16};
+
 use super::array::{Array, Opaque, bools, filled, objects, texts};
 use super::python::{self, PyError};
 use crate::protocol::json::{Cells, Columns, Json};
@@ -112,41 +114,42 @@ impl Frame {
     /// `frame.values`: one matrix of the columns' common type.
     pub(super) fn values(&self) -> Array {
         let shape = vec![self.rows, self.columns.len()];
-        match common_dtype(&self.columns) {
-            Some(DType::Bool) => {
-                let bytes = self.interleaved(|tensor| tensor.bytes().to_vec());
-                Array::Tensor(bools(
-                    shape,
-                    &bytes.into_iter().map(|byte| byte != 0).collect::<Vec<_>>(),
-                ))
+        macro_rules! matrix {
+            ($rust:ty) => {{
+                let elements =
+                    self.interleaved(|tensor| tensor.to_vec::<$rust>().unwrap_or_default());
+                Array::Tensor(filled(shape, elements))
+            }};
+        }
+        let Some((dtype, uniform)) = common_dtype(&self.columns) else {
+            let columns = self.columns.iter().map(|column| cells_of(&column.data));
+            return objects(shape, interleave(&columns.collect::<Vec<_>>(), self.rows));
+        };
+        match dtype {
+            DType::Bool => {
+                let elements = self
+                    .interleaved(|tensor| tensor.bytes().iter().map(|&byte| byte != 0).collect());
+                Array::Tensor(bools(shape, &elements))
             }
-            Some(DType::String) => {
-                let strings =
+            DType::String => {
+                let elements =
                     self.interleaved(|tensor| tensor.as_strings().unwrap_or_default().to_vec());
-                Array::Tensor(texts(shape, strings))
+                Array::Tensor(texts(shape, elements))
             }
-            Some(DType::F32) => {
-                let floats = self.interleaved(|tensor| tensor.to_vec::<f32>().unwrap_or_default());
-                Array::Tensor(filled(shape, floats))
-            }
-            Some(DType::I32) => {
-                let ints = self.interleaved(|tensor| tensor.to_vec::<i32>().unwrap_or_default());
-                Array::Tensor(filled(shape, ints))
-            }
-            Some(DType::I64) => Array::Tensor(filled(shape, self.interleaved(to_i64))),
-            Some(DType::U64) => {
-                let ints = self.interleaved(|tensor| tensor.to_vec::<u64>().unwrap_or_default());
-                Array::Tensor(filled(shape, ints))
-            }
-            Some(_) => Array::Tensor(filled(shape, self.interleaved(to_f64))),
-            None => {
-                let cells: Vec<Vec<Json>> = self
-                    .columns
-                    .iter()
-                    .map(|column| cells_of(&column.data))
-                    .collect();
-                objects(shape, interleave(&cells, self.rows))
-            }
+            DType::I64 if !uniform => Array::Tensor(filled(shape, self.interleaved(to_i64))),
+            DType::F64 if !uniform => Array::Tensor(filled(shape, self.interleaved(to_f64))),
+            DType::U8 => matrix!(u8),
+            DType::U16 => matrix!(u16),
+            DType::U32 => matrix!(u32),
+            DType::U64 => matrix!(u64),
+            DType::I8 => matrix!(i8),
+            DType::I16 => matrix!(i16),
+            DType::I32 => matrix!(i32),
+            DType::I64 => matrix!(i64),
+            DType::F16 => matrix!(f16),
+            DType::Bf16 => matrix!(bf16),
+            DType::F32 => matrix!(f32),
+            DType::F64 => matrix!(f64),
         }
     }
 
@@ -168,19 +171,20 @@ fn interleave<T: Clone>(columns: &[Vec<T>], rows: usize) -> Vec<T> {
     out
 }
 
-/// The type that holds all columns, as numpy promotes them; `None` is `object`.
-fn common_dtype(columns: &[Column]) -> Option<DType> {
-    let mut common = None;
+/// The type that holds all columns, as numpy promotes them, and whether it is the type of each; `None` is `object`.
+fn common_dtype(columns: &[Column]) -> Option<(DType, bool)> {
+    let mut common: Option<(DType, bool)> = None;
     for column in columns {
         let dtype = column.data.dtype()?;
         common = Some(match common {
-            None => dtype,
-            Some(same) if same == dtype => dtype,
-            Some(DType::Bool | DType::String) => return None,
+            None => (dtype, true),
+            Some((same, uniform)) if same == dtype => (dtype, uniform),
+            Some((DType::Bool | DType::String, _)) => return None,
             Some(_) if matches!(dtype, DType::Bool | DType::String) => return None,
-            Some(DType::I32) if dtype == DType::I64 => DType::I64,
-            Some(DType::I64) if dtype == DType::I32 => DType::I64,
-            Some(_) => DType::F64,
+            Some((DType::I32 | DType::I64, _)) if matches!(dtype, DType::I32 | DType::I64) => {
+                (DType::I64, false)
+            }
+            Some(_) => (DType::F64, false),
         });
     }
     common
@@ -460,13 +464,31 @@ fn pick(array: &Array, positions: &[usize]) -> Array {
     }
 }
 
-fn to_i64(tensor: &Tensor) -> Vec<i64> {
+/// The elements of a boolean or integer column, those beyond `i64` wrapped around.
+pub(super) fn to_i64(tensor: &Tensor) -> Vec<i64> {
+    macro_rules! ints {
+        ($rust:ty) => {
+            tensor
+                .to_vec::<$rust>()
+                .unwrap_or_default()
+                .into_iter()
+                .map(i64::from)
+                .collect()
+        };
+    }
     match tensor.dtype() {
-        DType::I32 => tensor
-            .to_vec::<i32>()
+        DType::Bool => tensor.bytes().iter().map(|&byte| i64::from(byte)).collect(),
+        DType::U8 => ints!(u8),
+        DType::U16 => ints!(u16),
+        DType::U32 => ints!(u32),
+        DType::I8 => ints!(i8),
+        DType::I16 => ints!(i16),
+        DType::I32 => ints!(i32),
+        DType::U64 => tensor
+            .to_vec::<u64>()
             .unwrap_or_default()
             .into_iter()
-            .map(i64::from)
+            .map(u64::cast_signed)
             .collect(),
         _ => tensor.to_vec::<i64>().unwrap_or_default(),
     }
@@ -479,17 +501,24 @@ fn to_i64(tensor: &Tensor) -> Vec<i64> {
 )]
 pub(super) fn to_f64(tensor: &Tensor) -> Vec<f64> {
     match tensor.dtype() {
-        DType::I32 => tensor
-            .to_vec::<i32>()
+        DType::F64 => tensor.to_vec::<f64>().unwrap_or_default(),
+        DType::F32 => tensor
+            .to_vec::<f32>()
             .unwrap_or_default()
             .into_iter()
             .map(f64::from)
             .collect(),
-        DType::I64 => tensor
-            .to_vec::<i64>()
+        DType::F16 => tensor
+            .to_vec::<f16>()
             .unwrap_or_default()
             .into_iter()
-            .map(|int| int as f64)
+            .map(f16::to_f64)
+            .collect(),
+        DType::Bf16 => tensor
+            .to_vec::<bf16>()
+            .unwrap_or_default()
+            .into_iter()
+            .map(bf16::to_f64)
             .collect(),
         DType::U64 => tensor
             .to_vec::<u64>()
@@ -497,14 +526,7 @@ pub(super) fn to_f64(tensor: &Tensor) -> Vec<f64> {
             .into_iter()
             .map(|int| int as f64)
             .collect(),
-        DType::F32 => tensor
-            .to_vec::<f32>()
-            .unwrap_or_default()
-            .into_iter()
-            .map(f64::from)
-            .collect(),
-        DType::Bool => tensor.bytes().iter().map(|&byte| f64::from(byte)).collect(),
-        _ => tensor.to_vec::<f64>().unwrap_or_default(),
+        _ => to_i64(tensor).into_iter().map(|int| int as f64).collect(),
     }
 }
 
@@ -528,14 +550,14 @@ pub(super) fn cells_of(array: &Array) -> Vec<Json> {
                 .iter()
                 .map(|&byte| Json::Bool(byte != 0))
                 .collect(),
-            DType::I32 | DType::I64 => to_i64(tensor).into_iter().map(Json::Int).collect(),
             DType::U64 => {
                 let ints = tensor.to_vec::<u64>().unwrap_or_default();
                 ints.into_iter()
                     .map(|int| Json::Big(int.to_string().into()))
                     .collect()
             }
-            _ => to_f64(tensor).into_iter().map(Json::Float).collect(),
+            dtype if dtype.is_float() => to_f64(tensor).into_iter().map(Json::Float).collect(),
+            _ => to_i64(tensor).into_iter().map(Json::Int).collect(),
         },
     }
 }
