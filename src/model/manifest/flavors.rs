@@ -109,14 +109,16 @@ fn provider(entry: &Value) -> Result<Provider, ManifestProblem> {
     };
     let options = options.into_iter().flatten();
     let options = options.map(|(key, value)| {
-        // As Python prints it: that is what ONNX Runtime's own binding hands over.
-        let value = scalar(value, ["True", "False"]);
-        let value = value.ok_or_else(|| wrong(PROVIDERS, entry, "options of text or numbers"))?;
-        Ok((key.clone(), value))
+        // As Python prints it: that is what ONNX Runtime's own binding hands over. The provider judges the rest.
+        let text = match value {
+            Value::Null => "None".to_owned(),
+            value => scalar(value, ["True", "False"]).unwrap_or_else(|| value.to_string()),
+        };
+        (key.clone(), text)
     });
     Ok(Provider {
         name: name.clone(),
-        options: options.collect::<Result<_, _>>()?,
+        options: options.collect(),
     })
 }
 
@@ -138,21 +140,19 @@ fn session_options(value: Option<Value>) -> Result<SessionOptions, ManifestProbl
     let number = |name: &str| match options.get(name) {
         None | Some(Value::Null | Value::Bool(false)) => Ok(None),
         Some(value) => {
-            let number = value
-                .as_u64()
-                .and_then(|number| usize::try_from(number).ok());
-            let number = number.ok_or_else(|| wrong(&key(name), value, "a number of 0 or more"));
-            // 0 is ONNX Runtime's default, and MLflow does not pass it on.
-            number.map(|number| Some(number).filter(|number| *number > 0))
+            let number = value.as_i64();
+            let number = number.ok_or_else(|| wrong(&key(name), value, "a whole number"))?;
+            // Less means ONNX Runtime's default to it, and MLflow does not pass 0 on.
+            Ok(usize::try_from(number).ok().filter(|number| *number > 0))
         }
     };
     let level = number("graph_optimization_level")?;
-    if !matches!(level, None | Some(1 | 2 | 99)) {
+    if !matches!(level, None | Some(1 | 2 | 3 | 99)) {
         let found = &options["graph_optimization_level"];
         return Err(wrong(
             &key("graph_optimization_level"),
             found,
-            "0, 1, 2 or 99",
+            "0, 1, 2, 3 or 99",
         ));
     }
     let mode = text(&key("execution_mode"), &options, "execution_mode")?;

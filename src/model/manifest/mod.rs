@@ -67,7 +67,7 @@ pub struct SessionOptions {
     pub inter_op_num_threads: Option<usize>,
     /// Whether independent operators run in parallel (`execution_mode: parallel`).
     pub parallel: bool,
-    /// 1, 2 or 99 (MLflow ignores 0).
+    /// 1, 2, 3 or 99 (MLflow ignores 0).
     pub graph_optimization_level: Option<u32>,
     /// `extra_session_config`.
     pub extra: Vec<(String, String)>,

@@ -245,10 +245,32 @@ fn tensor_type(numpy: &str) -> TensorType {
         ("object", _) => TensorType::Object,
         (_, "bytes" | "|S" | "S") => TensorType::Bytes,
         (_, "str" | "<U" | "U") => TensorType::Plain(DType::String),
-        _ => match DType::from_numpy(numpy) {
+        ("O", _) => TensorType::Object,
+        ("unicode", _) => TensorType::Plain(DType::String),
+        _ => match DType::from_numpy(canonical(numpy)) {
             Some(dtype) => TensorType::Plain(dtype),
             None => TensorType::Other(numpy.to_owned()),
         },
+    }
+}
+
+/// numpy's own name for a type that is written in another way that numpy reads: `<f4`, `float`, `half`.
+fn canonical(numpy: &str) -> &str {
+    // Byte order is a matter of memory, which a request does not share.
+    match numpy.trim_start_matches(['<', '>', '=', '|']) {
+        "f2" | "e" | "half" => "float16",
+        "f4" | "f" | "single" => "float32",
+        "f8" | "d" | "float" | "double" => "float64",
+        "i1" | "b" | "byte" => "int8",
+        "i2" | "h" | "short" => "int16",
+        "i4" | "i" | "intc" => "int32",
+        "i8" | "l" | "q" | "int" | "long" | "longlong" => "int64",
+        "u1" | "B" | "ubyte" => "uint8",
+        "u2" | "H" | "ushort" => "uint16",
+        "u4" | "I" | "uintc" => "uint32",
+        "u8" | "L" | "Q" | "uint" | "ulong" | "ulonglong" => "uint64",
+        "b1" | "?" | "bool_" => "bool",
+        other => other,
     }
 }
 

@@ -171,7 +171,9 @@ fn reads_every_type_of_tensor() {
     assert_eq!(dtype("int64"), TensorType::Plain(DType::I64));
     assert_eq!(dtype("str"), TensorType::Plain(DType::String));
     assert_eq!(dtype("str160"), TensorType::Plain(DType::String));
+    assert_eq!(dtype("<U"), TensorType::Plain(DType::String));
     assert_eq!(dtype("object"), TensorType::Object);
+    assert_eq!(dtype("O"), TensorType::Object);
     assert_eq!(dtype("bytes"), TensorType::Bytes);
     assert_eq!(
         dtype("datetime64[ns]"),
@@ -181,6 +183,33 @@ fn reads_every_type_of_tensor() {
         dtype("complex64"),
         TensorType::Other("complex64".to_owned())
     );
+}
+
+#[test]
+fn types_of_tensors_may_be_written_as_numpy_reads_them() {
+    for (written, dtype) in [
+        ("<f4", DType::F32),
+        (">f8", DType::F64),
+        ("f2", DType::F16),
+        ("half", DType::F16),
+        ("single", DType::F32),
+        ("float", DType::F64),
+        ("int", DType::I64),
+        ("=i4", DType::I32),
+        ("|u1", DType::U8),
+        ("b", DType::I8),
+        ("B", DType::U8),
+        ("?", DType::Bool),
+        ("bool_", DType::Bool),
+        ("unicode", DType::String),
+    ] {
+        let json =
+            format!(r#"[{{"type":"tensor","tensor-spec":{{"dtype":"{written}","shape":[-1]}}}}]"#);
+        let Schema::Tensors(tensors) = inputs(&json) else {
+            panic!("expected tensors");
+        };
+        assert_eq!(tensors[0].dtype, TensorType::Plain(dtype), "{written}");
+    }
 }
 
 #[test]
@@ -212,9 +241,17 @@ fn providers_may_be_names_pairs_one_name_or_nothing() {
     assert_eq!(providers("null"), []);
     assert_eq!(providers("[]"), []);
     assert_eq!(providers("A"), [plain("A")]);
-    let mixed = providers("[[A, {device_id: 1, fast: true, mode: x}], B, [C], [D, null]]");
+    let mixed = providers(
+        "[[A, {device_id: 1, fast: true, mode: x, limit: null, list: [1, 2]}], B, [C], [D, null]]",
+    );
     assert_eq!(mixed[1..], [plain("B"), plain("C"), plain("D")]);
-    let options = [("device_id", "1"), ("fast", "True"), ("mode", "x")];
+    let options = [
+        ("device_id", "1"),
+        ("fast", "True"),
+        ("mode", "x"),
+        ("limit", "None"),
+        ("list", "[1,2]"),
+    ];
     let options: Vec<_> = options
         .iter()
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
@@ -253,9 +290,14 @@ fn session_options_are_read_as_mlflow_reads_them() {
         session("{graph_optimization_level: 7}")
             .unwrap_err()
             .to_string(),
-        "has `7` for `flavors.onnx.onnx_session_options.graph_optimization_level`; expected 0, 1, 2 or 99"
+        "has `7` for `flavors.onnx.onnx_session_options.graph_optimization_level`; expected 0, 1, 2, 3 or 99"
     );
-    assert!(session("{intra_op_num_threads: -1}").is_err());
+    let layout = session("{graph_optimization_level: 3}").unwrap();
+    assert_eq!(layout.graph_optimization_level, Some(3));
+    // ONNX Runtime takes any number below 1 for its default.
+    let negative = session("{intra_op_num_threads: -1, inter_op_num_threads: -8}").unwrap();
+    assert_eq!(negative, SessionOptions::default());
+    assert!(session("{intra_op_num_threads: many}").is_err());
 }
 
 #[test]

@@ -1,24 +1,30 @@
 //! The digest of a package: what it holds, independent of where it is and of when it was copied.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File, FileType};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::confine::Confined;
+use super::discover::is_foreign;
 use super::error::PackageError;
 
 /// What a registry client writes beside the manifest; it says where the package came from, not what it is.
 const REGISTERED_META: &str = "registered_model_meta";
 
-const MAX_FILES: usize = 100_000;
+/// Entries that are looked at in one package: links to directories can make few files look like very many.
+const MAX_ENTRIES: usize = 100_000;
+
+/// Directories inside each other; MLflow makes two or three.
+const MAX_DEPTH: usize = 64;
 
 /// Files by their path relative to the package, so that the order is the same everywhere.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     files: BTreeMap<Vec<u8>, PathBuf>,
+    entries: usize,
 }
 
 impl Files {
@@ -36,52 +42,49 @@ impl Files {
         self.files.insert(key, file);
     }
 
-    /// Adds the regular files of the whole directory. Entries whose name begins with a dot are skipped: tools and
-    /// Kubernetes keep their own state there.
+    /// Adds the regular files of the whole directory, without [entries of the system's own](is_foreign).
     pub(crate) fn add_directory(&mut self, root: &Confined) -> Result<(), PackageError> {
-        self.walk(root, Path::new(""), &mut Vec::new())
+        self.walk(root, Path::new(""), &mut vec![root.path().to_owned()])
     }
 
+    /// Walks the last directory of `above`, which the package calls `relative`; those in `above` have their links
+    /// resolved.
     fn walk(
         &mut self,
         root: &Confined,
         relative: &Path,
         above: &mut Vec<PathBuf>,
     ) -> Result<(), PackageError> {
-        let path = root.path().join(relative);
-        let resolved = path.canonicalize().map_err(PackageError::io(&path))?;
-        // A link to a directory above it: everything there is included already.
-        if above.contains(&resolved) {
-            return Ok(());
-        }
-        above.push(resolved);
-        for entry in fs::read_dir(&path).map_err(PackageError::io(&path))? {
-            let name = entry.map_err(PackageError::io(&path))?.file_name();
-            let relative = relative.join(&name);
-            let hidden = name.as_encoded_bytes().starts_with(b".");
-            if hidden || relative == Path::new(REGISTERED_META) {
+        let directory = above.last().expect("begins with the root").clone();
+        for entry in fs::read_dir(&directory).map_err(PackageError::io(&directory))? {
+            let entry = entry.map_err(PackageError::io(&directory))?;
+            let relative = relative.join(entry.file_name());
+            if is_foreign(&entry.file_name()) || relative == Path::new(REGISTERED_META) {
                 continue;
             }
-            self.entry(root, &relative, above)?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(PackageError::TooManyFiles {
+                    root: root.path().to_owned(),
+                    limit: MAX_ENTRIES,
+                });
+            }
+            self.entry(root, &entry, &relative, above)?;
         }
-        above.pop();
         Ok(())
     }
 
     fn entry(
         &mut self,
         root: &Confined,
+        entry: &DirEntry,
         relative: &Path,
         above: &mut Vec<PathBuf>,
     ) -> Result<(), PackageError> {
-        let path = root.path().join(relative);
-        let file = match path.canonicalize() {
-            Ok(file) => file,
-            // A link to nothing holds nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(PackageError::io(&path)(error)),
+        let Some((path, kind)) = resolve(entry)? else {
+            return Ok(());
         };
-        if !root.holds(&file) {
+        if !root.holds(&path) {
             return Err(PackageError::Outside {
                 root: root.path().to_owned(),
                 part: "file".to_owned(),
@@ -89,18 +92,19 @@ impl Files {
                 reason: "is a symbolic link that leads outside",
             });
         }
-        let metadata = file.metadata().map_err(PackageError::io(&path))?;
-        if metadata.is_dir() {
-            return self.walk(root, relative, above);
-        }
-        if metadata.is_file() {
-            self.add(relative, file);
-        }
-        if self.files.len() > MAX_FILES {
-            return Err(PackageError::TooManyFiles {
-                root: root.path().to_owned(),
-                limit: MAX_FILES,
-            });
+        if kind.is_file() {
+            self.add(relative, path);
+        // A link to a directory above it: everything there is included already.
+        } else if kind.is_dir() && !above.contains(&path) {
+            if above.len() == MAX_DEPTH {
+                return Err(PackageError::TooDeep {
+                    root: root.path().to_owned(),
+                    limit: MAX_DEPTH,
+                });
+            }
+            above.push(path);
+            self.walk(root, relative, above)?;
+            above.pop();
         }
         Ok(())
     }
@@ -126,6 +130,23 @@ impl Files {
         }
         let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
         Ok(format!("sha256:{hex}"))
+    }
+}
+
+/// What an entry of a resolved directory is, links followed; `None` for a link to nothing, which holds nothing.
+fn resolve(entry: &DirEntry) -> Result<Option<(PathBuf, FileType)>, PackageError> {
+    let path = entry.path();
+    let kind = entry.file_type().map_err(PackageError::io(&path))?;
+    if !kind.is_symlink() {
+        return Ok(Some((path, kind)));
+    }
+    let target = path
+        .canonicalize()
+        .and_then(|target| Ok((target.metadata()?.file_type(), target)));
+    match target {
+        Ok((kind, target)) => Ok(Some((target, kind))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(PackageError::io(&path)(error)),
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) struct Found {
     pub(crate) is_dir: bool,
 }
 
-/// The entries of a directory that matter here, in order; hidden ones are left out.
+/// The entries of a directory that matter here, in order; [foreign ones](is_foreign) are left out.
+#[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
     pub(crate) has_manifest: bool,
@@ -43,11 +44,11 @@ pub fn discover(target: &Path) -> Result<Vec<PathBuf>, PackageError> {
     if directory.has_manifest {
         return Ok(vec![target.to_owned()]);
     }
-    let versions = directory.versions();
+    let versions = directory.versions()?;
     if !versions.is_empty() {
         return Ok(versions);
     }
-    let children = directory.children();
+    let children = directory.children()?;
     if children.is_empty() && directory.onnx_files.len() == 1 {
         return Ok(vec![target.to_owned()]);
     }
@@ -74,6 +75,23 @@ fn sort_key(path: &Path) -> (Option<PathBuf>, Option<Version>, PathBuf) {
 
 fn version_of(name: Option<&OsStr>) -> Option<Version> {
     name?.to_str()?.parse().ok()
+}
+
+/// Whether an entry belongs to tools, Kubernetes (`..data`) or the file system (`lost+found`), not to a model.
+pub(crate) fn is_foreign(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || name == "lost+found"
+}
+
+/// A directory that was listed; `None` when it is gone since. One that cannot be read may hold the very version that is
+/// wanted, so it is an error: to serve the others without a word would be worse.
+pub(crate) fn still_there(
+    read: Result<Directory, PackageError>,
+) -> Result<Option<Directory>, PackageError> {
+    match read {
+        Ok(directory) => Ok(Some(directory)),
+        Err(PackageError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the name ends like that of an ONNX model.
@@ -126,7 +144,7 @@ impl Directory {
         };
         for entry in fs::read_dir(path).map_err(PackageError::io(path))? {
             let name = entry.map_err(PackageError::io(path))?.file_name();
-            if name.as_encoded_bytes().starts_with(b".") {
+            if is_foreign(&name) {
                 continue;
             }
             // Follows links, as Kubernetes makes them.
@@ -152,36 +170,40 @@ impl Directory {
     }
 
     /// The version directories, lowest version first.
-    fn versions(&self) -> Vec<PathBuf> {
-        let names = self.directories.iter();
-        let mut versions: Vec<(Version, PathBuf)> = names
-            .filter_map(|name| Some((version_of(Some(name))?, self.path.join(name))))
-            .filter(|(_, path)| Self::read(path).is_ok_and(|directory| directory.holds_model()))
-            .collect();
+    fn versions(&self) -> Result<Vec<PathBuf>, PackageError> {
+        let mut versions = Vec::new();
+        for name in &self.directories {
+            let Some(version) = version_of(Some(name)) else {
+                continue;
+            };
+            let path = self.path.join(name);
+            if still_there(Self::read(&path))?.is_some_and(|directory| directory.holds_model()) {
+                versions.push((version, path));
+            }
+        }
         versions.sort();
-        versions.into_iter().map(|(_, path)| path).collect()
+        Ok(versions.into_iter().map(|(_, path)| path).collect())
     }
 
     /// The packages, and the versions of the trees, one level below.
-    fn children(&self) -> Vec<PathBuf> {
+    fn children(&self) -> Result<Vec<PathBuf>, PackageError> {
         let mut children = Vec::new();
         for name in &self.directories {
             let path = self.path.join(name);
-            // What cannot be read is no package; it matters only when nothing else is found.
-            let Ok(directory) = Self::read(&path) else {
+            let Some(directory) = still_there(Self::read(&path))? else {
                 continue;
             };
             if directory.has_manifest {
                 children.push(path);
                 continue;
             }
-            let versions = directory.versions();
+            let versions = directory.versions()?;
             if versions.is_empty() && directory.onnx_files.len() == 1 {
                 children.push(path);
             }
             children.extend(versions);
         }
-        children
+        Ok(children)
     }
 
     pub(crate) fn nothing_found(&self) -> PackageError {

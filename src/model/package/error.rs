@@ -132,8 +132,16 @@ pub enum PackageError {
         misfit: Misfit,
     },
     /// More files than any package has.
-    #[error("package `{}` holds more than {limit} files; is it another directory?", root.display())]
+    #[error("package `{}` holds more than {limit} files and directories; is it another directory?", root.display())]
     TooManyFiles {
+        /// The package.
+        root: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
+    /// Directories nested deeper than in any package.
+    #[error("package `{}` has more than {limit} directories inside each other; is it another directory?", root.display())]
+    TooDeep {
         /// The package.
         root: PathBuf,
         /// The limit.

@@ -206,6 +206,44 @@ fn a_digest_covers_every_visible_file_and_its_path() {
 }
 
 #[test]
+fn a_digest_does_not_depend_on_what_a_file_system_keeps_for_itself() {
+    let (_directory, root) = copy("iris_logreg");
+    let before = Package::open(&root).unwrap().digest;
+    fs::create_dir(root.join("lost+found")).unwrap();
+    fs::write(root.join("lost+found/#12"), "x").unwrap();
+    assert_eq!(Package::open(&root).unwrap().digest, before);
+}
+
+#[test]
+fn links_and_directories_without_end_are_refused_in_bounded_time() {
+    let (_directory, root) = copy("iris_logreg");
+    // Each level doubles the paths to the next one: 2^30 of them, and not one file.
+    for level in 0..30 {
+        let directory = root.join(format!("d{level}"));
+        fs::create_dir(&directory).unwrap();
+        for name in ["x", "y"] {
+            symlink(format!("../d{}", level + 1), directory.join(name)).unwrap();
+        }
+    }
+    fs::create_dir(root.join("d30")).unwrap();
+    let text = message(&root);
+    assert!(
+        text.contains("holds more than 100000 files and directories"),
+        "{text}"
+    );
+
+    let (_directory, root) = copy("iris_logreg");
+    fs::create_dir_all(root.join("d/".repeat(63))).unwrap();
+    Package::open(&root).unwrap();
+    fs::create_dir_all(root.join("d/".repeat(64))).unwrap();
+    let text = message(&root);
+    assert!(
+        text.contains("has more than 64 directories inside each other"),
+        "{text}"
+    );
+}
+
+#[test]
 fn files_outside_the_package_are_refused() {
     let (directory, root) = copy("mlp10");
     let secret = directory.path().join("secret.data");
@@ -479,6 +517,7 @@ fn a_target_stands_for_itself_its_versions_or_its_packages() {
     fs::create_dir_all(root.join("docs")).unwrap();
     fs::write(root.join("docs/readme.md"), "x").unwrap();
     copy_to("iris_logreg", &root.join(".hidden"));
+    copy_to("iris_logreg", &root.join("lost+found"));
     fs::write(root.join("z.onnx"), onnx("iris_logreg")).unwrap();
 
     let found = |path: &Path| names(&discover(path).unwrap(), root);
@@ -494,6 +533,18 @@ fn a_target_stands_for_itself_its_versions_or_its_packages() {
     fs::write(root.join("y.onnx"), onnx("iris_logreg")).unwrap();
     fs::remove_dir_all(root.join("tree")).unwrap();
     assert_eq!(found(root), ["iris", "y.onnx", "z.onnx"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_an_error_and_one_that_is_gone_is_none() {
+    // Not by file modes: these tests may run as root, who reads everything.
+    let read = |kind: std::io::ErrorKind| {
+        let error = PackageError::io(Path::new("tree/2"))(kind.into());
+        discover::still_there(Err(error))
+    };
+    let error = read(std::io::ErrorKind::PermissionDenied).unwrap_err();
+    assert_eq!(error.to_string(), "cannot read `tree/2`: permission denied");
+    assert!(read(std::io::ErrorKind::NotFound).unwrap().is_none());
 }
 
 #[test]
