@@ -13,6 +13,7 @@ import mlflow
 import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from onnx.helper import make_opsetid
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_iris
@@ -56,6 +57,10 @@ def convert(model):
     )
     for value in [*onnx_model.graph.input, *onnx_model.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    # The converter lists them in an order that differs from run to run, and some of them twice.
+    opsets = {opset.domain: opset.version for opset in onnx_model.opset_import}
+    del onnx_model.opset_import[:]
+    onnx_model.opset_import.extend(make_opsetid(*opset) for opset in sorted(opsets.items()))
     return onnx_model
 
 
