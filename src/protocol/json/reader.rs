@@ -11,8 +11,14 @@ const MAX_DEPTH: usize = 100;
 /// answered needs a large one.
 const MAX_TREE_NODES: usize = 2_000_000;
 
-/// Nulls that are made for missing keys and values, beside a quarter of the body's length.
+/// Cells that are made for missing keys and values, beside a quarter of the body's length.
 const FREE_PADDING: usize = 4_000_000;
+
+/// What pandas puts where a row is too short.
+const MISSING_VALUE: Json = Json::Null;
+
+/// What pandas puts where a record lacks a key: no `None` but a NaN, which is true as a boolean and `nan` as text.
+const MISSING_KEY: Json = Json::Float(f64::NAN);
 
 /// Whole numbers up to here are exact as `f64`.
 const MAX_EXACT: u64 = 1 << 53;
@@ -331,7 +337,12 @@ impl<'j> Reader<'j> {
                         if index == columns.cells.len() {
                             columns.cells.push(Cells::default());
                         }
-                        reader.cell(&mut columns.cells[index], columns.rows, peek)?;
+                        reader.cell(
+                            &mut columns.cells[index],
+                            columns.rows,
+                            peek,
+                            &MISSING_VALUE,
+                        )?;
                         index += 1;
                         Ok(true)
                     })?;
@@ -340,11 +351,11 @@ impl<'j> Reader<'j> {
                 })
                 .map(|regular| regular.then_some(columns))
         })?
-        .map(|columns| self.padded(columns))
+        .map(|columns| self.padded(columns, &MISSING_VALUE))
         .transpose()
     }
 
-    /// Reads the next value if it is a list of objects, as columns; missing keys are null. `None`, with nothing read,
+    /// Reads the next value if it is a list of objects, as columns; missing keys are NaN. `None`, with nothing read,
     /// when it is anything else.
     pub(crate) fn records(&mut self) -> Result<Option<Columns>> {
         self.attempt(|reader| {
@@ -371,21 +382,21 @@ impl<'j> Reader<'j> {
                         index_of.entry(key.to_owned()).or_insert(index);
                         position = index + 1;
                         let peek = reader.peek()?;
-                        reader.cell(&mut columns.cells[index], columns.rows, peek)
+                        reader.cell(&mut columns.cells[index], columns.rows, peek, &MISSING_KEY)
                     })?;
                     columns.rows += 1;
                     Ok(true)
                 })
                 .map(|regular| regular.then_some(columns))
         })?
-        .map(|columns| self.padded(columns))
+        .map(|columns| self.padded(columns, &MISSING_KEY))
         .transpose()
     }
 
-    /// Reads one cell of row `row`, after nulls for the rows in which the column was missing. A key that comes twice
+    /// Reads one cell of row `row`, after `filler` for the rows in which the column was missing. A key that comes twice
     /// in one record counts once, with its last value.
-    fn cell(&mut self, cells: &mut Cells, row: usize, peek: Peek) -> Result<()> {
-        self.pad(cells, row)?;
+    fn cell(&mut self, cells: &mut Cells, row: usize, peek: Peek, filler: &Json) -> Result<()> {
+        self.pad(cells, row, filler)?;
         let value = self.value_at(peek, 2)?;
         if cells.len() > row {
             let mut kept: Vec<Json> = std::mem::take(cells).into_iter().collect();
@@ -396,21 +407,21 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
-    fn padded(&mut self, mut columns: Columns) -> Result<Columns> {
+    fn padded(&mut self, mut columns: Columns, filler: &Json) -> Result<Columns> {
         for cells in &mut columns.cells {
-            self.pad(cells, columns.rows)?;
+            self.pad(cells, columns.rows, filler)?;
         }
         Ok(columns)
     }
 
-    /// Fills a column with nulls up to `rows`.
-    fn pad(&mut self, cells: &mut Cells, rows: usize) -> Result<()> {
+    /// Fills a column up to `rows`.
+    fn pad(&mut self, cells: &mut Cells, rows: usize, filler: &Json) -> Result<()> {
         let missing = rows.saturating_sub(cells.len());
         let Some(left) = self.padding_left.checked_sub(missing) else {
             return Err(JsonError("most values of the rows are missing".to_owned()));
         };
         self.padding_left = left;
-        (0..missing).for_each(|_| cells.push(Json::Null));
+        (0..missing).for_each(|_| cells.push(filler.clone()));
         Ok(())
     }
 
@@ -701,14 +712,16 @@ mod tests {
             Reader::new(br#"[{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 5, "a": 6}]"#).unwrap();
         let columns = reader.records().unwrap().unwrap();
         assert_eq!(columns.names, ["a", "b", "c"]);
-        assert_eq!(
-            columns.cells[0],
-            Cells::Mixed(vec![Json::Int(1), Json::Null, Json::Int(6)])
-        );
-        assert_eq!(
-            columns.cells[1],
-            Cells::Mixed(vec![Json::Int(2), Json::Int(3), Json::Null])
-        );
+        let numbers = |cells: &Cells| match cells {
+            Cells::Number(numbers) => (numbers.values.clone(), numbers.whole.clone()),
+            other => panic!("{other:?}"),
+        };
+        let (values, whole) = numbers(&columns.cells[0]);
+        assert!(values[1].is_nan(), "a missing key is NaN");
+        assert_eq!((values[0], values[2], whole), (1.0, 6.0, vec![0, 2]));
+        let (values, _) = numbers(&columns.cells[1]);
+        assert_eq!((values[0], values[1]), (2.0, 3.0));
+        assert!(values[2].is_nan());
     }
 
     #[test]

@@ -151,8 +151,10 @@ fn tokenize(body: &str) -> Result<Table, String> {
     })
 }
 
+/// Whether the line holds white space only. A line `""` is a row with an empty cell; empty lines never get here.
 fn is_blank(record: &csv::StringRecord) -> bool {
-    record.len() == 1 && record.get(0).is_none_or(|cell| cell.trim().is_empty())
+    let blank = |cell: &str| !cell.is_empty() && cell.trim().is_empty();
+    record.len() == 1 && record.get(0).is_none_or(blank)
 }
 
 /// The second column of a name gets `.1`, the third `.2`; a column without a name is called after its place.
@@ -509,6 +511,16 @@ mod tests {
             column(DataType::Long, "9223372036854775808").dtype_name(),
             "uint64"
         );
+    }
+
+    #[test]
+    fn a_quoted_empty_cell_is_a_row_and_a_blank_line_is_none() {
+        let frame = read(
+            "x\n1\n\n  \n\"\"\n2\n",
+            Some(&schema(&[("x", DataType::Double)])),
+        )
+        .unwrap();
+        assert_eq!(frame.rows, 3);
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
     let mut cells = Cells::default();
     for array in arrays {
         cells.push(match array {
-            None => Json::Null,
+            None => Json::Float(f64::NAN),
             Some(array) if array.shape().is_empty() => {
                 cells_of(array).into_iter().next().unwrap_or(Json::Null)
             }

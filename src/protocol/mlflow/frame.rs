@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use super::array::{Array, Opaque, bools, filled, objects, texts};
 use super::python::{self, PyError};
-use crate::protocol::json::{Cells, Columns, Json};
+use crate::protocol::json::{Cells, Columns, Flat, Json};
 use crate::tensor::{DType, Tensor};
 
 /// A table: named columns of equal length.
@@ -423,8 +423,13 @@ fn cells_as_lists(array: Array) -> Array {
     if array.shape().len() <= 1 {
         return array;
     }
-    let rows = array.shape()[0];
-    objects(vec![rows], vec![Json::List(vec![]); rows])
+    let mut cells = Cells::default();
+    cells_of(&array)
+        .into_iter()
+        .for_each(|cell| cells.push(cell));
+    let shape = array.shape().to_vec();
+    let rows = python::items(&Json::Array(Flat { shape, cells })).unwrap_or_default();
+    objects(vec![rows.len()], rows)
 }
 
 fn repeated(scalar: Array, rows: usize) -> Array {
