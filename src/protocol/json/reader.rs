@@ -7,8 +7,8 @@ use jiter::{Jiter, JiterError, NumberAny, NumberInt, Peek};
 /// Lists nested deeper than this are refused; no tensor has so many dimensions.
 const MAX_DEPTH: usize = 100;
 
-/// Values in ragged lists, lists of objects and objects: a tree costs many times its text, and no request that can be
-/// answered needs a large one.
+/// Values in ragged lists, lists of objects and objects, and columns: each costs many times its text, and no request
+/// that can be answered needs so many.
 const MAX_TREE_NODES: usize = 2_000_000;
 
 /// Cells that are made for missing keys and values, beside a quarter of the body's length.
@@ -34,7 +34,8 @@ pub(crate) enum Json {
     Big(Box<str>),
     Float(f64),
     Text(String),
-    Array(Flat),
+    /// Boxed: it is large, and a list of several types has a value of this type per element.
+    Array(Box<Flat>),
     List(Vec<Self>),
     Object(Vec<(String, Self)>),
 }
@@ -105,7 +106,7 @@ impl Json {
                 scalar => cells.push(scalar),
             }
         }
-        Self::Array(Flat { shape, cells })
+        Self::Array(Box::new(Flat { shape, cells }))
     }
 }
 
@@ -225,7 +226,7 @@ pub(crate) struct Reader<'j> {
     jiter: Jiter<'j>,
     /// How many nulls may still be made for keys and values that rows lack: a short body must not grow without bound.
     padding_left: usize,
-    /// How many values trees may still hold.
+    /// How many columns, and values in trees, there may still be.
     nodes_left: usize,
 }
 
@@ -335,6 +336,7 @@ impl<'j> Reader<'j> {
                     let mut index = 0;
                     reader.list(|reader, peek| {
                         if index == columns.cells.len() {
+                            reader.count_node()?;
                             columns.cells.push(Cells::default());
                         }
                         reader.cell(
@@ -376,6 +378,7 @@ impl<'j> Reader<'j> {
                                 .or_insert(columns.names.len()),
                         };
                         if index == columns.names.len() {
+                            reader.count_node()?;
                             columns.names.push(key.to_owned());
                             columns.cells.push(Cells::default());
                         }
@@ -482,7 +485,7 @@ impl<'j> Reader<'j> {
     fn count_node(&mut self) -> Result<()> {
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(|| {
             JsonError(format!(
-                "more than {MAX_TREE_NODES} values in ragged lists and objects"
+                "more than {MAX_TREE_NODES} values in ragged lists and objects, and columns"
             ))
         })?;
         Ok(())
@@ -493,10 +496,10 @@ impl<'j> Reader<'j> {
         let mut flat = Flattener::default();
         if self.flatten(&mut flat, 0, depth)? {
             let shape = flat.dims.into_iter().map(|dim| dim.unwrap_or(0)).collect();
-            return Ok(Json::Array(Flat {
+            return Ok(Json::Array(Box::new(Flat {
                 shape,
                 cells: flat.cells,
-            }));
+            })));
         }
         self.jiter = start;
         let mut items = Vec::new();
@@ -613,12 +616,26 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_small_because_mixed_lists_hold_many() {
+        assert!(size_of::<Json>() <= 32, "{} bytes", size_of::<Json>());
+    }
+
+    #[test]
+    fn columns_are_not_without_number() {
+        let many = vec!["1"; MAX_TREE_NODES + 1].join(",");
+        let error = Reader::new(format!("[[{many}]]").as_bytes())
+            .unwrap()
+            .rows();
+        assert!(error.unwrap_err().0.starts_with("more than"));
+    }
+
+    #[test]
     fn rectangular_lists_become_one_buffer() {
         let Json::Array(flat) = value("[[1, 2], [3, 4], [5, 6]]") else {
             panic!()
         };
         assert_eq!(
-            flat,
+            *flat,
             Flat {
                 shape: vec![3, 2],
                 cells: Cells::Int(vec![1, 2, 3, 4, 5, 6])

@@ -62,7 +62,7 @@ impl Array {
     /// `np.array(data)`: the type is inferred.
     pub(super) fn infer(data: Json) -> Result<Self, PyError> {
         match data {
-            Json::Array(flat) => Ok(infer_flat(flat)),
+            Json::Array(flat) => Ok(infer_flat(*flat)),
             Json::List(items) => infer_list(items),
             Json::Object(_) => Ok(objects(vec![], vec![data])),
             scalar => Ok(infer_flat(scalar_array(scalar))),
@@ -72,7 +72,7 @@ impl Array {
     /// `np.array(data, dtype)`: each element is converted as Python does.
     pub(super) fn of_type(data: Json, dtype: DType) -> Result<Self, PyError> {
         match data {
-            Json::Array(flat) => convert(flat, dtype).map(Self::Tensor),
+            Json::Array(flat) => convert(*flat, dtype).map(Self::Tensor),
             Json::List(items)
                 if items
                     .iter()

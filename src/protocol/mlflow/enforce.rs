@@ -462,7 +462,7 @@ fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
     let mut width = None;
     for cell in cells {
         let flat = match cell {
-            Json::Array(flat) => flat,
+            Json::Array(flat) => *flat,
             scalar if python::is_scalar(&scalar) => Flat {
                 shape: vec![1],
                 cells: Cells::one(scalar),

@@ -428,7 +428,7 @@ fn cells_as_lists(array: Array) -> Array {
         .into_iter()
         .for_each(|cell| cells.push(cell));
     let shape = array.shape().to_vec();
-    let rows = python::items(&Json::Array(Flat { shape, cells })).unwrap_or_default();
+    let rows = python::items(&Json::Array(Box::new(Flat { shape, cells }))).unwrap_or_default();
     objects(vec![rows.len()], rows)
 }
 

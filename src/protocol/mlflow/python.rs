@@ -306,10 +306,10 @@ fn rows_of(shape: Vec<usize>, cells: Cells) -> Vec<Json> {
         .map(|_| {
             let mut row = Cells::default();
             cells.by_ref().take(width).for_each(|cell| row.push(cell));
-            Json::Array(crate::protocol::json::Flat {
+            Json::Array(Box::new(crate::protocol::json::Flat {
                 shape: inner.to_vec(),
                 cells: row,
-            })
+            }))
         })
         .collect()
 }

@@ -269,10 +269,13 @@ fn shape(value: Json, index: usize) -> Result<Vec<usize>, V2Error> {
             "`inputs[{index}].shape` is no list of whole numbers from 0 up"
         ))
     };
-    let Json::Array(Flat {
+    let Json::Array(flat) = value else {
+        return Err(invalid());
+    };
+    let Flat {
         shape,
         cells: Cells::Int(dims),
-    }) = value
+    } = *flat
     else {
         return Err(invalid());
     };
