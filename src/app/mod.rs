@@ -121,12 +121,10 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         let signal = signals.next().await;
         tracing::info!(signal, "draining");
     }
-    drain(&shared, reporter, settings, (&handle, &stop), &mut signals).await;
+    let give_up = drain(&shared, reporter, settings, (&handle, &stop), signals).await;
     http_task.await.context("the HTTP server panicked")??;
     if let Some(task) = grpc_task {
-        task.await
-            .context("the gRPC server panicked")?
-            .context("the gRPC server stopped")?;
+        end_grpc(task, &give_up).await?;
     }
     tracing::info!("stopped");
     Ok(())
@@ -203,37 +201,56 @@ async fn start_grpc(
 }
 
 /// Not ready at once, still accepting for `shutdown_delay`, then at most `drain_timeout` for what is in flight. A
-/// second signal cuts both short.
+/// second signal cuts both short. The token that is returned says when to wait no longer.
 async fn drain(
     shared: &Shared,
     reporter: Option<HealthReporter>,
     settings: &Settings,
     (handle, stop): (&Handle<SocketAddr>, &CancellationToken),
-    signals: &mut StopSignals,
-) {
+    mut signals: StopSignals,
+) -> CancellationToken {
     shared.start_draining();
-    if let Some(reporter) = reporter {
+    if let Some(reporter) = &reporter {
         reporter
             .set_service_status("", ServingStatus::NotServing)
             .await;
     }
+    let give_up = CancellationToken::new();
     tokio::select! {
         () = tokio::time::sleep(settings.server.shutdown_delay) => {}
-        signal = signals.next() => tracing::warn!(signal, "not waiting for `shutdown_delay`"),
+        signal = signals.next() => {
+            tracing::warn!(signal, "not waiting for `shutdown_delay` and requests in flight");
+            give_up.cancel();
+        }
     }
+    if let Some(mut reporter) = reporter {
+        // Ends the streams of those who watch it; they would keep the gRPC server open.
+        reporter.clear_service_status("").await;
+    }
+    // A server that does not listen yet would miss what it is told here.
+    handle.listening().await;
     handle.graceful_shutdown(Some(settings.server.drain_timeout));
     stop.cancel();
-    let handle = handle.clone();
-    let mut signals = std::mem::replace(
-        signals,
-        match StopSignals::listen() {
-            Ok(signals) => signals,
-            Err(_) => return,
-        },
-    );
+    let (handle, timeout) = (handle.clone(), settings.server.drain_timeout);
+    let waiting = give_up.clone();
     tokio::spawn(async move {
-        let signal = signals.next().await;
-        tracing::warn!(signal, "not waiting for requests in flight");
+        tokio::select! {
+            () = waiting.cancelled() => {}
+            () = tokio::time::sleep(timeout) => {}
+            signal = signals.next() => tracing::warn!(signal, "not waiting for requests in flight"),
+        }
         handle.shutdown();
+        waiting.cancel();
     });
+    give_up
+}
+
+/// Waits for the gRPC server; connections that are still open when the time is up end with the process.
+async fn end_grpc(task: GrpcTask, give_up: &CancellationToken) -> anyhow::Result<()> {
+    tokio::select! {
+        ended = task => ended
+            .context("the gRPC server panicked")?
+            .context("the gRPC server stopped"),
+        () = give_up.cancelled() => Ok(()),
+    }
 }
