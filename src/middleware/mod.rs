@@ -48,17 +48,18 @@ pub fn layered(router: Router, options: MiddlewareOptions) -> Router {
 }
 
 async fn deadline(timeout: Duration, request: Request, next: Next) -> Response {
+    let is_mlflow = request.uri().path().ends_with("/invocations");
     match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            // What MLflow's server answers, word for word.
+            let body = if is_mlflow {
+                // What MLflow's server answers, word for word.
+                "Request processing time exceeded limit"
+            } else {
+                r#"{"error":"the request took longer than `server.request_timeout`"}"#
+            };
             let json = [(header::CONTENT_TYPE, "application/json")];
-            (
-                StatusCode::GATEWAY_TIMEOUT,
-                json,
-                "Request processing time exceeded limit",
-            )
-                .into_response()
+            (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
         }
     }
 }
