@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::MethodRouter;
 
@@ -107,6 +108,7 @@ pub fn router(shared: &Shared) -> Router {
     }
     let router = router
         .fallback(not_found)
+        .layer(from_fn(readable_path))
         .layer(DefaultBodyLimit::max(shared.max_body()))
         .with_state(shared.clone());
     match shared.0.options.base_path.as_str() {
@@ -152,6 +154,16 @@ async fn not_found(State(_): State<Shared>, request: Request) -> Response {
         return Redirect::temporary(&format!("{trimmed}{query}")).into_response();
     }
     Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// No model has a name that is not UTF-8, and handlers could not read the path.
+async fn readable_path(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
+    if decoded.is_err() {
+        return Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found");
+    }
+    next.run(request).await
 }
 
 /// Says which version answered.
