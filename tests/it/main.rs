@@ -5,10 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
 
 mod architecture;
+mod bad_input;
 mod cli;
 mod conformance;
 mod docs;
 mod examples;
 mod http;
 mod json;
+mod onnx;
+mod operations;
 mod server;
+mod v2_rest;

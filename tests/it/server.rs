@@ -192,6 +192,28 @@ impl Server {
         }
     }
 
+    /// The number of the process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id().expect("the server still runs")
+    }
+
+    /// Where gRPC is spoken.
+    pub(crate) fn grpc_address(&self) -> SocketAddr {
+        let block = self.stdout();
+        let address = block
+            .split_once("gRPC")
+            .and_then(|(_, rest)| rest.split_whitespace().next());
+        address
+            .unwrap_or_else(|| panic!("no gRPC address in the block:\n{block}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// A request to be completed; the connections of one server are shared and kept.
+    pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path))
+    }
+
     /// Where HTTP is spoken.
     pub(crate) fn address(&self) -> SocketAddr {
         self.http
@@ -245,7 +267,7 @@ impl Server {
 
     /// Sends SIGTERM without waiting.
     pub(crate) fn signal_termination(&self) {
-        let process = self.process.id().expect("the server still runs");
+        let process = self.process_id();
         // The shell's own `kill`: not every machine has the program.
         let status = std::process::Command::new("sh")
             .args(["-c", &format!("kill -TERM {process}")])
@@ -254,8 +276,13 @@ impl Server {
     }
 
     /// Sends SIGTERM and waits for the end.
-    pub(crate) async fn terminate(mut self) -> Ended {
+    pub(crate) async fn terminate(self) -> Ended {
         self.signal_termination();
+        self.ended().await
+    }
+
+    /// Waits for the end of a server that was told to stop.
+    pub(crate) async fn ended(mut self) -> Ended {
         let status = tokio::time::timeout(STOP_TIMEOUT, self.process.wait())
             .await
             .expect("the server ends in time after SIGTERM")

@@ -1,0 +1,102 @@
+//! Small ONNX models, written byte by byte: graphs that no exporter would make for us.
+
+use std::path::Path;
+
+/// The numbers of `TensorProto.DataType`, with the names that the protocol has for them.
+pub(crate) const DATATYPES: [(&str, u64); 14] = [
+    ("FP32", 1),
+    ("UINT8", 2),
+    ("INT8", 3),
+    ("UINT16", 4),
+    ("INT16", 5),
+    ("INT32", 6),
+    ("INT64", 7),
+    ("BYTES", 8),
+    ("BOOL", 9),
+    ("FP16", 10),
+    ("FP64", 11),
+    ("UINT32", 12),
+    ("UINT64", 13),
+    ("BF16", 16),
+];
+
+/// A model that gives each input back: the input `FP32` as the output `FP32_out`, both of shape `[n, 2]`.
+pub(crate) fn echo(datatypes: &[(&str, u64)]) -> Vec<u8> {
+    let mut graph = text(2, "echo");
+    for (name, datatype) in datatypes {
+        let output = format!("{name}_out");
+        graph.extend(message(1, &node("Identity", &[name], &output)));
+        graph.extend(message(11, &value(name, *datatype)));
+        graph.extend(message(12, &value(&output, *datatype)));
+    }
+    model(&graph)
+}
+
+/// A model that adds two numbers to each row; they are in the file `location`, or so it says.
+pub(crate) fn with_external_data(location: &str) -> Vec<u8> {
+    let entry = [text(1, "location"), text(2, location)].concat();
+    let tensor = [
+        number(1, 2),
+        number(2, 1),
+        text(8, "bias"),
+        message(13, &entry),
+        number(14, 1),
+    ];
+    let graph = [
+        message(1, &node("Add", &["x", "bias"], "y")),
+        text(2, "external"),
+        message(5, &tensor.concat()),
+        message(11, &value("x", 1)),
+        message(12, &value("y", 1)),
+    ];
+    model(&graph.concat())
+}
+
+/// Writes a model to a file.
+pub(crate) fn save(model: &[u8], path: &Path) {
+    std::fs::write(path, model).unwrap();
+}
+
+fn model(graph: &[u8]) -> Vec<u8> {
+    // Version 8 of the format, version 17 of the operators.
+    [number(1, 8), message(7, graph), message(8, &number(2, 17))].concat()
+}
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let mut node: Vec<u8> = inputs.iter().flat_map(|input| text(1, input)).collect();
+    node.extend(text(2, output));
+    node.extend(text(4, operator));
+    node
+}
+
+fn value(name: &str, datatype: u64) -> Vec<u8> {
+    let shape = [message(1, &text(2, "n")), message(1, &number(1, 2))].concat();
+    let tensor = [number(1, datatype), message(2, &shape)].concat();
+    [text(1, name), message(2, &message(1, &tensor))].concat()
+}
+
+fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+fn text(field: u64, value: &str) -> Vec<u8> {
+    message(field, value.as_bytes())
+}
+
+fn message(field: u64, value: &[u8]) -> Vec<u8> {
+    let head = [varint(field << 3 | 2), varint(value.len() as u64)].concat();
+    [&head, value].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = (value & 0x7f) as u8;
+        value >>= 7;
+        if value == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
