@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use half::{bf16, f16};
-use onstage::engine::onnxruntime::library::Surroundings;
+use onstage::engine::onnxruntime::library::{Surroundings, look_up};
 use onstage::engine::onnxruntime::{Config, Outcome};
 use onstage::engine::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, OnnxRuntime, Outputs, Support,
@@ -767,6 +767,33 @@ fn a_library_that_does_not_work_is_skipped_with_its_reason() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_second_look_up_tells_the_same_as_the_first() {
+    let works = look_up(&Surroundings::of_process(None))
+        .into_iter()
+        .find_map(|place| place.libraries.into_iter().next())
+        .expect("libonnxruntime, as by `make test`");
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("libonnxruntime.so"), b"not a library").unwrap();
+    let twice = [(); 2].map(|()| {
+        let surroundings = Surroundings {
+            executable: Some(root.path().to_owned()),
+            system: vec![works.parent().unwrap().to_owned()],
+            ..Surroundings::default()
+        };
+        OnnxRuntime::new(Config {
+            surroundings,
+            ..Config::default()
+        })
+    });
+    for engine in &twice {
+        engine.check().unwrap();
+    }
+    let [first, second] = &twice;
+    assert!(matches!(first.tried()[0].outcome, Outcome::Refused(_)));
+    assert_eq!(first.tried(), second.tried());
 }
 
 #[test]
