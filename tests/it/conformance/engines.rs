@@ -332,6 +332,30 @@ fn tract_refuses_what_it_lacks_or_answers_wrongly() {
 }
 
 #[test]
+fn tract_refuses_attributes_that_it_overlooks_when_it_reads_the_file() {
+    let x = sample_of(DType::F32, vec![3, 1, 2]);
+    let one_way = little("lstm_reverse");
+    let error = compile(&Tract, &one_way).err().unwrap();
+    assert!(matches!(error, EngineError::Unsupported { .. }), "{error}");
+    for part in [
+        "`direction` = `reverse`",
+        "`LSTM`",
+        "pip install onnxruntime",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    answers(&*ONNX_RUNTIME, &one_way, vec![("x", x.clone())]);
+
+    let both_ways = little("lstm_bidirectional");
+    let [ours, theirs] =
+        engines().map(|engine| answers(engine, &both_ways, vec![("x", x.clone())]));
+    assert_eq!(ours[0].shape(), [3, 2, 1, 3]);
+    for (a, b) in numbers(&ours[0]).into_iter().zip(numbers(&theirs[0])) {
+        assert!((a - b).abs() < 1e-6, "{a} and {b}");
+    }
+}
+
+#[test]
 fn classifiers_that_tract_takes_agree_with_onnx_runtime() {
     let x = floats(
         &[5, 2],
