@@ -8,7 +8,7 @@ use super::{Engine, EngineError, Support};
 use crate::model::Graph;
 
 /// How to get ONNX Runtime, for messages about graphs that only it can run.
-const REMEDY: &str = "ONNX Runtime can: install it with `pip install onnxruntime`, or name its library with \
+pub(super) const REMEDY: &str = "ONNX Runtime can: install it with `pip install onnxruntime`, or name its library with \
                       `--libonnxruntime`, `engine.libonnxruntime` or `ORT_DYLIB_PATH`";
 
 /// Which engine the operator wants.

@@ -198,6 +198,29 @@ def graphs():
     )
 
 
+def recurrent():
+    """An LSTM that reads its sequence from the end, and one that reads it both ways."""
+    for direction, ways in {"reverse": 1, "bidirectional": 2}.items():
+        weights = [
+            helper.make_tensor(name, TensorProto.FLOAT, (ways, 12, size), values(ways * 12 * size))
+            for name, size in [("w", 2), ("r", 3)]
+        ]
+        node = helper.make_node(
+            "LSTM", ["x", "w", "r"], ["y"], hidden_size=3, direction=direction
+        )
+        save(
+            f"lstm_{direction}",
+            [node],
+            [tensor("x", shape=("T", 1, 2))],
+            [tensor("y", shape=("T", ways, 1, 3))],
+            initializers=weights,
+        )
+
+
+def values(count):
+    return [((index * 7) % 11 - 5) / 10 for index in range(count)]
+
+
 def beyond_tract():
     body = helper.make_graph(
         [
@@ -246,5 +269,5 @@ def beyond_tract():
 
 
 if __name__ == "__main__":
-    for make in (twice, classifiers, zip_maps, graphs, beyond_tract):
+    for make in (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract):
         make()

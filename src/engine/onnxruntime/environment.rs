@@ -15,7 +15,16 @@ use crate::engine::{EngineError, one_line, panic_text};
 
 /// The loaded library. `ort` allows one for each process and keeps only a weak reference to its environment, so the
 /// process keeps this one, whichever engine value loaded it.
-static PROCESS: Mutex<Option<Runtime>> = Mutex::new(None);
+static PROCESS: Mutex<Process> = Mutex::new(Process {
+    runtime: None,
+    refused: Vec::new(),
+});
+
+struct Process {
+    runtime: Option<Runtime>,
+    /// What was wrong with the libraries that were tried before, to tell it again: none is tried after one was loaded.
+    refused: Vec<(PathBuf, String)>,
+}
 
 /// A loaded library and its environment.
 #[derive(Debug, Clone)]
@@ -138,23 +147,28 @@ fn refused(
     before.err().unwrap_or_else(unavailable)
 }
 
-fn load(library: &Path, config: &Config, process: &mut Option<Runtime>) -> Result<Runtime, String> {
-    if let Some(runtime) = process {
+fn load(library: &Path, config: &Config, process: &mut Process) -> Result<Runtime, String> {
+    if let Some(runtime) = &process.runtime {
         let same = |path: &Path| path.canonicalize().ok();
         if same(&runtime.library) == same(library) {
             return Ok(runtime.clone());
+        }
+        if let Some((_, reason)) = process.refused.iter().find(|(path, _)| path == library) {
+            return Err(reason.clone());
         }
         return Err(format!(
             "this process has loaded `{}` already",
             runtime.library.display()
         ));
     }
-    // A library that is something else than its name says may do anything, and `ort` asserts some of what it expects.
-    let loaded = catch_unwind(|| {
-        let builder = ort::init_from(library).map_err(|error| explain(&error))?;
-        build(builder, config).map_err(|error| one_line(&error.to_string()))
-    });
-    let environment = loaded.unwrap_or_else(|panic| Err(panic_text(&*panic)))?;
+    let environment = match open(library, config) {
+        Ok(environment) => environment,
+        Err(reason) => {
+            process.refused.retain(|(path, _)| path != library);
+            process.refused.push((library.to_owned(), reason.clone()));
+            return Err(reason);
+        }
+    };
     let runtime = Runtime {
         environment,
         library: library.to_owned(),
@@ -162,8 +176,17 @@ fn load(library: &Path, config: &Config, process: &mut Option<Runtime>) -> Resul
         intra_op_threads: intra_op_threads(config),
         inter_op_threads: inter_op_threads(config),
     };
-    *process = Some(runtime.clone());
+    process.runtime = Some(runtime.clone());
     Ok(runtime)
+}
+
+fn open(library: &Path, config: &Config) -> Result<Environment, String> {
+    // A library that is something else than its name says may do anything, and `ort` asserts some of what it expects.
+    let loaded = catch_unwind(|| {
+        let builder = ort::init_from(library).map_err(|error| explain(&error))?;
+        build(builder, config).map_err(|error| one_line(&error.to_string()))
+    });
+    loaded.unwrap_or_else(|panic| Err(panic_text(&*panic)))
 }
 
 /// Counted from the CPU quota of the container; ONNX Runtime would count the machine's cores.

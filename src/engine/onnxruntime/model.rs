@@ -315,9 +315,64 @@ impl Running {
 }
 
 /// Whether ONNX Runtime blames what it was given. It says so for what it checks itself; what a kernel finds out has
-/// other codes, but with right names, datatypes and ranks it is about sizes and values, unless memory ran out.
+/// other codes, but with right names, datatypes and ranks it is about sizes and values, unless the kernel, the device
+/// or the memory is what was missing.
 fn blames_inputs(error: &Error) -> bool {
     let message = error.message();
-    error.code() == ErrorCode::InvalidArgument
-        || (message.contains("returned while running") && !message.contains("allocate memory"))
+    match error.code() {
+        ErrorCode::InvalidArgument => true,
+        ErrorCode::NotImplemented
+        | ErrorCode::EngineError
+        | ErrorCode::ExecutionProviderFailure
+        | ErrorCode::DeviceReset => false,
+        _ => {
+            message.contains("returned while running")
+                && !message.contains("allocate memory")
+                // As in `CUDA failure 2: out of memory ; GPU=0 ; hostname=…`.
+                && !message.contains(" ; GPU=")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_blamed_for_sizes_and_values_only() {
+        let kernel = |words: &str| format!("Non-zero status code returned while running {words}");
+        let cases = [
+            (
+                ErrorCode::InvalidArgument,
+                "Got invalid dimensions".to_owned(),
+                true,
+            ),
+            (
+                ErrorCode::GenericFailure,
+                kernel("Div node. Integer division by zero"),
+                true,
+            ),
+            (
+                ErrorCode::GenericFailure,
+                kernel("Add node. Failed to allocate memory"),
+                false,
+            ),
+            (
+                ErrorCode::GenericFailure,
+                kernel("Conv node. CUDA failure 2: out of memory ; GPU=0 ; hostname=h"),
+                false,
+            ),
+            (ErrorCode::NotImplemented, kernel("Resize node"), false),
+            (ErrorCode::DeviceReset, kernel("Conv node"), false),
+            (
+                ErrorCode::GenericFailure,
+                "the session is gone".to_owned(),
+                false,
+            ),
+        ];
+        for (code, message, expected) in cases {
+            let error = Error::new_with_code(code, message.as_str());
+            assert_eq!(blames_inputs(&error), expected, "{message}");
+        }
+    }
 }

@@ -88,17 +88,23 @@ impl Buffer for Owned {
     }
 }
 
-/// An output as the graph declares it: tract gives shape arithmetic its own integer type.
+/// An output as the graph declares it: tract gives shape arithmetic its own integer type, and some statistics of
+/// half floats as whole ones.
 pub(super) fn from_tract(output: TValue, spec: &OutputSpec) -> TractResult<Tensor> {
     let OutputKind::Tensor { dtype, .. } = spec.kind else {
         return Err(TractError::msg("tract has no sequences of maps"));
     };
     let wanted = datum_type(dtype).ok_or_else(|| TractError::msg("tract has no bfloat16"))?;
     let output = output.into_arc_tensor();
-    let output = if output.datum_type().unquantized() == wanted {
+    let found = output.datum_type().unquantized();
+    let output = if found == wanted {
         output
-    } else {
+    } else if found == DatumType::TDim || (found.is_float() && wanted.is_float()) {
         output.cast_to_dt(wanted)?.into_owned().into_arc_tensor()
+    } else {
+        let name = &spec.name;
+        let message = format!("tract gives output `{name}` as {found:?}, expected {wanted:?}");
+        return Err(TractError::msg(message));
     };
     let shape = output.shape().to_vec();
     if dtype == DType::String {

@@ -1,9 +1,10 @@
 //! From a file to a runnable plan.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::convert::datum_type;
@@ -54,11 +55,16 @@ impl Loader {
         &self.signature
     }
 
-    /// Reads the graph, with symbols where that works.
-    pub(super) fn load(&self, cancel: &CancelToken) -> TractResult<Loaded> {
-        let model = self.parse()?;
+    /// The file as it stands.
+    pub(super) fn read(&self) -> TractResult<ModelProto> {
+        onnx().proto_model_for_path(&self.file)
+    }
+
+    /// Makes a graph of what [`Self::read`] gave, with symbols where that works.
+    pub(super) fn load(&self, proto: &ModelProto, cancel: &CancelToken) -> TractResult<Loaded> {
+        let model = self.parse(proto)?;
         let mut first_error = None;
-        if self.takes_symbols || self.is_fixed() {
+        if self.takes_symbols || self.fixed_shapes().is_some() {
             match self.symbolic(model) {
                 Ok(loaded) => return Ok(loaded),
                 Err(error) => first_error = Some(error),
@@ -76,12 +82,16 @@ impl Loader {
         Err(first_error.unwrap_or_else(|| TractError::msg("cancelled")))
     }
 
-    /// Whether no input leaves a dimension open.
-    fn is_fixed(&self) -> bool {
-        self.signature.inputs.iter().all(|input| {
-            let shape = input.shape.as_deref();
-            shape.is_some_and(|dims| dims.iter().all(|dim| matches!(dim, Dim::Fixed(_))))
-        })
+    /// The only shapes that fit, when no input leaves a dimension open.
+    pub(super) fn fixed_shapes(&self) -> Option<Shapes> {
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => Some(*size),
+            Dim::Any(_) => None,
+        };
+        let inputs = self.signature.inputs.iter();
+        inputs
+            .map(|input| input.shape.as_deref()?.iter().map(size).collect())
+            .collect()
     }
 
     /// A plan for `shapes`.
@@ -100,8 +110,15 @@ impl Loader {
         self.concrete(shapes)
     }
 
-    fn parse(&self) -> TractResult<InferenceModel> {
-        let model = onnx().model_for_path(&self.file)?;
+    fn parse(&self, proto: &ModelProto) -> TractResult<InferenceModel> {
+        // Where the files with external data are.
+        let folder = self.file.parent().and_then(Path::to_str);
+        let parsed = onnx().parse(proto, folder)?;
+        if !parsed.unresolved_inputs.is_empty() {
+            let message = format!("nothing gives {:?}", parsed.unresolved_inputs);
+            return Err(TractError::msg(message));
+        }
+        let model = parsed.model;
         let names: Vec<&str> = model
             .inputs
             .iter()
@@ -162,7 +179,7 @@ impl Loader {
     }
 
     fn concrete(&self, shapes: &Shapes) -> TractResult<Arc<Plan>> {
-        let mut model = self.parse()?;
+        let mut model = self.parse(&self.read()?)?;
         for (index, (input, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
             model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, shape))?;
         }

@@ -7,16 +7,19 @@
 mod cache;
 mod convert;
 mod load;
+mod overlooked;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::plan::eval;
 
 use self::cache::Plans;
-use self::load::{Loader, Shapes};
+use self::load::{Loaded, Loader, Plan, Shapes};
+use self::overlooked::overlooked;
 use super::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
 };
@@ -70,19 +73,43 @@ impl Engine for Tract {
                 "engine `tract` runs each request on one thread; thread counts do not apply"
             );
         }
+        let failed = |reason| match cancel.is_cancelled() {
+            true => EngineError::Cancelled,
+            false => super::load_error(NAME, package, reason),
+        };
         let loader = Loader::new(package);
-        let loaded = guarded(|| loader.load(cancel));
+        let proto = guarded(|| loader.read()).map_err(failed)?;
+        refuse_overlooked(&proto)?;
+        let plans = guarded(|| loader.load(&proto, cancel)).map(Plans::new);
+        drop(proto);
+        let model = Model {
+            plans: plans.map_err(failed)?,
+            loader,
+            footprint: estimate(package),
+        };
+        // With one possible plan, what it cannot do shows now and not to every client.
+        if let Some(shapes) = model.loader.fixed_shapes()
+            && !cancel.is_cancelled()
+        {
+            guarded(|| model.plan(shapes)).map_err(failed)?;
+        }
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let loaded = loaded.map_err(|reason| super::load_error(NAME, package, reason))?;
-        let model = Model {
-            loader,
-            plans: Plans::new(loaded),
-            footprint: estimate(package),
-        };
         Ok(Arc::new(TractModel(Arc::new(model))))
     }
+}
+
+fn refuse_overlooked(proto: &ModelProto) -> Result<(), EngineError> {
+    let mut reasons = overlooked(proto);
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    reasons.push(super::select::REMEDY.to_owned());
+    Err(EngineError::Unsupported {
+        engine: NAME,
+        reasons,
+    })
 }
 
 /// The weights, once as read and once as packed for the kernels.
@@ -137,13 +164,16 @@ impl Session for TractSession {
 }
 
 impl Model {
+    fn plan(&self, shapes: Shapes) -> TractResult<Arc<Plan>> {
+        let make = |loaded: &Loaded, shapes: &Shapes| self.loader.plan(loaded, shapes);
+        self.plans.get_or_make(shapes, make)
+    }
+
     fn run(&self, inputs: &[Tensor], cancel: &CancelToken) -> TractResult<Outputs> {
         let signature = self.loader.signature();
         convert::check_inputs(signature, inputs)?;
         let shapes: Shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
-        let plan = self
-            .plans
-            .get_or_make(shapes, |loaded, shapes| self.loader.plan(loaded, shapes))?;
+        let plan = self.plan(shapes)?;
         let inputs = inputs
             .iter()
             .map(convert::to_tract)

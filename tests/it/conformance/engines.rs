@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use half::{bf16, f16};
-use onstage::engine::onnxruntime::library::Surroundings;
+use onstage::engine::onnxruntime::library::{Surroundings, look_up};
 use onstage::engine::onnxruntime::{Config, Outcome};
 use onstage::engine::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, OnnxRuntime, Outputs, Support,
@@ -328,6 +328,30 @@ fn tract_refuses_what_it_lacks_or_answers_wrongly() {
                 "{name}: {error}"
             );
         }
+    }
+}
+
+#[test]
+fn tract_refuses_attributes_that_it_overlooks_when_it_reads_the_file() {
+    let x = sample_of(DType::F32, vec![3, 1, 2]);
+    let one_way = little("lstm_reverse");
+    let error = compile(&Tract, &one_way).err().unwrap();
+    assert!(matches!(error, EngineError::Unsupported { .. }), "{error}");
+    for part in [
+        "`direction` = `reverse`",
+        "`LSTM`",
+        "pip install onnxruntime",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    answers(&*ONNX_RUNTIME, &one_way, vec![("x", x.clone())]);
+
+    let both_ways = little("lstm_bidirectional");
+    let [ours, theirs] =
+        engines().map(|engine| answers(engine, &both_ways, vec![("x", x.clone())]));
+    assert_eq!(ours[0].shape(), [3, 2, 1, 3]);
+    for (a, b) in numbers(&ours[0]).into_iter().zip(numbers(&theirs[0])) {
+        assert!((a - b).abs() < 1e-6, "{a} and {b}");
     }
 }
 
@@ -767,6 +791,33 @@ fn a_library_that_does_not_work_is_skipped_with_its_reason() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_second_look_up_tells_the_same_as_the_first() {
+    let works = look_up(&Surroundings::of_process(None))
+        .into_iter()
+        .find_map(|place| place.libraries.into_iter().next())
+        .expect("libonnxruntime, as by `make test`");
+    let root = tempfile::tempdir().unwrap();
+    std::fs::write(root.path().join("libonnxruntime.so"), b"not a library").unwrap();
+    let twice = [(); 2].map(|()| {
+        let surroundings = Surroundings {
+            executable: Some(root.path().to_owned()),
+            system: vec![works.parent().unwrap().to_owned()],
+            ..Surroundings::default()
+        };
+        OnnxRuntime::new(Config {
+            surroundings,
+            ..Config::default()
+        })
+    });
+    for engine in &twice {
+        engine.check().unwrap();
+    }
+    let [first, second] = &twice;
+    assert!(matches!(first.tried()[0].outcome, Outcome::Refused(_)));
+    assert_eq!(first.tried(), second.tried());
 }
 
 #[test]
