@@ -101,7 +101,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (reporter, grpc_task) = start_grpc(grpc, &stop).await?;
     let handle = Handle::new();
-    let http_task = start_http(http, &shared, settings, handle.clone());
+    let mut http_task = start_http(http, &shared, settings, handle.clone());
 
     let stopped_early = tokio::select! {
         loaded = load::all(&request, &shared, loader(settings, &shared)?) => {
@@ -118,8 +118,13 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         }
     };
     if !stopped_early {
-        let signal = signals.next().await;
-        tracing::info!(signal, "draining");
+        tokio::select! {
+            signal = signals.next() => tracing::info!(signal, "draining"),
+            ended = &mut http_task => {
+                ended.context("the HTTP server panicked")??;
+                anyhow::bail!("the HTTP server stopped by itself");
+            }
+        }
     }
     let give_up = drain(&shared, reporter, settings, (&handle, &stop), signals).await;
     http_task.await.context("the HTTP server panicked")??;
