@@ -179,6 +179,22 @@ async fn a_request_whose_client_has_gone_makes_room_in_a_full_queue() {
     assert_eq!(slow.runs(), 2, "the abandoned request was run");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_past_its_deadline_makes_room_in_a_full_queue() {
+    let slow = Fake::default().delayed(Duration::from_millis(200));
+    let (batcher, running) = busy(&slow, 1, &pool(1)).await;
+    let deadline = Instant::now() + Duration::from_millis(5);
+    let mut expiring = std::pin::pin!(batcher.submit(batch(1.0), Some(deadline)));
+    let early = timeout(Duration::from_millis(20), &mut expiring).await;
+    assert!(early.is_err(), "no runner was free: {early:?}");
+    let both = async { tokio::join!(expiring, batcher.submit(batch(2.0), None)) };
+    let (expired, taken) = timeout(HANG, both).await.unwrap();
+    assert!(matches!(expired, Err(BatchError::Expired)), "{expired:?}");
+    assert_eq!(value_of(&taken.unwrap()), 2.0);
+    assert!(timeout(HANG, running).await.unwrap().unwrap().is_ok());
+    assert_eq!(slow.runs(), 2, "the expired request was run");
+}
+
 /// A model whose first session panics, and then gives each input back.
 struct PanicsFirst {
     signature: Signature,
