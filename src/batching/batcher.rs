@@ -96,6 +96,17 @@ struct Entry {
     reply: oneshot::Sender<Result<Outputs, BatchError>>,
 }
 
+impl Entry {
+    /// The entry, unless its client has gone or its deadline has passed; then the client is told so.
+    fn still_wanted(self, now: Instant) -> Option<Self> {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            let _ = self.reply.send(Err(BatchError::Expired));
+            return None;
+        }
+        (!self.reply.is_closed()).then_some(self)
+    }
+}
+
 impl Batcher {
     /// A batcher that runs `model` on `pool`.
     pub fn new(
@@ -164,8 +175,13 @@ impl Inner {
     fn push(self: &Arc<Self>, entry: Entry, pool: &RunnerPool) -> Result<(), BatchError> {
         let mut queue = self.queue.lock();
         if queue.entries.len() >= self.config.max_queue_size {
-            // Those whose client has gone make room first.
-            queue.entries.retain(|entry| !entry.reply.is_closed());
+            // Those that would not reach the engine make room first.
+            let now = Instant::now();
+            let entries = std::mem::take(&mut queue.entries);
+            queue.entries = entries
+                .into_iter()
+                .filter_map(|entry| entry.still_wanted(now))
+                .collect();
         }
         if queue.entries.len() >= self.config.max_queue_size {
             return Err(BatchError::QueueFull(queue.entries.len()));
@@ -195,13 +211,8 @@ impl Inner {
                 break;
             };
             let available = count.min(queue.entries.len());
-            for entry in queue.entries.drain(..available) {
-                if entry.deadline.is_some_and(|deadline| deadline <= now) {
-                    let _ = entry.reply.send(Err(BatchError::Expired));
-                } else if !entry.reply.is_closed() {
-                    taken.push(entry);
-                }
-            }
+            let oldest = queue.entries.drain(..available);
+            taken.extend(oldest.filter_map(|entry| entry.still_wanted(now)));
             if !taken.is_empty() || available == 0 {
                 break;
             }

@@ -9,8 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::{BatchError, BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
 use crate::engine::fake::{Behaviour, Fake};
-use crate::engine::{CancelToken, Engine, EngineOptions};
-use crate::model::Batch;
+use crate::engine::{
+    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session,
+};
+use crate::model::{Batch, Signature};
 use crate::tensor::{DType, Tensor, Value};
 
 /// Nothing here takes long; a test that waits for this has hung.
@@ -111,6 +113,175 @@ proptest! {
             assert_eq!((*seen.queued.lock(), *seen.rows.lock()), (count, count));
         });
     }
+
+    #[test]
+    fn a_bounded_queue_answers_or_refuses_each_request_and_runs_what_it_took_once(
+        count in 1usize..40,
+        max_queue_size in 1usize..6,
+        instances in 1usize..4,
+        threads in 1usize..4,
+    ) {
+        let fake = Fake::default().delayed(Duration::from_micros(200));
+        runtime().block_on(async {
+            let (batcher, seen) = batcher(&fake, config(max_queue_size, instances), &pool(threads));
+            let submit = |index: usize| batcher.submit(batch(index as f32), None);
+            let requests = futures_util::future::join_all((0..count).map(submit));
+            let mut answered = 0;
+            for (index, result) in timeout(HANG, requests).await.unwrap().into_iter().enumerate() {
+                match result {
+                    Ok(outputs) => {
+                        assert_eq!(value_of(&outputs), index as f32);
+                        answered += 1;
+                    }
+                    Err(BatchError::QueueFull(waiting)) => assert_eq!(waiting, max_queue_size),
+                    Err(other) => panic!("request {index}: {other}"),
+                }
+            }
+            assert!(answered >= count.min(max_queue_size), "only {answered} of {count}");
+            assert_eq!((fake.runs(), *seen.rows.lock()), (answered, answered));
+        });
+    }
+}
+
+/// A batcher with one instance whose engine is busy with a first request, and that request.
+async fn busy(
+    slow: &Fake,
+    max_queue_size: usize,
+    pool: &Arc<RunnerPool>,
+) -> (
+    Arc<Batcher>,
+    tokio::task::JoinHandle<Result<Outputs, BatchError>>,
+) {
+    let before = slow.runs();
+    let batcher = Arc::new(batcher(slow, config(max_queue_size, 1), pool).0);
+    let first = Arc::clone(&batcher);
+    let running = tokio::spawn(async move { first.submit(batch(0.0), None).await });
+    let started = async {
+        while slow.runs() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(HANG, started).await.unwrap();
+    (batcher, running)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_client_has_gone_makes_room_in_a_full_queue() {
+    let slow = Fake::default().delayed(Duration::from_millis(200));
+    let (batcher, running) = busy(&slow, 1, &pool(1)).await;
+    let abandoned = timeout(Duration::from_millis(10), batcher.submit(batch(1.0), None)).await;
+    assert!(abandoned.is_err(), "{abandoned:?}");
+    let outputs = timeout(HANG, batcher.submit(batch(2.0), None))
+        .await
+        .unwrap();
+    assert_eq!(value_of(&outputs.unwrap()), 2.0);
+    assert!(timeout(HANG, running).await.unwrap().unwrap().is_ok());
+    assert_eq!(slow.runs(), 2, "the abandoned request was run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_past_its_deadline_makes_room_in_a_full_queue() {
+    let slow = Fake::default().delayed(Duration::from_millis(200));
+    let (batcher, running) = busy(&slow, 1, &pool(1)).await;
+    let deadline = Instant::now() + Duration::from_millis(5);
+    let mut expiring = std::pin::pin!(batcher.submit(batch(1.0), Some(deadline)));
+    let early = timeout(Duration::from_millis(20), &mut expiring).await;
+    assert!(early.is_err(), "no runner was free: {early:?}");
+    let both = async { tokio::join!(expiring, batcher.submit(batch(2.0), None)) };
+    let (expired, taken) = timeout(HANG, both).await.unwrap();
+    assert!(matches!(expired, Err(BatchError::Expired)), "{expired:?}");
+    assert_eq!(value_of(&taken.unwrap()), 2.0);
+    assert!(timeout(HANG, running).await.unwrap().unwrap().is_ok());
+    assert_eq!(slow.runs(), 2, "the expired request was run");
+}
+
+/// A model whose first session panics, and then gives each input back.
+struct PanicsFirst {
+    signature: Signature,
+    sessions: Mutex<usize>,
+}
+
+impl CompiledModel for PanicsFirst {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn footprint(&self) -> u64 {
+        0
+    }
+
+    fn session(&self) -> Result<Box<dyn Session>, EngineError> {
+        let mut sessions = self.sessions.lock();
+        *sessions += 1;
+        let fake = match *sessions {
+            1 => Fake::default().behaving(Behaviour::Panic("asked to".to_owned())),
+            _ => Fake::default(),
+        };
+        let package = crate::engine::fake::package("fake", 1, &[("x", DType::F32)]);
+        fake.compile(&package, &EngineOptions::default(), &CancelToken::new())?
+            .session()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_panicked_is_replaced_and_the_next_is_kept() {
+    let package = crate::engine::fake::package("fake", 1, &[("x", DType::F32)]);
+    let model = Arc::new(PanicsFirst {
+        signature: package.graph.signature,
+        sessions: Mutex::default(),
+    });
+    let batcher = Batcher::new(
+        Arc::clone(&model) as Arc<dyn CompiledModel>,
+        pool(1),
+        Box::new(OneByOne),
+        config(8, 1),
+        Arc::new(Seen::default()),
+    );
+    let submit = |value: f32| timeout(HANG, batcher.submit(batch(value), None));
+    let first = submit(0.0).await.unwrap();
+    assert!(matches!(first, Err(BatchError::Panicked)), "{first:?}");
+    for value in [1.0, 2.0] {
+        assert_eq!(value_of(&submit(value).await.unwrap().unwrap()), value);
+    }
+    assert_eq!(
+        *model.sessions.lock(),
+        2,
+        "one that panicked, one that lives"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_a_batcher_with_waiting_requests_frees_its_runner() {
+    let slow = Fake::default().delayed(Duration::from_millis(200));
+    let pool = pool(1);
+    let (dropped, running) = busy(&slow, 8, &pool).await;
+    let waiting: Vec<_> = (1..6u8)
+        .map(|index| {
+            let batcher = Arc::clone(&dropped);
+            tokio::spawn(async move { batcher.submit(batch(f32::from(index)), None).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    drop(dropped);
+    for request in std::iter::once(running).chain(waiting) {
+        request.abort();
+        // Those that already have an answer may keep it; nobody hangs.
+        let _ = timeout(HANG, request).await.unwrap();
+    }
+    let other = Fake::default();
+    let (other, _) = batcher(&other, config(1, 1), &pool);
+    // Runners take turns between models: the second would wait for whatever the dropped one still had.
+    for value in [8.0, 9.0] {
+        let outputs = timeout(HANG, other.submit(batch(value), None))
+            .await
+            .unwrap();
+        assert_eq!(value_of(&outputs.unwrap()), value);
+    }
+    assert_eq!(
+        slow.runs(),
+        1,
+        "only the one that ran when its batcher was dropped"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -151,6 +151,12 @@ def graphs():
         [tensor("y", TensorProto.INT64, (2,))],
     )
     save(
+        "scalar",
+        [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+        [tensor("x")],
+        [tensor("y", shape=())],
+    )
+    save(
         "add",
         [helper.make_node("Add", ["a", "b"], ["y"])],
         [tensor("a", shape=("N",)), tensor("b", shape=("N",))],

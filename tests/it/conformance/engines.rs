@@ -1,14 +1,16 @@
 //! What every engine must do: right answers for every datatype, clear refusals, no panic on any input.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Barrier, LazyLock};
 
 use half::{bf16, f16};
+use onstage::config::Settings;
 use onstage::engine::onnxruntime::library::{Surroundings, look_up};
 use onstage::engine::onnxruntime::{Config, Outcome};
 use onstage::engine::{
-    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, OnnxRuntime, Outputs, Support,
-    Tract,
+    CancelToken, CompiledModel, Engine, EngineError, EngineOptions, OnnxRuntime, Outputs, Session,
+    Support, Tract,
 };
 use onstage::model::{Batch, Dim, InputSpec, Package, Provider, Signature};
 use onstage::tensor::{DType, Labels, Storage, Tensor, Value};
@@ -178,6 +180,16 @@ const REAL: [&str; 14] = [
 ];
 
 #[test]
+fn every_engine_of_the_build_is_held_to_this_suite() {
+    let names = |engines: &[&dyn Engine]| -> BTreeSet<&str> {
+        engines.iter().map(|engine| engine.name()).collect()
+    };
+    let built = onstage::app::engines(&Settings::default().engine);
+    let built: Vec<&dyn Engine> = built.iter().map(|engine| &**engine).collect();
+    assert_eq!(names(&built), names(&engines()));
+}
+
+#[test]
 fn every_datatype_comes_back_unchanged_also_without_rows() {
     for engine in engines() {
         for name in DTYPES {
@@ -263,6 +275,44 @@ fn both_engines_give_the_same_answers_to_real_packages() {
         }
     }
     assert!(compared >= 20, "only {compared} answers were compared");
+}
+
+#[test]
+fn without_rows_an_engine_answers_without_rows_or_blames_the_input() {
+    for engine in engines() {
+        let mut refused = Vec::new();
+        for (name, package) in supported(engine) {
+            let model = compile(engine, &package).unwrap();
+            let mut session = model.session().unwrap();
+            let none = sample_batch(&package, 0);
+            let context = format!("{} {name}", engine.name());
+            match session.run(&none, &CancelToken::new()) {
+                Ok(outputs) => {
+                    for output in &outputs {
+                        let rows = match output {
+                            Value::Tensor(tensor) => tensor.rows(),
+                            Value::Maps(maps) => maps.scores.rows(),
+                        };
+                        assert_eq!(rows, Some(0), "{context}: {output:?}");
+                    }
+                }
+                Err(EngineError::Run {
+                    bad_input: true, ..
+                }) => refused.push(name),
+                Err(error) => panic!("{context}: {error}"),
+            }
+            session
+                .run(&sample_batch(&package, 1), &CancelToken::new())
+                .unwrap_or_else(|error| panic!("{context}, after it had no rows: {error}"));
+        }
+        // Its `Reshape` to `[0, -1]` means nothing when there are no rows, and ONNX Runtime says so.
+        let allowed: &[&str] = if engine.name() == "onnxruntime" {
+            &["cnn28"]
+        } else {
+            &[]
+        };
+        assert_eq!(refused, allowed, "{}", engine.name());
+    }
 }
 
 #[test]
@@ -444,6 +494,20 @@ fn graphs_with_odd_shapes_are_answered() {
 }
 
 #[test]
+fn a_scalar_output_has_no_dimensions() {
+    for engine in engines() {
+        for (rows, total) in [(0, 0.0), (1, 3.0), (3, 21.0)] {
+            let values: Vec<f32> = (1..=rows * 2).map(|value| value as f32).collect();
+            let x = floats(&[rows, 2], &values);
+            let y = &answers(engine, &little("scalar"), vec![("x", x)])[0];
+            let context = format!("{} with {rows} rows", engine.name());
+            assert_eq!(y.shape(), [0; 0], "{context}");
+            assert_eq!(numbers(y), [total], "{context}");
+        }
+    }
+}
+
+#[test]
 fn inputs_of_one_symbol_may_still_be_broadcast() {
     for engine in engines() {
         for (package, shapes) in [
@@ -597,6 +661,74 @@ fn several_sessions_run_at_once() {
     }
 }
 
+/// The real packages that `engine` runs.
+fn supported(engine: &dyn Engine) -> impl Iterator<Item = (&'static str, Package)> {
+    REAL.into_iter()
+        .map(|name| (name, real(name)))
+        .filter(|(_, package)| engine.supports(&package.graph) == Support::Yes)
+}
+
+/// One answer, exactly: datatypes, shapes and every bit.
+fn exactly(outputs: &[Value]) -> String {
+    let tensor = |tensor: &Tensor| {
+        let (dtype, shape, bytes) = (tensor.dtype(), tensor.shape(), tensor.bytes());
+        format!("{dtype} {shape:?} {bytes:?} {:?}", tensor.as_strings())
+    };
+    let text = |output: &Value| match output {
+        Value::Tensor(output) => tensor(output),
+        Value::Maps(maps) => format!("{:?} {}", maps.labels, tensor(&maps.scores)),
+    };
+    outputs.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+fn answer(session: &mut dyn Session, batch: &Batch) -> String {
+    exactly(&session.run(batch, &CancelToken::new()).unwrap())
+}
+
+#[test]
+fn sessions_that_run_at_once_answer_as_one_that_runs_alone() {
+    for engine in engines() {
+        for (name, package) in supported(engine) {
+            let batch = sample_batch(&package, 3);
+            let alone = {
+                let model = compile(engine, &package).unwrap();
+                answer(&mut *model.session().unwrap(), &batch)
+            };
+            let model = compile(engine, &package).unwrap();
+            let start = Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let mut session = model.session().unwrap();
+                        start.wait();
+                        for _ in 0..5 {
+                            let together = answer(&mut *session, &batch);
+                            assert_eq!(together, alone, "{} {name}", engine.name());
+                        }
+                    });
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_batch_sizes_that_ran_before() {
+    for engine in engines() {
+        for (name, package) in supported(engine) {
+            let used = compile(engine, &package).unwrap();
+            let mut used = used.session().unwrap();
+            for rows in [1, 7, 3, 1] {
+                let batch = sample_batch(&package, rows);
+                let fresh = compile(engine, &package).unwrap();
+                let expected = answer(&mut *fresh.session().unwrap(), &batch);
+                let context = format!("{} {name} with {rows} rows", engine.name());
+                assert_eq!(answer(&mut *used, &batch), expected, "{context}");
+            }
+        }
+    }
+}
+
 #[test]
 fn more_batch_sizes_than_are_remembered_are_answered() {
     for engine in engines() {
@@ -666,6 +798,45 @@ fn damaged_files_are_load_errors_that_name_the_file() {
                     "{context}: {error}"
                 );
                 assert!(!error.contains('\n'), "{context}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn noise_after_a_good_beginning_is_a_load_error() {
+    // The second has no rank, so that an engine may be tempted to leave the reading for later.
+    for (package, seed) in [(real("cnn28"), 1), (little("any_rank"), 2)] {
+        let whole = std::fs::read(&package.model_file).unwrap();
+        for kept in [8, 16, whole.len() / 4, whole.len() / 2] {
+            let mut state = u64::try_from(kept).unwrap() * 31 + seed;
+            let noise = std::iter::repeat_with(|| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                state.to_be_bytes()[0]
+            });
+            let bytes: Vec<u8> = whole[..kept]
+                .iter()
+                .copied()
+                .chain(noise)
+                .take(whole.len())
+                .collect();
+            let root = tempfile::tempdir().unwrap();
+            std::fs::write(root.path().join("model.onnx"), bytes).unwrap();
+            let damaged = Package {
+                root: root.path().to_owned(),
+                model_file: root.path().join("model.onnx"),
+                ..package.clone()
+            };
+            for engine in engines() {
+                let name = &package.id.name;
+                let context = format!("{} with {kept} good bytes of {name}", engine.name());
+                let error = compile(engine, &damaged).err().expect(&context);
+                assert!(
+                    matches!(error, EngineError::Load { .. }),
+                    "{context}: {error}"
+                );
             }
         }
     }
