@@ -2,10 +2,12 @@
 
 mod banner;
 mod listen;
-mod load;
+mod plan;
+mod registry;
+mod stage;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use self::stage::Stage;
+
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
 use crate::engine::onnxruntime::library::Surroundings;
@@ -24,7 +28,8 @@ use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
-use crate::serving::{Catalog, InferenceService};
+use crate::registry::{ModelUri, UriError};
+use crate::serving::{Catalog, InferenceService, Servable};
 use crate::shutdown::StopSignals;
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
@@ -33,10 +38,29 @@ use crate::telemetry::{DURATION_BUCKETS, Metrics};
 pub struct ServeRequest {
     /// The settings; everything in them is built.
     pub settings: Settings,
-    /// Paths of packages, directories of packages and `.onnx` files; each is required.
-    pub targets: Vec<PathBuf>,
+    /// What to serve; each is required.
+    pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
+}
+
+/// One TARGET of `onstage serve`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServeTarget {
+    /// A package, a directory of packages, or an `.onnx` file.
+    Path(PathBuf),
+    /// A version in the registry; an error when the text is none.
+    Registry(Result<ModelUri, UriError>),
+}
+
+impl ServeTarget {
+    /// What a text on the command line, or in `models.<name>.source`, means.
+    pub fn of(text: &Path) -> Self {
+        match text.to_str().filter(|text| ModelUri::is_meant(text)) {
+            Some(uri) => Self::Registry(uri.parse()),
+            None => Self::Path(text.to_owned()),
+        }
+    }
 }
 
 /// One place where a library of ONNX Runtime was looked for.
@@ -104,7 +128,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let mut http_task = start_http(http, &shared, settings, handle.clone());
 
     let stopped_early = tokio::select! {
-        loaded = load::all(&request, &shared, loader(settings, &shared)?) => {
+        loaded = begin(&request, &shared, &stop) => {
             let servables = loaded?;
             if let Some(reporter) = &reporter {
                 reporter.set_service_status("", ServingStatus::Serving).await;
@@ -135,6 +159,17 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Begins to load, and waits until everything that was wanted at the start serves.
+async fn begin(
+    request: &ServeRequest,
+    shared: &Shared,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<Arc<Servable>>> {
+    let loader = loader(&request.settings, shared)?;
+    let mut stage = Stage::begin(request, shared, loader, stop.clone()).await?;
+    stage.ready(shared).await
+}
+
 fn shared(settings: &Settings) -> Shared {
     let service = InferenceService::new(
         Arc::new(Catalog::default()),
@@ -156,16 +191,12 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
     let runtime = tokio::runtime::Handle::current();
-    let warm_up: WarmUp = Arc::new(move |servable, body| {
-        runtime
-            .block_on(protocol::score_example(servable, body))
-            .map(drop)
-    });
+    let warm_up: WarmUp =
+        Arc::new(move |servable, body| runtime.block_on(protocol::check_example(servable, body)));
     let service = shared.service();
     Ok(Loader::new(
         Arc::new(Engines::new(engines(&settings.engine))),
         pool,
-        service.shared_catalog(),
         service.shared_metrics(),
         warm_up,
     ))

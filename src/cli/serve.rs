@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::flags::SettingFlags;
 use super::{Console, Failure};
-use crate::app::{self, ServeRequest};
+use crate::app::{self, ServeRequest, ServeTarget};
 use crate::config::{self, Inputs, KeyPath, Loaded, TelemetrySettings};
 use crate::model::ModelName;
 use crate::telemetry::{self, LogFormat, LogOptions};
@@ -72,7 +72,11 @@ pub(super) fn run(
     }
     let request = ServeRequest {
         settings: loaded.settings,
-        targets: args.targets,
+        targets: args
+            .targets
+            .iter()
+            .map(|target| ServeTarget::of(target))
+            .collect(),
         name: args.name,
     };
     serve(request)

@@ -3,26 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::batching::{Batcher, BatcherConfig, OneByOne, RunnerPool};
 use crate::engine::{
     CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
 };
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Dim, ModelId, Package, PackageError, Signature};
-use crate::serving::{Catalog, FailureReason, Limits, Servable, VersionEntry, VersionState};
+use crate::model::{Dim, Package, PackageError, Signature};
+use crate::registry::SourceError;
+use crate::serving::{Limits, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 use crate::tensor::{DType, Storage, Tensor};
 
-/// Runs a package's own example through a servable; blocking.
-pub type WarmUp = Arc<dyn Fn(&Servable, Vec<u8>) -> Result<(), (ErrorKind, String)> + Send + Sync>;
+/// Runs a package's own example through a servable and says how many numbers in the outputs are NaN or infinite;
+/// blocking.
+pub type WarmUp =
+    Arc<dyn Fn(&Servable, Vec<u8>) -> Result<usize, (ErrorKind, String)> + Send + Sync>;
 
-/// Loads versions into a catalog.
+/// Makes servables out of packages.
 pub struct Loader {
     engines: Arc<Engines>,
     pool: Arc<RunnerPool>,
-    catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     warm_up: WarmUp,
 }
@@ -42,26 +42,106 @@ pub struct LoadOptions {
     pub warmup: bool,
 }
 
+/// Who loads a version, and what for.
+pub struct Circumstances<'a> {
+    /// Told each step.
+    pub enter: &'a dyn Fn(VersionState),
+    /// Asked for this many bytes before compiling; blocks until there is room.
+    pub room: &'a dyn Fn(u64) -> Result<(), LoadError>,
+    /// Whether it takes the place of a version that serves: then its example's outputs must be finite.
+    pub replaces: bool,
+    /// Stops the load.
+    pub cancel: &'a CancelToken,
+}
+
+impl std::fmt::Debug for Circumstances<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Circumstances").finish_non_exhaustive()
+    }
+}
+
 /// Why a version does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    /// It could not be had.
+    #[error(transparent)]
+    Fetch(#[from] SourceError),
     /// The files.
     #[error(transparent)]
     Package(#[from] PackageError),
+    /// Other files than the registry says.
+    #[error(
+        "the package has digest `{found}`, the registry says `{expected}`: it was changed or damaged on its way"
+    )]
+    Digest {
+        /// What was computed.
+        found: String,
+        /// What the registry says.
+        expected: String,
+    },
     /// No engine, or the engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine failed on the package's own example.
     #[error("the input example of the package fails: {0}")]
     Example(String),
+    /// The outputs of the package's own example are not finite.
+    #[error(
+        "the outputs for the input example of the package hold {0} numbers that are NaN or infinite, expected none"
+    )]
+    NonFinite(usize),
+    /// Clients of the version that serves would break.
+    #[error("its contract breaks clients of the version that serves: {0}")]
+    Contract(String),
+    /// It does not fit.
+    #[error("{0}")]
+    Memory(String),
+    /// It is no longer wanted.
+    #[error("cancelled: it is no longer wanted")]
+    Cancelled,
+    /// A bug of ours or of an engine.
+    #[error("loading panicked: {0}")]
+    Panicked(String),
+}
+
+impl LoadError {
+    /// The `reason` label of `onstage_candidate_failures_total`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Fetch(_) => "fetch",
+            Self::Package(_) => "invalid_package",
+            Self::Digest { .. } => "digest",
+            Self::Engine(EngineError::Load { .. } | EngineError::Run { .. }) => "compile",
+            Self::Engine(_) => "unsupported",
+            Self::Example(_) => "example",
+            Self::NonFinite(_) => "nonfinite",
+            Self::Contract(_) => "contract_changed",
+            Self::Memory(_) => "memory",
+            Self::Cancelled => "cancelled",
+            Self::Panicked(_) => "internal",
+        }
+    }
+
+    /// Whether trying again may help although nothing changed in the registry.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Fetch(error) => error.is_transient(),
+            Self::Digest { .. } => true,
+            Self::Package(PackageError::Io { .. }) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Kinded for LoadError {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Fetch(error) => error.kind(),
             Self::Package(error) => error.kind(),
             Self::Engine(error) => error.kind(),
-            Self::Example(_) => ErrorKind::InvalidArgument,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Panicked(_) => ErrorKind::Internal,
+            _ => ErrorKind::InvalidArgument,
         }
     }
 }
@@ -73,71 +153,52 @@ impl std::fmt::Debug for Loader {
 }
 
 impl Loader {
-    /// A loader that publishes into `catalog`.
+    /// A loader over these engines, whose models run on `pool`.
     pub fn new(
         engines: Arc<Engines>,
         pool: Arc<RunnerPool>,
-        catalog: Arc<Catalog>,
         metrics: Arc<Metrics>,
         warm_up: WarmUp,
     ) -> Self {
         Self {
             engines,
             pool,
-            catalog,
             metrics,
             warm_up,
         }
     }
 
-    /// Takes an opened package on stage. Blocking; for a thread of its own.
+    /// Compiles an opened package and warms it up. Blocking; for a thread of its own.
     ///
     /// # Errors
-    /// [`LoadError`]; the version is then `Failed` in the catalog, and whatever served before still does.
+    /// [`LoadError`].
     pub fn load(
         &self,
         package: Package,
         options: &LoadOptions,
+        around: &Circumstances<'_>,
     ) -> Result<Arc<Servable>, LoadError> {
-        let id = package.id.clone();
-        let result = self.prepare(package, options);
-        match &result {
-            Ok(servable) => {
-                self.publish(&id, VersionState::Ready, Some(Arc::clone(servable)));
-                servable.metrics().set_state("ready", &VersionState::LABELS);
-                tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), "on stage");
-            }
-            // Told by the caller, who knows whether the server can do without it.
-            Err(error) => {
-                let reason = FailureReason {
-                    message: error.to_string(),
-                };
-                self.publish(&id, VersionState::Failed(reason), None);
-            }
-        }
-        result
-    }
-
-    fn prepare(&self, package: Package, options: &LoadOptions) -> Result<Arc<Servable>, LoadError> {
-        let id = package.id.clone();
-        let enter = |state: VersionState| {
-            tracing::debug!(model = %id.name, version = %id.version, state = state.label(), "loading");
-            self.publish(&id, state, None);
-        };
-        enter(VersionState::Verifying);
         let engine = self.engines.choose(options.engine, &package.graph)?;
-        enter(VersionState::Compiling);
-        let started = Instant::now();
-        let model = engine.compile(&package, &options.engine_options, &CancelToken::new())?;
-        tracing::debug!(model = %id.name, took = ?started.elapsed(), "compiled");
+        (around.room)(engine.estimate(&package))?;
+        (around.enter)(VersionState::Compiling);
+        let compiled = engine.compile(&package, &options.engine_options, around.cancel);
+        let model = compiled.map_err(|error| match error {
+            EngineError::Cancelled => LoadError::Cancelled,
+            other => other.into(),
+        })?;
+        let id = &package.id;
         let version = id.version.to_string();
         let metrics =
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
         metrics.set_memory(model.footprint());
-        enter(VersionState::WarmingUp);
-        metrics.set_state("warming_up", &VersionState::LABELS);
-        let warmed = self.warm(package, engine.name(), &model, options, &metrics);
+        (around.enter)(VersionState::WarmingUp);
+        let warmed = self.warm(package, (engine.name(), &model), options, &metrics);
+        let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
+            _ if around.cancel.is_cancelled() => Err(LoadError::Cancelled),
+            1.. if around.replaces => Err(LoadError::NonFinite(non_finite)),
+            _ => Ok(servable),
+        });
         if warmed.is_err() {
             metrics.remove();
         }
@@ -147,11 +208,10 @@ impl Loader {
     fn warm(
         &self,
         package: Package,
-        engine: &'static str,
-        model: &Arc<dyn CompiledModel>,
+        (engine, model): (&'static str, &Arc<dyn CompiledModel>),
         options: &LoadOptions,
         metrics: &Arc<VersionMetrics>,
-    ) -> Result<Arc<Servable>, LoadError> {
+    ) -> Result<(Arc<Servable>, usize), LoadError> {
         let config = BatcherConfig {
             max_queue_size: options.max_queue_size,
             instances: self.pool.threads(),
@@ -180,35 +240,30 @@ impl Loader {
             batcher,
             (limits, Arc::clone(metrics)),
         ));
-        match example {
+        let non_finite = match example {
             Some(body) => self.run_example(&servable, body)?,
-            None if options.warmup => run_zeros(&servable, model),
-            None => {}
-        }
-        Ok(servable)
+            None => {
+                if options.warmup {
+                    run_zeros(&servable, model);
+                }
+                0
+            }
+        };
+        Ok((servable, non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks
     /// the engine is not worth a place on stage.
-    fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<(), LoadError> {
+    fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<usize, LoadError> {
         match (self.warm_up)(servable, body) {
-            Ok(()) => Ok(()),
+            Ok(non_finite) => Ok(non_finite),
             Err((ErrorKind::Internal, message)) => Err(LoadError::Example(message)),
             Err((_, message)) => {
                 let id = servable.id();
                 tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example is refused");
-                Ok(())
+                Ok(0)
             }
         }
-    }
-
-    fn publish(&self, id: &ModelId, state: VersionState, servable: Option<Arc<Servable>>) {
-        self.catalog.update(|snapshot| {
-            let model = snapshot.models.entry(id.name.clone()).or_default();
-            model
-                .versions
-                .insert(id.version, VersionEntry { state, servable });
-        });
     }
 }
 

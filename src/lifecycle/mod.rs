@@ -1,5 +1,13 @@
-//! From a package on disk to a servable in the catalog.
+//! From what is wanted to what is served: loading, swapping, taking back, unloading.
 
+mod job;
 mod loader;
+mod manager;
+mod policy;
+mod probation;
+mod record;
 
-pub use loader::{LoadError, LoadOptions, Loader, WarmUp};
+pub use job::{Lease, Supplied, Supply};
+pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp};
+pub use manager::{Manager, ManagerHandle, ManagerParts};
+pub use record::{Contract, ContractCheck, ModelOptions, SwapOrder};

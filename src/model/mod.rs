@@ -4,6 +4,7 @@ mod graph;
 mod id;
 mod manifest;
 mod package;
+mod pointer;
 mod schema;
 mod signature;
 
@@ -14,6 +15,7 @@ pub use manifest::{
     SessionOptions,
 };
 pub use package::{Misfit, Package, PackageError, discover};
+pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,

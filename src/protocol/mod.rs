@@ -187,5 +187,18 @@ pub async fn score_example(
     servable: &Servable,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, (ErrorKind, String)> {
-    mlflow::score_once(servable, body).await
+    let (answer, _) = mlflow::score_once(servable, body).await?;
+    Ok(answer)
+}
+
+/// The same for the sake of its outputs: how many numbers in them are NaN or infinite.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub async fn check_example(
+    servable: &Servable,
+    body: Vec<u8>,
+) -> Result<usize, (ErrorKind, String)> {
+    let (_, non_finite) = mlflow::score_once(servable, body).await?;
+    Ok(non_finite)
 }

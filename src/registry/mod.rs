@@ -9,10 +9,10 @@
 //! conformance suite. It knows nothing of what is wanted; [`Selection`] knows nothing of where it comes from.
 
 mod error;
-mod pointer;
 mod selection;
 mod state;
 mod uri;
+mod watcher;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +20,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use crate::model::{Alias, Pointer, PointerError, Stage};
 pub use error::SourceError;
-pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
 pub use uri::{ModelUri, UriError, Which};
+pub use watcher::{FirstLook, LastKnown, Watcher, WatcherParts};
 
 /// One registry.
 #[async_trait]

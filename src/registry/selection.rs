@@ -1,12 +1,12 @@
 //! What of a registry is wanted: pure, from a [`RegistryState`] to a [`DesiredState`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::pointer::{Alias, Pointer, Stage};
 use super::state::{PackageRef, Query, RegisteredModel, RegistryState};
 use super::uri::{ModelUri, Which};
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version};
 
 /// What the operator wants served out of a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,13 +52,15 @@ pub struct FilterError(String);
 pub struct DesiredState {
     /// By the name it is served under.
     pub models: BTreeMap<ModelName, DesiredModel>,
+    /// Whether everyone who may want something has been heard; until then a missing model may only be late.
+    pub complete: bool,
 }
 
 /// One model that should be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredModel {
-    /// The version of paths without one.
-    pub default: Version,
+    /// The version of paths without one; `None` is the highest one that can answer.
+    pub default: Option<Version>,
     /// All versions that should be loaded, `default` among them.
     pub versions: BTreeMap<Version, Wanted>,
     /// Aliases of these versions.
@@ -70,8 +72,10 @@ pub struct DesiredModel {
 /// One version that should be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// Its files can be had.
+    /// Its files can be had from the registry.
     Package(PackageRef),
+    /// Its files are here already.
+    Local(PathBuf),
     /// The registry has no complete files yet: its words.
     Unready(String),
 }
@@ -167,7 +171,10 @@ impl Selection {
         state: &RegistryState,
         resolved: &BTreeMap<ModelUri, PackageRef>,
     ) -> DesiredState {
-        let mut desired = DesiredState::default();
+        let mut desired = DesiredState {
+            complete: true,
+            ..DesiredState::default()
+        };
         for target in &self.targets {
             let Some((served, version, wanted)) = target.find(state, resolved) else {
                 continue;
@@ -194,10 +201,10 @@ impl Selection {
     /// Targets of registered models that the registry does not have.
     pub fn missing(&self, state: &RegistryState) -> Vec<&ModelUri> {
         let is_missing = |uri: &&ModelUri| match uri {
-            ModelUri::Registered { name, which } => !state
-                .models
-                .get(name)
-                .is_some_and(|model| model.resolve(which).is_some()),
+            ModelUri::Registered { name, which } => {
+                let model = state.models.get(name);
+                model.and_then(|model| model.resolve(which)).is_none()
+            }
             ModelUri::Logged(_) | ModelUri::Run { .. } => false,
         };
         let uris = self.targets.iter().map(|target| &target.uri);
@@ -212,7 +219,7 @@ impl Selection {
                 .values()
                 .filter_map(|wanted| match wanted {
                     Wanted::Package(package) => Some(&package.id.name),
-                    Wanted::Unready(_) => None,
+                    Wanted::Local(_) | Wanted::Unready(_) => None,
                 })
                 .chain([served])
                 .collect();
@@ -274,7 +281,7 @@ impl DesiredState {
             .models
             .entry(name.clone())
             .or_insert_with(|| DesiredModel {
-                default: version,
+                default: Some(version),
                 versions: BTreeMap::new(),
                 aliases: BTreeMap::new(),
                 stages: BTreeMap::new(),
@@ -347,7 +354,7 @@ mod tests {
     fn versions(desired: &DesiredState, model: &str) -> (u64, Vec<u64>) {
         let model = &desired.models[&name(model)];
         let all = model.versions.keys().map(|version| version.0).collect();
-        (model.default.0, all)
+        (model.default.unwrap().0, all)
     }
 
     #[test]

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::pointer::{Alias, Pointer, Stage};
 use super::uri::Which;
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version};
 
 /// What to ask a registry for. One question for all models, so that polling stays cheap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::pointer::{Alias, Pointer, PointerError, Stage};
-use crate::model::{IdError, ModelName, Version};
+use crate::model::{Alias, IdError, ModelName, Pointer, PointerError, Stage, Version};
 
 /// A parsed URI.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::servable::{Servable, ServableHandle};
 use super::state::VersionState;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version};
 
 /// Names, versions and their servables, behind one atomic pointer.
 #[derive(Debug, Default)]
@@ -35,6 +35,12 @@ pub struct CatalogSnapshot {
 pub struct ModelEntry {
     /// Its versions.
     pub versions: BTreeMap<Version, VersionEntry>,
+    /// The version of paths without one; `None` is the highest one that can answer.
+    pub default: Option<Version>,
+    /// Where each alias leads: to the last version that could answer, when the wanted one cannot yet.
+    pub aliases: BTreeMap<Alias, Version>,
+    /// Likewise for stages.
+    pub stages: BTreeMap<Stage, Version>,
     /// Whether the server is not ready without it.
     pub required: bool,
 }
@@ -58,12 +64,14 @@ pub struct Selector {
 }
 
 /// Which version of a model a request means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionSelector {
-    /// The highest one that is ready.
+    /// The one that the registry or the operator made the default, else the highest one that is ready.
     Default,
     /// This one.
     Exactly(Version),
+    /// The one that an alias or a stage leads to.
+    Pointer(Pointer),
 }
 
 /// Why a request finds no servable.
@@ -84,6 +92,20 @@ pub enum LookupError {
         id: ModelId,
         /// The versions that exist.
         known: Vec<Version>,
+    },
+    /// The model has no version behind such an alias or stage.
+    #[error(
+        "model `{name}` has no version behind {}; it has {}",
+        show(pointer),
+        list(known)
+    )]
+    UnknownPointer {
+        /// The model.
+        name: ModelName,
+        /// What was asked for.
+        pointer: Pointer,
+        /// The aliases and stages that lead somewhere.
+        known: Vec<String>,
     },
     /// A path without a name, and several models.
     #[error(
@@ -110,11 +132,19 @@ pub enum LookupError {
 impl Kinded for LookupError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } | Self::UnknownVersion { .. } | Self::NoDefault { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::UnknownModel { .. }
+            | Self::UnknownVersion { .. }
+            | Self::UnknownPointer { .. }
+            | Self::NoDefault { .. } => ErrorKind::NotFound,
             Self::Starting | Self::NotReady { .. } => ErrorKind::NotReady,
         }
+    }
+}
+
+fn show(pointer: &Pointer) -> String {
+    match pointer {
+        Pointer::Alias(alias) => format!("alias `{alias}`"),
+        Pointer::Stage(stage) => format!("stage `{stage}`"),
     }
 }
 
@@ -162,6 +192,9 @@ impl Catalog {
 
 impl CatalogSnapshot {
     /// Whether each wanted model serves a version or has settled without one, and each required one serves.
+    ///
+    /// A version that waits to be tried again has not settled, so a new server waits for it; once a model serves, a
+    /// failing successor changes nothing.
     pub fn is_ready(&self) -> bool {
         self.known
             && self.models.values().all(|model| {
@@ -182,23 +215,31 @@ impl CatalogSnapshot {
     /// # Errors
     /// [`LookupError`], naming what there is.
     pub fn lookup(&self, selector: &Selector) -> Result<ServableHandle, LookupError> {
-        if !self.known {
-            return Err(LookupError::Starting);
-        }
+        // Until it is known what is wanted, a model that is not there may only be late.
+        let absent = |error: LookupError| {
+            if self.known {
+                error
+            } else {
+                LookupError::Starting
+            }
+        };
         let name = match &selector.model {
             Some(name) => name,
+            None if !self.known && self.default_model.is_none() => {
+                return Err(LookupError::Starting);
+            }
             None => self.default_name()?,
         };
-        let model = self
-            .models
-            .get(name)
-            .ok_or_else(|| LookupError::UnknownModel {
+        let model = self.models.get(name).ok_or_else(|| {
+            absent(LookupError::UnknownModel {
                 name: name.clone(),
                 known: self.models.keys().cloned().collect(),
-            })?;
-        match selector.version {
+            })
+        })?;
+        match &selector.version {
             VersionSelector::Default => model.default_version(name),
-            VersionSelector::Exactly(version) => model.exact_version(name, version),
+            VersionSelector::Exactly(version) => model.exact_version(name, *version),
+            VersionSelector::Pointer(pointer) => model.pointed_version(name, pointer),
         }
     }
 
@@ -217,8 +258,63 @@ impl CatalogSnapshot {
     }
 }
 
+impl VersionEntry {
+    fn is_same(&self, other: &Self) -> bool {
+        let same_servable = match (&self.servable, &other.servable) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        same_servable && self.state == other.state
+    }
+}
+
 impl ModelEntry {
+    /// Whether a request would see no difference.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_versions = || {
+            let pairs = self.versions.iter().zip(&other.versions);
+            { pairs }.all(|((version, entry), (other_version, other_entry))| {
+                version == other_version && entry.is_same(other_entry)
+            })
+        };
+        self.versions.len() == other.versions.len()
+            && self.default == other.default
+            && self.required == other.required
+            && self.aliases == other.aliases
+            && self.stages == other.stages
+            && same_versions()
+    }
+
+    /// Where an alias or stage leads.
+    pub fn follow(&self, pointer: &Pointer) -> Option<Version> {
+        match pointer {
+            Pointer::Alias(alias) => self.aliases.get(alias).copied(),
+            Pointer::Stage(stage) => self.stages.get(stage).copied(),
+        }
+    }
+
+    fn pointed_version(
+        &self,
+        name: &ModelName,
+        pointer: &Pointer,
+    ) -> Result<ServableHandle, LookupError> {
+        let version = self.follow(pointer).ok_or_else(|| {
+            let aliases = self.aliases.keys().map(|alias| format!("@{alias}"));
+            let stages = self.stages.keys().map(ToString::to_string);
+            LookupError::UnknownPointer {
+                name: name.clone(),
+                pointer: pointer.clone(),
+                known: aliases.chain(stages).collect(),
+            }
+        })?;
+        self.exact_version(name, version)
+    }
+
     fn default_version(&self, name: &ModelName) -> Result<ServableHandle, LookupError> {
+        if let Some(version) = self.default {
+            return self.exact_version(name, version);
+        }
         let mut newest_first = self.versions.values().rev();
         let newest = newest_first.clone().next();
         newest_first
@@ -270,7 +366,11 @@ mod tests {
             },
         )]
         .into();
-        ModelEntry { versions, required }
+        ModelEntry {
+            versions,
+            required,
+            ..ModelEntry::default()
+        }
     }
 
     fn catalog(models: &[(&str, ModelEntry)]) -> Catalog {
@@ -287,7 +387,10 @@ mod tests {
 
     fn failed() -> VersionState {
         VersionState::Failed(FailureReason {
+            label: "compile",
             message: "broken".to_owned(),
+            attempt: 1,
+            retry_at: None,
         })
     }
 
@@ -304,22 +407,27 @@ mod tests {
             };
             catalog.lookup(&selector).unwrap_err().to_string()
         };
-        let default = VersionSelector::Default;
+        let default = || VersionSelector::Default;
         assert_eq!(
-            lookup(Some("rose"), default),
+            lookup(Some("rose"), default()),
             "no model named `rose`; this server has `iris`, `wine`"
         );
         assert_eq!(
-            lookup(None, default),
+            lookup(None, default()),
             "this server has no default model; use `/models/{name}/invocations` with one of `iris`, `wine`"
         );
         assert_eq!(
-            lookup(Some("iris"), default),
+            lookup(Some("iris"), default()),
             "model `iris` is not ready: compiling"
         );
         assert_eq!(
-            lookup(Some("wine"), default),
+            lookup(Some("wine"), default()),
             "model `wine` is not ready: failed: broken"
+        );
+        let alias = Pointer::Alias(Alias::new("champion").unwrap());
+        assert_eq!(
+            lookup(Some("iris"), VersionSelector::Pointer(alias)),
+            "model `iris` has no version behind alias `champion`; it has none"
         );
         let seven = VersionSelector::Exactly(Version(7));
         assert_eq!(

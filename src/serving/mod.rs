@@ -1,13 +1,15 @@
 //! From a name in a request to a loaded version of a model, and the one place where a request is run and measured.
 
+mod admin;
 mod catalog;
 mod servable;
 mod service;
 mod state;
 
+pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };
-pub use servable::{Limits, Servable, ServableHandle};
+pub use servable::{Limits, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, InferenceService, ServeError};
 pub use state::{FailureReason, VersionState};

@@ -1,6 +1,7 @@
 //! A loaded version of a model.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::batching::{BatchObserver, Batcher};
@@ -16,10 +17,35 @@ pub type ServableHandle = Arc<Servable>;
 pub struct Servable {
     package: Package,
     engine: &'static str,
+    footprint: u64,
     signature: Signature,
     batcher: Batcher,
     limits: Limits,
     metrics: Arc<VersionMetrics>,
+    vitals: Vitals,
+}
+
+/// How the requests of one version ended since it was loaded: what its probation is judged by.
+#[derive(Debug, Default)]
+pub struct Vitals {
+    judged: AtomicU64,
+    bad: AtomicU64,
+}
+
+impl Vitals {
+    /// Counts a request that the model answered, or that failed by no fault of the client.
+    pub fn count(&self, bad: bool) {
+        self.judged.fetch_add(1, Ordering::Relaxed);
+        self.bad.fetch_add(u64::from(bad), Ordering::Relaxed);
+    }
+
+    /// How many requests were counted, and how many of them were bad: server errors and outputs that are NaN or
+    /// infinite.
+    pub fn counts(&self) -> (u64, u64) {
+        // In this order: never more bad ones than requests.
+        let bad = self.bad.load(Ordering::Relaxed);
+        (self.judged.load(Ordering::Relaxed), bad)
+    }
 }
 
 /// What the operator allows one request of this model.
@@ -42,10 +68,12 @@ impl Servable {
         Self {
             package,
             engine,
+            footprint: model.footprint(),
             signature,
             batcher,
             limits,
             metrics,
+            vitals: Vitals::default(),
         }
     }
 
@@ -64,6 +92,11 @@ impl Servable {
         self.engine
     }
 
+    /// Bytes of memory that its engine holds.
+    pub fn footprint(&self) -> u64 {
+        self.footprint
+    }
+
     /// What the graph takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature
@@ -77,6 +110,11 @@ impl Servable {
     /// What one request may take.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// How its requests ended so far.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// The series of this version.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use half::{bf16, f16};
 use tokio::runtime::RuntimeFlavor;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +13,7 @@ use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId};
 use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics};
-use crate::tensor::{DType, Element, Tensor, Value};
+use crate::tensor::Value;
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
 pub trait Codec {
@@ -128,8 +127,15 @@ impl InferenceService {
             }
         };
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
-        let result = exchange(&servable, started, codec).await;
-        measured.finish(result.as_ref().err().map(Kinded::kind));
+        let mut non_finite = 0;
+        let result = exchange(&servable, started, codec, &mut non_finite).await;
+        let failure = result.as_ref().err().map(Kinded::kind);
+        match failure.map_or("success", ErrorKind::outcome) {
+            "success" => servable.vitals().count(non_finite > 0),
+            "server_error" => servable.vitals().count(true),
+            _ => {}
+        }
+        measured.finish(failure);
         Answered {
             model: Some(servable.id().clone()),
             result,
@@ -141,6 +147,7 @@ async fn exchange<C: Codec>(
     servable: &ServableHandle,
     started: Instant,
     mut codec: C,
+    non_finite: &mut usize,
 ) -> Result<C::Answer, C::Error> {
     let timeout = servable.limits().request_timeout;
     let deadline = started + timeout;
@@ -152,9 +159,9 @@ async fn exchange<C: Codec>(
         Ok(Err(error)) => return Err(ServeError::from(error).into()),
         Err(_) => return Err(ServeError::Deadline(timeout).into()),
     };
-    let non_finite = outputs.iter().map(count_non_finite).sum();
-    if non_finite > 0 {
-        servable.metrics().nonfinite(non_finite);
+    *non_finite = outputs.iter().map(Value::count_non_finite).sum();
+    if *non_finite > 0 {
+        servable.metrics().nonfinite(*non_finite);
     }
     let heavy = outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS;
     compute(heavy, || codec.encode(servable, outputs))
@@ -219,28 +226,5 @@ impl Drop for Measured {
     fn drop(&mut self) {
         self.metrics
             .observe_request(self.protocol, self.failure, self.started.elapsed());
-    }
-}
-
-/// How many elements are NaN or infinite.
-fn count_non_finite(value: &Value) -> usize {
-    fn count<T: Element>(tensor: &Tensor, finite: impl Fn(&T) -> bool) -> usize {
-        tensor
-            .as_slice::<T>()
-            .unwrap_or_default()
-            .iter()
-            .filter(|value| !finite(value))
-            .count()
-    }
-    let tensor = match value {
-        Value::Tensor(tensor) => tensor,
-        Value::Maps(maps) => &maps.scores,
-    };
-    match tensor.dtype() {
-        DType::F32 => count::<f32>(tensor, |value| value.is_finite()),
-        DType::F64 => count::<f64>(tensor, |value| value.is_finite()),
-        DType::F16 => count::<f16>(tensor, |value| value.is_finite()),
-        DType::Bf16 => count::<bf16>(tensor, |value| value.is_finite()),
-        _ => 0,
     }
 }

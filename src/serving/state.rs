@@ -1,12 +1,15 @@
 //! The life of one version of a model.
 
 use std::fmt;
+use std::time::SystemTime;
 
 /// Where a version stands between being wanted and being gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionState {
     /// Wanted, not begun.
     New,
+    /// Being copied from the registry.
+    Fetching,
     /// Being read and checked.
     Verifying,
     /// Being compiled by an engine.
@@ -26,14 +29,21 @@ pub enum VersionState {
 /// Why a version failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureReason {
+    /// Which kind of failure, of a closed list: the `reason` label of `onstage_candidate_failures_total`.
+    pub label: &'static str,
     /// One sentence: what, where, what was expected.
     pub message: String,
+    /// How often it was tried.
+    pub attempt: u32,
+    /// When it is tried again; `None` is not before something changes.
+    pub retry_at: Option<SystemTime>,
 }
 
 impl VersionState {
     /// The values of the `state` label of `onstage_model_state`.
-    pub const LABELS: [&'static str; 8] = [
+    pub const LABELS: [&'static str; 9] = [
         "new",
+        "fetching",
         "verifying",
         "compiling",
         "warming_up",
@@ -47,20 +57,25 @@ impl VersionState {
     pub fn label(&self) -> &'static str {
         let index = match self {
             Self::New => 0,
-            Self::Verifying => 1,
-            Self::Compiling => 2,
-            Self::WarmingUp => 3,
-            Self::Ready => 4,
-            Self::Draining => 5,
-            Self::Unloaded => 6,
-            Self::Failed(_) => 7,
+            Self::Fetching => 1,
+            Self::Verifying => 2,
+            Self::Compiling => 3,
+            Self::WarmingUp => 4,
+            Self::Ready => 5,
+            Self::Draining => 6,
+            Self::Unloaded => 7,
+            Self::Failed(_) => 8,
         };
         Self::LABELS[index]
     }
 
     /// Whether nothing more will happen to it without a change from outside.
     pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Ready | Self::Unloaded | Self::Failed(_))
+        match self {
+            Self::Ready | Self::Unloaded => true,
+            Self::Failed(reason) => reason.retry_at.is_none(),
+            _ => false,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// The families with a `model` label, and the few without any.
@@ -22,7 +23,22 @@ pub(super) struct Families {
     pub(super) info: IntGaugeVec,
     pub(super) state: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
+    pub(super) lifecycle: LifecycleFamilies,
     pub(super) build_info: IntGaugeVec,
+}
+
+/// The families of swaps and of the registry.
+#[derive(Debug, Clone)]
+pub(super) struct LifecycleFamilies {
+    pub(super) alias_info: IntGaugeVec,
+    pub(super) out_of_sync: GaugeVec,
+    pub(super) held: IntGaugeVec,
+    pub(super) candidate_failures: IntCounterVec,
+    pub(super) swaps: IntCounterVec,
+    pub(super) swap_duration: HistogramVec,
+    pub(super) registry_syncs: IntCounterVec,
+    pub(super) registry_last_success: Gauge,
+    pub(super) cache_bytes: IntGauge,
 }
 
 /// 1, 2, 4 … 1024 rows.
@@ -42,6 +58,11 @@ const SIZE_BUCKETS: [f64; 10] = [
     4_194_304.0,
     16_777_216.0,
     67_108_864.0,
+];
+
+/// Seconds: a phase of a swap takes from a pointer's move to a download of minutes.
+const PHASE_BUCKETS: [f64; 12] = [
+    0.000_1, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
 ];
 
 const MODEL: &[&str] = &["model"];
@@ -122,10 +143,62 @@ impl Families {
                 "Bytes of memory that a loaded version holds, as its engine reports or estimates.",
                 VERSION,
             ),
+            lifecycle: LifecycleFamilies::register(&table),
             build_info: table.gauge(
                 "onstage_build_info",
                 "Always 1: the version of this program.",
                 &["version"],
+            ),
+        }
+    }
+}
+
+impl LifecycleFamilies {
+    fn register(table: &Table<'_>) -> Self {
+        Self {
+            alias_info: table.gauge(
+                "onstage_model_alias_info",
+                "Always 1: where an alias (`@name`) or a stage leads.",
+                &["model", "version", "alias"],
+            ),
+            out_of_sync: table.seconds(
+                "onstage_model_out_of_sync_seconds",
+                "Seconds since another version is wanted than the one that is served; 0 when they agree.",
+                MODEL,
+            ),
+            held: table.gauge(
+                "onstage_model_held",
+                "1 while a manual swap or unload keeps the registry from deciding.",
+                MODEL,
+            ),
+            candidate_failures: table.counter(
+                "onstage_candidate_failures_total",
+                "Versions that could not go on stage, or were taken back, by reason.",
+                &["model", "reason"],
+            ),
+            swaps: table.counter(
+                "onstage_swaps_total",
+                "Changes of the version that a model serves, by outcome (published, rolled_back).",
+                &["model", "outcome"],
+            ),
+            swap_duration: table.histogram(
+                "onstage_swap_duration_seconds",
+                "Seconds that each phase of a swap took (fetch, verify, compile, warm_up, publish, drain).",
+                &["phase"],
+                &PHASE_BUCKETS,
+            ),
+            registry_syncs: table.counter(
+                "onstage_registry_syncs_total",
+                "Looks at the registry, by outcome (success, failure).",
+                &["outcome"],
+            ),
+            registry_last_success: table.single_seconds(
+                "onstage_registry_last_success_timestamp_seconds",
+                "Unix time of the last complete look at the registry; 0 before the first.",
+            ),
+            cache_bytes: table.single(
+                "onstage_cache_bytes",
+                "Bytes of packages in the local cache.",
             ),
         }
     }
@@ -145,6 +218,21 @@ impl Table<'_> {
     fn gauge(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         let made = IntGaugeVec::new(Opts::new(name, help), labels);
         self.registered(made.expect("the name and the labels are well-formed constants"))
+    }
+
+    fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        let made = GaugeVec::new(Opts::new(name, help), labels);
+        self.registered(made.expect("the name and the labels are well-formed constants"))
+    }
+
+    fn single(&self, name: &str, help: &str) -> IntGauge {
+        let made = IntGauge::new(name, help);
+        self.registered(made.expect("the name is a well-formed constant"))
+    }
+
+    fn single_seconds(&self, name: &str, help: &str) -> Gauge {
+        let made = Gauge::new(name, help);
+        self.registered(made.expect("the name is a well-formed constant"))
     }
 
     fn histogram(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {

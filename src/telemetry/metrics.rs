@@ -14,6 +14,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::Families;
 use super::labels::{OUTCOMES, Protocol, UNKNOWN, outcome_index};
+use super::overview::ModelOverview;
 use crate::error::ErrorKind;
 
 /// The content type of [`Metrics::render`].
@@ -33,11 +34,12 @@ pub struct Metrics {
 
 struct Shared {
     registry: Registry,
-    families: Families,
+    pub(super) families: Families,
     unknown: ByProtocol,
     /// The newest holder of each (model, version): an older one that leaves late must not take its series away.
     holders: Mutex<HashMap<(String, String), Holder>>,
     next_holder: AtomicU64,
+    described: Mutex<HashMap<String, ModelOverview>>,
 }
 
 struct Holder {
@@ -101,6 +103,7 @@ impl Metrics {
                 unknown: ByProtocol::default(),
                 holders: Mutex::new(HashMap::new()),
                 next_holder: AtomicU64::new(0),
+                described: Mutex::new(HashMap::new()),
             }),
         }
     }
@@ -164,6 +167,15 @@ impl Metrics {
     #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
     pub fn request_size(&self, bytes: usize) {
         self.shared.families.request_size.observe(bytes as f64);
+    }
+
+    pub(super) fn families(&self) -> &Families {
+        &self.shared.families
+    }
+
+    /// What was last told of each model; see [`Metrics::describe_model`].
+    pub(super) fn described(&self) -> &Mutex<HashMap<String, ModelOverview>> {
+        &self.shared.described
     }
 
     /// Every series in the text format; see [`CONTENT_TYPE`].
@@ -263,19 +275,6 @@ impl VersionMetrics {
         self.nonfinite.inc_by(count as u64);
     }
 
-    /// Says which of `states` the version is in: 1 for `current`, 0 for the others.
-    pub fn set_state(&self, current: &'static str, states: &[&'static str]) {
-        let holders = self.shared.holders.lock();
-        if !holders.contains_key(&self.key()) {
-            return;
-        }
-        for state in states {
-            let labels = [self.model.as_str(), &self.version, state];
-            let gauge = self.shared.families.state.with_label_values(&labels);
-            gauge.set(i64::from(*state == current));
-        }
-    }
-
     /// The memory that the version holds.
     pub fn set_memory(&self, bytes: u64) {
         self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -322,7 +321,6 @@ impl VersionMetrics {
             &families.inference_duration,
             &[("model", model), ("version", version)],
         );
-        remove_matching(&families.state, &[("model", model), ("version", version)]);
     }
 
     fn remove_model(&self) {
@@ -384,8 +382,6 @@ impl Drop for InFlight {
 mod tests {
     use super::*;
 
-    const STATES: [&str; 3] = ["Loading", "Ready", "Unloaded"];
-
     fn metrics() -> Metrics {
         Metrics::new(&DURATION_BUCKETS)
     }
@@ -399,7 +395,6 @@ mod tests {
         version.observe_batch(3);
         version.rejected("queue_full");
         version.nonfinite(2);
-        version.set_state("Ready", &STATES);
         version.set_memory(4096);
         version.set_queue_depth(5);
     }
@@ -476,7 +471,6 @@ mod tests {
         touch(&second);
         first.remove();
         first.observe_request(Protocol::V1, None, Duration::ZERO);
-        first.set_state("Unloaded", &STATES);
         let text = metrics.render();
         assert!(!text.contains(r#"version="1""#), "{text}");
         assert!(
@@ -526,20 +520,6 @@ mod tests {
         first.set_queue_depth(1);
         let series = r#"onstage_queue_depth{model="iris"}"#;
         assert_eq!(sample(&metrics, series).as_deref(), Some("5"));
-    }
-
-    #[test]
-    fn one_state_is_1_and_the_others_are_0() {
-        let metrics = metrics();
-        let version = metrics.version("iris", "1", "tract", "d");
-        version.set_state("Loading", &STATES);
-        version.set_state("Ready", &STATES);
-        let state = |state| {
-            let series =
-                format!(r#"onstage_model_state{{model="iris",state="{state}",version="1"}}"#);
-            sample(&metrics, &series).unwrap()
-        };
-        assert_eq!(["Loading", "Ready", "Unloaded"].map(state), ["0", "1", "0"]);
     }
 
     #[test]

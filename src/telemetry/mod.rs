@@ -4,7 +4,9 @@ mod families;
 mod init;
 mod labels;
 mod metrics;
+mod overview;
 
 pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
 pub use labels::Protocol;
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
+pub use overview::ModelOverview;

@@ -1,6 +1,8 @@
 //! What a graph's output can be: a tensor, or the sequence of maps that ZipMap makes.
 
-use super::Tensor;
+use half::{bf16, f16};
+
+use super::{DType, Element, Tensor};
 
 /// One output of a model.
 #[derive(Debug, Clone)]
@@ -17,6 +19,25 @@ impl Value {
         match self {
             Self::Tensor(tensor) => Some(tensor),
             Self::Maps(_) => None,
+        }
+    }
+
+    /// How many elements are NaN or infinite.
+    pub fn count_non_finite(&self) -> usize {
+        fn count<T: Element>(tensor: &Tensor, finite: impl Fn(&T) -> bool) -> usize {
+            let elements = tensor.as_slice::<T>().unwrap_or_default();
+            elements.iter().filter(|value| !finite(value)).count()
+        }
+        let tensor = match self {
+            Self::Tensor(tensor) => tensor,
+            Self::Maps(maps) => &maps.scores,
+        };
+        match tensor.dtype() {
+            DType::F32 => count::<f32>(tensor, |value| value.is_finite()),
+            DType::F64 => count::<f64>(tensor, |value| value.is_finite()),
+            DType::F16 => count::<f16>(tensor, |value| value.is_finite()),
+            DType::Bf16 => count::<bf16>(tensor, |value| value.is_finite()),
+            _ => 0,
         }
     }
 }

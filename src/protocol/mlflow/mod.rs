@@ -35,9 +35,10 @@ use super::{Route, Shared, Surface, model_headers};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Batch, ModelName, Schema};
+use crate::model::{Alias, Batch, IdError, ModelName, Pointer, Schema};
 use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector};
 use crate::telemetry::Protocol;
+use crate::tensor::Value;
 
 /// The version of MLflow whose behaviour `/version` claims.
 const MLFLOW_VERSION: &str = "3.17.2";
@@ -60,6 +61,14 @@ pub(super) fn routes() -> Vec<Route> {
         row(
             "/models/{name}/versions/{version}/invocations",
             post(version_invocations),
+        ),
+        row(
+            "/models/{name}/stages/{stage}/invocations",
+            post(stage_invocations),
+        ),
+        row(
+            "/models/{name}/aliases/{alias}/invocations",
+            post(alias_invocations),
         ),
     ]
 }
@@ -96,10 +105,8 @@ async fn model_invocations(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    match select(name, None) {
-        Ok(selector) => score(shared, &selector, &headers, body).await,
-        Err(error) => error.into_response(),
-    }
+    let version: Result<_, IdError> = Ok(VersionSelector::Default);
+    score_selected(shared, name, version, &headers, body).await
 }
 
 async fn version_invocations(
@@ -108,23 +115,63 @@ async fn version_invocations(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    match select(name, Some(&version)) {
-        Ok(selector) => score(shared, &selector, &headers, body).await,
-        Err(error) => error.into_response(),
-    }
+    let version = version.parse().map(VersionSelector::Exactly);
+    score_selected(shared, name, version, &headers, body).await
 }
 
-fn select(name: String, version: Option<&str>) -> Result<Selector, ScoringError> {
-    let not_found = |error: crate::model::IdError| ScoringError::NotFound(error.to_string());
-    let model = ModelName::new(name).map_err(not_found)?;
-    let version = match version {
-        Some(version) => VersionSelector::Exactly(version.parse().map_err(not_found)?),
-        None => VersionSelector::Default,
-    };
-    Ok(Selector {
-        model: Some(model),
-        version,
-    })
+async fn stage_invocations(
+    State(shared): State<Shared>,
+    Path((name, stage)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let stage = stage.parse().map(Pointer::Stage);
+    score_selected(
+        shared,
+        name,
+        stage.map(VersionSelector::Pointer),
+        &headers,
+        body,
+    )
+    .await
+}
+
+async fn alias_invocations(
+    State(shared): State<Shared>,
+    Path((name, alias)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let alias = Alias::new(alias).map(Pointer::Alias);
+    score_selected(
+        shared,
+        name,
+        alias.map(VersionSelector::Pointer),
+        &headers,
+        body,
+    )
+    .await
+}
+
+async fn score_selected(
+    shared: Shared,
+    name: String,
+    version: Result<VersionSelector, impl std::fmt::Display>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let model = ModelName::new(name).map_err(|error| error.to_string());
+    let version = version.map_err(|error| error.to_string());
+    match model.and_then(|model| Ok((model, version?))) {
+        Ok((model, version)) => {
+            let selector = Selector {
+                model: Some(model),
+                version,
+            };
+            score(shared, &selector, headers, body).await
+        }
+        Err(message) => ScoringError::NotFound(message).into_response(),
+    }
 }
 
 async fn score(
@@ -310,14 +357,15 @@ impl From<ServeError> for ScoringError {
     }
 }
 
-/// Runs a scoring body through the model as `/invocations` would, without HTTP; for warm-up.
+/// Runs a scoring body through the model as `/invocations` would, without HTTP; the answer, and how many numbers in the
+/// outputs are NaN or infinite.
 ///
 /// # Errors
 /// The kind of failure and its message.
 pub(super) async fn score_once(
     servable: &Servable,
     body: Vec<u8>,
-) -> Result<Vec<u8>, (ErrorKind, String)> {
+) -> Result<(Vec<u8>, usize), (ErrorKind, String)> {
     let bytes = body.len();
     let input = Some(Ok((Content::Json, Bytes::from(body))));
     let mut codec = ScoringCodec {
@@ -333,7 +381,8 @@ pub(super) async fn score_once(
             .submit(batch, None)
             .await
             .map_err(ServeError::from)?;
-        codec.encode(servable, outputs)
+        let non_finite = outputs.iter().map(Value::count_non_finite).sum();
+        Ok((codec.encode(servable, outputs)?, non_finite))
     };
     outcome
         .await

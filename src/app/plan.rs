@@ -1,0 +1,239 @@
+//! What `serve` was asked to serve: packages on this machine, and what is wanted of a registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use super::{ServeRequest, ServeTarget};
+use crate::config::{self, ModelSettings, Settings};
+use crate::engine::{EngineChoice, EngineOptions};
+use crate::lifecycle::{Contract, LoadOptions, ModelOptions, SwapOrder};
+use crate::model::{ModelId, ModelName, Package, Provider, discover};
+use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Packages on this machine, opened.
+    pub(super) packages: Vec<Package>,
+    /// What is wanted of the registry.
+    pub(super) selection: Selection,
+    /// Models that the server cannot do without.
+    pub(super) required: BTreeSet<ModelName>,
+}
+
+impl Plan {
+    /// Reads the packages. Blocking.
+    ///
+    /// # Errors
+    /// What is wrong with the first one.
+    pub(super) fn of(request: &ServeRequest) -> anyhow::Result<Self> {
+        let settings = &request.settings;
+        let mut plan = Self {
+            packages: Vec::new(),
+            selection: selection(settings)?,
+            required: BTreeSet::new(),
+        };
+        let targets = request.targets.iter();
+        let targets = targets.map(|target| (target.clone(), request.name.as_deref(), true));
+        let configured = settings.models.iter().filter_map(|(name, model)| {
+            let source = ServeTarget::of(model.source.as_deref()?);
+            Some((source, Some(name.as_str()), model.required.unwrap_or(true)))
+        });
+        for (target, name, required) in targets.chain(configured) {
+            let name = name.map(ModelName::new).transpose()?;
+            match target {
+                ServeTarget::Path(path) => plan.add_path(&path, name.as_ref(), required)?,
+                ServeTarget::Registry(uri) => plan.add_uri(uri?, name, required),
+            }
+        }
+        plan.refuse_twice()?;
+        plan.check_default(settings)?;
+        Ok(plan)
+    }
+
+    fn add_path(
+        &mut self,
+        path: &Path,
+        name: Option<&ModelName>,
+        required: bool,
+    ) -> anyhow::Result<()> {
+        let paths: Vec<PathBuf> = discover(path)?;
+        if name.is_some() && paths.len() > 1 {
+            bail!(
+                "`--name` renames a single package, but `{}` holds {}",
+                path.display(),
+                paths.len()
+            );
+        }
+        for path in paths {
+            let package = Package::open_named(&path, name.cloned())?;
+            if required {
+                self.required.insert(package.id.name.clone());
+            }
+            self.packages.push(package);
+        }
+        Ok(())
+    }
+
+    fn add_uri(&mut self, uri: ModelUri, serve_as: Option<ModelName>, required: bool) {
+        let registered = match &uri {
+            ModelUri::Registered { name, .. } => Some(name.clone()),
+            ModelUri::Logged(_) | ModelUri::Run { .. } => None,
+        };
+        if required {
+            self.required.extend(serve_as.clone().or(registered));
+        }
+        self.selection.targets.push(Target { serve_as, uri });
+    }
+
+    fn refuse_twice(&self) -> anyhow::Result<()> {
+        let mut seen: BTreeMap<&ModelId, &Package> = BTreeMap::new();
+        for package in &self.packages {
+            if let Some(other) = seen.insert(&package.id, package) {
+                let ModelId { name, version } = &package.id;
+                bail!(
+                    "`{}` and `{}` are both model `{name}` version {version}: rename one, or serve it with `--name`",
+                    other.root.display(),
+                    package.root.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// A default model that is never there would be found out by the first request only.
+    fn check_default(&self, settings: &Settings) -> anyhow::Result<()> {
+        let Some(name) = default_model(settings)? else {
+            return Ok(());
+        };
+        let names: BTreeSet<&ModelName> = {
+            let local = self.packages.iter().map(|package| &package.id.name);
+            local.chain(&self.required).collect()
+        };
+        if self.selection.is_empty() && !names.contains(&name) {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            bail!(
+                "the default model `{name}` is not among the models served: {}",
+                names.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// What is wanted before the registry is heard.
+    pub(super) fn local(&self) -> DesiredState {
+        let mut desired = DesiredState {
+            complete: self.selection.is_empty(),
+            ..DesiredState::default()
+        };
+        for package in &self.packages {
+            let ModelId { name, version } = &package.id;
+            desired.add(name, *version, Wanted::Local(package.root.clone()));
+        }
+        for model in desired.models.values_mut() {
+            // In a tree of versions the highest one that can be served is the default.
+            model.default = None;
+        }
+        desired
+    }
+}
+
+/// The model behind paths without a name.
+///
+/// # Errors
+/// When the name is not one.
+pub(super) fn default_model(settings: &Settings) -> anyhow::Result<Option<ModelName>> {
+    let name = settings.server.default_model.as_deref().map(ModelName::new);
+    name.transpose().context("invalid `server.default_model`")
+}
+
+/// Puts what the registry says beside what is on this machine, which wins where both claim a name.
+pub(super) fn merged(local: &DesiredState, mut registry: DesiredState) -> DesiredState {
+    for (name, model) in &local.models {
+        if registry
+            .models
+            .insert(name.clone(), model.clone())
+            .is_some()
+        {
+            tracing::error!(model = %name, "both the registry and a path on this machine have a model of this name; serving the one on this machine: rename one, or narrow `--filter`");
+        }
+    }
+    registry
+}
+
+fn selection(settings: &Settings) -> anyhow::Result<Selection> {
+    let registry = &settings.registry;
+    let pointers = registry.follow.iter().map(|pointer| pointer.parse());
+    let filter = registry.filter.as_deref().unwrap_or_default();
+    Ok(Selection {
+        targets: Vec::new(),
+        follow: pointers
+            .collect::<Result<_, _>>()
+            .context("invalid `registry.follow`")?,
+        filter: filter.parse().context("invalid `registry.filter`")?,
+    })
+}
+
+/// What the operator chose for each model.
+pub(super) fn options(
+    settings: &Settings,
+    required: BTreeSet<ModelName>,
+) -> Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync> {
+    let settings = settings.clone();
+    Box::new(move |name| {
+        let default = ModelSettings::default();
+        let model = settings.models.get(name.as_str()).unwrap_or(&default);
+        ModelOptions {
+            load: load_options(&settings, model),
+            keep_previous: model.keep_previous.unwrap_or(1),
+            swap: match model.swap {
+                Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
+                Some(config::SwapOrder::MakeBeforeBreak) | None => SwapOrder::MakeBeforeBreak,
+            },
+            contract: Contract(Arc::new(|_, _| Ok(()))),
+            probation: model.probation.unwrap_or(PROBATION),
+            required: required.contains(name) || model.required == Some(true),
+        }
+    })
+}
+
+/// The default of `models.<name>.probation`.
+const PROBATION: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn load_options(settings: &Settings, model: &ModelSettings) -> LoadOptions {
+    let providers = model.providers.as_ref().map(|names| {
+        names
+            .iter()
+            .map(|name| Provider {
+                name: name.clone(),
+                options: Vec::new(),
+            })
+            .collect()
+    });
+    LoadOptions {
+        engine: engine_choice(model.engine.unwrap_or(settings.engine.default)),
+        engine_options: EngineOptions {
+            intra_op_threads: settings.engine.intra_op_threads,
+            inter_op_threads: settings.engine.inter_op_threads,
+            providers,
+        },
+        max_queue_size: model
+            .queue_size()
+            .unwrap_or(settings.batching.max_queue_size),
+        request_timeout: model
+            .request_timeout
+            .unwrap_or(settings.server.request_timeout),
+        warmup: model.warmup.unwrap_or(true),
+    }
+}
+
+fn engine_choice(choice: config::EngineChoice) -> EngineChoice {
+    match choice {
+        config::EngineChoice::Auto => EngineChoice::Auto,
+        config::EngineChoice::Tract => EngineChoice::Tract,
+        config::EngineChoice::Onnxruntime => EngineChoice::OnnxRuntime,
+    }
+}

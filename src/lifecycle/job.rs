@@ -1,0 +1,262 @@
+//! One load: fetch, verify, ask for room, compile, warm up. The manager starts it, hears of each step, and may
+//! cancel it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::loader::{Circumstances, LoadError, LoadOptions, Loader};
+use super::manager::Event;
+use crate::engine::CancelToken;
+use crate::model::{ModelId, Package};
+use crate::registry::{PackageRef, SourceError, Wanted};
+use crate::serving::{Servable, VersionState};
+
+/// Where packages come from: registries behind a cache.
+#[async_trait]
+pub trait Supply: Send + Sync {
+    /// The files of a package, on this machine.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn fetch(&self, package: &PackageRef) -> Result<Supplied, SourceError>;
+
+    /// A version that is not among those that are wanted.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`].
+    async fn find(&self, id: &ModelId) -> Result<PackageRef, SourceError>;
+}
+
+/// The files of a package, kept for as long as this lives.
+pub struct Supplied {
+    /// The package's directory.
+    pub directory: PathBuf,
+    /// Keeps the directory from being removed.
+    pub lease: Lease,
+}
+
+impl std::fmt::Debug for Supplied {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supplied").finish_non_exhaustive()
+    }
+}
+
+/// Something to hold on to while files are in use.
+pub type Lease = Box<dyn Any + Send + Sync>;
+
+/// Decides whether a candidate may take the place of what serves.
+pub(super) type Gate = Arc<dyn Fn(&Package) -> Result<(), LoadError> + Send + Sync>;
+
+/// One version to load.
+pub(super) struct Job {
+    /// Tells events of this job from those of an earlier one.
+    pub(super) ticket: u64,
+    pub(super) id: ModelId,
+    pub(super) wanted: Wanted,
+    /// Opened already, to learn its name.
+    pub(super) opened: Option<Package>,
+    pub(super) options: LoadOptions,
+    /// Present when it takes the place of a version that serves.
+    pub(super) gate: Option<Gate>,
+    pub(super) cancel: CancelToken,
+    /// Whether requests are being served meanwhile, which must not feel it.
+    pub(super) background: bool,
+}
+
+/// What all jobs share.
+#[derive(Clone)]
+pub(super) struct Workshop {
+    pub(super) loader: Arc<Loader>,
+    pub(super) supply: Option<Arc<dyn Supply>>,
+    /// How many compile at a time.
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// A version that can go on stage.
+pub(super) struct Loaded {
+    pub(super) servable: Arc<Servable>,
+    pub(super) lease: Option<Lease>,
+}
+
+/// How long each phase took.
+pub(super) type Phases = Vec<(&'static str, Duration)>;
+
+impl Job {
+    /// Runs to its end and tells the manager.
+    pub(super) async fn run(self, workshop: Workshop) {
+        let (id, ticket) = (self.id.clone(), self.ticket);
+        let clock = Arc::new(Clock::default());
+        let cancel = self.cancel.clone();
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(LoadError::Cancelled),
+            result = self.load(&workshop, &clock) => result,
+        };
+        let phases = clock.phases();
+        let loaded = Event::Loaded {
+            id,
+            ticket,
+            result,
+            phases,
+        };
+        // The manager has gone: nobody wants the model any more.
+        let _ = workshop.events.send(loaded).await;
+    }
+
+    async fn load(self, workshop: &Workshop, clock: &Arc<Clock>) -> Result<Loaded, LoadError> {
+        let (directory, lease) = match &self.wanted {
+            Wanted::Local(path) => (path.clone(), None),
+            Wanted::Package(package) => {
+                let supply = workshop.supply.as_ref().ok_or_else(|| {
+                    SourceError::Unsupported("no registry is configured".to_owned())
+                })?;
+                self.enter(workshop, clock, VersionState::Fetching).await;
+                let supplied = supply.fetch(package).await?;
+                (supplied.directory, Some(supplied.lease))
+            }
+            Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
+        };
+        let permit = Arc::clone(&workshop.slots).acquire_owned().await;
+        let (done, finished) = oneshot::channel();
+        let (workshop, clock) = (workshop.clone(), Arc::clone(clock));
+        let name = format!("load-{}", self.id.version);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            if self.background {
+                lower_priority();
+            }
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                self.compile(&directory, &workshop, &clock)
+            }));
+            let result =
+                caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
+            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
+            let _ = done.send(result.map(|servable| Loaded { servable, lease }));
+            drop(permit);
+        });
+        if let Err(error) = spawned {
+            return Err(LoadError::Panicked(format!("no thread: {error}")));
+        }
+        finished
+            .await
+            .unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())))
+    }
+
+    fn compile(
+        mut self,
+        directory: &std::path::Path,
+        workshop: &Workshop,
+        clock: &Arc<Clock>,
+    ) -> Result<Arc<Servable>, LoadError> {
+        let opened = self.opened.take();
+        let enter = |state: VersionState| {
+            clock.enter(&state);
+            let _ = workshop.events.blocking_send(self.progress(state));
+        };
+        enter(VersionState::Verifying);
+        let mut package = match opened {
+            Some(package) => package,
+            None => Package::open(directory)?,
+        };
+        if let Wanted::Package(PackageRef {
+            digest: Some(expected),
+            ..
+        }) = &self.wanted
+            && *expected != package.digest
+        {
+            return Err(LoadError::Digest {
+                found: package.digest,
+                expected: expected.clone(),
+            });
+        }
+        package.id = self.id.clone();
+        if let Some(gate) = &self.gate {
+            gate(&package)?;
+        }
+        let room = |bytes: u64| {
+            let (reply, granted) = oneshot::channel();
+            let asked = workshop.events.blocking_send(Event::Room {
+                id: self.id.clone(),
+                ticket: self.ticket,
+                bytes,
+                reply,
+            });
+            asked.map_err(|_| LoadError::Cancelled)?;
+            granted.blocking_recv().unwrap_or(Err(LoadError::Cancelled))
+        };
+        let around = Circumstances {
+            enter: &enter,
+            room: &room,
+            replaces: self.gate.is_some(),
+            cancel: &self.cancel,
+        };
+        workshop.loader.load(package, &self.options, &around)
+    }
+
+    async fn enter(&self, workshop: &Workshop, clock: &Clock, state: VersionState) {
+        clock.enter(&state);
+        let _ = workshop.events.send(self.progress(state)).await;
+    }
+
+    fn progress(&self, state: VersionState) -> Event {
+        Event::Progress {
+            id: self.id.clone(),
+            ticket: self.ticket,
+            state,
+        }
+    }
+}
+
+/// About `nice 10` for this thread, and those that it starts.
+fn lower_priority() {
+    let lower = ThreadPriorityValue::try_from(23u8).map(ThreadPriority::Crossplatform);
+    // Where the system refuses, loading competes with serving on equal terms.
+    if let Ok(Err(error)) = lower.map(thread_priority::set_current_thread_priority) {
+        tracing::debug!(?error, "loading at normal priority");
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Takes the time of each state that a job enters.
+#[derive(Default)]
+struct Clock(Mutex<Vec<(&'static str, Instant)>>);
+
+impl Clock {
+    fn enter(&self, state: &VersionState) {
+        let phase = match state {
+            VersionState::Fetching => "fetch",
+            VersionState::Verifying => "verify",
+            VersionState::Compiling => "compile",
+            VersionState::WarmingUp => "warm_up",
+            _ => return,
+        };
+        self.0.lock().push((phase, Instant::now()));
+    }
+
+    fn phases(&self) -> Phases {
+        let entered = self.0.lock();
+        let ends = entered
+            .iter()
+            .skip(1)
+            .map(|(_, at)| *at)
+            .chain([Instant::now()]);
+        let phases = entered.iter().zip(ends);
+        phases
+            .map(|((phase, start), end)| (*phase, end - *start))
+            .collect()
+    }
+}

@@ -1,0 +1,523 @@
+//! The reconciler: brings what is served to what is wanted, one action at a time, whatever fails on the way.
+//!
+//! One task owns all state and takes messages; loading has threads of its own. Level-triggered: it never acts on a
+//! change, only on the difference between what is wanted and what is there.
+//!
+//! ```text
+//! DesiredState ──► Manager ──policy──► load │ publish │ drain │ free
+//!                    ▲   │
+//!              Event │   └──► Catalog (what requests see), metrics, history
+//!                  jobs
+//! ```
+
+mod control;
+mod events;
+mod publish;
+mod room;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use control::ManagerHandle;
+pub(super) use events::Event;
+
+use self::control::{Board, Reply};
+use self::room::RoomRequest;
+use super::job::{Gate, Job, Supply, Workshop};
+use super::loader::{LoadError, Loader};
+use super::policy::{Action, next_action};
+use super::record::{ModelOptions, Record, Slot, Status};
+use crate::model::{ModelId, ModelName, Package, Version};
+use crate::registry::DesiredState;
+use crate::serving::{Catalog, Cause, FailureReason, VersionState};
+use crate::telemetry::Metrics;
+
+/// What a manager works with.
+pub struct ManagerParts {
+    /// Makes servables.
+    pub loader: Loader,
+    /// Gets packages that are not on this machine yet.
+    pub supply: Option<Arc<dyn Supply>>,
+    /// What requests see.
+    pub catalog: Arc<Catalog>,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+    /// What the operator chose for a model.
+    pub options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
+    /// Bytes that all models may take together.
+    pub memory_budget: Option<u64>,
+    /// How long a version that leaves waits for its last requests.
+    pub drain_timeout: Duration,
+}
+
+impl std::fmt::Debug for ManagerParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagerParts").finish_non_exhaustive()
+    }
+}
+
+/// How many versions compile at a time.
+const COMPILERS: usize = 4;
+
+/// How often something that cannot wake us is looked at: requests of a version that drains, or is on probation.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A version's series stay this long after it is gone, so that the last values are scraped.
+const SERIES_LINGER: Duration = Duration::from_secs(600);
+
+/// The wait before the second attempt; it doubles up to [`LONGEST_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub struct Manager {
+    records: BTreeMap<ModelName, Record>,
+    workshop: Workshop,
+    parts: Parts,
+    events: mpsc::Receiver<Event>,
+    desired: watch::Receiver<DesiredState>,
+    desires_end: bool,
+    opened: HashMap<ModelId, Package>,
+    waiting: Vec<RoomRequest>,
+    /// Who waits to hear how a manual swap went.
+    answers: Vec<(ModelName, Version, Reply)>,
+    next_ticket: u64,
+    board: Arc<Mutex<Board>>,
+    settled: watch::Sender<u64>,
+    stop: CancellationToken,
+    known: bool,
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager").finish_non_exhaustive()
+    }
+}
+
+/// The parts that stay with the manager.
+struct Parts {
+    catalog: Arc<Catalog>,
+    metrics: Arc<Metrics>,
+    options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
+    memory_budget: Option<u64>,
+    drain_timeout: Duration,
+}
+
+impl Manager {
+    /// A manager and the way to talk to it. `opened` are packages of `desired` that were opened already.
+    pub fn new(
+        parts: ManagerParts,
+        desired: watch::Receiver<DesiredState>,
+        opened: Vec<Package>,
+        stop: CancellationToken,
+    ) -> (Self, ManagerHandle) {
+        let (sender, events) = mpsc::channel(1024);
+        let board = Arc::new(Mutex::new(Board::default()));
+        let (settled, progress) = watch::channel(0);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workshop = Workshop {
+            loader: Arc::new(parts.loader),
+            supply: parts.supply,
+            slots: Arc::new(Semaphore::new(cores.min(COMPILERS))),
+            events: sender.clone(),
+        };
+        let supply = workshop.supply.clone();
+        let handle = ManagerHandle::new(sender, Arc::clone(&board), progress, supply);
+        let manager = Self {
+            records: BTreeMap::new(),
+            workshop,
+            parts: Parts {
+                catalog: parts.catalog,
+                metrics: parts.metrics,
+                options: parts.options,
+                memory_budget: parts.memory_budget,
+                drain_timeout: parts.drain_timeout,
+            },
+            events,
+            desired,
+            desires_end: false,
+            opened: opened
+                .into_iter()
+                .map(|package| (package.id.clone(), package))
+                .collect(),
+            waiting: Vec::new(),
+            answers: Vec::new(),
+            next_ticket: 0,
+            board,
+            settled,
+            stop,
+            known: false,
+        };
+        (manager, handle)
+    }
+
+    /// Runs until the process stops.
+    pub async fn run(mut self) {
+        self.adopt();
+        let mut batch = Vec::new();
+        loop {
+            self.reconcile();
+            let wake = self.next_look();
+            tokio::select! {
+                () = self.stop.cancelled() => return self.end(),
+                changed = self.desired.changed(), if !self.desires_end => match changed {
+                    Ok(()) => self.adopt(),
+                    // Nobody will want anything else; what is there is served on.
+                    Err(_) => self.desires_end = true,
+                },
+                received = self.events.recv_many(&mut batch, 256) => {
+                    if received == 0 {
+                        return self.end();
+                    }
+                    for event in batch.drain(..) {
+                        self.handle(event);
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Takes what is wanted now.
+    fn adopt(&mut self) {
+        let desired = self.desired.borrow_and_update().clone();
+        for (name, record) in &mut self.records {
+            let wish = desired.models.get(name);
+            if record.desired.as_ref() != wish {
+                // The registry has moved on: a manual decision was about what it said before.
+                if record.hold.take().is_some() {
+                    tracing::info!(model = %name, "the registry changed: the hold is over");
+                }
+                record.desired = wish.cloned();
+                record.cause = Cause::Registry;
+                record.forget_changed_packages();
+            }
+        }
+        let started = self.known;
+        for (name, wish) in desired.models {
+            self.records.entry(name.clone()).or_insert_with(|| {
+                let mut record = Record::new((self.parts.options)(&name));
+                record.desired = Some(wish);
+                if started {
+                    record.cause = Cause::Registry;
+                }
+                record
+            });
+        }
+        self.known = desired.complete;
+    }
+
+    /// Acts until nothing is left to do now, then shows what came of it.
+    fn reconcile(&mut self) {
+        let now = Instant::now();
+        self.judge(now);
+        let names: Vec<ModelName> = self.records.keys().cloned().collect();
+        for name in &names {
+            self.reconcile_model(name, now);
+        }
+        self.grant_room(now);
+        self.collect_drained(now);
+        self.show(now);
+        self.answer_swaps();
+    }
+
+    fn reconcile_model(&mut self, name: &ModelName, now: Instant) {
+        // Each action changes what the next decision sees, so this ends; the bound is for a bug.
+        for _ in 0..1000 {
+            self.move_paths(name, now);
+            let Some(record) = self.records.get(name) else {
+                return;
+            };
+            let desired = record.effective();
+            match next_action(&record.view(&desired), now) {
+                Action::Rest => return,
+                Action::Load(version) => self.load(name, version),
+                Action::Cancel(version) | Action::Forget(version) => self.drop_slot(name, version),
+                Action::Unload(version) => self.unload(name, version, now),
+            }
+        }
+        tracing::error!(model = %name, "the reconciler does not come to rest");
+    }
+
+    fn load(&mut self, name: &ModelName, version: Version) {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        let background = self
+            .records
+            .values()
+            .any(|record| record.serving().is_some());
+        let Some(record) = self.records.get_mut(name) else {
+            return;
+        };
+        let desired = record.effective();
+        let last_good = record.last_good.as_ref();
+        let again = last_good
+            .filter(|(last, _)| *last == version)
+            .map(|(_, wanted)| wanted);
+        let Some(wanted) = desired.versions.get(&version).or(again).cloned() else {
+            return;
+        };
+        let gate = record.gate(version);
+        let cancel = CancellationToken::new();
+        let slot = record
+            .slots
+            .entry(version)
+            .or_insert_with(|| Slot::new(wanted.clone()));
+        slot.wanted = wanted.clone();
+        slot.attempts += 1;
+        slot.status = Status::Loading {
+            ticket,
+            cancel: cancel.clone(),
+            state: VersionState::New,
+            reserved: 0,
+        };
+        let id = ModelId {
+            name: name.clone(),
+            version,
+        };
+        let job = Job {
+            ticket,
+            opened: self.opened.remove(&id),
+            id,
+            wanted,
+            options: record.options.load.clone(),
+            gate,
+            cancel,
+            background,
+        };
+        // Owned by the slot: leaving it cancels the job.
+        tokio::spawn(job.run(self.workshop.clone()));
+    }
+
+    fn drop_slot(&mut self, name: &ModelName, version: Version) {
+        let Some(record) = self.records.get_mut(name) else {
+            return;
+        };
+        if let Some(Slot {
+            status: Status::Loading { cancel, .. },
+            ..
+        }) = record.slots.remove(&version)
+        {
+            tracing::info!(model = %name, %version, "no longer wanted: loading it is cancelled");
+            cancel.cancel();
+        }
+    }
+
+    fn unload(&mut self, name: &ModelName, version: Version, now: Instant) {
+        let Some(slot) = self
+            .records
+            .get_mut(name)
+            .and_then(|record| record.slots.get_mut(&version))
+        else {
+            return;
+        };
+        slot.status = match std::mem::replace(&mut slot.status, Status::New) {
+            Status::Ready(stage) => {
+                tracing::debug!(model = %name, %version, "draining");
+                Status::Draining { stage, since: now }
+            }
+            other => other,
+        };
+    }
+
+    /// Frees what has drained; a free takes longer than a request may, so it has a thread of its own.
+    fn collect_drained(&mut self, now: Instant) {
+        for (name, record) in &mut self.records {
+            let timeout = self.parts.drain_timeout;
+            record.free_taken_back(timeout, now);
+            let mut gone = Vec::new();
+            for (version, slot) in &record.slots {
+                if let Status::Draining { stage, since } = &slot.status
+                    // One is ours; the catalog's went with the last snapshot that had it.
+                    && (Arc::strong_count(&stage.servable) == 1 || now >= *since + timeout)
+                {
+                    gone.push(*version);
+                }
+            }
+            for version in gone {
+                let Some(Slot {
+                    status: Status::Draining { stage, since },
+                    ..
+                }) = record.slots.remove(&version)
+                else {
+                    continue;
+                };
+                let drained = now - since;
+                self.parts.metrics.swap_phase("drain", drained);
+                tracing::info!(model = %name, %version, ?drained, "unloaded");
+                record
+                    .leaving
+                    .push((now + SERIES_LINGER, Arc::clone(stage.servable.metrics())));
+                free(stage);
+            }
+            record.leaving.retain(|(at, metrics)| {
+                let stays = *at > now;
+                if !stays {
+                    metrics.remove();
+                }
+                stays
+            });
+        }
+    }
+
+    /// The time at which something has to be looked at without an event.
+    fn next_look(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut soonest: Option<Instant> = None;
+        let mut at =
+            |time: Instant| soonest = Some(soonest.map_or(time, |before| before.min(time)));
+        for record in self.records.values() {
+            if record.probation.is_some() || !record.leaving_stage.is_empty() {
+                at(now + LOOK_AGAIN);
+            }
+            if record.out_of_sync_since.is_some() {
+                at(now + Duration::from_secs(1));
+            }
+            for slot in record.slots.values() {
+                match &slot.status {
+                    Status::Draining { .. } => at(now + LOOK_AGAIN),
+                    Status::Failed {
+                        retry_at: Some(time),
+                        ..
+                    } => at(*time),
+                    _ => {}
+                }
+            }
+            record.leaving.iter().for_each(|(time, _)| at(*time));
+        }
+        soonest
+    }
+
+    /// Nothing is loaded any more; what is loaded serves until the process ends.
+    fn end(self) {
+        for slot in self
+            .records
+            .values()
+            .flat_map(|record| record.slots.values())
+        {
+            if let Status::Loading { cancel, .. } = &slot.status {
+                cancel.cancel();
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Decides whether `version` may take the place of what serves; `None` when it takes no place.
+    fn gate(&self, version: Version) -> Option<Gate> {
+        let serving = self.serving().filter(|serving| *serving != version)?;
+        let old = self.servable(serving)?.package().clone();
+        let contract = self.options.contract.clone();
+        Some(Arc::new(move |new: &Package| {
+            (contract.0)(&old, new).map_err(LoadError::Contract)
+        }))
+    }
+
+    /// A version number may stand for other files than before: those are another version.
+    fn forget_changed_packages(&mut self) {
+        let Some(desired) = &self.desired else {
+            return;
+        };
+        for (version, slot) in &mut self.slots {
+            let changed = desired
+                .versions
+                .get(version)
+                .is_some_and(|wanted| *wanted != slot.wanted);
+            if !changed {
+                continue;
+            }
+            slot.attempts = 0;
+            slot.status = match std::mem::replace(&mut slot.status, Status::New) {
+                Status::Failed { .. } | Status::New => Status::New,
+                Status::Loading { cancel, .. } => {
+                    cancel.cancel();
+                    Status::New
+                }
+                Status::Ready(stage) => Status::Draining {
+                    stage,
+                    since: Instant::now(),
+                },
+                draining @ Status::Draining { .. } => draining,
+            };
+        }
+    }
+
+    /// Frees versions that were taken back once their last request has gone.
+    fn free_taken_back(&mut self, timeout: Duration, now: Instant) {
+        for (since, stage) in std::mem::take(&mut self.leaving_stage) {
+            if Arc::strong_count(&stage.servable) == 1 || now >= since + timeout {
+                let metrics = Arc::clone(stage.servable.metrics());
+                self.leaving.push((now + SERIES_LINGER, metrics));
+                free(stage);
+            } else {
+                self.leaving_stage.push((since, stage));
+            }
+        }
+    }
+
+    /// What a failure means for the slot.
+    fn failed(&mut self, version: Version, error: &LoadError) -> Option<FailureReason> {
+        let slot = self.slots.get_mut(&version)?;
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << slot.attempts.saturating_sub(1).min(6));
+        let asked = match error {
+            LoadError::Fetch(error) => error.retry_after(),
+            _ => None,
+        };
+        let wait = asked
+            .unwrap_or(Duration::ZERO)
+            .max(jittered(backoff.min(LONGEST_BACKOFF)));
+        let retries = error.is_transient();
+        let reason = FailureReason {
+            label: error.label(),
+            message: error_chain(error),
+            attempt: slot.attempts,
+            retry_at: retries.then(|| SystemTime::now() + wait),
+        };
+        slot.status = Status::Failed {
+            reason: reason.clone(),
+            retry_at: retries.then(|| Instant::now() + wait),
+        };
+        Some(reason)
+    }
+}
+
+/// The error and its causes on one line.
+fn error_chain(error: &LoadError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Three quarters to five quarters of `wait`: a fleet must not come back all at once.
+fn jittered(wait: Duration) -> Duration {
+    let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+    wait.mul_f64(0.75 + random / 2.0)
+}
+
+/// Drops a version where nobody waits for it.
+fn free<T: Send + 'static>(stage: T) {
+    let freed = std::thread::Builder::new().name("unload".to_owned());
+    // Without a thread it is freed here.
+    let _ = freed.spawn(move || drop(stage));
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

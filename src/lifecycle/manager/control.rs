@@ -1,0 +1,268 @@
+//! What people may ask of the manager while it runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Event, Manager};
+use crate::lifecycle::job::Supply;
+use crate::lifecycle::record::{Hold, Record, Status};
+use crate::model::{ModelId, ModelName, Version};
+use crate::registry::Wanted;
+use crate::serving::{Admin, AdminError, Cause, HoldRecord, SwapRecord};
+
+/// What the manager lets everyone read.
+#[derive(Default)]
+pub(super) struct Board {
+    /// Newest first.
+    pub(super) history: VecDeque<SwapRecord>,
+    pub(super) holds: Vec<HoldRecord>,
+}
+
+/// A decision of a person.
+pub(in crate::lifecycle) enum Command {
+    Swap {
+        model: ModelName,
+        version: Version,
+        wanted: Option<Wanted>,
+        reply: Reply,
+    },
+    Unload {
+        model: ModelName,
+        reply: Reply,
+    },
+    Resume {
+        model: ModelName,
+        reply: Reply,
+    },
+}
+
+/// Where the outcome is told.
+pub(in crate::lifecycle) type Reply = oneshot::Sender<Result<(), AdminError>>;
+
+/// The way to a running manager.
+#[derive(Clone)]
+pub struct ManagerHandle {
+    events: mpsc::Sender<Event>,
+    board: Arc<Mutex<Board>>,
+    progress: watch::Receiver<u64>,
+    supply: Option<Arc<dyn Supply>>,
+}
+
+/// How often a swap looks whether it is done.
+const LONGEST_SWAP: Duration = Duration::from_secs(600);
+
+impl ManagerHandle {
+    pub(super) fn new(
+        events: mpsc::Sender<Event>,
+        board: Arc<Mutex<Board>>,
+        progress: watch::Receiver<u64>,
+        supply: Option<Arc<dyn Supply>>,
+    ) -> Self {
+        Self {
+            events,
+            board,
+            progress,
+            supply,
+        }
+    }
+
+    /// Changes each time that the manager has come to rest; the catalog shows what came of it.
+    pub fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.clone()
+    }
+
+    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.events.send(Event::Command(command(reply))).await;
+        sent.map_err(|_| AdminError::Stopping)?;
+        answer.await.unwrap_or(Err(AdminError::Stopping))
+    }
+}
+
+#[async_trait]
+impl Admin for ManagerHandle {
+    async fn swap(&self, model: &ModelName, version: Version) -> Result<(), AdminError> {
+        let id = ModelId {
+            name: model.clone(),
+            version,
+        };
+        // The registry is asked here, not by the manager, which waits for nobody.
+        let wanted = match &self.supply {
+            Some(supply) => supply.find(&id).await.ok().map(Wanted::Package),
+            None => None,
+        };
+        let command = |reply| Command::Swap {
+            model: model.clone(),
+            version,
+            wanted,
+            reply,
+        };
+        let swapped = tokio::time::timeout(LONGEST_SWAP, self.ask(command)).await;
+        swapped.unwrap_or_else(|_| {
+            Err(AdminError::Failed(format!(
+                "model {id} was not on stage within {LONGEST_SWAP:?}; it goes on loading"
+            )))
+        })
+    }
+
+    async fn unload(&self, model: &ModelName) -> Result<(), AdminError> {
+        let model = model.clone();
+        self.ask(|reply| Command::Unload { model, reply }).await
+    }
+
+    async fn resume(&self, model: &ModelName) -> Result<(), AdminError> {
+        let model = model.clone();
+        self.ask(|reply| Command::Resume { model, reply }).await
+    }
+
+    fn holds(&self) -> Vec<HoldRecord> {
+        self.board.lock().holds.clone()
+    }
+
+    fn history(&self) -> Vec<SwapRecord> {
+        self.board.lock().history.iter().cloned().collect()
+    }
+}
+
+impl std::fmt::Debug for ManagerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManagerHandle").finish_non_exhaustive()
+    }
+}
+
+impl Hold {
+    pub(super) fn record(&self, model: &ModelName) -> HoldRecord {
+        HoldRecord {
+            model: model.clone(),
+            version: self.version.as_ref().map(|(version, _)| *version),
+            since: self.since,
+        }
+    }
+}
+
+impl Manager {
+    pub(super) fn command(&mut self, command: Command) {
+        match command {
+            Command::Swap {
+                model,
+                version,
+                wanted,
+                reply,
+            } => self.swap_by_hand(&model, version, wanted, reply),
+            Command::Unload { model, reply } => {
+                let held = self.hold(&model, None);
+                let _ = reply.send(held);
+            }
+            Command::Resume { model, reply } => {
+                let resumed = self.find(&model).map(Record::resume);
+                let _ = reply.send(resumed);
+            }
+        }
+    }
+
+    fn swap_by_hand(
+        &mut self,
+        model: &ModelName,
+        version: Version,
+        found: Option<Wanted>,
+        reply: Reply,
+    ) {
+        let wanted = self.find(model).and_then(|record| {
+            let known = record.known(version);
+            known.or(found).ok_or_else(|| {
+                AdminError::NotFound(format!("model `{model}` has no version {version} to serve"))
+            })
+        });
+        match wanted.and_then(|wanted| self.hold(model, Some((version, wanted)))) {
+            Ok(()) => self.answers.push((model.clone(), version, reply)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn hold(
+        &mut self,
+        model: &ModelName,
+        version: Option<(Version, Wanted)>,
+    ) -> Result<(), AdminError> {
+        let record = self.find(model)?;
+        if let Some((version, _)) = &version {
+            record.try_again(*version);
+        }
+        record.cause = Cause::Manual;
+        record.hold = Some(Hold {
+            version,
+            since: SystemTime::now(),
+        });
+        Ok(())
+    }
+
+    fn find(&mut self, model: &ModelName) -> Result<&mut Record, AdminError> {
+        let known = self.records.get_mut(model);
+        known.ok_or_else(|| AdminError::NotFound(format!("no model named `{model}`")))
+    }
+
+    /// Tells those who asked for a swap how it went, once it is known.
+    pub(super) fn answer_swaps(&mut self) {
+        let records = &self.records;
+        let waiting = std::mem::take(&mut self.answers);
+        for (model, version, reply) in waiting {
+            let Some(record) = records.get(&model) else {
+                let gone = AdminError::NotFound(format!("no model named `{model}`"));
+                let _ = reply.send(Err(gone));
+                continue;
+            };
+            if record.serving() == Some(version) {
+                let _ = reply.send(Ok(()));
+                continue;
+            }
+            match record.slots.get(&version).map(|slot| &slot.status) {
+                Some(Status::Failed { reason, .. }) => {
+                    let _ = reply.send(Err(AdminError::Failed(format!(
+                        "model `{model}` version {version} cannot be served: {}",
+                        reason.message
+                    ))));
+                }
+                _ if record.hold.is_none() => {
+                    let _ = reply.send(Err(AdminError::Failed(
+                        "the registry changed meanwhile, which ends the manual swap".to_owned(),
+                    )));
+                }
+                _ => self.answers.push((model, version, reply)),
+            }
+        }
+    }
+}
+
+impl Record {
+    /// Where a version comes from that is wanted, loaded or was served before.
+    fn known(&self, version: Version) -> Option<Wanted> {
+        let desired = self.desired.as_ref();
+        let desired = desired.and_then(|desired| desired.versions.get(&version));
+        let slot = self.slots.get(&version).map(|slot| &slot.wanted);
+        desired.or(slot).cloned()
+    }
+
+    /// A version that failed gets another chance.
+    fn try_again(&mut self, version: Version) {
+        if let Some(slot) = self.slots.get_mut(&version)
+            && matches!(slot.status, Status::Failed { .. })
+        {
+            slot.status = Status::New;
+            slot.attempts = 0;
+        }
+    }
+
+    fn resume(&mut self) {
+        self.hold = None;
+        self.cause = Cause::Manual;
+        let versions: Vec<Version> = self.slots.keys().copied().collect();
+        for version in versions {
+            self.try_again(version);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Memory: a load asks before it compiles, and gets room, or figures.
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Manager;
+use crate::lifecycle::loader::LoadError;
+use crate::lifecycle::record::{Status, SwapOrder};
+use crate::model::{ModelId, ModelName, Version};
+
+/// A job that waits for memory.
+pub(super) struct RoomRequest {
+    pub(super) id: ModelId,
+    pub(super) ticket: u64,
+    pub(super) bytes: u64,
+    pub(super) reply: oneshot::Sender<Result<(), LoadError>>,
+}
+
+/// What to tell a job that asks.
+enum Answer {
+    Granted,
+    /// Something is leaving; ask again.
+    Wait,
+    Refused(String),
+}
+
+impl Manager {
+    /// Answers the jobs that can be answered.
+    pub(super) fn grant_room(&mut self, now: Instant) {
+        for request in std::mem::take(&mut self.waiting) {
+            if !self.is_current(&request.id, request.ticket) {
+                let _ = request.reply.send(Err(LoadError::Cancelled));
+                continue;
+            }
+            match self.room_for(&request, now) {
+                Answer::Wait => self.waiting.push(request),
+                Answer::Refused(figures) => {
+                    let _ = request.reply.send(Err(LoadError::Memory(figures)));
+                }
+                Answer::Granted => {
+                    self.reserve(&request);
+                    let _ = request.reply.send(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn room_for(&mut self, request: &RoomRequest, now: Instant) -> Answer {
+        if let Some(wait) = self.break_first(&request.id, now) {
+            return wait;
+        }
+        let Some(budget) = self.parts.memory_budget else {
+            return Answer::Granted;
+        };
+        let used: u64 = self
+            .records
+            .values()
+            .map(crate::lifecycle::record::Record::memory)
+            .sum();
+        if used.saturating_add(request.bytes) <= budget {
+            return Answer::Granted;
+        }
+        let is_leaving = |status: &Status| matches!(status, Status::Draining { .. });
+        let slots = self
+            .records
+            .values()
+            .flat_map(|record| record.slots.values());
+        if { slots }.any(|slot| is_leaving(&slot.status)) {
+            return Answer::Wait;
+        }
+        match self.expendable() {
+            Some((name, version)) => {
+                tracing::info!(model = %name, %version, for_model = %request.id.name, "unloaded to make room");
+                if let Some(record) = self.records.get_mut(&name) {
+                    record.previous.retain(|previous| *previous != version);
+                }
+                self.unload(&name, version, now);
+                Answer::Wait
+            }
+            None => Answer::Refused(format!(
+                "it needs about {}, and {} of the budget of {} (`engine.memory_budget`) are taken: raise the budget, \
+                 or serve fewer models",
+                iec(request.bytes),
+                iec(used),
+                iec(budget)
+            )),
+        }
+    }
+
+    /// With `break-before-make` the version that serves goes before the new one is compiled.
+    fn break_first(&mut self, id: &ModelId, now: Instant) -> Option<Answer> {
+        let record = self.records.get(&id.name)?;
+        let is_target = record.effective().default == Some(id.version);
+        if record.options.swap != SwapOrder::BreakBeforeMake || !is_target {
+            return None;
+        }
+        let others = record
+            .slots
+            .iter()
+            .filter(|(version, _)| **version != id.version);
+        let loaded = |status: &Status| matches!(status, Status::Ready(_) | Status::Draining { .. });
+        let loaded: Vec<Version> = others
+            .filter(|(_, slot)| loaded(&slot.status))
+            .map(|(version, _)| *version)
+            .collect();
+        if loaded.is_empty() {
+            return None;
+        }
+        for version in loaded {
+            self.unload(&id.name, version, now);
+        }
+        Some(Answer::Wait)
+    }
+
+    /// A loaded version that no path leads to and nobody falls back to: the one that served longest ago.
+    fn expendable(&self) -> Option<(ModelName, Version)> {
+        let kept = self.records.iter().flat_map(|(name, record)| {
+            let desired = record.effective();
+            let fallback = record
+                .probation
+                .as_ref()
+                .and_then(|probation| probation.fallback);
+            let versions = record.previous.iter().enumerate();
+            versions
+                .filter(move |(_, version)| {
+                    let needed = desired.versions.contains_key(version)
+                        || record.paths.versions().contains(version)
+                        || fallback == Some(**version);
+                    !needed && record.servable(**version).is_some()
+                })
+                .map(move |(age, version)| (age, name.clone(), *version))
+        });
+        kept.max().map(|(_, name, version)| (name, version))
+    }
+
+    fn reserve(&mut self, request: &RoomRequest) {
+        let record = self.records.get_mut(&request.id.name);
+        let slot = record.and_then(|record| record.slots.get_mut(&request.id.version));
+        if let Some(Status::Loading { reserved, .. }) = slot.map(|slot| &mut slot.status) {
+            *reserved = request.bytes;
+        }
+    }
+}
+
+fn iec(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}

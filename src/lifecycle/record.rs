@@ -1,0 +1,367 @@
+//! What the manager knows of one model, and what of it the policy and the catalog see.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::job::{Lease, Phases};
+use super::loader::LoadOptions;
+use super::policy::{ModelView, Paths, Phase};
+use super::probation::Probation;
+use crate::engine::CancelToken;
+use crate::model::{Package, Version};
+use crate::registry::{DesiredModel, Wanted};
+use crate::serving::{Cause, FailureReason, ModelEntry, Servable, VersionEntry, VersionState};
+use crate::telemetry::{ModelOverview, VersionMetrics};
+
+/// What the operator chose for one model's life.
+#[derive(Debug, Clone)]
+pub struct ModelOptions {
+    /// How it is loaded.
+    pub load: LoadOptions,
+    /// How many versions stay loaded after a swap, for a quick way back.
+    pub keep_previous: usize,
+    /// Whether the old version goes before the new one is compiled.
+    pub swap: SwapOrder,
+    /// Whether a new version may take the place of the one that serves.
+    pub contract: Contract,
+    /// How long a new version may be taken back.
+    pub probation: Duration,
+    /// Whether the server is not ready without it.
+    pub required: bool,
+}
+
+/// Says what clients of the first package would miss in the second one.
+#[derive(Clone)]
+pub struct Contract(pub Arc<ContractCheck>);
+
+/// Compares the package that serves with the one that should take its place.
+pub type ContractCheck = dyn Fn(&Package, &Package) -> Result<(), String> + Send + Sync;
+
+impl std::fmt::Debug for Contract {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contract").finish_non_exhaustive()
+    }
+}
+
+/// The order of loading the new version and unloading the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SwapOrder {
+    /// The old version serves until the new one can.
+    #[default]
+    MakeBeforeBreak,
+    /// For models that do not fit twice: nothing serves in between.
+    BreakBeforeMake,
+}
+
+/// One model.
+pub(super) struct Record {
+    pub(super) options: ModelOptions,
+    /// What the registry, or the command line, wants.
+    pub(super) desired: Option<DesiredModel>,
+    /// What a person decided instead.
+    pub(super) hold: Option<Hold>,
+    pub(super) slots: BTreeMap<Version, Slot>,
+    /// Where paths lead now.
+    pub(super) paths: Paths,
+    /// The version behind paths without one, as it was last announced.
+    pub(super) announced: Option<Version>,
+    /// Versions that served, last one first.
+    pub(super) previous: VecDeque<Version>,
+    /// The last version that served and where it came from, for the way back when nothing is loaded.
+    pub(super) last_good: Option<(Version, Wanted)>,
+    pub(super) probation: Option<Probation>,
+    /// Whether the current change was asked for by hand.
+    pub(super) cause: Cause,
+    pub(super) out_of_sync_since: Option<Instant>,
+    /// Versions that were taken back, and finish their last requests.
+    pub(super) leaving_stage: Vec<(Instant, OnStage)>,
+    /// Series to take away, and when.
+    pub(super) leaving: Vec<(Instant, Arc<VersionMetrics>)>,
+}
+
+/// A manual decision.
+#[derive(Debug, Clone)]
+pub(super) struct Hold {
+    /// The version and where it comes from; `None` holds the model unloaded.
+    pub(super) version: Option<(Version, Wanted)>,
+    pub(super) since: SystemTime,
+}
+
+/// One version.
+pub(super) struct Slot {
+    pub(super) wanted: Wanted,
+    pub(super) status: Status,
+    pub(super) attempts: u32,
+    /// How long the phases of its last load took.
+    pub(super) phases: Phases,
+}
+
+pub(super) enum Status {
+    New,
+    Loading {
+        ticket: u64,
+        cancel: CancelToken,
+        state: VersionState,
+        /// Memory that it may take and has not been counted yet.
+        reserved: u64,
+    },
+    Ready(OnStage),
+    Draining {
+        stage: OnStage,
+        since: Instant,
+    },
+    Failed {
+        reason: FailureReason,
+        retry_at: Option<Instant>,
+    },
+}
+
+/// A loaded version.
+pub(super) struct OnStage {
+    pub(super) servable: Arc<Servable>,
+    /// Keeps its files in the cache.
+    pub(super) _lease: Option<Lease>,
+    pub(super) footprint: u64,
+}
+
+impl Slot {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            status: Status::New,
+            attempts: 0,
+            phases: Phases::new(),
+        }
+    }
+
+    pub(super) fn servable(&self) -> Option<&Arc<Servable>> {
+        match &self.status {
+            Status::Ready(stage) => Some(&stage.servable),
+            _ => None,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.status {
+            Status::New => Phase::New,
+            Status::Loading { .. } => Phase::Loading,
+            Status::Ready(_) => Phase::Ready,
+            Status::Draining { .. } => Phase::Draining,
+            Status::Failed { retry_at, .. } => Phase::Failed(*retry_at),
+        }
+    }
+
+    fn state(&self) -> VersionState {
+        match &self.status {
+            Status::New => VersionState::New,
+            Status::Loading { state, .. } => state.clone(),
+            Status::Ready(_) => VersionState::Ready,
+            Status::Draining { .. } => VersionState::Draining,
+            Status::Failed { reason, .. } => VersionState::Failed(reason.clone()),
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn new(options: ModelOptions) -> Self {
+        Self {
+            options,
+            desired: None,
+            hold: None,
+            slots: BTreeMap::new(),
+            paths: Paths::default(),
+            announced: None,
+            previous: VecDeque::new(),
+            last_good: None,
+            probation: None,
+            cause: Cause::Start,
+            out_of_sync_since: None,
+            leaving_stage: Vec::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// What is wanted after all: the registry's wish under a manual hold.
+    pub(super) fn effective(&self) -> DesiredModel {
+        let mut desired = self.desired.clone().unwrap_or(DesiredModel {
+            default: None,
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            stages: BTreeMap::new(),
+        });
+        match &self.hold {
+            None => {}
+            Some(Hold { version: None, .. }) => {
+                desired.versions.clear();
+                desired.aliases.clear();
+                desired.stages.clear();
+            }
+            Some(Hold {
+                version: Some((version, wanted)),
+                ..
+            }) => {
+                desired.default = Some(*version);
+                desired
+                    .versions
+                    .entry(*version)
+                    .or_insert_with(|| wanted.clone());
+            }
+        }
+        desired
+    }
+
+    /// The paths that are wanted, wherever they lead now.
+    pub(super) fn wanted_paths(&self, desired: &DesiredModel) -> Paths {
+        Paths {
+            default: desired.default,
+            aliases: desired.aliases.clone(),
+            stages: desired.stages.clone(),
+        }
+    }
+
+    /// What the policy decides by.
+    pub(super) fn view(&self, desired: &DesiredModel) -> ModelView {
+        let is_there = |wanted: &Wanted| !matches!(wanted, Wanted::Unready(_));
+        let wanted = desired
+            .versions
+            .iter()
+            .filter(|(_, wanted)| is_there(wanted));
+        let mut wanted: BTreeSet<Version> = wanted.map(|(version, _)| *version).collect();
+        if !wanted.is_empty() && self.nothing_serves_and_the_target_failed(desired) {
+            wanted.extend(self.last_good.iter().map(|(version, _)| *version));
+        }
+        let unwanted_whole = desired.versions.is_empty();
+        ModelView {
+            wanted,
+            target: desired.default,
+            versions: self
+                .slots
+                .iter()
+                .map(|(version, slot)| (*version, slot.phase()))
+                .collect(),
+            published: if unwanted_whole {
+                BTreeSet::new()
+            } else {
+                self.paths.versions()
+            },
+            previous: self.previous.iter().copied().collect(),
+            fallback: self
+                .probation
+                .as_ref()
+                .and_then(|probation| probation.fallback),
+            keep_previous: if unwanted_whole {
+                0
+            } else {
+                self.options.keep_previous
+            },
+        }
+    }
+
+    /// After a break-before-make swap went wrong, the last good version has to come back.
+    fn nothing_serves_and_the_target_failed(&self, desired: &DesiredModel) -> bool {
+        let failed = |version| {
+            let slot = self.slots.get(&version);
+            matches!(slot.map(Slot::phase), Some(Phase::Failed(_)))
+        };
+        let nothing_serves = || {
+            let others = self
+                .slots
+                .iter()
+                .filter(|(version, _)| Some(**version) != desired.default);
+            let last = self.last_good.as_ref().map(|(version, _)| *version);
+            // The last good one itself may be on its way or back already.
+            { others }.all(|(version, slot)| Some(*version) == last || slot.servable().is_none())
+        };
+        desired.default.is_some_and(failed) && nothing_serves()
+    }
+
+    pub(super) fn ready(&self) -> BTreeSet<Version> {
+        let ready = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.servable().is_some());
+        ready.map(|(version, _)| *version).collect()
+    }
+
+    /// The version behind paths without one, when it can answer.
+    pub(super) fn serving(&self) -> Option<Version> {
+        let ready = self.ready();
+        match self.paths.default {
+            Some(version) => ready.contains(&version).then_some(version),
+            None => ready.last().copied(),
+        }
+    }
+
+    pub(super) fn servable(&self, version: Version) -> Option<&Arc<Servable>> {
+        self.slots.get(&version).and_then(Slot::servable)
+    }
+
+    /// Bytes that it holds, and may take yet.
+    pub(super) fn memory(&self) -> u64 {
+        let bytes = |slot: &Slot| match &slot.status {
+            Status::Ready(stage) | Status::Draining { stage, .. } => stage.footprint,
+            Status::Loading { reserved, .. } => *reserved,
+            Status::New | Status::Failed { .. } => 0,
+        };
+        self.slots.values().map(bytes).sum()
+    }
+
+    /// What requests see.
+    pub(super) fn entry(&self, desired: &DesiredModel) -> ModelEntry {
+        let mut versions: BTreeMap<Version, VersionEntry> = self
+            .slots
+            .iter()
+            .map(|(version, slot)| {
+                let entry = VersionEntry {
+                    state: slot.state(),
+                    servable: slot.servable().cloned(),
+                };
+                (*version, entry)
+            })
+            .collect();
+        for (version, wanted) in &desired.versions {
+            let state = || match wanted {
+                Wanted::Unready(reason) => VersionState::Failed(FailureReason {
+                    label: "unready",
+                    message: format!("the registry has no complete files of it: {reason}"),
+                    attempt: 0,
+                    retry_at: None,
+                }),
+                _ => VersionState::New,
+            };
+            versions.entry(*version).or_insert_with(|| VersionEntry {
+                state: state(),
+                servable: None,
+            });
+        }
+        ModelEntry {
+            versions,
+            default: self.paths.default,
+            aliases: self.paths.aliases.clone(),
+            stages: self.paths.stages.clone(),
+            required: self.options.required,
+        }
+    }
+
+    /// What the gauges show.
+    pub(super) fn overview(&self, entry: &ModelEntry, now: Instant) -> ModelOverview {
+        let states = entry.versions.iter();
+        let aliases = entry.aliases.iter();
+        let stages = entry.stages.iter();
+        let aliases = aliases.map(|(alias, version)| (format!("@{alias}"), version.to_string()));
+        let stages = stages.map(|(stage, version)| (stage.to_string(), version.to_string()));
+        ModelOverview {
+            states: states
+                .map(|(version, entry)| (version.to_string(), entry.state.label()))
+                .collect(),
+            pointers: aliases.chain(stages).collect(),
+            held: self.hold.is_some(),
+            out_of_sync: self
+                .out_of_sync_since
+                .map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Looks at a registry again and again, and says what is wanted now.
+//!
+//! A failed look changes nothing: what was wanted is wanted still. Before the first success the last known state, or a
+//! fallback registry, stands in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use super::{DesiredState, ModelUri, PackageRef, RegistryState, Selection, Source, SourceError};
+use crate::telemetry::Metrics;
+
+/// Remembers the last complete answer of a registry, for a start without it.
+pub trait LastKnown: Send + Sync {
+    /// Keeps `state`. Failing is worth a warning of its own, no more.
+    fn save(&self, state: &RegistryState);
+
+    /// What was kept last, and when.
+    fn load(&self) -> Option<(RegistryState, SystemTime)>;
+}
+
+/// What a watcher works with.
+pub struct WatcherParts {
+    /// The registry.
+    pub source: Arc<dyn Source>,
+    /// Asked instead when the registry cannot be reached at the start.
+    pub fallback: Option<Arc<dyn Source>>,
+    /// What is wanted of it.
+    pub selection: Selection,
+    /// The time between two looks, when the registry is quick.
+    pub interval: Duration,
+    /// Where the last state is kept.
+    pub memory: Option<Arc<dyn LastKnown>>,
+    /// Where looks are counted.
+    pub metrics: Arc<Metrics>,
+    /// Notified to look at once.
+    pub hint: Arc<Notify>,
+}
+
+impl std::fmt::Debug for WatcherParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatcherParts").finish_non_exhaustive()
+    }
+}
+
+/// What the first look found, which decides whether a server can start at all.
+#[derive(Debug)]
+pub enum FirstLook {
+    /// The registry, or what stands in for it, was read; these targets do not exist in it.
+    Read {
+        /// Targets that the registry does not have.
+        missing: Vec<ModelUri>,
+    },
+    /// Nothing was read.
+    Failed(SourceError),
+}
+
+/// See the module.
+pub struct Watcher {
+    parts: WatcherParts,
+    /// Packages of targets that are no registered versions; they never change.
+    resolved: BTreeMap<ModelUri, PackageRef>,
+    failures: u32,
+}
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
+/// A registry that says nothing for this long is as good as gone.
+const LONGEST_LOOK: Duration = Duration::from_secs(60);
+
+/// A registry is looked at for at most one part in this many of the time.
+const SHARE: u32 = 10;
+
+/// The longest wait after failures.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+impl Watcher {
+    /// A watcher that has not looked yet.
+    pub fn new(parts: WatcherParts) -> Self {
+        Self {
+            parts,
+            resolved: BTreeMap::new(),
+            failures: 0,
+        }
+    }
+
+    /// The first look: the registry, else its fallback, else what was last known of it.
+    pub async fn first_look(&mut self) -> (Option<DesiredState>, FirstLook) {
+        let source = Arc::clone(&self.parts.source);
+        let error = match self.look(&source).await {
+            Ok((state, desired)) => {
+                self.succeeded(&state);
+                return (Some(desired), self.read(&state));
+            }
+            Err(error) => error,
+        };
+        self.failed(&error);
+        if let Some(fallback) = self.parts.fallback.clone() {
+            match self.look(&fallback).await {
+                Ok((state, desired)) => {
+                    tracing::warn!(
+                        fallback = fallback.address(),
+                        "serving what the fallback registry says"
+                    );
+                    return (Some(desired), self.read(&state));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the fallback registry cannot be read either")
+                }
+            }
+        }
+        match self.parts.memory.as_ref().and_then(|memory| memory.load()) {
+            Some((state, at)) => {
+                let age = SystemTime::now().duration_since(at).unwrap_or_default();
+                let age =
+                    humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
+                tracing::warn!(
+                    registry = self.parts.source.address(),
+                    age,
+                    "serving the last known state of the registry"
+                );
+                let desired = self.parts.selection.desired(&state, &self.resolved);
+                (Some(desired), self.read(&state))
+            }
+            None => (None, FirstLook::Failed(error)),
+        }
+    }
+
+    fn read(&self, state: &RegistryState) -> FirstLook {
+        let missing = self.parts.selection.missing(state);
+        FirstLook::Read {
+            missing: missing.into_iter().cloned().collect(),
+        }
+    }
+
+    /// Looks for ever and tells `publish` what is wanted.
+    pub async fn run(mut self, publish: impl Fn(DesiredState)) {
+        let source = Arc::clone(&self.parts.source);
+        let changes = source.changes().unwrap_or_default();
+        let mut wait = jittered(self.parts.interval);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = changes.notified() => {}
+                () = self.parts.hint.notified() => {}
+            }
+            let started = Instant::now();
+            let looked = self.look(&source).await;
+            let took = started.elapsed();
+            wait = match looked {
+                Ok((state, desired)) => {
+                    self.succeeded(&state);
+                    publish(desired);
+                    jittered(self.parts.interval.max(took * SHARE))
+                }
+                Err(error) => {
+                    self.failed(&error);
+                    self.after_failure(&error).max(took * SHARE)
+                }
+            };
+        }
+    }
+
+    async fn look(
+        &mut self,
+        source: &Arc<dyn Source>,
+    ) -> Result<(RegistryState, DesiredState), SourceError> {
+        let silent = || SourceError::Unreachable {
+            registry: source.address().to_owned(),
+            reason: format!("no answer within {LONGEST_LOOK:?}"),
+        };
+        let looked = timeout(LONGEST_LOOK, async {
+            let state = source.snapshot(&self.parts.selection.query()).await?;
+            for target in &self.parts.selection.targets {
+                let uri = &target.uri;
+                if !matches!(uri, ModelUri::Registered { .. }) && !self.resolved.contains_key(uri) {
+                    self.resolved
+                        .insert(uri.clone(), source.resolve(uri).await?);
+                }
+            }
+            Ok::<_, SourceError>(state)
+        });
+        let state = looked.await.map_err(|_| silent())??;
+        let desired = self.parts.selection.desired(&state, &self.resolved);
+        Ok((state, desired))
+    }
+
+    fn succeeded(&mut self, state: &RegistryState) {
+        if self.failures > 0 {
+            tracing::info!(
+                registry = self.parts.source.address(),
+                "the registry answers again"
+            );
+        }
+        self.failures = 0;
+        self.parts.metrics.registry_synced(true);
+        if let Some(memory) = &self.parts.memory {
+            memory.save(state);
+        }
+    }
+
+    fn failed(&mut self, error: &SourceError) {
+        self.failures = self.failures.saturating_add(1);
+        self.parts.metrics.registry_synced(false);
+        // One line when it begins, then ever fewer.
+        if self.failures.is_power_of_two() {
+            tracing::error!(%error, failures = self.failures, "the registry could not be read; what is served is served on");
+        }
+    }
+
+    fn after_failure(&self, error: &SourceError) -> Duration {
+        let doubled = self
+            .parts
+            .interval
+            .saturating_mul(1 << self.failures.min(6));
+        let wait = jittered(doubled.min(LONGEST_WAIT).max(self.parts.interval));
+        wait.max(error.retry_after().unwrap_or_default())
+    }
+}
+
+/// Four fifths to six fifths of `wait`: a fleet must not ask all at once.
+fn jittered(wait: Duration) -> Duration {
+    let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+    wait.mul_f64(0.8 + 0.4 * random)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::model::{ModelName, Version};
+    use crate::registry::{Query, RegisteredModel, RegisteredVersion, VersionStatus};
+    use crate::telemetry::DURATION_BUCKETS;
+
+    /// A registry whose answers are given one after the other; the last one stays.
+    struct Scripted(Mutex<Vec<Result<u64, u16>>>);
+
+    fn state(champion: u64) -> RegistryState {
+        let version = RegisteredVersion {
+            status: VersionStatus::Ready,
+            location: String::new(),
+            revision: String::new(),
+            digest: None,
+        };
+        let model = RegisteredModel {
+            aliases: [("champion".to_owned().try_into().unwrap(), Version(champion))].into(),
+            versions: [(Version(champion), version)].into(),
+            ..RegisteredModel::default()
+        };
+        RegistryState {
+            models: [(ModelName::new("m").unwrap(), model)].into(),
+        }
+    }
+
+    #[async_trait]
+    impl Source for Scripted {
+        fn address(&self) -> &str {
+            "scripted"
+        }
+
+        async fn snapshot(&self, _: &Query) -> Result<RegistryState, SourceError> {
+            let mut answers = self.0.lock();
+            let next = if answers.len() > 1 {
+                answers.remove(0)
+            } else {
+                answers[0]
+            };
+            next.map(state).map_err(|status| SourceError::Status {
+                registry: "scripted".to_owned(),
+                status,
+                reason: "no".to_owned(),
+                retry_after: None,
+            })
+        }
+
+        async fn fetch(&self, _: &PackageRef, _: &Path) -> Result<(), SourceError> {
+            unreachable!("a watcher fetches nothing")
+        }
+    }
+
+    #[derive(Default)]
+    struct Notebook(Mutex<Option<RegistryState>>);
+
+    impl LastKnown for Notebook {
+        fn save(&self, state: &RegistryState) {
+            *self.0.lock() = Some(state.clone());
+        }
+
+        fn load(&self) -> Option<(RegistryState, SystemTime)> {
+            Some((self.0.lock().clone()?, SystemTime::now()))
+        }
+    }
+
+    fn scripted(answers: &[Result<u64, u16>]) -> Arc<dyn Source> {
+        Arc::new(Scripted(Mutex::new(answers.to_vec())))
+    }
+
+    fn watcher(
+        source: Arc<dyn Source>,
+        fallback: Option<Arc<dyn Source>>,
+        memory: Arc<Notebook>,
+    ) -> Watcher {
+        Watcher::new(WatcherParts {
+            source,
+            fallback,
+            selection: Selection {
+                follow: vec!["@champion".parse().unwrap()],
+                ..Selection::default()
+            },
+            interval: Duration::from_secs(5),
+            memory: Some(memory),
+            metrics: Arc::new(Metrics::new(&DURATION_BUCKETS)),
+            hint: Arc::new(Notify::new()),
+        })
+    }
+
+    fn champion(desired: &DesiredState) -> u64 {
+        desired.models[&ModelName::new("m").unwrap()]
+            .default
+            .unwrap()
+            .0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_look_publishes_nothing() {
+        let source = scripted(&[Ok(1), Err(500), Err(401), Ok(2)]);
+        let watcher = watcher(source, None, Arc::default());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let write = Arc::clone(&seen);
+        let run = watcher.run(move |desired| write.lock().push(champion(&desired)));
+        let _ = timeout(Duration::from_secs(120), run).await;
+        let seen = seen.lock();
+        assert_eq!(seen[..2], [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_start_without_the_registry_takes_the_fallback_then_the_last_known_state() {
+        let memory = Arc::new(Notebook::default());
+        let down = || scripted(&[Err(503)]);
+        let (desired, look) = watcher(down(), None, Arc::clone(&memory))
+            .first_look()
+            .await;
+        assert!(desired.is_none() && matches!(look, FirstLook::Failed(_)));
+
+        let (desired, _) = watcher(down(), Some(scripted(&[Ok(7)])), Arc::clone(&memory))
+            .first_look()
+            .await;
+        assert_eq!(champion(&desired.unwrap()), 7);
+
+        memory.save(&state(3));
+        let (desired, _) = watcher(down(), None, memory).first_look().await;
+        assert_eq!(champion(&desired.unwrap()), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_looks_at_once() {
+        let watcher = watcher(scripted(&[Ok(1)]), None, Arc::default());
+        let hint = Arc::clone(&watcher.parts.hint);
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(watcher.run(move |desired| {
+            let _ = told.send(champion(&desired));
+        }));
+        hint.notify_one();
+        let started = Instant::now();
+        heard.recv().await.unwrap();
+        assert!(
+            started.elapsed() < Duration::from_secs(1),
+            "long before the next poll"
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! What the management API asks of whoever manages the models, and what it is told.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+
+use crate::error::{ErrorKind, Kinded};
+use crate::model::{ModelName, Version};
+
+/// Manages models at runtime. Serving and the protocols know no more of it than this.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// Serves this version on the paths without one, loading it first when it is not; holds it until
+    /// [`Admin::resume`] or a change in the registry.
+    ///
+    /// # Errors
+    /// [`AdminError`]; what served before still does.
+    async fn swap(&self, model: &ModelName, version: Version) -> Result<(), AdminError>;
+
+    /// Unloads a model and holds it so.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    async fn unload(&self, model: &ModelName) -> Result<(), AdminError>;
+
+    /// Ends a hold, and tries what failed again: the registry decides.
+    ///
+    /// # Errors
+    /// [`AdminError::NotFound`].
+    async fn resume(&self, model: &ModelName) -> Result<(), AdminError>;
+
+    /// The holds there are.
+    fn holds(&self) -> Vec<HoldRecord>;
+
+    /// The last swaps, newest first.
+    fn history(&self) -> Vec<SwapRecord>;
+}
+
+/// Why a management request was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AdminError {
+    /// No such model or version.
+    #[error("{0}")]
+    NotFound(String),
+    /// The version cannot be served.
+    #[error("{0}")]
+    Failed(String),
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl Kinded for AdminError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Failed(_) => ErrorKind::InvalidArgument,
+            Self::Stopping => ErrorKind::NotReady,
+        }
+    }
+}
+
+/// A manual decision that stands against the registry's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldRecord {
+    /// The model.
+    pub model: ModelName,
+    /// The version it is held on; `None` when it is held unloaded.
+    pub version: Option<Version>,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// One change, or refused change, of the version that a model serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwapRecord {
+    /// The model.
+    pub model: ModelName,
+    /// What served before.
+    pub from: Option<Version>,
+    /// What should serve, `None` for an unload.
+    pub to: Option<Version>,
+    /// What brought it about.
+    pub cause: Cause,
+    /// When it was decided.
+    pub at: SystemTime,
+    /// How long each phase took.
+    pub phases: Vec<(&'static str, Duration)>,
+    /// How it ended.
+    pub outcome: SwapOutcome,
+}
+
+/// What brings a swap about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The server started.
+    Start,
+    /// The registry changed.
+    Registry,
+    /// A request to the management API.
+    Manual,
+    /// The version on probation did badly.
+    Probation,
+}
+
+/// How a swap ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwapOutcome {
+    /// The new version serves.
+    Published,
+    /// The old version is back.
+    RolledBack(String),
+    /// The old version serves on: the label of the reason, and the reason.
+    Failed(&'static str, String),
+    /// Nothing serves any more.
+    Unloaded,
+}
+
+impl Cause {
+    /// One word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Registry => "registry",
+            Self::Manual => "manual",
+            Self::Probation => "probation",
+        }
+    }
+}
+
+impl SwapOutcome {
+    /// The `outcome` label of `onstage_swaps_total`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::RolledBack(_) => "rolled_back",
+            Self::Failed(..) => "failed",
+            Self::Unloaded => "unloaded",
+        }
+    }
+}
+
+impl fmt::Display for SwapOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RolledBack(reason) => write!(f, "rolled back: {reason}"),
+            Self::Failed(_, reason) => write!(f, "failed: {reason}"),
+            plain => f.write_str(plain.label()),
+        }
+    }
+}
