@@ -60,7 +60,13 @@ fn help_is_stable() {
     insta::assert_snapshot!("help", help(&["onstage", "--help"]));
     insta::assert_snapshot!("help_serve", help(&["onstage", "serve", "--help"]));
     insta::assert_snapshot!("help_inspect", help(&["onstage", "inspect", "--help"]));
+    insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
+    insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
+    insta::assert_snapshot!(
+        "help_completions",
+        help(&["onstage", "completions", "--help"])
+    );
 }
 
 #[test]
@@ -93,6 +99,10 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["serve", "x", "y", "--name", "z"],
         &["serve", "x", "--name", "a/b"],
         &["inspect"],
+        &["health", "--url", "localhost:8080"],
+        &["status", "--url", "http://me:s3cret@host:99999"],
+        &["completions"],
+        &["completions", "tcsh"],
     ];
     let texts = cases.iter().map(|arguments| {
         let outcome = onstage(arguments);
@@ -227,4 +237,38 @@ fn doctor_prints_json_that_can_be_parsed() {
     assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
     let report: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_server_on_an_unknown_port_has_to_be_named() {
+    let port = ("ONSTAGE_SERVER__PORT", "0");
+    for command in ["health", "status"] {
+        let outcome = onstage_in(&[command], &[port]);
+        assert_eq!(outcome.exit, Exit::Usage, "{}", outcome.err);
+        assert!(outcome.err.contains("--url"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn the_certificates_of_the_configuration_are_used_and_must_be_there() {
+    let file = ("ONSTAGE_NETWORK__CA_FILE", "does/not/exist.pem");
+    let outcome = onstage_in(&["health"], &[file]);
+    assert_eq!(outcome.exit, Exit::Config);
+    insta::assert_snapshot!(outcome.err, @"error: cannot read `does/not/exist.pem` (`network.ca_file`): No such file or directory (os error 2)");
+}
+
+#[test]
+fn completions_name_every_command_in_every_shell() {
+    let commands: Vec<String> = Cli::command()
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = onstage(&["completions", shell]);
+        assert_eq!(outcome.exit, Exit::Fine, "{shell}: {}", outcome.err);
+        for command in &commands {
+            assert!(outcome.out.contains(command), "{shell} lacks {command}");
+        }
+    }
 }

@@ -14,5 +14,6 @@ mod http;
 mod json;
 mod onnx;
 mod operations;
+mod remote;
 mod server;
 mod v2_rest;
