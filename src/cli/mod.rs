@@ -11,6 +11,8 @@ mod flags;
 mod health;
 mod inspect;
 mod machine;
+mod package;
+mod progress;
 mod remote;
 mod serve;
 mod status;
@@ -47,6 +49,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show what a package holds and which engines can run it
     Inspect(inspect::InspectArgs),
+    /// Make an MLflow package of a bare ONNX file
+    Package(package::PackageArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Ask a running server whether it is ready; for container health checks
@@ -104,6 +108,7 @@ pub fn execute(
         Ok(Cli { command }) => match command {
             Command::Serve(args) => serve::run(args, environment, console),
             Command::Inspect(args) => inspect::run(&args, environment, console),
+            Command::Package(args) => package::run(&args, environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),

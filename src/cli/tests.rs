@@ -60,6 +60,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help", help(&["onstage", "--help"]));
     insta::assert_snapshot!("help_serve", help(&["onstage", "serve", "--help"]));
     insta::assert_snapshot!("help_inspect", help(&["onstage", "inspect", "--help"]));
+    insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
@@ -101,6 +102,25 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["inspect"],
         &["health", "--url", "localhost:8080"],
         &["status", "--url", "http://me:s3cret@host:99999"],
+        &["package"],
+        &["package", "x.onnx"],
+        &["package", "model-examples/iris/model.onnx", "-o", "made:up"],
+        &[
+            "package",
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--name",
+            "a/b",
+        ],
+        &[
+            "package",
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--metadata",
+            "owner",
+        ],
         &["completions"],
         &["completions", "tcsh"],
     ];
@@ -134,6 +154,42 @@ fn what_is_not_built_yet_says_so() {
         let outcome = onstage(arguments);
         assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}");
         format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
+    });
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn package_says_what_it_cannot_use() {
+    let cases: &[&[&str]] = &[
+        &["does/not/exist.onnx", "-o", "made"],
+        &["model-examples/iris", "-o", "made"],
+        &["README.md", "-o", "made"],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "model-examples/iris",
+        ],
+        &["model-examples/iris/model.onnx", "-o", "docs", "--force"],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--input-example",
+            "no.json",
+        ],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--input-example",
+            "README.md",
+        ],
+    ];
+    let texts = cases.iter().map(|arguments| {
+        let outcome = onstage(&[&["package"], *arguments].concat());
+        assert_eq!(outcome.exit, Exit::Failed, "{arguments:?}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        format!("$ onstage package {}\n{}", arguments.join(" "), outcome.err)
     });
     insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
 }

@@ -14,6 +14,7 @@ mod http;
 mod json;
 mod onnx;
 mod operations;
+mod package;
 mod remote;
 mod server;
 mod v2_rest;
