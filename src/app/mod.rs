@@ -3,6 +3,7 @@
 mod banner;
 mod listen;
 mod load;
+mod measure;
 mod trial;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+pub use measure::{Cost, Point, measure};
 pub use trial::{Trial, try_request};
 
 use crate::batching::RunnerPool;

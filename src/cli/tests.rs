@@ -159,6 +159,27 @@ fn what_is_not_built_yet_says_so() {
 }
 
 #[test]
+fn inspect_says_what_it_cannot_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    for model in ["add", "gather"] {
+        let model = format!("{model}.onnx");
+        let from = std::path::Path::new("tests/models").join(&model);
+        let to = directory.path().join(&model[..1]);
+        std::fs::create_dir(&to).unwrap();
+        std::fs::copy(from, to.join(&model)).unwrap();
+    }
+    let cases = ["does/not/exist", "src/cli/package", root, "README.md"];
+    let texts = cases.map(|path| {
+        let outcome = onstage(&["inspect", path]);
+        assert_eq!(outcome.exit, Exit::Failed, "{path}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{path}");
+        format!("$ onstage inspect {path}\n{}", outcome.err)
+    });
+    insta::assert_snapshot!(texts.join("\n").replace(root, "ROOT"));
+}
+
+#[test]
 fn package_says_what_it_cannot_use() {
     let cases: &[&[&str]] = &[
         &["does/not/exist.onnx", "-o", "made"],

@@ -11,6 +11,7 @@ mod conformance;
 mod docs;
 mod examples;
 mod http;
+mod inspect;
 mod json;
 mod onnx;
 mod operations;
