@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::Method;
 
 use super::remote::{self, Remote};
 use super::{Console, Failure};
@@ -43,7 +42,7 @@ pub(super) fn run(
     } else {
         ("/v2/health/ready", "ready")
     };
-    let (status, _) = remote::block_on(remote.call(Method::GET, path, TIMEOUT))?;
+    let status = remote::block_on(remote.status(path, TIMEOUT))?;
     if status.is_success() {
         return console.print(&format!("{word}\n"));
     }

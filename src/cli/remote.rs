@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::Failure;
@@ -52,34 +52,45 @@ impl Remote {
         base.as_str().trim_end_matches('/').to_owned()
     }
 
-    /// Calls `path` below the address: the status and the text of the answer.
-    pub(super) async fn call(
+    /// Calls `path` below the address; only the status counts.
+    pub(super) async fn status(
+        &self,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<StatusCode, Failure> {
+        let response = self.send(Method::GET, path, timeout).await?;
+        Ok(response.status())
+    }
+
+    async fn send(
         &self,
         method: Method,
         path: &str,
         timeout: Duration,
-    ) -> Result<(StatusCode, String), Failure> {
+    ) -> Result<Response, Failure> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         let request = self.client.request(method, url).timeout(timeout);
-        let failed = |error| {
-            let (address, reason) = (self.shown(), network::reason(error));
-            Failure::failed(format!("no answer from `{address}`: {reason}"))
-        };
-        let mut response = request.send().await.map_err(failed)?;
+        request.send().await.map_err(|error| self.failed(error))
+    }
+
+    async fn text(&self, mut response: Response) -> Result<String, Failure> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_ANSWER {
-                let address = self.shown();
+                let (address, limit) = (self.shown(), MAX_ANSWER >> 20);
                 return Err(Failure::failed(format!(
-                    "`{address}` answers `{path}` with more than {} MiB; is it another kind of server?",
-                    MAX_ANSWER >> 20
+                    "`{address}` answers with more than {limit} MiB; is it another kind of server?"
                 )));
             }
         }
-        let text = String::from_utf8_lossy(&body).into_owned();
-        Ok((response.status(), text))
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn failed(&self, error: reqwest::Error) -> Failure {
+        let (address, reason) = (self.shown(), network::reason(error));
+        Failure::failed(format!("no answer from `{address}`: {reason}"))
     }
 
     /// Calls `path` and reads the JSON that a server of the Open Inference Protocol answers.
@@ -89,7 +100,7 @@ impl Remote {
         path: &str,
         timeout: Duration,
     ) -> Result<Value, Failure> {
-        let (status, text) = self.call(method, path, timeout).await?;
+        let response = self.send(method, path, timeout).await?;
         let other = |what: String| {
             let address = self.shown();
             let message = format!("`{address}` answers `{path}` with {what}");
@@ -97,9 +108,11 @@ impl Remote {
                 "expected a server of the Open Inference Protocol v2; with a base path, give it in `--url`",
             )
         };
+        let status = response.status();
         if !status.is_success() {
             return Err(other(format!("status {}", status.as_u16())));
         }
+        let text = self.text(response).await?;
         serde_json::from_str(&text).map_err(|_| other("something else than JSON".to_owned()))
     }
 }

@@ -85,7 +85,7 @@ async fn ask(remote: &Remote) -> Result<Report, Failure> {
     let about = remote.json(Method::GET, "/v2", TIMEOUT).await?;
     let index = remote.json(Method::POST, "/v2/repository/index", TIMEOUT);
     let index = index.await?;
-    let (ready, _) = { remote.call(Method::GET, "/v2/health/ready", TIMEOUT) }.await?;
+    let ready = remote.status("/v2/health/ready", TIMEOUT).await?;
     let unknown = |error: serde_json::Error| {
         let address = remote.shown();
         Failure::failed(format!(
