@@ -283,3 +283,41 @@ impl Target {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let scores: Vec<f64> = (0..100).map(f64::from).collect();
+        Report {
+            path: "/models/fraud".to_owned(),
+            model: "fraud".to_owned(),
+            digest: "sha256:abc".to_owned(),
+            signature: true,
+            example: Some(ExampleReport {
+                engine: "tract",
+                answer: serde_json::json!({ "predictions": scores }),
+            }),
+        }
+    }
+
+    #[test]
+    fn tells_people_and_cuts_long_answers() {
+        insta::assert_snapshot!(render(&report(), 80));
+        let bare = Report {
+            signature: false,
+            example: None,
+            ..report()
+        };
+        insta::assert_snapshot!("tells_people_of_a_bare_package", render(&bare, 80));
+    }
+
+    #[test]
+    fn tells_the_time_as_mlflow_does() {
+        let text = created();
+        let digits = |c: char| if c.is_ascii_digit() { '0' } else { c };
+        let form: String = text.chars().map(digits).collect();
+        assert_eq!(form, "0000-00-00 00:00:00.000000");
+    }
+}
