@@ -2,9 +2,11 @@
 
 mod banner;
 mod listen;
+mod measure;
 mod plan;
 mod registry;
 mod stage;
+mod trial;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,8 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use self::stage::Stage;
+pub use measure::{Cost, Point, measure};
+pub use trial::{Trial, try_request};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};

@@ -187,7 +187,7 @@ pub(super) fn options(
         let default = ModelSettings::default();
         let model = settings.models.get(name.as_str()).unwrap_or(&default);
         ModelOptions {
-            load: load_options(&settings, model),
+            load: options_for(&settings, name.as_str()),
             keep_previous: model.keep_previous.unwrap_or(1),
             swap: match model.swap {
                 Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
@@ -203,7 +203,10 @@ pub(super) fn options(
 /// The default of `models.<name>.probation`.
 const PROBATION: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn load_options(settings: &Settings, model: &ModelSettings) -> LoadOptions {
+/// How a model of this name is loaded.
+pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
+    let default = ModelSettings::default();
+    let model = settings.models.get(name).unwrap_or(&default);
     let providers = model.providers.as_ref().map(|names| {
         names
             .iter()

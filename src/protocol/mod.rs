@@ -20,7 +20,7 @@ use axum::routing::MethodRouter;
 pub use json::NonFinite;
 
 use crate::error::ErrorKind;
-use crate::model::ModelId;
+use crate::model::{Batch, ModelId};
 use crate::serving::{InferenceService, Servable};
 
 /// One row of the route table.
@@ -201,4 +201,12 @@ pub async fn check_example(
 ) -> Result<usize, (ErrorKind, String)> {
     let (_, non_finite) = mlflow::score_once(servable, body).await?;
     Ok(non_finite)
+}
+
+/// The tensors of a package's own example, as [`score_example`] sends them to the model.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub fn example_batch(servable: &Servable, body: Vec<u8>) -> Result<Batch, (ErrorKind, String)> {
+    mlflow::batch_of(servable, body)
 }
