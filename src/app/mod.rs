@@ -4,7 +4,7 @@ mod banner;
 mod listen;
 mod load;
 mod measure;
-mod trial;
+mod offline;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use measure::{Cost, Point, measure};
-pub use trial::{Trial, try_request};
+pub use offline::{Offline, Refusal, Trial, try_request};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
@@ -146,14 +146,18 @@ fn shared(settings: &Settings) -> Shared {
         Arc::new(Metrics::new(&DURATION_BUCKETS)),
     );
     let options = ProtocolOptions {
-        non_finite: match settings.server.nonfinite {
-            Nonfinite::Null => NonFinite::Null,
-            Nonfinite::Bare => NonFinite::Bare,
-        },
+        non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
         base_path: settings.server.base_path.clone(),
     };
     Shared::new(service, options)
+}
+
+fn non_finite(settings: &Settings) -> NonFinite {
+    match settings.server.nonfinite {
+        Nonfinite::Null => NonFinite::Null,
+        Nonfinite::Bare => NonFinite::Bare,
+    }
 }
 
 fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
