@@ -129,7 +129,7 @@ fn answers(
     let answer = ask(&is);
     progress.finish_and_clear();
     let tolerances = Tolerances::of(&old.graph.signature, None);
-    let parsed = |answer: &[u8]| serde_json::from_slice(answer).unwrap_or(Value::Null);
+    let parsed = |answer: &[u8]| difference::parse(answer).unwrap_or(Value::Null);
     Ok(Answers {
         engines: [was.engine(), is.engine()],
         outputs: match &answer {

@@ -96,6 +96,34 @@ pub(super) fn compare(
     walk.found
 }
 
+/// Reads an answer, in which Python and `server.nonfinite = "bare"` write `NaN` and `Infinity`: they become null, as in
+/// the answers of a server that writes legal JSON.
+pub(super) fn parse(answer: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(answer).or_else(|error| {
+        let text = std::str::from_utf8(answer).map_err(|_| error)?;
+        serde_json::from_str(&without_bare(text))
+    })
+}
+
+fn without_bare(text: &str) -> String {
+    let mut legal = String::with_capacity(text.len());
+    let (mut in_text, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let mut tokens = ["-Infinity", "Infinity", "NaN"].into_iter();
+        if let Some(token) = tokens.find(|token| !in_text && rest.starts_with(token)) {
+            legal.push_str("null");
+            rest = &rest[token.len()..];
+            continue;
+        }
+        in_text ^= next == '"' && !escaped;
+        escaped = in_text && next == '\\' && !escaped;
+        legal.push(next);
+        rest = &rest[next.len_utf8()..];
+    }
+    legal
+}
+
 struct Walk<'a> {
     found: Vec<Difference>,
     places: HashMap<String, usize>,
@@ -216,7 +244,6 @@ fn short(value: &Value) -> String {
     let text = match value {
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(entries) => format!("an object of {}", entries.len()),
-        Value::Null => "not there".to_owned(),
         scalar => scalar.to_string(),
     };
     match text.char_indices().nth(LIMIT) {
@@ -317,6 +344,14 @@ mod tests {
             (found[0].tolerance, labels(found)),
             (1e-7, vec!["d".to_owned()])
         );
+    }
+
+    #[test]
+    fn numbers_that_json_lacks_are_read_as_null() {
+        let text = br#"{"predictions": {"p": [NaN, -Infinity, 1.0], "t": ["NaN \" Infinity"]}}"#;
+        let expected = json!({"predictions": {"p": [null, null, 1.0], "t": ["NaN \" Infinity"]}});
+        assert_eq!(parse(text).unwrap(), expected);
+        assert!(parse(b"{\"predictions\": Nan}").is_err());
     }
 
     #[test]

@@ -179,7 +179,15 @@ fn answers(
             },
         };
         match answer {
-            Ok(answer) => serde_json::from_slice(&answer).ok(),
+            Ok(answer) => match difference::parse(&answer) {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    let engine = model.engine();
+                    let problem = format!("{engine} answers {name} with no JSON: {error}");
+                    report.problems.push(problem);
+                    None
+                }
+            },
             // The model may have its reasons to refuse zeros.
             Err(refusal) if request.body.is_none() => {
                 let reason = one_line(&refusal.to_string());

@@ -147,6 +147,38 @@ async fn verify_holds_both_engines_against_each_other_and_the_recorded_answer() 
 }
 
 #[tokio::test]
+async fn every_example_passes() {
+    let mut passed = Vec::new();
+    for entry in fs::read_dir(project().join("model-examples")).unwrap() {
+        let package = entry.unwrap().path();
+        if package.join("MLmodel").exists() {
+            let ended = onstage(&["verify", package.to_str().unwrap()]).await;
+            assert_eq!(
+                ended.status.code(),
+                Some(0),
+                "{}{}",
+                ended.stdout,
+                ended.stderr
+            );
+            passed.push(package);
+        }
+    }
+    assert!(passed.len() > 1, "{passed:?}");
+}
+
+#[tokio::test]
+async fn numbers_that_json_lacks_do_not_hide_an_answer() {
+    let arguments = ["verify", "model-examples/iris", "--json"];
+    let bare = Starter::command(&arguments).env("ONSTAGE_SERVER__NONFINITE", "bare");
+    let ended = bare.with_onnxruntime().run().await;
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        report["requests"][0]["engines"].as_array().unwrap().len(),
+        2
+    );
+}
+
+#[tokio::test]
 async fn verify_passes_with_one_engine_unless_the_other_one_is_required() {
     let package = "model-examples/penguins";
     let (code, report) = json(&["verify", package]).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, difference};
 use crate::model::Package;
 
 /// The file with the answer to each `request*.json`.
@@ -88,7 +88,7 @@ fn recorded(root: &Path) -> Result<Vec<Request>, Failure> {
 }
 
 fn answer(file: &Path) -> Result<Value, Failure> {
-    serde_json::from_slice(&read(file)?).map_err(|error| {
+    difference::parse(&read(file)?).map_err(|error| {
         let file = file.display();
         Failure::failed(format!(
             "`{file}` is not JSON: {error}; expected the answer of `/invocations`"
