@@ -168,14 +168,27 @@ async fn every_example_passes() {
 
 #[tokio::test]
 async fn numbers_that_json_lacks_do_not_hide_an_answer() {
-    let arguments = ["verify", "model-examples/iris", "--json"];
-    let bare = Starter::command(&arguments).env("ONSTAGE_SERVER__NONFINITE", "bare");
-    let ended = bare.with_onnxruntime().run().await;
+    let directory = tempfile::tempdir().unwrap();
+    copy("iris", directory.path());
+    let (request, expected) = ("request.json", "expected.json");
+    fs::write(
+        directory.path().join(request),
+        r#"{"inputs": [[null, 1.0, 1.0, 1.0]]}"#,
+    )
+    .unwrap();
+    fs::remove_file(directory.path().join(expected)).unwrap();
+    let package = directory.path().to_str().unwrap();
+    let file = directory.path().join(request);
+    let bare = |arguments: &[&str]| {
+        let command = Starter::command(arguments).env("ONSTAGE_SERVER__NONFINITE", "bare");
+        command.with_onnxruntime().run()
+    };
+    let answer = bare(&["predict", package, "-i", file.to_str().unwrap()]).await;
+    assert!(answer.stdout.contains("NaN"), "{}", answer.stdout);
+    let ended = bare(&["verify", package, "--json"]).await;
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!(
-        report["requests"][0]["engines"].as_array().unwrap().len(),
-        2
-    );
+    let engines = report["requests"][1]["engines"].as_array().unwrap();
+    assert_eq!(engines.len(), 2, "{report}");
 }
 
 #[tokio::test]
