@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::offline;
 use super::plan::options_for;
-use crate::batching::{BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineError, Session};
 use crate::model::{Batch, Package};
 use crate::protocol;
-use crate::serving::{Limits, Servable};
-use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
 /// Rows per call, where a model takes any number.
 const SIZES: [usize; 6] = [1, 2, 4, 8, 16, 32];
@@ -101,43 +99,9 @@ fn example(
     let Some(body) = body else {
         return Ok(None);
     };
-    let servable = servable(package, engine, model).map_err(|error| error.to_string())?;
+    let servable = offline::servable(package, engine, model).map_err(|error| error.to_string())?;
     let batch = protocol::example_batch(&servable, body);
     batch.map(Some).map_err(|(_, message)| message)
-}
-
-/// What reads requests needs a servable; this one never serves.
-fn servable(
-    package: &Package,
-    engine: &dyn Engine,
-    model: &Arc<dyn CompiledModel>,
-) -> std::io::Result<Servable> {
-    let metrics = Metrics::new(&DURATION_BUCKETS);
-    let id = &package.id;
-    let version = id.version.to_string();
-    let metrics = metrics.version(id.name.as_str(), &version, engine.name(), &package.digest);
-    let config = BatcherConfig {
-        max_queue_size: 1,
-        instances: 1,
-    };
-    let batcher = Batcher::new(
-        Arc::clone(model),
-        Arc::new(RunnerPool::new(1)?),
-        Box::new(OneByOne),
-        config,
-        Arc::clone(&metrics) as Arc<dyn BatchObserver>,
-    );
-    let limits = Limits {
-        request_timeout: Duration::MAX,
-    };
-    let (package, name) = (package.clone(), engine.name());
-    Ok(Servable::new(
-        package,
-        name,
-        &**model,
-        batcher,
-        (limits, metrics),
-    ))
 }
 
 /// The batches to time, the smallest first: the given one alone, where the model takes no other number of rows.

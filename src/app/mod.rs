@@ -3,10 +3,10 @@
 mod banner;
 mod listen;
 mod measure;
+mod offline;
 mod plan;
 mod registry;
 mod stage;
-mod trial;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use tonic_health::server::HealthReporter;
 
 use self::stage::Stage;
 pub use measure::{Cost, Point, measure};
-pub use trial::{Trial, try_request};
+pub use offline::{Offline, Refusal, Trial, try_request};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
@@ -180,14 +180,18 @@ fn shared(settings: &Settings) -> Shared {
         Arc::new(Metrics::new(&DURATION_BUCKETS)),
     );
     let options = ProtocolOptions {
-        non_finite: match settings.server.nonfinite {
-            Nonfinite::Null => NonFinite::Null,
-            Nonfinite::Bare => NonFinite::Bare,
-        },
+        non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
         base_path: settings.server.base_path.clone(),
     };
     Shared::new(service, options)
+}
+
+fn non_finite(settings: &Settings) -> NonFinite {
+    match settings.server.nonfinite {
+        Nonfinite::Null => NonFinite::Null,
+        Nonfinite::Bare => NonFinite::Bare,
+    }
 }
 
 fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {

@@ -76,7 +76,8 @@ fn measure(
     progress.finish_and_clear();
 }
 
-fn open(path: &Path) -> Result<Package, Failure> {
+/// The only package at `path`.
+pub(super) fn open(path: &Path) -> Result<Package, Failure> {
     let found = discover(path).map_err(anyhow::Error::from)?;
     match found.as_slice() {
         [one] => Ok(Package::open(one).map_err(anyhow::Error::from)?),
@@ -88,10 +89,9 @@ fn open(path: &Path) -> Result<Package, Failure> {
             );
             let failure = Failure::failed(message);
             Err(match several.first() {
-                Some(first) => failure.hint(format!(
-                    "inspect one of them, such as `{}`",
-                    first.display()
-                )),
+                Some(first) => {
+                    failure.hint(format!("name one of them, such as `{}`", first.display()))
+                }
                 None => failure,
             })
         }

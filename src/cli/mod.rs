@@ -5,6 +5,8 @@
 
 mod completions;
 mod console;
+mod diff;
+mod difference;
 mod doctor;
 mod failure;
 mod flags;
@@ -12,11 +14,13 @@ mod health;
 mod inspect;
 mod machine;
 mod package;
+mod predict;
 mod progress;
 mod remote;
 mod serve;
 mod status;
 mod text;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,6 +53,12 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show what a package holds and which engines can run it
     Inspect(inspect::InspectArgs),
+    /// Score one JSON or CSV body, as `/invocations` would answer it
+    Predict(predict::PredictArgs),
+    /// Run a package on every engine and compare the answers
+    Verify(verify::VerifyArgs),
+    /// Tell whether one package could take the place of another
+    Diff(diff::DiffArgs),
     /// Make an MLflow package of a bare ONNX file
     Package(package::PackageArgs),
     /// Show the models of a running server
@@ -67,6 +77,13 @@ struct LookArgs {
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engines: EngineArgs,
+}
+
+/// Where the engines and their settings come from.
+#[derive(Debug, Args)]
+struct EngineArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -76,6 +93,12 @@ struct LookArgs {
 }
 
 impl LookArgs {
+    fn load(&self, environment: Vec<(OsString, OsString)>) -> Result<Loaded, Failure> {
+        self.engines.load(environment)
+    }
+}
+
+impl EngineArgs {
     fn load(&self, environment: Vec<(OsString, OsString)>) -> Result<Loaded, Failure> {
         let library = self.libonnxruntime.clone();
         let inputs = Inputs {
@@ -108,6 +131,9 @@ pub fn execute(
         Ok(Cli { command }) => match command {
             Command::Serve(args) => serve::run(args, environment, console),
             Command::Inspect(args) => inspect::run(&args, environment, console),
+            Command::Predict(args) => predict::run(&args, environment, console),
+            Command::Verify(args) => verify::run(&args, environment, console),
+            Command::Diff(args) => diff::run(&args, environment, console),
             Command::Package(args) => package::run(&args, environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),

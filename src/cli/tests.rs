@@ -60,6 +60,9 @@ fn help_is_stable() {
     insta::assert_snapshot!("help", help(&["onstage", "--help"]));
     insta::assert_snapshot!("help_serve", help(&["onstage", "serve", "--help"]));
     insta::assert_snapshot!("help_inspect", help(&["onstage", "inspect", "--help"]));
+    insta::assert_snapshot!("help_predict", help(&["onstage", "predict", "--help"]));
+    insta::assert_snapshot!("help_verify", help(&["onstage", "verify", "--help"]));
+    insta::assert_snapshot!("help_diff", help(&["onstage", "diff", "--help"]));
     insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
@@ -121,6 +124,13 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
             "--metadata",
             "owner",
         ],
+        &["predict"],
+        &["predict", "model-examples/iris"],
+        &["predict", "x", "-i", "y", "--engine", "trakt"],
+        &["verify"],
+        &["verify", "x", "--tolerance", "few"],
+        &["diff", "model-examples/iris"],
+        &["diff", "x", "y", "--content-type", "text/csv"],
         &["completions"],
         &["completions", "tcsh"],
     ];
@@ -213,6 +223,97 @@ fn package_says_what_it_cannot_use() {
         format!("$ onstage package {}\n{}", arguments.join(" "), outcome.err)
     });
     insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn predict_verify_and_diff_say_what_went_wrong() {
+    let iris = "model-examples/iris";
+    let request = "model-examples/iris/request.json";
+    let cases: &[&[&str]] = &[
+        &["predict", "does/not/exist", "-i", request],
+        &["predict", iris, "-i", "does/not/exist.json"],
+        &["predict", iris, "-i", "README.md", "--engine", "tract"],
+        &[
+            "predict",
+            iris,
+            "-i",
+            request,
+            "--engine",
+            "tract",
+            "--content-type",
+            "text/plain",
+        ],
+        &[
+            "predict",
+            iris,
+            "-i",
+            request,
+            "--engine",
+            "tract",
+            "-o",
+            "does/not/exist.json",
+        ],
+        &[
+            "predict",
+            "model-examples/penguins",
+            "-i",
+            request,
+            "--engine",
+            "tract",
+        ],
+        &["predict", "model-examples", "-i", request],
+        &["verify", "does/not/exist"],
+        &["diff", iris, "does/not/exist"],
+        &[
+            "diff",
+            iris,
+            iris,
+            "--data",
+            "README.md",
+            "--engine",
+            "tract",
+        ],
+    ];
+    let texts = cases.iter().map(|arguments| {
+        let outcome = onstage(arguments);
+        assert_eq!(outcome.exit, Exit::Failed, "{arguments:?}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
+    });
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn diff_tells_what_changed_and_ends_with_1_when_clients_break() {
+    let root = std::fs::canonicalize("model-examples").unwrap();
+    let (iris, penguins) = ("model-examples/iris", "model-examples/penguins");
+    let texts = [
+        &["diff", iris, penguins][..],
+        &[
+            "diff",
+            iris,
+            iris,
+            "--data",
+            "model-examples/iris/request.json",
+            "--engine",
+            "tract",
+        ],
+        &["diff", penguins, iris, "--json"],
+    ]
+    .map(|arguments| {
+        let outcome = onstage(arguments);
+        let same = arguments[1] == arguments[2];
+        let expected = if same { Exit::Fine } else { Exit::Failed };
+        assert_eq!(outcome.exit, expected, "{arguments:?}: {}", outcome.err);
+        format!(
+            "$ onstage {}\n{}{}",
+            arguments.join(" "),
+            outcome.out,
+            outcome.err
+        )
+    });
+    let text = texts.join("\n").replace(root.to_str().unwrap(), "ROOT");
+    insta::assert_snapshot!(text);
 }
 
 #[test]

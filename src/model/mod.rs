@@ -1,5 +1,6 @@
 //! What a package is on disk: manifest, signature, graph, digest. Nothing here runs a model.
 
+mod compatibility;
 mod graph;
 mod id;
 mod manifest;
@@ -8,6 +9,9 @@ mod pointer;
 mod schema;
 mod signature;
 
+pub use compatibility::{
+    Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
+};
 pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{

@@ -164,3 +164,69 @@ pub enum ParamType {
     /// An object with properties.
     Object(Vec<Property>),
 }
+
+impl ColType {
+    /// The type in words, with all that is inside.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Scalar(scalar) => scalar.mlflow_name().to_owned(),
+            Self::Array(items) => format!("array of {}", items.describe()),
+            Self::Object(properties) => describe_object(properties),
+            Self::Map(values) => format!("map of {}", values.describe()),
+            Self::Any => "any".to_owned(),
+        }
+    }
+}
+
+fn describe_object(properties: &[Property]) -> String {
+    let property = |property: &Property| {
+        let optional = if property.required { "" } else { "?" };
+        format!("{}{optional}: {}", property.name, property.kind.describe())
+    };
+    let properties: Vec<String> = properties.iter().map(property).collect();
+    format!("{{{}}}", properties.join(", "))
+}
+
+impl TensorType {
+    /// numpy's name.
+    pub fn numpy_name(&self) -> &str {
+        match self {
+            Self::Plain(dtype) => dtype.numpy_name(),
+            Self::Object => "object",
+            Self::Bytes => "bytes",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl ParamType {
+    /// The type of a value, or of a list of such values, in words.
+    pub fn describe(&self, is_list: bool) -> String {
+        let kind = match self {
+            Self::Scalar(scalar) => scalar.mlflow_name().to_owned(),
+            Self::Object(properties) => describe_object(properties),
+        };
+        if is_list {
+            format!("list of {kind}")
+        } else {
+            kind
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_types_are_spelled_out() {
+        let property = |name: &str, required| Property {
+            name: name.to_owned(),
+            required,
+            kind: ColType::Scalar(DataType::Long),
+        };
+        let object = ColType::Object(vec![property("a", true), property("b", false)]);
+        let kind = ColType::Array(Box::new(ColType::Map(Box::new(object))));
+        assert_eq!(kind.describe(), "array of map of {a: long, b?: long}");
+    }
+}

@@ -52,6 +52,17 @@ pub enum OutputKind {
     },
 }
 
+impl OutputKind {
+    /// The type in words, without the shape.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Tensor { dtype, .. } => dtype.oip_name(),
+            Self::Maps { text_labels: true } => "maps from text to FP32",
+            Self::Maps { text_labels: false } => "maps from INT64 to FP32",
+        }
+    }
+}
+
 /// One dimension of a shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {

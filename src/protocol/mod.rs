@@ -187,8 +187,7 @@ pub async fn score_example(
     servable: &Servable,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, (ErrorKind, String)> {
-    let (answer, _) = mlflow::score_once(servable, body).await?;
-    Ok(answer)
+    score(servable, "application/json", body, NonFinite::Null).await
 }
 
 /// The same for the sake of its outputs: how many numbers in them are NaN or infinite.
@@ -199,8 +198,31 @@ pub async fn check_example(
     servable: &Servable,
     body: Vec<u8>,
 ) -> Result<usize, (ErrorKind, String)> {
-    let (_, non_finite) = mlflow::score_once(servable, body).await?;
-    Ok(non_finite)
+    mlflow::check(servable, body).await
+}
+
+/// Answers a scoring body of this content type as `/invocations` would, byte by byte.
+///
+/// # Errors
+/// The kind of failure and MLflow's message.
+pub async fn score(
+    servable: &Servable,
+    content_type: &str,
+    body: Vec<u8>,
+    non_finite: NonFinite,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
+    mlflow::score_once(servable, content_type, body, non_finite).await
+}
+
+/// The scoring answer to tensors that no request brought.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub async fn score_batch(
+    servable: &Servable,
+    batch: Batch,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
+    mlflow::score_batch(servable, batch).await
 }
 
 /// The tensors of a package's own example, as [`score_example`] sends them to the model.

@@ -19,3 +19,4 @@ mod package;
 mod remote;
 mod server;
 mod v2_rest;
+mod verify;

@@ -9,8 +9,8 @@ use super::external::{ExternalFile, external_files};
 use crate::app::Cost;
 use crate::engine::{Engine, Support};
 use crate::model::{
-    ColSpec, ColType, DataType, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec,
-    ParamType, Property, Schema, Signature, TensorSpec, TensorType,
+    ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, Schema, Signature,
+    TensorSpec,
 };
 
 /// Everything that the command tells.
@@ -206,17 +206,9 @@ impl SignatureReport {
 
 impl Param {
     fn new(spec: &ParamSpec) -> Self {
-        let kind = match &spec.kind {
-            ParamType::Scalar(scalar) => scalar.mlflow_name().to_owned(),
-            ParamType::Object(properties) => object(properties),
-        };
         Self {
             name: spec.name.clone(),
-            kind: if spec.is_list {
-                format!("list of {kind}")
-            } else {
-                kind
-            },
+            kind: spec.kind.describe(spec.is_list),
             default: spec.default.clone(),
         }
     }
@@ -294,14 +286,13 @@ fn outputs(signature: &Signature) -> Vec<Field> {
     let outputs = signature.outputs.iter();
     outputs
         .map(|output| {
-            let (kind, shape) = match &output.kind {
-                OutputKind::Tensor { dtype, shape } => (dtype.oip_name(), sizes(shape.as_deref())),
-                OutputKind::Maps { text_labels: true } => ("maps from text to FP32", None),
-                OutputKind::Maps { text_labels: false } => ("maps from INT64 to FP32", None),
+            let shape = match &output.kind {
+                OutputKind::Tensor { shape, .. } => sizes(shape.as_deref()),
+                OutputKind::Maps { .. } => None,
             };
             Field {
                 name: Some(output.name.clone()),
-                kind: kind.to_owned(),
+                kind: output.kind.type_name().to_owned(),
                 shape,
                 required: true,
             }
@@ -317,45 +308,20 @@ impl Field {
     fn column(column: &ColSpec) -> Self {
         Self {
             name: column.name.clone(),
-            kind: cell(&column.kind),
+            kind: column.kind.describe(),
             shape: None,
             required: column.required,
         }
     }
 
     fn tensor(tensor: &TensorSpec) -> Self {
-        let kind = match &tensor.dtype {
-            TensorType::Plain(dtype) => dtype.numpy_name(),
-            TensorType::Object => "object",
-            TensorType::Bytes => "bytes",
-            TensorType::Other(name) => name,
-        };
         Self {
             name: tensor.name.clone(),
-            kind: kind.to_owned(),
+            kind: tensor.dtype.numpy_name().to_owned(),
             shape: Some(tensor.shape.clone()),
             required: true,
         }
     }
-}
-
-fn cell(kind: &ColType) -> String {
-    match kind {
-        ColType::Scalar(scalar) => DataType::mlflow_name(*scalar).to_owned(),
-        ColType::Array(items) => format!("array of {}", cell(items)),
-        ColType::Object(properties) => object(properties),
-        ColType::Map(values) => format!("map of {}", cell(values)),
-        ColType::Any => "any".to_owned(),
-    }
-}
-
-fn object(properties: &[Property]) -> String {
-    let property = |property: &Property| {
-        let optional = if property.required { "" } else { "?" };
-        format!("{}{optional}: {}", property.name, cell(&property.kind))
-    };
-    let properties: Vec<String> = properties.iter().map(property).collect();
-    format!("{{{}}}", properties.join(", "))
 }
 
 impl Verdict {
@@ -393,17 +359,5 @@ mod tests {
             shown.collect::<Vec<_>>(),
             [("ai.onnx", 17), ("ai.onnx.ml", 1)]
         );
-    }
-
-    #[test]
-    fn nested_types_are_spelled_out() {
-        let property = |name: &str, required| Property {
-            name: name.to_owned(),
-            required,
-            kind: ColType::Scalar(DataType::Long),
-        };
-        let object = ColType::Object(vec![property("a", true), property("b", false)]);
-        let kind = ColType::Array(Box::new(ColType::Map(Box::new(object))));
-        assert_eq!(cell(&kind), "array of map of {a: long, b?: long}");
     }
 }

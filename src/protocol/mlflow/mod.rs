@@ -227,6 +227,10 @@ fn content_type(headers: &HeaderMap) -> Result<Content, ScoringError> {
     let value = value
         .to_str()
         .map_err(|_| ScoringError::ContentType("Content-Type is not ASCII".to_owned()))?;
+    parse_content_type(value)
+}
+
+fn parse_content_type(value: &str) -> Result<Content, ScoringError> {
     let mut parts = value.split(';').map(str::trim);
     let mime = parts.next().unwrap_or_default().to_ascii_lowercase();
     for parameter in parts.filter(|parameter| !parameter.is_empty()) {
@@ -263,6 +267,17 @@ struct ScoringCodec {
     bytes: usize,
     non_finite: NonFinite,
     form: Form,
+}
+
+impl ScoringCodec {
+    fn new(content: Result<Content, ScoringError>, body: Vec<u8>, non_finite: NonFinite) -> Self {
+        Self {
+            bytes: body.len(),
+            input: Some(content.map(|content| (content, Bytes::from(body)))),
+            non_finite,
+            form: Form::Lists,
+        }
+    }
 }
 
 impl Codec for ScoringCodec {
@@ -357,29 +372,70 @@ impl From<ServeError> for ScoringError {
     }
 }
 
-/// Runs a scoring body through the model as `/invocations` would, without HTTP; the answer, and how many numbers in the
-/// outputs are NaN or infinite.
+/// Runs a scoring body of this content type through the model as `/invocations` would, without HTTP.
 ///
 /// # Errors
 /// The kind of failure and its message.
 pub(super) async fn score_once(
     servable: &Servable,
+    content_type: &str,
     body: Vec<u8>,
-) -> Result<(Vec<u8>, usize), (ErrorKind, String)> {
-    let mut codec = json_codec(body);
+    non_finite: NonFinite,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
+    let codec = ScoringCodec::new(parse_content_type(content_type), body, non_finite);
     let outcome = async {
+        let mut codec = codec;
         let batch = codec.decode(servable)?;
-        let outputs = servable
-            .batcher()
-            .submit(batch, None)
-            .await
-            .map_err(ServeError::from)?;
-        let non_finite = outputs.iter().map(Value::count_non_finite).sum();
-        Ok((codec.encode(servable, outputs)?, non_finite))
+        run(servable, codec, batch).await
     };
     outcome
         .await
         .map_err(|error: ScoringError| (error.kind(), error.to_string()))
+}
+
+/// Runs a JSON scoring body as [`score_once`] does, for the sake of its outputs: how many numbers in them are NaN or
+/// infinite.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub(super) async fn check(
+    servable: &Servable,
+    body: Vec<u8>,
+) -> Result<usize, (ErrorKind, String)> {
+    let mut codec = ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null);
+    let outcome = async {
+        let batch = codec.decode(servable)?;
+        let outputs = servable.batcher().submit(batch, None).await;
+        let outputs = outputs.map_err(ServeError::from)?;
+        let non_finite = outputs.iter().map(Value::count_non_finite).sum();
+        codec.encode(servable, outputs)?;
+        Ok(non_finite)
+    };
+    outcome
+        .await
+        .map_err(|error: ScoringError| (error.kind(), error.to_string()))
+}
+
+/// The scoring answer to tensors that no request brought.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub(super) async fn score_batch(
+    servable: &Servable,
+    batch: Batch,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
+    let codec = ScoringCodec::new(Ok(Content::Json), Vec::new(), NonFinite::Null);
+    let answer = run(servable, codec, batch).await;
+    answer.map_err(|error| (error.kind(), error.to_string()))
+}
+
+async fn run(
+    servable: &Servable,
+    codec: ScoringCodec,
+    batch: Batch,
+) -> Result<Vec<u8>, ScoringError> {
+    let outputs = servable.batcher().submit(batch, None).await;
+    codec.encode(servable, outputs.map_err(ServeError::from)?)
 }
 
 /// The tensors of a scoring body, as [`score_once`] sends them to the model.
@@ -387,15 +443,7 @@ pub(super) async fn score_once(
 /// # Errors
 /// The kind of failure and its message.
 pub(super) fn batch_of(servable: &Servable, body: Vec<u8>) -> Result<Batch, (ErrorKind, String)> {
-    let batch = json_codec(body).decode(servable);
+    let mut codec = ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null);
+    let batch = codec.decode(servable);
     batch.map_err(|error: ScoringError| (error.kind(), error.to_string()))
-}
-
-fn json_codec(body: Vec<u8>) -> ScoringCodec {
-    ScoringCodec {
-        bytes: body.len(),
-        input: Some(Ok((Content::Json, Bytes::from(body)))),
-        non_finite: NonFinite::Null,
-        form: Form::Lists,
-    }
 }

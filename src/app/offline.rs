@@ -1,0 +1,160 @@
+//! A package that answers scoring requests without a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::Runtime;
+
+use super::plan::options_for;
+use super::{engines, non_finite};
+use crate::batching::{BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
+use crate::config::Settings;
+use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
+use crate::model::Package;
+use crate::protocol::{self, NonFinite};
+use crate::serving::{Limits, Servable};
+use crate::telemetry::{DURATION_BUCKETS, Metrics};
+
+/// A package on an engine, ready to answer. Everything blocks.
+#[derive(Debug)]
+pub struct Offline {
+    servable: Servable,
+    runtime: Runtime,
+    non_finite: NonFinite,
+}
+
+/// Why a request got no predictions, in the words that a client would read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(String);
+
+/// An answer, and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// The engine.
+    pub engine: &'static str,
+    /// What `/invocations` would answer.
+    pub answer: Vec<u8>,
+}
+
+impl Offline {
+    /// Compiles `package` on `engine`.
+    ///
+    /// # Errors
+    /// When the engine refuses the package.
+    pub fn load(
+        package: &Package,
+        engine: &dyn Engine,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let options = options_for(settings, package.id.name.as_str());
+        let model = engine.compile(package, &options.engine_options, &CancelToken::new())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start a runtime")?;
+        let inside = runtime.enter();
+        let servable = servable(package, engine, &model).context("cannot start a runner thread")?;
+        drop(inside);
+        Ok(Self {
+            servable,
+            runtime,
+            non_finite: non_finite(settings),
+        })
+    }
+
+    /// Compiles `package` on the engine that is asked for, else on the one that `serve` would take.
+    ///
+    /// # Errors
+    /// When there is no such engine, or it refuses the package.
+    pub fn choose(
+        package: &Package,
+        engine: Option<EngineChoice>,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let engine = chosen(package, engine, settings)?;
+        Self::load(package, &*engine, settings)
+    }
+
+    /// The engine that runs it.
+    pub fn engine(&self) -> &'static str {
+        self.servable.engine()
+    }
+
+    /// What `/invocations` answers to this body, byte by byte.
+    ///
+    /// # Errors
+    /// The message of the error answer.
+    pub fn score(&self, content_type: &str, body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        let answer = protocol::score(&self.servable, content_type, body, self.non_finite);
+        let answer = self.runtime.block_on(answer);
+        answer.map_err(|(_, message)| Refusal(message))
+    }
+
+    /// The answer to zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
+    pub fn score_zeros(&self) -> Option<Result<Vec<u8>, Refusal>> {
+        let batch = self.servable.signature().zeros()?;
+        let answer = protocol::score_batch(&self.servable, batch);
+        let answer = self.runtime.block_on(answer);
+        Some(answer.map_err(|(_, message)| Refusal(message)))
+    }
+}
+
+fn chosen(
+    package: &Package,
+    engine: Option<EngineChoice>,
+    settings: &Settings,
+) -> anyhow::Result<Arc<dyn Engine>> {
+    let options = options_for(settings, package.id.name.as_str());
+    let engines = Engines::new(engines(&settings.engine));
+    let choice = engine.unwrap_or(options.engine);
+    Ok(engines.choose(choice, &package.graph)?)
+}
+
+/// Loads `package` on the engine that `settings` choose and sends it the scoring request `body`.
+///
+/// # Errors
+/// When no engine can load it, or it does not answer.
+pub fn try_request(package: Package, settings: &Settings, body: Vec<u8>) -> anyhow::Result<Trial> {
+    let offline = Offline::choose(&package, None, settings)?;
+    let answer = offline.score("application/json", body)?;
+    Ok(Trial {
+        engine: offline.engine(),
+        answer,
+    })
+}
+
+/// What reads requests needs a servable; this one is in no catalog.
+pub(super) fn servable(
+    package: &Package,
+    engine: &dyn Engine,
+    model: &Arc<dyn CompiledModel>,
+) -> std::io::Result<Servable> {
+    let metrics = Metrics::new(&DURATION_BUCKETS);
+    let id = &package.id;
+    let version = id.version.to_string();
+    let metrics = metrics.version(id.name.as_str(), &version, engine.name(), &package.digest);
+    let config = BatcherConfig {
+        max_queue_size: 1,
+        instances: 1,
+    };
+    let batcher = Batcher::new(
+        Arc::clone(model),
+        Arc::new(RunnerPool::new(1)?),
+        Box::new(OneByOne),
+        config,
+        Arc::clone(&metrics) as Arc<dyn BatchObserver>,
+    );
+    let limits = Limits {
+        request_timeout: Duration::MAX,
+    };
+    let (package, name) = (package.clone(), engine.name());
+    Ok(Servable::new(
+        package,
+        name,
+        &**model,
+        batcher,
+        (limits, metrics),
+    ))
+}

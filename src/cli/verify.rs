@@ -1,0 +1,363 @@
+//! `onstage verify`: a package on every engine, their answers held against each other and against what was recorded.
+
+mod render;
+mod report;
+mod requests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use super::difference::{self, Tolerances};
+use super::doctor::to_json;
+use super::inspect::open;
+use super::{Console, Failure, LookArgs, progress, text};
+use crate::app::{self, Offline};
+use crate::config::Settings;
+use crate::engine::{Engine, EngineChoice, EngineError, Support};
+use crate::model::Package;
+pub(super) use render::number;
+use report::{Answers, Comparison, EngineReport, Outcome, Report};
+use requests::{Request, Requests};
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Package directory or .onnx file
+    #[arg(value_name = "PACKAGE")]
+    package: PathBuf,
+    /// Engine that has to run the package: tract or onnxruntime [default: any of them]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineChoice>,
+    /// How far floating-point numbers may be apart, absolutely or relatively [default: 1e-4 for FP32,
+    /// 1e-7 for FP64, 1e-2 for FP16, 5e-2 for BF16]
+    #[arg(long, value_name = "NUMBER", value_parser = tolerance)]
+    tolerance: Option<f64>,
+    #[command(flatten)]
+    look: LookArgs,
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok();
+    number
+        .filter(|number| number.is_finite() && *number >= 0.0)
+        .ok_or_else(|| "expected a number from 0 on, such as `1e-4`".to_owned())
+}
+
+pub(super) fn run(
+    args: &VerifyArgs,
+    environment: Vec<(OsString, OsString)>,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let width = text::width(&environment);
+    let settings = args.look.load(environment)?.settings;
+    let package = open(&args.package)?;
+    let requests = Requests::of(&package, args.package.is_file())?;
+    let tolerances = Tolerances::of(&package.graph.signature, args.tolerance);
+    let verifier = Verifier {
+        package: &package,
+        settings: &settings,
+        required: args.engine.filter(|engine| *engine != EngineChoice::Auto),
+    };
+    let engines = app::engines(&settings.engine);
+    let report = verifier.report(&engines, &requests, &tolerances);
+    if args.look.json {
+        console.print(&to_json(&report))?;
+    } else {
+        console.print(&render::render(&report, width))?;
+    }
+    match report.problems.as_slice() {
+        [] => Ok(()),
+        problems => {
+            let name = &package.id.name;
+            let problems = problems.join("; ");
+            Err(Failure::failed(format!(
+                "`{name}` did not pass: {problems}"
+            )))
+        }
+    }
+}
+
+struct Verifier<'a> {
+    package: &'a Package,
+    settings: &'a Settings,
+    required: Option<EngineChoice>,
+}
+
+impl Verifier<'_> {
+    fn report(
+        &self,
+        engines: &[Arc<dyn Engine>],
+        requests: &Requests,
+        tolerances: &Tolerances,
+    ) -> Report {
+        let mut report = Report::new(self.package, requests);
+        let progress = progress::spinner();
+        // The answers of each engine that ran, in the order of the requests.
+        let mut ran: Vec<(&'static str, Vec<Option<Value>>)> = Vec::new();
+        for engine in engines {
+            progress.set_message(format!("compiling on {}", engine.name()));
+            let outcome = match self.load(&**engine) {
+                Ok(model) => {
+                    let answers = answers(&model, requests, &progress, &mut report);
+                    ran.push((engine.name(), answers));
+                    Outcome::Ran
+                }
+                Err(outcome) => outcome,
+            };
+            self.judge(engine.name(), &outcome, &mut report);
+            report.engines.push(EngineReport {
+                engine: engine.name(),
+                version: engine.version(),
+                outcome,
+            });
+        }
+        progress.finish_and_clear();
+        if ran.is_empty() {
+            report.problems.push("no engine runs it".to_owned());
+        }
+        compare(&ran, requests, tolerances, &mut report);
+        report.finish()
+    }
+
+    fn load(&self, engine: &dyn Engine) -> Result<Offline, Outcome> {
+        match engine.check() {
+            Ok(()) => {}
+            Err(EngineError::Unavailable { reason, .. }) => {
+                return Err(Outcome::Unavailable(reason));
+            }
+            // The operator asked for it.
+            Err(error) => return Err(Outcome::Failed(error.to_string())),
+        }
+        if let Support::No(reasons) = engine.supports(&self.package.graph) {
+            return Err(Outcome::Unsupported(reasons.join("; ")));
+        }
+        Offline::load(self.package, engine, self.settings).map_err(|error| {
+            match error.downcast_ref::<EngineError>() {
+                Some(EngineError::Unsupported { reasons, .. }) => {
+                    Outcome::Unsupported(reasons.join("; "))
+                }
+                _ => Outcome::Failed(format!("{error:#}")),
+            }
+        })
+    }
+
+    fn judge(&self, engine: &'static str, outcome: &Outcome, report: &mut Report) {
+        let required = self.required.is_some_and(|one| one.as_str() == engine);
+        let problem = match outcome {
+            Outcome::Ran => return,
+            Outcome::Failed(reason) => format!("{engine} failed: {reason}"),
+            Outcome::Unavailable(reason) if required => format!("{engine} is not here: {reason}"),
+            Outcome::Unsupported(reason) if required => format!("{engine} cannot run it: {reason}"),
+            Outcome::Unavailable(_) | Outcome::Unsupported(_) => return,
+        };
+        report.problems.push(problem);
+    }
+}
+
+/// The answers of one engine; what it refuses is a problem.
+fn answers(
+    model: &Offline,
+    requests: &Requests,
+    progress: &ProgressBar,
+    report: &mut Report,
+) -> Vec<Option<Value>> {
+    let mut ask = |request: &Request| {
+        let name = &request.name;
+        progress.set_message(format!("{name} on {}", model.engine()));
+        let answer = match &request.body {
+            Some(body) => model.score("application/json", body.clone()),
+            None => match model.score_zeros() {
+                Some(answer) => answer,
+                None => {
+                    report.note("the graph leaves a rank open, so zeros cannot be made");
+                    return None;
+                }
+            },
+        };
+        match answer {
+            Ok(answer) => match difference::parse(&answer) {
+                Ok(answer) => Some(answer),
+                Err(error) => {
+                    let engine = model.engine();
+                    let problem = format!("{engine} answers {name} with no JSON: {error}");
+                    report.problems.push(problem);
+                    None
+                }
+            },
+            // The model may have its reasons to refuse zeros.
+            Err(refusal) if request.body.is_none() => {
+                let reason = one_line(&refusal.to_string());
+                report.note(&format!("{} refuses zeros: {reason}", model.engine()));
+                None
+            }
+            Err(refusal) => {
+                let reason = one_line(&refusal.to_string());
+                let engine = model.engine();
+                report
+                    .problems
+                    .push(format!("{engine} refuses {name}: {reason}"));
+                None
+            }
+        }
+    };
+    requests.list.iter().map(&mut ask).collect()
+}
+
+fn compare(
+    ran: &[(&'static str, Vec<Option<Value>>)],
+    requests: &Requests,
+    tolerances: &Tolerances,
+    report: &mut Report,
+) {
+    for (index, request) in requests.list.iter().enumerate() {
+        let answered = ran
+            .iter()
+            .filter_map(|(engine, answers)| Some((*engine, answers[index].as_ref()?)));
+        let mut first: Option<(&'static str, &Value)> = None;
+        let mut comparisons = Vec::new();
+        let mut engines = Vec::new();
+        let against = |engine, with: &str, old: &Value, new: &Value| Comparison {
+            engine,
+            with: with.to_owned(),
+            outputs: difference::compare(old, new, tolerances, false),
+        };
+        for (engine, answer) in answered {
+            engines.push(engine);
+            if let Some((name, reference)) = first {
+                comparisons.push(against(engine, name, reference, answer));
+            }
+            first = first.or(Some((engine, answer)));
+            if let Some(expected) = &request.expected {
+                comparisons.push(against(engine, requests::EXPECTED, expected, answer));
+            }
+        }
+        report.requests.push(Answers {
+            request: request.name.clone(),
+            engines,
+            comparisons,
+        });
+    }
+}
+
+/// MLflow's words are several lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fake::{self, Behaviour, Fake};
+    use crate::tensor::DType;
+    use serde_json::json;
+
+    fn report(engines: Vec<Fake>, required: Option<EngineChoice>) -> Report {
+        let package = fake::package("doubles", 1, &[("x", DType::F32)]);
+        let (settings, tolerances) = (Settings::default(), tolerances(&package));
+        let verifier = Verifier {
+            package: &package,
+            settings: &settings,
+            required,
+        };
+        let engines: Vec<Arc<dyn Engine>> = engines
+            .into_iter()
+            .map(|engine| Arc::new(engine) as Arc<dyn Engine>)
+            .collect();
+        let requests = Requests::of(&package, false).unwrap();
+        verifier.report(&engines, &requests, &tolerances)
+    }
+
+    fn tolerances(package: &Package) -> Tolerances {
+        Tolerances::of(&package.graph.signature, None)
+    }
+
+    fn tract() -> Fake {
+        Fake::named("tract")
+    }
+
+    fn onnxruntime() -> Fake {
+        Fake::named("onnxruntime")
+    }
+
+    #[test]
+    fn engines_that_agree_pass() {
+        let report = report(vec![onnxruntime(), tract()], None);
+        assert!(report.passed, "{report:?}");
+        assert_eq!(report.requests[0].engines, ["onnxruntime", "tract"]);
+        assert_eq!(report.requests[0].comparisons[0].with, "onnxruntime");
+        assert!(report.notes[0].contains("zeros"), "{:?}", report.notes);
+    }
+
+    #[test]
+    fn an_engine_that_cannot_is_no_problem_while_another_one_can() {
+        for other in [onnxruntime().missing(), onnxruntime().refusing("too odd")] {
+            let report = report(vec![other.clone(), tract()], None);
+            assert!(report.passed, "{report:?}");
+            let alone = self::report(vec![other], None);
+            assert_eq!(alone.problems, ["no engine runs it"]);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_required_has_to_run_it() {
+        let required = Some(EngineChoice::OnnxRuntime);
+        let missing = report(vec![onnxruntime().missing(), tract()], required);
+        assert!(missing.problems[0].contains("onnxruntime is not here"));
+        let refusing = report(vec![onnxruntime().refusing("too odd"), tract()], required);
+        assert_eq!(refusing.problems, ["onnxruntime cannot run it: too odd"]);
+    }
+
+    #[test]
+    fn a_library_that_was_named_and_does_not_load_is_a_problem() {
+        let report = report(vec![onnxruntime().misconfigured(), tract()], None);
+        assert!(report.problems[0].starts_with("onnxruntime failed"));
+    }
+
+    #[test]
+    fn a_refusal_of_zeros_is_worth_a_note() {
+        let refuses = onnxruntime().behaving(Behaviour::BadInput("not zero".to_owned()));
+        let report = report(vec![refuses, tract()], None);
+        assert!(report.passed, "{report:?}");
+        assert!(report.notes[1].contains("not zero"), "{:?}", report.notes);
+        assert_eq!(report.requests[0].engines, ["tract"]);
+    }
+
+    #[test]
+    fn answers_that_differ_are_told_with_the_first_value() {
+        let package = fake::package("doubles", 1, &[("x", DType::F32)]);
+        let requests = Requests {
+            list: vec![Request {
+                name: "request.json".to_owned(),
+                body: None,
+                expected: Some(json!({"predictions": {"x": [1.0, 2.0]}})),
+            }],
+            notes: Vec::new(),
+        };
+        let answer = |value: f64| vec![Some(json!({"predictions": {"x": [1.0, value]}}))];
+        let ran = [("onnxruntime", answer(2.0)), ("tract", answer(2.5))];
+        let mut report = Report::new(&package, &requests);
+        compare(&ran, &requests, &tolerances(&package), &mut report);
+        let report = report.finish();
+        assert!(!report.passed);
+        assert_eq!(
+            report.problems,
+            [
+                "tract differs from onnxruntime on request.json: x[1] is 2.5, was 2.0",
+                "tract differs from expected.json on request.json: x[1] is 2.5, was 2.0"
+            ]
+        );
+        insta::assert_snapshot!(render::render(&report, 100));
+    }
+
+    #[test]
+    fn a_tolerance_is_a_number_from_0_on() {
+        for text in ["-1", "NaN", "inf", "few"] {
+            assert!(tolerance(text).is_err(), "{text}");
+        }
+        assert_eq!(tolerance("1e-3"), Ok(1e-3));
+    }
+}
