@@ -477,15 +477,16 @@ class Converted:
 
     package: dict
     request: dict
-    parity: dict
+    parity: dict | None = None
 
     def save(self, output):
-        """Writes the package and its recorded request, answer and parity; returns the digest of the graph."""
+        """Writes the package with its recorded request and answer, and its parity; returns the digest of the graph."""
         output = Path(output)
         digest = write_package(output, **self.package)
         (output / "request.json").write_text(json.dumps(self.request) + "\n")
         (output / "expected.json").write_text(answer(output, self.request) + "\n")
-        (output / "parity.json").write_text(json.dumps(self.parity, indent=2) + "\n")
+        if self.parity is not None:
+            (output / "parity.json").write_text(json.dumps(self.parity, indent=2) + "\n")
         return digest
 
 
