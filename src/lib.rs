@@ -5,7 +5,7 @@
 //! ```text
 //! app, cli
 //! protocol · middleware        lifecycle
-//!         serving                 │
+//!         serving                 │   registry
 //!         batching  ◄─────────────┘
 //!         engine
 //!         model
@@ -22,6 +22,7 @@ pub mod lifecycle;
 pub mod middleware;
 pub mod model;
 pub mod protocol;
+pub mod registry;
 pub mod serving;
 pub mod shutdown;
 pub mod telemetry;
