@@ -330,10 +330,12 @@ def to_onnx(original, inputs, zipmap, name):
         if isinstance(original.model, LightGbmBooster):
             from onnxmltools import convert_lightgbm
             from onnxmltools.convert.common.data_types import FloatTensorType
+            from onnxmltools.convert.common.onnx_ex import get_maximum_opset_supported
 
             types = [(feed, FloatTensorType([None, rows.shape[1]])) for feed, rows in inputs.feeds.items()]
             zipped = {"zipmap": zipmap} if original.probabilistic else {}
-            return convert_lightgbm(original.model.booster, name, types, target_opset=OPSETS[""], **zipped)
+            opset = min(OPSETS[""], get_maximum_opset_supported())
+            return convert_lightgbm(original.model.booster, name, types, target_opset=opset, **zipped)
         import skl2onnx
 
         register_boosters()
@@ -526,7 +528,9 @@ def describe(inputs, onnx_model, columns):
     if columns:
         example = inputs.frame.head(EXAMPLE_ROWS).astype(float).rename(columns=str)
         schema = Schema([ColSpec("double", name) for name in example])
-        return ModelSignature(schema), example, {"dataframe_split": json.loads(example.to_json(orient="split", index=False, double_precision=15))}
+        outputs = Schema([ColSpec(column_type(value), value.name) for value in onnx_model.graph.output])
+        table = json.loads(example.to_json(orient="split", index=False, double_precision=15))
+        return ModelSignature(schema, outputs), example, {"dataframe_split": table}
     specs = {name: (np.dtype(str) if rows.dtype == object else rows.dtype, (-1, *rows.shape[1:])) for name, rows in first.items()}
     if inputs.layout == "columns":
         schema, example = Schema([TensorSpec(*spec, name) for name, spec in specs.items()]), first
@@ -550,6 +554,16 @@ def output_spec(value):
     kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     dims = value.type.tensor_type.shape.dim[1:]
     return TensorSpec(np.dtype(str) if kind == object else kind, (-1, *(dim.dim_value or -1 for dim in dims)), value.name)
+
+
+def column_type(value):
+    """The type of an output in a row of a column signature's answer."""
+    from mlflow.types.schema import Map
+    from onnx import TensorProto
+
+    names = {TensorProto.INT64: "long", TensorProto.STRING: "string", TensorProto.DOUBLE: "double"}
+    kind = names.get(value.type.tensor_type.elem_type, "float")
+    return kind if value.type.HasField("tensor_type") else Map("float")
 
 
 def plain(values):
@@ -619,7 +633,10 @@ def predictions(original, rows):
         import torch
 
         with torch.no_grad():
-            return None, original.model(torch.from_numpy(rows)).numpy()
+            found = original.model(torch.from_numpy(rows))
+        if not isinstance(found, torch.Tensor):
+            raise ConversionError(f"the module returns a `{type(found).__name__}`, expected one tensor", "wrap it in a module")
+        return None, found.numpy()
     try:
         labels = np.ravel(original.model.predict(rows))
         if original.classes is None:

@@ -91,7 +91,8 @@ def lightgbm_file(work):
     model = lightgbm.train({"objective": "binary", "verbose": -1, "seed": 0}, lightgbm.Dataset(rows, labels == 1), 20)
     model.save_model(work / "model.txt")
     chance = model.predict(rows)
-    return work / "model.txt", rows, rows, ["--zipmap"], zipped((chance > 0.5).astype(int), np.stack([1 - chance, chance], 1))
+    labels, maps = zipped((chance > 0.5).astype(int), np.stack([1 - chance, chance], 1)).values()
+    return work / "model.txt", rows, rows, ["--zipmap"], {"label": labels, "probabilities": maps}
 
 
 def histogram_boosting(work):
@@ -228,6 +229,23 @@ class FreshModels(unittest.TestCase):
 
     def test_text_model_of_words_with_accents(self):
         self.check(texts)
+
+
+class Documentation(unittest.TestCase):
+    """What `docs/convert.md` shows is what happens."""
+
+    def test_worked_example(self):
+        page = (ROOT / "docs" / "convert.md").read_text()
+        program, session = (re.search(f"```{kind}\n(.*?)```", page, re.S).group(1) for kind in ("python", "console"))
+        with tempfile.TemporaryDirectory() as work:
+            subprocess.run([sys.executable, "-c", program], cwd=work, check=True)
+            command, *shown = session.removeprefix("$ python ").splitlines()
+            command = command.replace("model-examples/convert.py", str(SCRIPT)).split()
+            done = subprocess.run([sys.executable, *command], cwd=work, capture_output=True, text=True, check=False)
+            # The last digits, and with them the digest, differ between processors.
+            exact = [re.sub(r"\d\.\de-\d+|[0-9a-f]{64}", "…", text) for text in ("\n".join(shown), done.stdout.rstrip())]
+            self.assertEqual(*exact, done.stderr)
+            self.assertTrue((Path(work) / "cars" / "parity.json").exists())
 
 
 class Refusals(unittest.TestCase):
