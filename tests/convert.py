@@ -1,6 +1,6 @@
 """Trains fresh models, converts them with `model-examples/convert.py` and holds `onstage serve` against the originals.
 
-    python tests/convert.py --binary target/debug/onstage
+python tests/convert.py --binary target/debug/onstage
 """
 
 import argparse
@@ -21,21 +21,25 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import xgboost
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "model-examples" / "convert.py"
 sys.path.insert(0, str(SCRIPT.parent))
 
-from convert import ConversionError, convert, load_data, load_model  # noqa: E402
+from convert import convert
+from convert_load import ConversionError, load_data, load_model  # noqa: E402
 
 BINARY = ROOT / "target" / "debug" / "onstage"
 
@@ -68,7 +72,13 @@ def texts_and_numbers(work):
         LogisticRegression(max_iter=1000),
     ).fit(cars, sold)
     joblib.dump(model, work / "model.joblib")
-    return work / "model.joblib", cars.assign(sold=sold), cars, [], tensors(model.predict(cars), model.predict_proba(cars))
+    return (
+        work / "model.joblib",
+        cars.assign(sold=sold),
+        cars,
+        [],
+        tensors(model.predict(cars), model.predict_proba(cars)),
+    )
 
 
 def forest(work):
@@ -112,7 +122,13 @@ def network_in_float64(work):
 
 
 def texts(work):
-    found = ["Win a FREE prize now", "see you at lunch", "un café à neuf heures", "free PRIZE for you", "ÉTÉ at the café"]
+    found = [
+        "Win a FREE prize now",
+        "see you at lunch",
+        "un café à neuf heures",
+        "free PRIZE for you",
+        "ÉTÉ at the café",
+    ]
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression()).fit(found, [1, 0, 0, 1, 0])
     joblib.dump(model, work / "model.joblib")
     frame = pd.DataFrame({"message": found})
@@ -243,7 +259,9 @@ class Documentation(unittest.TestCase):
             command = command.replace("model-examples/convert.py", str(SCRIPT)).split()
             done = subprocess.run([sys.executable, *command], cwd=work, capture_output=True, text=True, check=False)
             # The last digits, and with them the digest, differ between processors.
-            exact = [re.sub(r"\d\.\de-\d+|[0-9a-f]{64}", "…", text) for text in ("\n".join(shown), done.stdout.rstrip())]
+            exact = [
+                re.sub(r"\d\.\de-\d+|[0-9a-f]{64}", "…", text) for text in ("\n".join(shown), done.stdout.rstrip())
+            ]
             self.assertEqual(*exact, done.stderr)
             self.assertTrue((Path(work) / "cars" / "parity.json").exists())
 
@@ -261,10 +279,20 @@ class Refusals(unittest.TestCase):
             work = Path(work)
             (work / "model.pkl").write_bytes(pickle.dumps({"model": 1}))
             (work / "sample.csv").write_text("a,b\n1,2\n")
-            command = [sys.executable, SCRIPT, work / "model.pkl", "--data", work / "sample.csv", "--output", work / "out"]
+            command = [
+                sys.executable,
+                SCRIPT,
+                work / "model.pkl",
+                "--data",
+                work / "sample.csv",
+                "--output",
+                work / "out",
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             self.assertEqual(done.returncode, 1)
-            self.assertRegex(done.stderr, "error: the model is a `builtins.dict`\n\nhint: expected a model of scikit-learn")
+            self.assertRegex(
+                done.stderr, "error: the model is a `builtins.dict`\n\nhint: expected a model of scikit-learn"
+            )
             self.assertFalse((work / "out").exists())
 
     def test_package_that_is_not_installed(self):
@@ -276,7 +304,11 @@ class Refusals(unittest.TestCase):
 
     def test_files_that_are_no_models(self):
         with tempfile.TemporaryDirectory() as work:
-            for name, message in [("model.h5", "suffix `.h5`"), ("model.json", "cannot be read"), ("model.pkl", "cannot be read")]:
+            for name, message in [
+                ("model.h5", "suffix `.h5`"),
+                ("model.json", "cannot be read"),
+                ("model.pkl", "cannot be read"),
+            ]:
                 path = Path(work) / name
                 path.write_text("{}")
                 with self.subTest(name), self.assertRaisesRegex(ConversionError, message):
@@ -290,7 +322,9 @@ class Refusals(unittest.TestCase):
         model = LogisticRegression(max_iter=500).fit(rows, labels)
         self.refuses(r"lack the columns `petal width \(cm\)`", model, rows.iloc[:, :3])
         model = LogisticRegression(max_iter=500).fit(rows.to_numpy(), labels)
-        self.assertIn("target", self.refuses("have 5 columns, the model was trained on 4", model, rows.assign(target=labels)))
+        self.assertIn(
+            "target", self.refuses("have 5 columns, the model was trained on 4", model, rows.assign(target=labels))
+        )
 
     def test_probabilities_under_columns_without_maps(self):
         rows, labels = load_iris(return_X_y=True, as_frame=True)
@@ -299,13 +333,25 @@ class Refusals(unittest.TestCase):
 
     def test_texts_under_columns(self):
         cars, sold = pricing()
-        model = make_pipeline(ColumnTransformer([("t", OneHotEncoder(), ["maker"])]), LogisticRegression()).fit(cars, sold)
-        self.assertIn("leave out `--columns`", self.refuses("takes tensors", model, cars, columns=True))
+        model = make_pipeline(ColumnTransformer([("t", OneHotEncoder(), ["maker"])]), LogisticRegression()).fit(
+            cars, sold
+        )
+        self.assertIn("leave out `--columns`", self.refuses("takes other tensors", model, cars, columns=True))
 
     def test_numbers_too_fine_for_float32(self):
         rows = pd.DataFrame({"id": np.arange(2**24, 2**24 + 200.0)})
         model = lightgbm.LGBMClassifier(n_estimators=20, min_child_samples=1, verbose=-1).fit(rows, np.arange(200) % 2)
         self.assertIn("16,777,216", self.refuses("differs from the original in .* rows", model, rows))
+
+    def test_models_of_other_kinds(self):
+        rows, _ = load_iris(return_X_y=True)
+        for model in (KMeans(2, n_init=1).fit(rows), IsolationForest(n_estimators=5).fit(rows)):
+            self.assertIn("skl2onnx", self.refuses("neither a classifier nor a regression", model, rows))
+
+    def test_options_that_the_converter_does_not_know(self):
+        rows, target = load_diabetes(return_X_y=True)
+        model = xgboost.XGBRegressor(objective="reg:logistic", n_estimators=5).fit(rows, target / 400)
+        self.assertIn("may not know an option", self.refuses("differs from the original", model, rows))
 
     def test_tolerance_of_nothing(self):
         rows, target = load_diabetes(return_X_y=True)
@@ -332,9 +378,27 @@ class Forms(unittest.TestCase):
 
     def test_classifier_without_probabilities_answers_labels_alone(self):
         rows, labels = load_iris(return_X_y=True)
-        converted = convert(RidgeClassifier().fit(rows, labels), rows)
-        self.assertEqual([value.name for value in converted.package["onnx_model"].graph.output], ["label"])
-        self.assertEqual(converted.parity["labels_agree"], 150)
+        for model in (RidgeClassifier(), SVC()):
+            converted = convert(model.fit(rows, labels), rows)
+            self.assertEqual([value.name for value in converted.package["onnx_model"].graph.output], ["label"])
+            self.assertEqual(converted.parity["labels_agree"], 150)
+
+    def test_trees_behind_a_scaler_need_float64(self):
+        random = np.random.default_rng(3)
+        rows = 1000 + random.integers(0, 3000, (400, 2)) * 1e-5
+        model = make_pipeline(StandardScaler(), DecisionTreeClassifier(random_state=0)).fit(
+            rows, random.integers(0, 2, 400)
+        )
+        with self.assertRaises(ConversionError) as caught:
+            convert(model, rows)
+        self.assertIn("--float64", caught.exception.hint)
+        for zipmap in (False, True):
+            self.assertEqual(convert(model, rows, float64=True, zipmap=zipmap).parity["labels_agree"], 400)
+
+    def test_regression_of_several_targets(self):
+        rows, target = load_diabetes(return_X_y=True)
+        converted = convert(LinearRegression().fit(rows, np.stack([target, -target], axis=1)), rows)
+        self.assertEqual(converted.package["signature"].outputs.inputs[0].shape, (-1, 2))
 
     def test_batch_axes_are_named(self):
         rows, labels = load_iris(return_X_y=True)

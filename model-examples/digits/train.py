@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convert import OPSETS, Converted, requirements  # noqa: E402
+from convert_package import OPSETS, Converted, requirements  # noqa: E402
 
 FILTERS = 12
 BATCH = 36
@@ -59,7 +59,9 @@ def forward(net, images):
     patches = sliding_window_view(padded, (3, 3), axis=(1, 2)).reshape(len(images), 8, 8, 9)
     found = patches @ net["filters"].reshape(FILTERS, 9).T + net["filter_bias"]
     # Squares of 2x2 pixels, in the order of ONNX: filters first.
-    squares = np.maximum(found, 0).reshape(-1, 4, 2, 4, 2, FILTERS).transpose(0, 5, 1, 3, 2, 4).reshape(-1, FILTERS, 4, 4, 4)
+    squares = (
+        np.maximum(found, 0).reshape(-1, 4, 2, 4, 2, FILTERS).transpose(0, 5, 1, 3, 2, 4).reshape(-1, FILTERS, 4, 4, 4)
+    )
     flat = squares.max(axis=-1).reshape(len(images), -1)
     scores = flat @ net["weights"] + net["bias"]
     likely = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -98,7 +100,9 @@ def train(epochs):
 def build(net):
     """The net as an ONNX graph, in float32."""
     nodes = [
-        helper.make_node("Conv", ["image", "filters", "filter_bias"], ["responses"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            "Conv", ["image", "filters", "filter_bias"], ["responses"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+        ),
         helper.make_node("Relu", ["responses"], ["active"]),
         helper.make_node("MaxPool", ["active"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),

@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convert import OPSETS, tidy, write_package  # noqa: E402
+from convert_package import OPSETS, tidy, write_package  # noqa: E402
 
 # The input is unnamed: a request is a plain list of rows.
 SIGNATURE = ModelSignature(

@@ -20,7 +20,7 @@ from mlflow.types import Schema, TensorSpec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convert import Converted, requirements  # noqa: E402
+from convert_package import Converted, requirements  # noqa: E402
 
 RELEASE = "magika==1.0.3"
 FILES = "magika/models/standard_v3_3"
@@ -36,8 +36,8 @@ SIGNATURE = ModelSignature(
 )
 
 EXAMPLES = [
-    b'use std::collections::HashMap;\n\nfn main() {\n    let mut seen: HashMap<&str, usize> = HashMap::new();\n'
-    b'    for word in "to be or not to be".split(\' \') {\n        *seen.entry(word).or_default() += 1;\n    }\n'
+    b"use std::collections::HashMap;\n\nfn main() {\n    let mut seen: HashMap<&str, usize> = HashMap::new();\n"
+    b"    for word in \"to be or not to be\".split(' ') {\n        *seen.entry(word).or_default() += 1;\n    }\n"
     b'    println!("{seen:?}");\n}\n',
     b"SELECT customer.name, SUM(line.price * line.amount) AS total\nFROM customer\nJOIN line ON line.customer = customer.id\n"
     b"WHERE line.ordered >= '2026-01-01'\nGROUP BY customer.name\nORDER BY total DESC\nLIMIT 10;\n",
@@ -48,7 +48,9 @@ def download():
     """The net and its configuration, from the package's wheel for Linux: the net in it is the same on every system."""
     with tempfile.TemporaryDirectory() as work:
         wanted = ["--no-deps", "--only-binary=:all:", "--platform=manylinux_2_28_x86_64", "--dest", work, RELEASE]
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *wanted], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *wanted], check=True
+        )
         with zipfile.ZipFile(next(Path(work).glob("*.whl"))) as wheel:
             net, settings = wheel.read(f"{FILES}/model.onnx"), json.loads(wheel.read(f"{FILES}/config.min.json"))
     found = hashlib.sha256(net).hexdigest()

@@ -24,7 +24,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from convert import OPSETS, tidy, write_package  # noqa: E402
+from convert_package import OPSETS, tidy, write_package  # noqa: E402
 
 TEXTS = ["island", "sex"]
 NUMBERS = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]

@@ -20,7 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from convert import convert  # noqa: E402
 
 MESSAGES = Path(__file__).resolve().parent / "messages.csv"
-UNSEEN = ["Claim your free prize, reply now", "Are we still on for dinner tonight?", "Your invoice for the garage is attached"]
+UNSEEN = [
+    "Claim your free prize, reply now",
+    "Are we still on for dinner tonight?",
+    "Your invoice for the garage is attached",
+]
 
 
 def train(regularisation):
