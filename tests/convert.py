@@ -188,9 +188,8 @@ def post(url, body):
 
 
 def has_verify():
-    """Whether this binary's `onstage verify` is more than a name."""
-    done = subprocess.run([BINARY, "verify", "--help"], capture_output=True, text=True, check=False)
-    return done.returncode == 0 and "not" not in done.stdout.partition("Usage")[0]
+    """Whether this binary knows `onstage verify`."""
+    return subprocess.run([BINARY, "verify", "--help"], capture_output=True, check=False).returncode == 0
 
 
 class FreshModels(unittest.TestCase):
@@ -421,4 +420,6 @@ if __name__ == "__main__":
     arguments, rest = parser.parse_known_args()
     BINARY = arguments.binary.resolve()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    if not has_verify():
+        print("note: this binary has no `onstage verify`: the packages are served only")
     unittest.main(argv=[sys.argv[0], *rest])
