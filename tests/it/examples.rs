@@ -24,6 +24,10 @@ fn package(example: &str) -> Option<String> {
 }
 
 /// Serves an example on one engine; none if its package was not made yet.
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests learns what was left out"
+)]
 async fn serving(example: &str, engine: &str) -> Option<Server> {
     let Some(package) = package(example) else {
         // `make test` makes it first: only a quick run by hand may do without.
