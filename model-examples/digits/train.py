@@ -37,7 +37,7 @@ SIGNATURE = ModelSignature(
 
 
 def load():
-    """Images `[n, 1, 8, 8]` with grey values from 0 to 1, and their digits; the last fifth is not trained on."""
+    """Images `[n, 1, 8, 8]` with grey values from 0 to 1, and their digits; a fifth of them is not trained on."""
     digits = load_digits()
     images = (digits.images / 16.0)[:, None]
     return train_test_split(images, digits.target, test_size=0.2, random_state=0, stratify=digits.target)
