@@ -25,7 +25,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests packages ## Everything; what must pass before a merge
+test: lint doc examples rust-tests packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -67,6 +67,12 @@ packages: rust-tools $(STAMP)
 	$(CARGO) build --locked --tests
 	@$(WITH_ONNXRUNTIME) set -x; \
 	$(VENV_PYTHON) tests/packages.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
+
+# Models trained now and converted by `model-examples/convert.py` must be served as their own libraries predict.
+.PHONY: converted
+converted: rust-tools $(STAMP)
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
 .PHONY: rust-tests
 rust-tests: rust-tools $(STAMP)

@@ -5,16 +5,13 @@ The same versions of the libraries give the same bytes of `model.onnx`.
 """
 
 import argparse
-import hashlib
-import shutil
-import tempfile
+import sys
 from pathlib import Path
 
 import mlflow
 import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
-from onnx.helper import make_opsetid
 from palmerpenguins import load_penguins
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -25,7 +22,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-OPSETS = {"": 17, "ai.onnx.ml": 3}
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from convert_package import OPSETS, tidy, write_package  # noqa: E402
 
 TEXTS = ["island", "sex"]
 NUMBERS = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
@@ -74,7 +73,7 @@ def train(regularisation):
 
 
 def convert(model):
-    """Converts to ONNX: a named batch axis, and probabilities as one tensor instead of a list of maps."""
+    """Converts to ONNX: probabilities as one tensor instead of a list of maps."""
     onnx_model = to_onnx(
         model,
         name="penguins",  # the default name is random
@@ -83,24 +82,7 @@ def convert(model):
         options={id(model): {"zipmap": False}},
         target_opset=OPSETS,
     )
-    for value in [*onnx_model.graph.input, *onnx_model.graph.output]:
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    # The converter lists them in an order that differs from run to run, and some of them twice.
-    opsets = {opset.domain: opset.version for opset in onnx_model.opset_import}
-    del onnx_model.opset_import[:]
-    onnx_model.opset_import.extend(make_opsetid(*opset) for opset in sorted(opsets.items()))
-    return onnx_model
-
-
-def write_package(output, **package):
-    """Writes the package to `output`, over an older one if there is one."""
-    with tempfile.TemporaryDirectory() as work:
-        fresh = Path(work) / "package"
-        mlflow.onnx.save_model(path=fresh, **package)
-        shutil.copytree(fresh, output, dirs_exist_ok=True)
-    digest = hashlib.sha256((output / "model.onnx").read_bytes()).hexdigest()
-    print(f"{output / 'model.onnx'}: sha256 {digest}")
-    return digest
+    return tidy(onnx_model)
 
 
 def main():

@@ -23,6 +23,7 @@ fn links_between_pages_lead_somewhere() {
         "README.md",
         "CONTRIBUTING.md",
         "docs/cli.md",
+        "docs/convert.md",
         "docs/mlflow-compatibility.md",
         "docs/packages.md",
         "docs/operations.md",
