@@ -10,7 +10,7 @@ use super::ServeRequest;
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{LoadOptions, Loader};
-use crate::model::{ModelId, ModelName, Package, Provider, Version, discover};
+use crate::model::{ModelId, ModelName, Package, Provider, ResponseForm, Version, discover};
 use crate::protocol::Shared;
 use crate::serving::{Servable, VersionEntry, VersionState};
 
@@ -208,7 +208,16 @@ fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup.unwrap_or(true),
+        response: response_form(model.response.unwrap_or_default()),
     })
+}
+
+fn response_form(form: config::ResponseForm) -> ResponseForm {
+    match form {
+        config::ResponseForm::MlflowOnnx => ResponseForm::MlflowOnnx,
+        config::ResponseForm::Predict => ResponseForm::Predict,
+        config::ResponseForm::PredictProba => ResponseForm::PredictProba,
+    }
 }
 
 fn engine_choice(choice: config::EngineChoice) -> EngineChoice {

@@ -103,7 +103,7 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.swap", Kind::Choice(&["make-before-break", "break-before-make"]), "Order of loading the new version and unloading the old one").or("make-before-break").later(),
     key("models.*.signature_policy", Kind::Text, "Which changes of the signature a swap accepts").later(),
     key("models.*.probation", Kind::Duration, "Time in which a new version may be taken back").later(),
-    key("models.*.response", Kind::Choice(&["mlflow-onnx", "predict", "predict_proba"]), "Shape of the answers of MLflow scoring").or("mlflow-onnx").later(),
+    key("models.*.response", Kind::Choice(&["mlflow-onnx", "predict", "predict_proba"]), "Answers of MLflow scoring: all outputs, or the labels or class probabilities alone as scikit-learn's predict and predict_proba return them").or("mlflow-onnx"),
     key("telemetry.log", Kind::Choice(&["text", "json"]), "Form of the log; by default text on a terminal, else json").flag("log"),
     key("telemetry.log_level", Kind::LogFilter, "Level, or directives such as info,onstage=debug").or("info").flag("log-level"),
     key("telemetry.access_log", Kind::AccessLog, "Requests to log: errors, all, or a share such as sampled:0.01; probes never").or("errors").flag("access-log"),

@@ -186,7 +186,7 @@ pub struct ModelSettings {
     #[serde(with = "humantime_serde")]
     pub probation: Option<Duration>,
     /// The shape of the answers of MLflow scoring.
-    pub response: Option<String>,
+    pub response: Option<ResponseForm>,
 }
 
 /// `[models.<name>.batching]`
@@ -212,6 +212,21 @@ pub enum SwapOrder {
     MakeBeforeBreak,
     /// The old version leaves first, where memory holds only one.
     BreakBeforeMake,
+}
+
+/// The shape of the answers of MLflow scoring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ResponseForm {
+    /// All outputs, as MLflow's ONNX flavor answers.
+    #[default]
+    #[serde(rename = "mlflow-onnx")]
+    MlflowOnnx,
+    /// The labels or numbers alone, as scikit-learn's `predict` returns them.
+    #[serde(rename = "predict")]
+    Predict,
+    /// The class probabilities alone, as scikit-learn's `predict_proba` returns them.
+    #[serde(rename = "predict_proba")]
+    PredictProba,
 }
 
 /// `[telemetry]`

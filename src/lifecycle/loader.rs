@@ -10,7 +10,9 @@ use crate::engine::{
     CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
 };
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Dim, ModelId, Package, PackageError, Signature};
+use crate::model::{
+    Dim, ModelId, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, Signature,
+};
 use crate::serving::{Catalog, FailureReason, Limits, Servable, VersionEntry, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 use crate::tensor::{DType, Storage, Tensor};
@@ -40,6 +42,8 @@ pub struct LoadOptions {
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving.
     pub warmup: bool,
+    /// The form of scoring answers.
+    pub response: ResponseForm,
 }
 
 /// Why a version does not serve.
@@ -51,6 +55,9 @@ pub enum LoadError {
     /// No engine, or the engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The chosen form of answers does not fit the graph.
+    #[error(transparent)]
+    Response(#[from] NoSuchOutput),
     /// The engine failed on the package's own example.
     #[error("the input example of the package fails: {0}")]
     Example(String),
@@ -61,6 +68,7 @@ impl Kinded for LoadError {
         match self {
             Self::Package(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Response(error) => error.kind(),
             Self::Example(_) => ErrorKind::InvalidArgument,
         }
     }
@@ -152,6 +160,8 @@ impl Loader {
         options: &LoadOptions,
         metrics: &Arc<VersionMetrics>,
     ) -> Result<Arc<Servable>, LoadError> {
+        let outputs = &model.signature().outputs;
+        let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
         let config = BatcherConfig {
             max_queue_size: options.max_queue_size,
             instances: self.pool.threads(),
@@ -173,13 +183,14 @@ impl Loader {
         let limits = Limits {
             request_timeout: options.request_timeout,
         };
-        let servable = Arc::new(Servable::new(
+        let servable = Servable::new(
             package,
             engine,
             &**model,
             batcher,
             (limits, Arc::clone(metrics)),
-        ));
+        );
+        let servable = Arc::new(servable.with_response(response));
         match example {
             Some(body) => self.run_example(&servable, body)?,
             None if options.warmup => run_zeros(&servable, model),

@@ -4,16 +4,18 @@ mod graph;
 mod id;
 mod manifest;
 mod package;
+mod response;
 mod schema;
 mod signature;
 
-pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode};
+pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
     ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
     SessionOptions,
 };
 pub use package::{Misfit, Package, PackageError, discover};
+pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,

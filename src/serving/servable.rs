@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::batching::{BatchObserver, Batcher};
 use crate::engine::CompiledModel;
-use crate::model::{ModelId, Package, Signature};
+use crate::model::{ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
 
 /// A short lease on a loaded version. Holding one delays unloading; do not store it.
@@ -19,6 +19,7 @@ pub struct Servable {
     signature: Signature,
     batcher: Batcher,
     limits: Limits,
+    response: ResponseOutput,
     metrics: Arc<VersionMetrics>,
 }
 
@@ -45,8 +46,16 @@ impl Servable {
             signature,
             batcher,
             limits,
+            response: ResponseOutput::default(),
             metrics,
         }
+    }
+
+    /// The same servable, whose scoring answers are these.
+    #[must_use]
+    pub fn with_response(mut self, response: ResponseOutput) -> Self {
+        self.response = response;
+        self
     }
 
     /// Which model and version this is.
@@ -77,6 +86,11 @@ impl Servable {
     /// What one request may take.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Which outputs answer a scoring request.
+    pub fn response(&self) -> ResponseOutput {
+        self.response
     }
 
     /// The series of this version.

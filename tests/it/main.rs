@@ -14,5 +14,6 @@ mod http;
 mod json;
 mod onnx;
 mod operations;
+mod responses;
 mod server;
 mod v2_rest;

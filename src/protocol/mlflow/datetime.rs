@@ -77,13 +77,13 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
     })
 }
 
-/// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, null; a zone is taken and ignored.
+/// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, booleans, null; a zone is taken and ignored.
 pub(super) fn array(data: &Json) -> Result<Array, PyError> {
     let list = python::items(data);
     let shape = list.as_ref().map_or(vec![], |items| vec![items.len()]);
     for cell in list.unwrap_or_else(|| vec![data.clone()]) {
         let valid = match &cell {
-            Json::Null | Json::Int(_) => true,
+            Json::Null | Json::Int(_) | Json::Bool(_) => true,
             Json::Text(text) if is_missing(text) => true,
             Json::Text(text) => FORMS[..5]
                 .iter()

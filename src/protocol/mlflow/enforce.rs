@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::array::{Array, Opaque, objects};
+use super::array::{Array, Opaque, filled, objects};
 use super::cast::{astype, tensor_type_name};
 use super::datetime;
 use super::frame::{Column, Frame, cells_of, infer_column};
+use super::nested::{self, Stage};
 use super::python;
 use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
 use crate::protocol::json::{Cells, Flat, Json};
@@ -37,7 +38,7 @@ const MAX_OBJECT_CELLS: usize = 8_000_000;
 /// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
 pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
     match schema {
-        Schema::Columns(specs) => columns(to_frame(data)?, specs).map(Data::Frame),
+        Schema::Columns(specs) => columns(to_frame(data, specs)?, specs).map(Data::Frame),
         Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => {
             named_tensors(data, specs)
         }
@@ -48,10 +49,13 @@ pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
     }
 }
 
-fn to_frame(data: Data) -> Result<Frame> {
+fn to_frame(data: Data, specs: &[ColSpec]) -> Result<Frame> {
     let built = match data {
         Data::Frame(frame) => return Ok(frame),
         Data::Array(array) => Frame::from_array(array),
+        Data::Mapping(mapping) if is_one_row(&mapping, specs) => {
+            return frame_of_objects(vec![mapping]);
+        }
         Data::Mapping(mapping) => Frame::from_mapping(mapping),
         Data::Objects(rows) => return frame_of_objects(rows),
     };
@@ -61,6 +65,23 @@ fn to_frame(data: Data) -> Result<Frame> {
              casting the input data to a DataFrame: {error}"
         ))
     })
+}
+
+/// Whether named values are the cells of one row: always where a column may hold lists or objects, else when none of them
+/// is an array.
+fn is_one_row(mapping: &[(String, Array)], specs: &[ColSpec]) -> bool {
+    let is_nested = |spec: &ColSpec| matches!(spec.kind, ColType::Array(_) | ColType::Object(_));
+    // Lists for `any` columns stay lists, and a list of texts alone is taken for a cell.
+    let is_cell = |(name, array): &(String, Array)| {
+        let spec = specs
+            .iter()
+            .find(|spec| spec.name.as_deref() == Some(name.as_str()));
+        let texts = |cell: &Json| matches!(cell, Json::Text(_));
+        array.shape().is_empty()
+            || spec.is_some_and(|spec| spec.kind == ColType::Any)
+                && cells_of(array).iter().all(texts)
+    };
+    specs.iter().any(is_nested) || mapping.iter().all(is_cell)
 }
 
 /// `pd.DataFrame(list of dicts of numpy scalars)`: a column keeps the scalars' type when all rows have it, else the
@@ -108,13 +129,21 @@ fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
                 cells_of(array).into_iter().next().unwrap_or(Json::Null)
             }
             // A cell that is a list keeps the column from having a type.
-            Some(array) => Json::List(cells_of(array)),
+            Some(array) => {
+                let shape = array.shape().to_vec();
+                let mut cells = Cells::default();
+                cells_of(array)
+                    .into_iter()
+                    .for_each(|cell| cells.push(cell));
+                Json::Array(Box::new(Flat { shape, cells }))
+            }
         });
     }
     let inferred = infer_column(cells);
     let mut dtypes = arrays
         .iter()
-        .map(|array| array.as_ref().and_then(Array::dtype));
+        .map(|array| array.as_ref().filter(|array| array.shape().is_empty()))
+        .map(|array| array.and_then(Array::dtype));
     let first = dtypes.next().flatten();
     match first {
         Some(dtype) if dtypes.all(|other| other == first) => {
@@ -145,7 +174,7 @@ fn columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
         let Some(column) = frame.column(name) else {
             continue;
         };
-        let data = column_of_type(name, &column.data, &spec.kind)?;
+        let data = column_of_type(name, &column.data, (&spec.kind, spec.required))?;
         kept.push(Column {
             name: column.name.clone(),
             data,
@@ -168,7 +197,8 @@ fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
     }
     let mut kept = Vec::with_capacity(specs.len());
     for (column, spec) in frame.columns.into_iter().zip(specs) {
-        let data = column_of_type(&python::text(&column.name), &column.data, &spec.kind)?;
+        let name = python::text(&column.name);
+        let data = column_of_type(&name, &column.data, (&spec.kind, true))?;
         kept.push(Column { data, ..column });
     }
     Ok(Frame {
@@ -209,15 +239,19 @@ fn name_list(names: &[&str]) -> String {
     format!("[{}{more}]", shown.join(", "))
 }
 
-fn column_of_type(name: &str, data: &Array, kind: &ColType) -> Result<Array> {
-    match kind {
-        ColType::Scalar(wanted) => enforce_type(name, data, *wanted),
-        ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => Ok(data.clone()),
+fn column_of_type(name: &str, data: &Array, (kind, required): (&ColType, bool)) -> Result<Array> {
+    if let ColType::Scalar(wanted) = kind {
+        return enforce_type(name, data, *wanted);
     }
+    cells_of(data)
+        .iter()
+        .try_for_each(|cell| nested::check(cell, kind, required, Stage::Enforce))
+        .map_err(|error| SchemaError(error.to_string()))?;
+    Ok(data.clone())
 }
 
 /// MLflow's `_enforce_mlflow_datatype`: only conversions that keep each value.
-fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
+pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
     let inferred = match data {
         Array::Object(found) if !matches!(wanted, DataType::Binary | DataType::String) => {
             let mut cells = Cells::default();
@@ -240,6 +274,7 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
             return Ok(inferred);
         }
         DataType::Boolean if matches!(inferred, Array::Object(_)) => return Ok(inferred),
+        DataType::Double if is_object => return to_numeric(name, &inferred),
         DataType::Datetime => return enforce_datetime(&inferred, incompatible),
         DataType::String | DataType::Binary => return Err(incompatible()),
         DataType::Boolean => DType::Bool,
@@ -266,6 +301,27 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
         return Err(incompatible());
     }
     astype(&inferred, target).map_err(|_| incompatible())
+}
+
+/// `pd.to_numeric`, which MLflow means for decimal numbers and gives all objects to.
+fn to_numeric(name: &str, data: &Array) -> Result<Array> {
+    let cells = cells_of(data);
+    if let Some(place) = cells.iter().position(|cell| !python::is_scalar(cell)) {
+        return Err(SchemaError(format!(
+            "Invalid object type at position {place}"
+        )));
+    }
+    let number = |cell: &Json| match cell {
+        Json::Null => Ok(f64::NAN),
+        cell => python::float(cell),
+    };
+    let numbers: std::result::Result<Vec<f64>, _> = cells.iter().map(number).collect();
+    let numbers = numbers.map_err(|_| {
+        SchemaError(format!(
+            "Failed to convert column {name} from type object to DataType.double."
+        ))
+    })?;
+    Ok(Array::Tensor(filled(data.shape().to_vec(), numbers)))
 }
 
 fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Result<Array> {

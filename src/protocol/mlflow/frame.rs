@@ -24,8 +24,13 @@ pub(super) struct Column {
 }
 
 impl Column {
+    /// Early versions of MLflow wrote the positions of columns without names into signatures.
     pub(super) fn is_named(&self, name: &str) -> bool {
-        matches!(&self.name, Json::Text(text) if text == name)
+        match &self.name {
+            Json::Text(text) => text == name,
+            Json::Int(position) => name.parse() == Ok(*position),
+            _ => false,
+        }
     }
 }
 

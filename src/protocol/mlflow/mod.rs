@@ -16,6 +16,7 @@ mod enforce;
 mod error;
 mod feed;
 mod frame;
+mod nested;
 mod params;
 mod python;
 mod request;
@@ -35,7 +36,7 @@ use super::{Route, Shared, Surface, model_headers};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Batch, ModelName, Schema};
+use crate::model::{Batch, ModelName, ResponseOutput, Schema};
 use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector};
 use crate::telemetry::Protocol;
 
@@ -259,8 +260,18 @@ impl Codec for ScoringCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
-        answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
-            .map_err(ScoringError::Evaluate)
+        match servable.response() {
+            ResponseOutput::All => {
+                answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
+                    .map_err(ScoringError::Evaluate)
+            }
+            ResponseOutput::Predictions(index) => {
+                Ok(answer::write_predictions(&outputs[index], self.non_finite))
+            }
+            ResponseOutput::Probabilities(index) => {
+                Ok(answer::write_one(&outputs[index], self.non_finite))
+            }
+        }
     }
 }
 

@@ -37,6 +37,14 @@ impl PyError {
         }
     }
 
+    /// MLflow's own exception.
+    pub(super) fn mlflow(message: impl Into<String>) -> Self {
+        Self {
+            class: "MlflowException",
+            message: message.into(),
+        }
+    }
+
     /// Python's `repr` of the exception.
     pub(super) fn repr(&self) -> String {
         format!("{}({})", self.class, quoted(&self.message))

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::array::Array;
+use super::array::{Array, ragged};
 use super::cast;
 use super::datetime;
 use super::enforce::Data;
 use super::error::ScoringError;
 use super::frame::{Frame, Rows};
+use super::nested::{self, Stage};
 use super::python::{self, PyError};
 use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
 use crate::protocol::json::{Json, JsonError, Reader};
@@ -300,9 +301,7 @@ impl<'s> Spec<'s> {
             Self::Infer => Array::infer(value),
             Self::Column(spec) => match spec.kind {
                 ColType::Scalar(kind) => convert_scalar(value, kind),
-                ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => {
-                    Ok(Array::of_objects(value))
-                }
+                ref kind => convert_nested(value, kind, spec.required),
             },
             Self::Tensor(spec) => match &spec.dtype {
                 TensorType::Plain(dtype) => Array::of_type(value, *dtype),
@@ -314,6 +313,15 @@ impl<'s> Spec<'s> {
             },
         }
     }
+}
+
+/// A list, an object or anything, once it has the right type.
+fn convert_nested(value: Json, kind: &ColType, required: bool) -> Result<Array, PyError> {
+    nested::check(&value, kind, required, Stage::Cast)?;
+    if matches!(kind, ColType::Array(_)) && nested::is_ragged(&value) {
+        return Err(ragged());
+    }
+    Ok(Array::of_objects(value))
 }
 
 fn convert_scalar(value: Json, kind: DataType) -> Result<Array, PyError> {
@@ -406,6 +414,29 @@ fn mapping(
     entries.into_iter().map(convert).collect()
 }
 
+/// As [`mapping`], of lists with one value per instance: nested values are checked one by one.
+fn instances_mapping(
+    entries: Vec<(String, Json)>,
+    schema: Option<&Schema>,
+) -> Result<Vec<(String, Array)>, ScoringError> {
+    let convert = |(name, value): (String, Json)| {
+        let array = match Spec::named(schema, &name) {
+            Spec::Column(spec) if !matches!(spec.kind, ColType::Scalar(_)) => {
+                let items = python::items(&value).unwrap_or_default();
+                let mut items = items.iter();
+                items
+                    .try_for_each(|item| {
+                        nested::check(item, &spec.kind, spec.required, Stage::Cast)
+                    })
+                    .map(|()| Array::of_objects(value))
+            }
+            spec => spec.convert(value),
+        };
+        Ok((name, array.map_err(invalid)?))
+    };
+    entries.into_iter().map(convert).collect()
+}
+
 /// MLflow's `parse_instances_data`: a list of objects is turned into one array per key.
 fn instances_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringError> {
     let data = match value {
@@ -413,7 +444,7 @@ fn instances_data(value: Json, schema: Option<&Schema>) -> Result<Data, ScoringE
             let columns = transpose(items).ok_or_else(|| {
                 ScoringError::Invalid("Ensure that the input is a valid JSON-formatted string. Not all instances are objects".to_owned())
             })?;
-            Data::Mapping(mapping(columns, schema)?)
+            Data::Mapping(instances_mapping(columns, schema)?)
         }
         other => inputs_data(other, schema)?,
     };
