@@ -47,7 +47,7 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
     for cell in &cells {
         let text = match cell {
             Json::Null | Json::Int(_) | Json::Float(_) => continue,
-            Json::Text(text) if is_missing(text) => continue,
+            Json::Text(text) if is_missing_cell(text) => continue,
             Json::Text(text) => text.as_str(),
             other => {
                 let message = format!("{} is not convertible to datetime", python::repr(other));
@@ -84,7 +84,7 @@ pub(super) fn array(data: &Json) -> Result<Array, PyError> {
     for cell in list.unwrap_or_else(|| vec![data.clone()]) {
         let valid = match &cell {
             Json::Null | Json::Int(_) | Json::Bool(_) => true,
-            Json::Text(text) if is_missing(text) => true,
+            Json::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("NaT") => true,
             Json::Text(text) => FORMS[..5]
                 .iter()
                 .any(|form| has_form(split_zone(text).0, form)),
@@ -100,11 +100,9 @@ pub(super) fn array(data: &Json) -> Result<Array, PyError> {
     Ok(Array::Opaque(Opaque::Datetime, shape))
 }
 
-fn is_missing(text: &str) -> bool {
-    matches!(
-        text,
-        "" | "NaT" | "nan" | "NaN" | "None" | "null" | "NA" | "N/A"
-    )
+/// What pandas takes for no time.
+fn is_missing_cell(text: &str) -> bool {
+    matches!(text, "" | "NaT" | "nat" | "NAT" | "nan" | "NaN" | "NAN")
 }
 
 fn has_form(text: &str, form: &str) -> bool {
@@ -158,7 +156,9 @@ mod tests {
         assert_eq!(check(&["2024-05-01T12:00:00.25"]), Ok("datetime64[ns]"));
         assert_eq!(check(&["05/01/2024"]), Ok("datetime64[ns]"));
         assert!(check(&["2024-05-01T12:00:00", "2024-05-02"]).is_err());
+        assert_eq!(check(&["2024-05-01", "NaN", ""]), Ok("datetime64[ns]"));
         assert!(check(&["nope"]).is_err());
+        assert!(check(&["None"]).is_err());
         assert!(check(&["2024-13-01"]).is_err());
     }
 

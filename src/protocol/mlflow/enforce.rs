@@ -306,13 +306,19 @@ pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result
 /// `pd.to_numeric`, which MLflow means for decimal numbers and gives all objects to.
 fn to_numeric(name: &str, data: &Array) -> Result<Array> {
     let cells = cells_of(data);
-    if let Some(place) = cells.iter().position(|cell| !python::is_scalar(cell)) {
+    // What is empty is missing, lists and objects too.
+    let is_empty = |cell: &Json| match cell {
+        Json::Text(_) | Json::Array(_) | Json::List(_) | Json::Object(_) => !python::truthy(cell),
+        other => *other == Json::Null,
+    };
+    let is_odd = |cell: &Json| !python::is_scalar(cell) && !is_empty(cell);
+    if let Some(place) = cells.iter().position(is_odd) {
         return Err(SchemaError(format!(
             "Invalid object type at position {place}"
         )));
     }
     let number = |cell: &Json| match cell {
-        Json::Null => Ok(f64::NAN),
+        cell if is_empty(cell) => Ok(f64::NAN),
         cell => python::float(cell),
     };
     let numbers: std::result::Result<Vec<f64>, _> = cells.iter().map(number).collect();

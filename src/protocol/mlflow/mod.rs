@@ -12,6 +12,7 @@ mod array;
 mod cast;
 mod csv;
 mod datetime;
+mod digits;
 mod enforce;
 mod error;
 mod feed;

@@ -99,7 +99,7 @@ fn check_scalars(
     items.into_iter().for_each(|item| cells.push(item));
     let column = infer_column(cells);
     enforce_type("", &column, wanted).map_err(|error| PyError::mlflow(error.to_string()))?;
-    if has_lists {
+    if has_lists && wanted != DataType::Double {
         return Err(PyError::value("setting an array element with a sequence"));
     }
     if wanted == DataType::Binary {
@@ -234,6 +234,7 @@ mod tests {
             ("[0, 1]", DataType::Double),
             ("[\"1.5\", null]", DataType::Double),
             ("[1, 2]", DataType::Long),
+            ("[1.5, \"\", []]", DataType::Double),
             ("[true, null]", DataType::Boolean),
             ("[\"a\", 1]", DataType::String),
             ("[]", DataType::Long),

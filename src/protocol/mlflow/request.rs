@@ -422,13 +422,20 @@ fn instances_mapping(
     let convert = |(name, value): (String, Json)| {
         let array = match Spec::named(schema, &name) {
             Spec::Column(spec) if !matches!(spec.kind, ColType::Scalar(_)) => {
+                let is_ragged = nested::is_ragged(&value);
                 let items = python::items(&value).unwrap_or_default();
                 let mut items = items.iter();
                 items
                     .try_for_each(|item| {
                         nested::check(item, &spec.kind, spec.required, Stage::Cast)
                     })
-                    .map(|()| Array::of_objects(value))
+                    .and_then(|()| {
+                        if is_ragged {
+                            Err(ragged())
+                        } else {
+                            Ok(Array::of_objects(value))
+                        }
+                    })
             }
             spec => spec.convert(value),
         };
