@@ -35,13 +35,16 @@ enum Parsed {
     Zoned,
 }
 
-/// `pd.to_datetime(column)`: the first text fixes the form of all others. A zoned column comes back as objects, which
+/// `pd.to_datetime(column)`: a text that comes first fixes the form of all others. A zoned column comes back as objects, which
 /// enforcement refuses.
 pub(super) fn column(data: &Array) -> Result<Array, PyError> {
     if let Array::Opaque(Opaque::Datetime, _) = data {
         return Ok(data.clone());
     }
     let cells = cells_of(data);
+    let is_text = |cell: &Json| matches!(cell, Json::Text(_));
+    let first = cells.iter().find(|cell| !is_missing(cell));
+    let is_fixed = first.is_some_and(is_text);
     let mut form: Option<&str> = None;
     let mut zoned = false;
     for cell in &cells {
@@ -66,7 +69,7 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
                 "time data {quoted} doesn't match the format of a datetime column"
             )));
         };
-        form = Some(found);
+        form = Some(found).filter(|_| is_fixed);
         zoned |= parsed == Parsed::Zoned;
     }
     let shape = data.shape().to_vec();
@@ -98,6 +101,10 @@ pub(super) fn array(data: &Json) -> Result<Array, PyError> {
         }
     }
     Ok(Array::Opaque(Opaque::Datetime, shape))
+}
+
+fn is_missing(cell: &Json) -> bool {
+    matches!(cell, Json::Null) || matches!(cell, Json::Float(float) if float.is_nan())
 }
 
 /// What pandas takes for no time.

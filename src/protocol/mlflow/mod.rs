@@ -17,10 +17,12 @@ mod enforce;
 mod error;
 mod feed;
 mod frame;
+mod inputs;
 mod nested;
 mod params;
 mod python;
 mod request;
+mod tensors;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
