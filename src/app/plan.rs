@@ -10,7 +10,7 @@ use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{Contract, LoadOptions, ModelOptions, SwapOrder};
-use crate::model::{ModelId, ModelName, Package, Provider, discover};
+use crate::model::{ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, discover};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
 
 /// See the module.
@@ -193,11 +193,21 @@ pub(super) fn options(
                 Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
                 Some(config::SwapOrder::MakeBeforeBreak) | None => SwapOrder::MakeBeforeBreak,
             },
-            contract: Contract(Arc::new(|_, _| Ok(()))),
+            contract: contract(model.signature_policy.unwrap_or_default()),
             probation: model.probation.unwrap_or(PROBATION),
             required: required.contains(name) || model.required == Some(true),
         }
     })
+}
+
+/// Which changes a new version may bring.
+fn contract(policy: config::SignaturePolicy) -> Contract {
+    let policy = match policy {
+        config::SignaturePolicy::Compatible => SignaturePolicy::Compatible,
+        config::SignaturePolicy::Exact => SignaturePolicy::Exact,
+        config::SignaturePolicy::Any => SignaturePolicy::Any,
+    };
+    Contract(Arc::new(move |old, new| policy.check(old, new)))
 }
 
 /// The default of `models.<name>.probation`.
@@ -230,6 +240,15 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup.unwrap_or(true),
+        response: response_form(model.response.unwrap_or_default()),
+    }
+}
+
+fn response_form(form: config::ResponseForm) -> ResponseForm {
+    match form {
+        config::ResponseForm::MlflowOnnx => ResponseForm::MlflowOnnx,
+        config::ResponseForm::Predict => ResponseForm::Predict,
+        config::ResponseForm::PredictProba => ResponseForm::PredictProba,
     }
 }
 

@@ -26,8 +26,8 @@ pub use keys::{KEYS, KeyDef, reference};
 pub use path::{KeyPath, Origin};
 pub use settings::{
     BatchingSettings, EngineChoice, EngineSettings, ModelBatchingSettings, ModelSettings,
-    NetworkSettings, Nonfinite, RegistrySettings, ServerSettings, Settings, SwapOrder,
-    TelemetrySettings,
+    NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings, Settings,
+    SignaturePolicy, SwapOrder, TelemetrySettings,
 };
 pub use value::{Kind, Raw};
 

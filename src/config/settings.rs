@@ -181,12 +181,12 @@ pub struct ModelSettings {
     /// The order of loading the new version and unloading the old one.
     pub swap: Option<SwapOrder>,
     /// Which changes of the signature a swap accepts.
-    pub signature_policy: Option<String>,
+    pub signature_policy: Option<SignaturePolicy>,
     /// The time in which a new version may be taken back.
     #[serde(with = "humantime_serde")]
     pub probation: Option<Duration>,
     /// The shape of the answers of MLflow scoring.
-    pub response: Option<String>,
+    pub response: Option<ResponseForm>,
 }
 
 /// `[models.<name>.batching]`
@@ -212,6 +212,34 @@ pub enum SwapOrder {
     MakeBeforeBreak,
     /// The old version leaves first, where memory holds only one.
     BreakBeforeMake,
+}
+
+/// The shape of the answers of MLflow scoring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ResponseForm {
+    /// All outputs, as MLflow's ONNX flavor answers.
+    #[default]
+    #[serde(rename = "mlflow-onnx")]
+    MlflowOnnx,
+    /// The labels or numbers alone, as scikit-learn's `predict` returns them.
+    #[serde(rename = "predict")]
+    Predict,
+    /// The class probabilities alone, as scikit-learn's `predict_proba` returns them.
+    #[serde(rename = "predict_proba")]
+    PredictProba,
+}
+
+/// Which changes of the signature a swap accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignaturePolicy {
+    /// Those that break no client.
+    #[default]
+    Compatible,
+    /// None.
+    Exact,
+    /// All.
+    Any,
 }
 
 /// `[telemetry]`

@@ -155,6 +155,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         metadata: [].into(),
         external_data: vec![],
         ml_nodes: vec![],
+        origins: [].into(),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::{
     CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
 };
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Package, PackageError};
+use crate::model::{NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput};
 use crate::registry::SourceError;
 use crate::serving::{Limits, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
@@ -39,6 +39,8 @@ pub struct LoadOptions {
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving.
     pub warmup: bool,
+    /// The form of scoring answers.
+    pub response: ResponseForm,
 }
 
 /// Who loads a version, and what for.
@@ -81,6 +83,9 @@ pub enum LoadError {
     /// No engine, or the engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The chosen form of answers does not fit the graph.
+    #[error(transparent)]
+    Response(#[from] NoSuchOutput),
     /// The engine failed on the package's own example.
     #[error("the input example of the package fails: {0}")]
     Example(String),
@@ -138,6 +143,7 @@ impl Kinded for LoadError {
             Self::Fetch(error) => error.kind(),
             Self::Package(error) => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Response(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Panicked(_) => ErrorKind::Internal,
             _ => ErrorKind::InvalidArgument,
@@ -211,6 +217,8 @@ impl Loader {
         options: &LoadOptions,
         metrics: &Arc<VersionMetrics>,
     ) -> Result<(Arc<Servable>, usize), LoadError> {
+        let outputs = &model.signature().outputs;
+        let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
         let config = BatcherConfig {
             max_queue_size: options.max_queue_size,
             instances: self.pool.threads(),
@@ -232,13 +240,14 @@ impl Loader {
         let limits = Limits {
             request_timeout: options.request_timeout,
         };
-        let servable = Arc::new(Servable::new(
+        let servable = Servable::new(
             package,
             engine,
             &**model,
             batcher,
             (limits, Arc::clone(metrics)),
-        ));
+        );
+        let servable = Arc::new(servable.with_response(response));
         let non_finite = match example {
             Some(body) => self.run_example(&servable, body)?,
             None => {

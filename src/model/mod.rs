@@ -6,13 +6,14 @@ mod id;
 mod manifest;
 mod package;
 mod pointer;
+mod response;
 mod schema;
 mod signature;
 
 pub use compatibility::{
     Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
 };
-pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode};
+pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
     ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
@@ -20,6 +21,7 @@ pub use manifest::{
 };
 pub use package::{Draft, DraftError, Example, Misfit, Package, PackageError, discover};
 pub use pointer::{Alias, Pointer, PointerError, Stage};
+pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,

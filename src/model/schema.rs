@@ -3,6 +3,8 @@
 //! Distinct from [`super::Signature`], which is what the graph itself takes: a schema may have one column per feature
 //! where the graph has one matrix. The JSON form is MLflow's (`mlflow.types.schema`).
 
+use std::fmt;
+
 use crate::tensor::DType;
 
 /// MLflow's `ModelSignature`.
@@ -49,6 +51,51 @@ pub enum ColType {
     Map(Box<Self>),
     /// Anything.
     Any,
+}
+
+impl ColType {
+    /// MLflow's name of the type itself, without what is inside.
+    pub fn mlflow_name(&self) -> &'static str {
+        match self {
+            Self::Scalar(kind) => kind.mlflow_name(),
+            Self::Array(_) => "array",
+            Self::Object(_) => "object",
+            Self::Map(_) => "map",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// As MLflow's messages print it.
+impl fmt::Display for ColType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(kind) => f.write_str(kind.mlflow_name()),
+            Self::Array(inner) => write!(f, "Array({inner})"),
+            Self::Map(inner) => match &**inner {
+                Self::Scalar(kind) => write!(f, "Map(str -> DataType.{})", kind.mlflow_name()),
+                inner => write!(f, "Map(str -> {inner})"),
+            },
+            Self::Any => f.write_str("Any"),
+            Self::Object(properties) => {
+                f.write_str("{")?;
+                for (index, property) in properties.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { ", " };
+                    let required = if property.required {
+                        "required"
+                    } else {
+                        "optional"
+                    };
+                    write!(
+                        f,
+                        "{separator}{}: {} ({required})",
+                        property.name, property.kind
+                    )?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
 }
 
 /// A property of an object column.

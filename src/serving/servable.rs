@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::batching::{BatchObserver, Batcher};
 use crate::engine::CompiledModel;
-use crate::model::{ModelId, Package, Signature};
+use crate::model::{ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
 
 /// A short lease on a loaded version. Holding one delays unloading; do not store it.
@@ -21,6 +21,7 @@ pub struct Servable {
     signature: Signature,
     batcher: Batcher,
     limits: Limits,
+    response: ResponseOutput,
     metrics: Arc<VersionMetrics>,
     vitals: Vitals,
 }
@@ -72,9 +73,17 @@ impl Servable {
             signature,
             batcher,
             limits,
+            response: ResponseOutput::default(),
             metrics,
             vitals: Vitals::default(),
         }
+    }
+
+    /// The same servable, whose scoring answers are these.
+    #[must_use]
+    pub fn with_response(mut self, response: ResponseOutput) -> Self {
+        self.response = response;
+        self
     }
 
     /// Which model and version this is.
@@ -115,6 +124,11 @@ impl Servable {
     /// How its requests ended so far.
     pub fn vitals(&self) -> &Vitals {
         &self.vitals
+    }
+
+    /// Which outputs answer a scoring request.
+    pub fn response(&self) -> ResponseOutput {
+        self.response
     }
 
     /// The series of this version.

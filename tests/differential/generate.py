@@ -104,7 +104,7 @@ def records(model, random, labels):
         elif change == "odd record":
             rows[random.randrange(len(rows))] = random.choice([None, 5, [1.0], [], "x", {}])
         else:
-            rows = [{k.upper(): v for k, v in each.items()} for each in rows]
+            rows = [{str(k).upper(): v for k, v in each.items()} for each in rows]
     return rows
 
 
@@ -169,7 +169,7 @@ def tensors(model, random, labels):
     if random.random() < 0.2:
         labels.append("other names")
         key = random.choice(list(value))
-        value = random.choice([{k: v for k, v in value.items() if k != key}, {**value, "extra": [1.0]}, {k.upper(): v for k, v in value.items()}])
+        value = random.choice([{k: v for k, v in value.items() if k != key}, {**value, "extra": [1.0]}, {str(k).upper(): v for k, v in value.items()}])
     if random.random() < 0.06 and value:
         labels.append("scalar input")
         value[random.choice(list(value))] = random.choice(ODD)

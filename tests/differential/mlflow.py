@@ -127,6 +127,7 @@ ACCEPTED = [
     ("chat keys beside a proper request are ignored", lambda request, theirs, ours: chat_key(request) and theirs.status != 200),
     ("lists nest at most 100 deep", lambda request, theirs, ours: theirs.status != 200 and says(ours, "nested deeper than")),
     ("no row is repeated to fit an index", lambda request, theirs, ours: theirs.status == 200 and says(ours, "match length of index")),
+    ("keys are texts also where names are numbers", lambda request, theirs, ours: says(theirs, "Model is missing inputs [0, 1]")),
     ("a lone surrogate is no text", lambda request, theirs, ours: b"\\ud8" in request.body and ours.status == 400),
 ]
 
@@ -233,7 +234,7 @@ def describe(path):
     elif schema.is_tensor_spec():
         inputs = [Column(spec.name, spec.type.name.removesuffix("_").replace("str_", "str"), spec.shape) for spec in schema.inputs]
     else:
-        inputs = [Column(spec.name, column_type(spec.type), None, spec.required) for spec in schema.inputs]
+        inputs = [Column(spec.name, column_type(spec.type), None, spec.required, spec.type) for spec in schema.inputs]
     return Model(path.name, str(path), inputs, params.to_dict() if params else [], schema is not None)
 
 

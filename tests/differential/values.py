@@ -13,6 +13,8 @@ class Column:
     type: str
     shape: tuple | None = None
     required: bool = True
+    # MLflow's own description of an array, object or map.
+    inside: object = None
 
 
 @dataclass
@@ -73,13 +75,26 @@ def good(column, random, row):
         return random.choice(["aGVsbG8=", "AAEC", ""])
     if kind == "datetime" or kind.startswith("datetime"):
         return random.choice(["2024-05-01T12:00:00", "2024-05-02", "2023-12-31 23:59:59"])
-    if kind == "array":
-        return [round(random.uniform(0, 9), 2) for _ in range(random.randint(0, 3))]
-    if kind in ("object", "map"):
-        return {"a": 1.5, "b": 2.5}
+    if kind in ("array", "object", "map"):
+        return nested(column.inside, random)
     if kind == "any":
         return random.choice([1, "x", [1], None])
     return random.randint(0, 100)
+
+
+def nested(inside, random):
+    """A value of an array, object or map; now and then one that is not."""
+    if random.random() < 0.04:
+        return random.choice(ODD)
+    if hasattr(inside, "properties"):
+        wanted = [prop for prop in inside.properties if prop.required or random.random() < 0.5]
+        made = {prop.name: nested(prop.dtype, random) for prop in wanted if random.random() > 0.02}
+        return {**made, "more": 1} if random.random() < 0.02 else made
+    if hasattr(inside, "value_type"):
+        return {key: nested(inside.value_type, random) for key in random.sample("abcd", random.randint(0, 3))}
+    if type(inside).__name__ == "Array":
+        return [nested(inside.dtype, random) for _ in range(random.randint(0, 3))]
+    return good(Column(None, getattr(inside, "name", "any")), random, 0)
 
 
 def table(model, random, labels):

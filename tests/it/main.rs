@@ -17,6 +17,7 @@ mod onnx;
 mod operations;
 mod package;
 mod remote;
+mod responses;
 mod server;
 mod v2_rest;
 mod verify;

@@ -41,6 +41,17 @@ pub struct Graph {
     pub external_data: Vec<ExternalData>,
     /// The nodes of domain `ai.onnx.ml`.
     pub ml_nodes: Vec<MlNode>,
+    /// Which operator makes an output, by the output's name; operators that only convert or reshape are looked through.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// The operator behind an output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The operator.
+    pub op_type: String,
+    /// Which of its outputs it is.
+    pub index: usize,
 }
 
 /// A tensor whose contents are in another file.
@@ -241,6 +252,7 @@ impl Graph {
             metadata: pairs(model.metadata_props),
             external_data: survey.external_data,
             ml_nodes: survey.ml_nodes,
+            origins: walk::origins(graph),
         })
     }
 }

@@ -67,6 +67,10 @@ pub(crate) struct GraphProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) output: Vec<String>,
     #[prost(string, optional, tag = "4")]
     pub(crate) op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]

@@ -56,7 +56,7 @@ fn node(domain: &str, op_type: &str) -> NodeProto {
     NodeProto {
         op_type: text(op_type),
         domain: text(domain),
-        attribute: vec![],
+        ..NodeProto::default()
     }
 }
 
@@ -142,6 +142,37 @@ fn zip_map_outputs_are_maps() {
         }
     ));
     assert_eq!(kinds[1], &OutputKind::Maps { text_labels: false });
+}
+
+#[test]
+fn says_which_operator_makes_an_output() {
+    let origin = |package: &str, output: &str| {
+        let graph = real(package);
+        let origin = graph.origins.get(output).unwrap();
+        (origin.op_type.clone(), origin.index)
+    };
+    let classifier = |index| ("LinearClassifier".to_owned(), index);
+    assert_eq!(origin("iris_logreg", "label"), classifier(0));
+    // A Normalizer and a Cast are looked through.
+    assert_eq!(origin("iris_logreg", "probabilities"), classifier(1));
+    assert_eq!(origin("iris_zipmap", "output_label"), classifier(0));
+    assert_eq!(
+        origin("iris_zipmap", "output_probability"),
+        ("ZipMap".to_owned(), 0)
+    );
+}
+
+#[test]
+fn operators_in_a_circle_make_nothing() {
+    let mut model = model();
+    let circle = |input: &str, output: &str| NodeProto {
+        input: vec![input.to_owned()],
+        output: vec![output.to_owned()],
+        ..node("", "Identity")
+    };
+    graph_of(&mut model).node = vec![circle("y", "z"), circle("z", "y")];
+    let graph = read(&model.encode_to_vec()).unwrap();
+    assert!(graph.origins.is_empty());
 }
 
 #[test]

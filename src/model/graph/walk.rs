@@ -1,12 +1,12 @@
 //! A walk over every node of a model: operators, classic machine-learning nodes, tensors in other files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::graph::proto::{
     AttributeProto, EXTERNAL, FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto,
 };
 use crate::model::graph::{GraphProblem, domain};
-use crate::model::{ExternalData, MlNode};
+use crate::model::{ExternalData, MlNode, Origin};
 use crate::tensor::DType;
 
 /// The domain of the classic machine-learning operators.
@@ -122,6 +122,49 @@ fn ml_node(op_type: &str, attributes: &[AttributeProto]) -> MlNode {
         }
     }
     node
+}
+
+/// Operators whose output is what they take in another type, shape or scale.
+const LOOKED_THROUGH: [&str; 8] = [
+    "Cast",
+    "CastLike",
+    "Flatten",
+    "Identity",
+    "Normalizer",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+];
+
+/// The operator behind each output of the graph.
+pub(crate) fn origins(graph: &GraphProto) -> BTreeMap<String, Origin> {
+    let mut makers: HashMap<&str, (&NodeProto, usize)> = HashMap::new();
+    for node in &graph.node {
+        for (index, output) in node.output.iter().enumerate() {
+            makers.insert(output, (node, index));
+        }
+    }
+    let origin = |name: &str| {
+        let mut name = name;
+        // A graph with a loop is no ONNX, but must not hold us up.
+        for _ in 0..=graph.node.len() {
+            let (node, index) = *makers.get(name)?;
+            let op_type = node.op_type.as_deref().unwrap_or_default();
+            match node.input.first() {
+                Some(input) if LOOKED_THROUGH.contains(&op_type) => name = input,
+                _ => {
+                    return Some(Origin {
+                        op_type: op_type.to_owned(),
+                        index,
+                    });
+                }
+            }
+        }
+        None
+    };
+    let names = graph.output.iter().filter_map(|out| out.name.as_deref());
+    let found = names.filter_map(|name| Some((name.to_owned(), origin(name)?)));
+    found.collect()
 }
 
 fn external_data(tensor: &TensorProto) -> Result<ExternalData, GraphProblem> {

@@ -82,6 +82,27 @@ fn reads_a_manifest_of_mlflow_2() {
 }
 
 #[test]
+fn reads_manifests_of_mlflow_1() {
+    let manifest = real("v1_columns");
+    assert_eq!(manifest.mlflow_version, None);
+    assert_eq!(manifest.onnx.data, Path::new("model.onnx"));
+    let example = manifest.example.unwrap();
+    assert_eq!(example.artifact_path, Path::new("input_example.json"));
+    let Some(Schema::Columns(columns)) = manifest.signature.unwrap().inputs else {
+        panic!("expected columns");
+    };
+    assert!(columns.iter().all(|column| column.required));
+
+    let Some(Schema::Columns(columns)) = real("v1_numbered").signature.unwrap().inputs else {
+        panic!("expected columns");
+    };
+    assert_eq!(columns[1].name.as_deref(), Some("1"));
+
+    let manifest = real("v1_tensor");
+    assert_eq!(manifest.mlflow_version.as_deref(), Some("1.30.0"));
+}
+
+#[test]
 fn reads_parameters() {
     let manifest = real("price_params");
     assert!(manifest.example.unwrap().has_params);
@@ -111,7 +132,7 @@ fn reads_every_real_manifest() {
         assert_eq!(manifest.onnx.data, Path::new("model.onnx"));
         count += 1;
     }
-    assert_eq!(count, 14);
+    assert_eq!(count, 32);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! serves many signatures that look odd.
 
 use crate::model::{
-    Dim, InputSpec, ModelSignature, Names, Schema, Signature, TensorSpec, TensorType,
+    ColSpec, ColType, DataType, Dim, InputSpec, ModelSignature, Names, Schema, Signature,
+    TensorSpec, TensorType,
 };
 use crate::tensor::DType;
 
@@ -28,6 +29,17 @@ pub enum Misfit {
     /// Nothing says which input is meant.
     #[error("the signature has one unnamed tensor, but the graph takes {0}")]
     Unnamed(Names),
+    /// Values that no ONNX tensor holds go into the graph.
+    #[error(
+        "the graph takes column `{column}` of the signature, whose type `{kind}` no ONNX tensor holds; log the model \
+         with a tensor signature, or without this column"
+    )]
+    Nested {
+        /// The column's name or place.
+        column: String,
+        /// Its type.
+        kind: String,
+    },
     /// Element types that no cast bridges.
     #[error("input `{input}` has dtype `{found}` in the signature and `{expected}` in the graph")]
     DType {
@@ -56,13 +68,43 @@ pub enum Misfit {
 pub(crate) fn check(signature: &ModelSignature, graph: &Signature) -> Result<(), Misfit> {
     match (&signature.inputs, graph.inputs.as_slice()) {
         // One input takes the whole data frame, whatever its columns are called.
-        (None, _) | (Some(Schema::Columns(_)), [_]) => Ok(()),
+        (None, _) => Ok(()),
+        (Some(Schema::Columns(columns)), [input]) => {
+            let mut sent = columns.iter().enumerate().filter(|(_, c)| c.required);
+            sent.try_for_each(|(place, column)| holds(place, column, input))
+        }
         (Some(Schema::Columns(columns)), inputs) => {
             let names: Vec<&str> = columns.iter().filter_map(|c| c.name.as_deref()).collect();
-            refuse_missing(inputs, &names, "column")
+            refuse_missing(inputs, &names, "column")?;
+            let taken = |(place, column): (usize, &ColSpec)| {
+                let is_it = |input: &&InputSpec| Some(&input.name) == column.name.as_ref();
+                let input = inputs.iter().find(is_it);
+                input.map_or(Ok(()), |input| holds(place, column, input))
+            };
+            columns.iter().enumerate().try_for_each(taken)
         }
         (Some(Schema::Tensors(specs)), inputs) => tensors(specs, inputs),
     }
+}
+
+/// Refuses a column of dates, bytes, lists or objects for a tensor of numbers. Text is what Python prints of them.
+fn holds(place: usize, column: &ColSpec, input: &InputSpec) -> Result<(), Misfit> {
+    let never = match &column.kind {
+        ColType::Array(_) | ColType::Object(_) | ColType::Map(_) => true,
+        ColType::Scalar(kind) => matches!(kind, DataType::Binary | DataType::Datetime),
+        ColType::Any => false,
+    };
+    if !never || input.dtype == DType::String {
+        return Ok(());
+    }
+    let name = column
+        .name
+        .as_ref()
+        .map(|name| name.escape_debug().to_string());
+    Err(Misfit::Nested {
+        column: name.unwrap_or_else(|| place.to_string()),
+        kind: column.kind.to_string().escape_debug().to_string(),
+    })
 }
 
 fn tensors(specs: &[TensorSpec], inputs: &[InputSpec]) -> Result<(), Misfit> {

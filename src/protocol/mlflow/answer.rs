@@ -32,6 +32,31 @@ pub(super) fn write_answer(
     Ok(out)
 }
 
+/// `{"predictions": …}` with the labels or numbers alone, as scikit-learn's `predict` returns them: a matrix of one
+/// column is a list.
+pub(super) fn write_predictions(output: &Value, non_finite: NonFinite) -> Vec<u8> {
+    if let Value::Tensor(tensor) = output
+        && let &[rows, 1] = tensor.shape()
+        && let Ok(flat) = tensor.clone().reshaped(vec![rows])
+    {
+        return write_one(&Value::Tensor(flat), non_finite);
+    }
+    write_one(output, non_finite)
+}
+
+/// `{"predictions": …}` with one output alone; maps are the lists of their values.
+pub(super) fn write_one(output: &Value, non_finite: NonFinite) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"predictions\": ");
+    let tensor = match output {
+        Value::Tensor(tensor) => tensor,
+        Value::Maps(maps) => &maps.scores,
+    };
+    write_tensor(&mut out, tensor, Layout::Nested, non_finite);
+    out.push(b'}');
+    out
+}
+
 fn write_lists(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinite) {
     out.push(b'{');
     for (index, (name, value)) in named.iter().enumerate() {
@@ -169,6 +194,30 @@ mod tests {
                 scores,
             }),
         )
+    }
+
+    #[test]
+    fn one_output_alone_has_the_form_of_scikit_learn() {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let matrix = |rows, width, values: &[f32]| {
+            Value::Tensor(Tensor::from_vec(vec![rows, width], values.to_vec()).unwrap())
+        };
+        let predict = |value: &Value| text(write_predictions(value, NonFinite::Null));
+        assert_eq!(predict(&label().1), r#"{"predictions": [0, 2]}"#);
+        let column = matrix(2, 1, &[1.5, f32::NAN]);
+        assert_eq!(predict(&column), r#"{"predictions": [1.5, null]}"#);
+        let wide = matrix(1, 2, &[1.5, 2.0]);
+        assert_eq!(predict(&wide), r#"{"predictions": [[1.5, 2.0]]}"#);
+        assert_eq!(predict(&matrix(0, 1, &[])), r#"{"predictions": []}"#);
+        let probabilities = |value: &Value| text(write_one(value, NonFinite::Null));
+        assert_eq!(
+            probabilities(&maps().1),
+            r#"{"predictions": [[1.0, 0.0], [0.25, 0.75]]}"#
+        );
+        assert_eq!(
+            probabilities(&matrix(1, 1, &[1.0])),
+            r#"{"predictions": [[1.0]]}"#
+        );
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn scalar_array(scalar: Json) -> Flat {
     }
 }
 
-fn ragged() -> PyError {
+pub(super) fn ragged() -> PyError {
     PyError::value(
         "setting an array element with a sequence. The requested array has an inhomogeneous shape.",
     )

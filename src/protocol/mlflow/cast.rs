@@ -3,6 +3,7 @@
 use super::array::{Array, Opaque, bools, filled, narrow, objects};
 use super::datetime;
 use super::frame::{Frame, cells_of, position, to_f64, to_i64};
+use super::nested::{self, Stage};
 use super::python::{self, PyError};
 use crate::model::{ColType, DataType, Schema, TensorType};
 use crate::protocol::json::{Cells, Flat, Json};
@@ -25,11 +26,22 @@ pub(super) fn cast_frame(frame: &mut Frame, schema: &Schema) -> Result<(), CastE
     match schema {
         Schema::Columns(specs) => {
             for (index, spec) in specs.iter().enumerate() {
-                if let ColType::Scalar(wanted) = spec.kind {
-                    let name = spec.name.as_deref();
-                    cast_column(frame, name, index, wanted.numpy_name(), |data| {
-                        cast_data(data, wanted)
-                    })?;
+                let name = spec.name.as_deref();
+                match &spec.kind {
+                    ColType::Any => {}
+                    ColType::Scalar(wanted) => {
+                        cast_column(frame, name, index, wanted.numpy_name(), |data| {
+                            cast_data(data, *wanted)
+                        })?;
+                    }
+                    kind => cast_column(frame, name, index, &kind.to_string(), |data| {
+                        let mut cells = cells_of(data).into_iter();
+                        cells
+                            .try_for_each(|cell| {
+                                nested::check(&cell, kind, spec.required, Stage::Cast)
+                            })
+                            .map(|()| data.clone())
+                    })?,
                 }
             }
         }

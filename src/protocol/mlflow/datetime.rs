@@ -35,19 +35,22 @@ enum Parsed {
     Zoned,
 }
 
-/// `pd.to_datetime(column)`: the first text fixes the form of all others. A zoned column comes back as objects, which
+/// `pd.to_datetime(column)`: a text that comes first fixes the form of all others. A zoned column comes back as objects, which
 /// enforcement refuses.
 pub(super) fn column(data: &Array) -> Result<Array, PyError> {
     if let Array::Opaque(Opaque::Datetime, _) = data {
         return Ok(data.clone());
     }
     let cells = cells_of(data);
+    let is_text = |cell: &Json| matches!(cell, Json::Text(_));
+    let first = cells.iter().find(|cell| !is_missing(cell));
+    let is_fixed = first.is_some_and(is_text);
     let mut form: Option<&str> = None;
     let mut zoned = false;
     for cell in &cells {
         let text = match cell {
             Json::Null | Json::Int(_) | Json::Float(_) => continue,
-            Json::Text(text) if is_missing(text) => continue,
+            Json::Text(text) if is_missing_cell(text) => continue,
             Json::Text(text) => text.as_str(),
             other => {
                 let message = format!("{} is not convertible to datetime", python::repr(other));
@@ -66,7 +69,7 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
                 "time data {quoted} doesn't match the format of a datetime column"
             )));
         };
-        form = Some(found);
+        form = Some(found).filter(|_| is_fixed);
         zoned |= parsed == Parsed::Zoned;
     }
     let shape = data.shape().to_vec();
@@ -77,14 +80,14 @@ pub(super) fn column(data: &Array) -> Result<Array, PyError> {
     })
 }
 
-/// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, null; a zone is taken and ignored.
+/// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, booleans, null; a zone is taken and ignored.
 pub(super) fn array(data: &Json) -> Result<Array, PyError> {
     let list = python::items(data);
     let shape = list.as_ref().map_or(vec![], |items| vec![items.len()]);
     for cell in list.unwrap_or_else(|| vec![data.clone()]) {
         let valid = match &cell {
-            Json::Null | Json::Int(_) => true,
-            Json::Text(text) if is_missing(text) => true,
+            Json::Null | Json::Int(_) | Json::Bool(_) => true,
+            Json::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("NaT") => true,
             Json::Text(text) => FORMS[..5]
                 .iter()
                 .any(|form| has_form(split_zone(text).0, form)),
@@ -100,11 +103,13 @@ pub(super) fn array(data: &Json) -> Result<Array, PyError> {
     Ok(Array::Opaque(Opaque::Datetime, shape))
 }
 
-fn is_missing(text: &str) -> bool {
-    matches!(
-        text,
-        "" | "NaT" | "nan" | "NaN" | "None" | "null" | "NA" | "N/A"
-    )
+fn is_missing(cell: &Json) -> bool {
+    matches!(cell, Json::Null) || matches!(cell, Json::Float(float) if float.is_nan())
+}
+
+/// What pandas takes for no time.
+fn is_missing_cell(text: &str) -> bool {
+    matches!(text, "" | "NaT" | "nat" | "NAT" | "nan" | "NaN" | "NAN")
 }
 
 fn has_form(text: &str, form: &str) -> bool {
@@ -158,7 +163,9 @@ mod tests {
         assert_eq!(check(&["2024-05-01T12:00:00.25"]), Ok("datetime64[ns]"));
         assert_eq!(check(&["05/01/2024"]), Ok("datetime64[ns]"));
         assert!(check(&["2024-05-01T12:00:00", "2024-05-02"]).is_err());
+        assert_eq!(check(&["2024-05-01", "NaN", ""]), Ok("datetime64[ns]"));
         assert!(check(&["nope"]).is_err());
+        assert!(check(&["None"]).is_err());
         assert!(check(&["2024-13-01"]).is_err());
     }
 

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::array::{Array, Opaque, objects};
-use super::cast::{astype, tensor_type_name};
+use super::array::{Array, Opaque, filled};
+use super::cast::astype;
 use super::datetime;
 use super::frame::{Column, Frame, cells_of, infer_column};
+use super::nested::{self, Stage};
 use super::python;
-use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
+use super::tensors;
+use crate::model::{ColSpec, ColType, DataType, Schema};
 use crate::protocol::json::{Cells, Flat, Json};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::DType;
 
 /// Request data after parsing.
 #[derive(Debug, Clone)]
@@ -29,7 +31,7 @@ pub(super) enum Data {
 #[error("{0}")]
 pub(super) struct SchemaError(pub(super) String);
 
-type Result<T> = std::result::Result<T, SchemaError>;
+pub(super) type Result<T> = std::result::Result<T, SchemaError>;
 
 /// Cells of a table that is made of a list of objects, missing ones included.
 const MAX_OBJECT_CELLS: usize = 8_000_000;
@@ -37,21 +39,24 @@ const MAX_OBJECT_CELLS: usize = 8_000_000;
 /// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
 pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
     match schema {
-        Schema::Columns(specs) => columns(to_frame(data)?, specs).map(Data::Frame),
+        Schema::Columns(specs) => columns(to_frame(data, specs)?, specs).map(Data::Frame),
         Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => {
-            named_tensors(data, specs)
+            tensors::named_tensors(data, specs)
         }
         Schema::Tensors(specs) => match specs.first() {
-            Some(spec) => unnamed_tensor(data, spec).map(Data::Array),
+            Some(spec) => tensors::unnamed_tensor(data, spec).map(Data::Array),
             None => Ok(data),
         },
     }
 }
 
-fn to_frame(data: Data) -> Result<Frame> {
+fn to_frame(data: Data, specs: &[ColSpec]) -> Result<Frame> {
     let built = match data {
         Data::Frame(frame) => return Ok(frame),
         Data::Array(array) => Frame::from_array(array),
+        Data::Mapping(mapping) if is_one_row(&mapping, specs) => {
+            return frame_of_objects(vec![mapping]);
+        }
         Data::Mapping(mapping) => Frame::from_mapping(mapping),
         Data::Objects(rows) => return frame_of_objects(rows),
     };
@@ -61,6 +66,23 @@ fn to_frame(data: Data) -> Result<Frame> {
              casting the input data to a DataFrame: {error}"
         ))
     })
+}
+
+/// Whether named values are the cells of one row: always where a column may hold lists or objects, else when none of them
+/// is an array.
+fn is_one_row(mapping: &[(String, Array)], specs: &[ColSpec]) -> bool {
+    let is_nested = |spec: &ColSpec| matches!(spec.kind, ColType::Array(_) | ColType::Object(_));
+    // Lists for `any` columns stay lists, and a list of texts alone is taken for a cell.
+    let is_cell = |(name, array): &(String, Array)| {
+        let spec = specs
+            .iter()
+            .find(|spec| spec.name.as_deref() == Some(name.as_str()));
+        let texts = |cell: &Json| matches!(cell, Json::Text(_));
+        array.shape().is_empty()
+            || spec.is_some_and(|spec| spec.kind == ColType::Any)
+                && cells_of(array).iter().all(texts)
+    };
+    specs.iter().any(is_nested) || mapping.iter().all(is_cell)
 }
 
 /// `pd.DataFrame(list of dicts of numpy scalars)`: a column keeps the scalars' type when all rows have it, else the
@@ -100,6 +122,17 @@ fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Result<Frame> {
 }
 
 fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
+    let opaque = |array: &Array| match array {
+        Array::Opaque(opaque, shape) if shape.is_empty() => Some(*opaque),
+        _ => None,
+    };
+    // Dates and bytes stay what they are beside missing ones.
+    let mut kinds = arrays.iter().flatten().map(opaque);
+    if let Some(Some(first)) = kinds.next()
+        && kinds.all(|kind| kind == Some(first))
+    {
+        return Array::Opaque(first, vec![arrays.len()]);
+    }
     let mut cells = Cells::default();
     for array in arrays {
         cells.push(match array {
@@ -108,13 +141,21 @@ fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
                 cells_of(array).into_iter().next().unwrap_or(Json::Null)
             }
             // A cell that is a list keeps the column from having a type.
-            Some(array) => Json::List(cells_of(array)),
+            Some(array) => {
+                let shape = array.shape().to_vec();
+                let mut cells = Cells::default();
+                cells_of(array)
+                    .into_iter()
+                    .for_each(|cell| cells.push(cell));
+                Json::Array(Box::new(Flat { shape, cells }))
+            }
         });
     }
     let inferred = infer_column(cells);
     let mut dtypes = arrays
         .iter()
-        .map(|array| array.as_ref().and_then(Array::dtype));
+        .map(|array| array.as_ref().filter(|array| array.shape().is_empty()))
+        .map(|array| array.and_then(Array::dtype));
     let first = dtypes.next().flatten();
     match first {
         Some(dtype) if dtypes.all(|other| other == first) => {
@@ -145,7 +186,7 @@ fn columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
         let Some(column) = frame.column(name) else {
             continue;
         };
-        let data = column_of_type(name, &column.data, &spec.kind)?;
+        let data = column_of_type(name, &column.data, (&spec.kind, spec.required))?;
         kept.push(Column {
             name: column.name.clone(),
             data,
@@ -168,7 +209,8 @@ fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
     }
     let mut kept = Vec::with_capacity(specs.len());
     for (column, spec) in frame.columns.into_iter().zip(specs) {
-        let data = column_of_type(&python::text(&column.name), &column.data, &spec.kind)?;
+        let name = python::text(&column.name);
+        let data = column_of_type(&name, &column.data, (&spec.kind, true))?;
         kept.push(Column { data, ..column });
     }
     Ok(Frame {
@@ -177,7 +219,10 @@ fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
     })
 }
 
-fn check_names<'s>(specs: impl Iterator<Item = (&'s str, bool)>, given: &[String]) -> Result<()> {
+pub(super) fn check_names<'s>(
+    specs: impl Iterator<Item = (&'s str, bool)>,
+    given: &[String],
+) -> Result<()> {
     let specs: Vec<(&str, bool)> = specs.collect();
     let missing = specs
         .iter()
@@ -199,7 +244,7 @@ fn check_names<'s>(specs: impl Iterator<Item = (&'s str, bool)>, given: &[String
 }
 
 /// The names as Python prints a list of them; a client that sends a thousand wrong ones does not get them all back.
-fn name_list(names: &[&str]) -> String {
+pub(super) fn name_list(names: &[&str]) -> String {
     let shown: Vec<String> = names
         .iter()
         .take(20)
@@ -209,15 +254,19 @@ fn name_list(names: &[&str]) -> String {
     format!("[{}{more}]", shown.join(", "))
 }
 
-fn column_of_type(name: &str, data: &Array, kind: &ColType) -> Result<Array> {
-    match kind {
-        ColType::Scalar(wanted) => enforce_type(name, data, *wanted),
-        ColType::Array(_) | ColType::Object(_) | ColType::Map(_) | ColType::Any => Ok(data.clone()),
+fn column_of_type(name: &str, data: &Array, (kind, required): (&ColType, bool)) -> Result<Array> {
+    if let ColType::Scalar(wanted) = kind {
+        return enforce_type(name, data, *wanted);
     }
+    cells_of(data)
+        .iter()
+        .try_for_each(|cell| nested::check(cell, kind, required, Stage::Enforce))
+        .map_err(|error| SchemaError(error.to_string()))?;
+    Ok(data.clone())
 }
 
 /// MLflow's `_enforce_mlflow_datatype`: only conversions that keep each value.
-fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
+pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
     let inferred = match data {
         Array::Object(found) if !matches!(wanted, DataType::Binary | DataType::String) => {
             let mut cells = Cells::default();
@@ -240,6 +289,7 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
             return Ok(inferred);
         }
         DataType::Boolean if matches!(inferred, Array::Object(_)) => return Ok(inferred),
+        DataType::Double if is_object => return to_numeric(name, &inferred),
         DataType::Datetime => return enforce_datetime(&inferred, incompatible),
         DataType::String | DataType::Binary => return Err(incompatible()),
         DataType::Boolean => DType::Bool,
@@ -268,6 +318,37 @@ fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
     astype(&inferred, target).map_err(|_| incompatible())
 }
 
+/// `pd.to_numeric`, which MLflow means for decimal numbers and gives all objects to.
+fn to_numeric(name: &str, data: &Array) -> Result<Array> {
+    let cells = cells_of(data);
+    // What is empty is missing, lists and objects too.
+    let is_empty = |cell: &Json| match cell {
+        Json::Text(_) | Json::Array(_) | Json::List(_) | Json::Object(_) => !python::truthy(cell),
+        other => *other == Json::Null,
+    };
+    let is_odd = |cell: &Json| !python::is_scalar(cell) && !is_empty(cell);
+    if let Some(place) = cells.iter().position(is_odd) {
+        return Err(SchemaError(format!(
+            "Invalid object type at position {place}"
+        )));
+    }
+    let number = |cell: &Json| match cell {
+        cell if is_empty(cell) => Ok(f64::NAN),
+        // pandas' own reader of numbers: no underscores, digits of ASCII only.
+        Json::Text(text) if text.contains('_') || !text.is_ascii() => {
+            Err(python::PyError::value("no number"))
+        }
+        cell => python::float(cell),
+    };
+    let numbers: std::result::Result<Vec<f64>, _> = cells.iter().map(number).collect();
+    let numbers = numbers.map_err(|_| {
+        SchemaError(format!(
+            "Failed to convert column {name} from type object to DataType.double."
+        ))
+    })?;
+    Ok(Array::Tensor(filled(data.shape().to_vec(), numbers)))
+}
+
 fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Result<Array> {
     let naive = match data {
         Array::Opaque(Opaque::Datetime, _) => return Ok(data.clone()),
@@ -283,226 +364,4 @@ fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Res
         )),
         Err(error) => Err(SchemaError(error.to_string())),
     }
-}
-
-fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
-    let names: Vec<&str> = specs
-        .iter()
-        .filter_map(|spec| spec.name.as_deref())
-        .collect();
-    let data = match data {
-        Data::Array(array) if names.len() == 1 => Data::Mapping(vec![(names[0].to_owned(), array)]),
-        other => other,
-    };
-    let given = match &data {
-        Data::Frame(frame) => frame
-            .columns
-            .iter()
-            .map(|column| python::text(&column.name))
-            .collect(),
-        Data::Mapping(mapping) => mapping.iter().map(|(name, _)| name.clone()).collect(),
-        Data::Array(_) | Data::Objects(_) => Vec::new(),
-    };
-    check_names(names.iter().map(|name| (*name, true)), &given)?;
-    let mut bound = Vec::with_capacity(specs.len());
-    for (name, spec) in names.into_iter().zip(specs) {
-        let array = match &data {
-            Data::Frame(frame) => frame
-                .column(name)
-                .map(|column| tensor_of_column(Some(name), &column.data, spec)),
-            Data::Mapping(mapping) => {
-                let found = mapping.iter().find(|(key, _)| key == name);
-                found.map(|(_, array)| check_tensor(array.clone(), spec))
-            }
-            Data::Array(_) | Data::Objects(_) => None,
-        };
-        let array = array.ok_or_else(|| {
-            SchemaError(format!("Model is missing inputs {}.", name_list(&[name])))
-        })?;
-        bound.push((name.to_owned(), array?));
-    }
-    Ok(Data::Mapping(bound))
-}
-
-fn unnamed_tensor(data: Data, spec: &TensorSpec) -> Result<Array> {
-    match data {
-        Data::Array(array) => check_tensor(array, spec),
-        Data::Frame(frame) if frame.rows == 0 || frame.columns.is_empty() => {
-            Err(SchemaError("Input DataFrame is empty.".to_owned()))
-        }
-        Data::Frame(frame) if frame.columns.len() == 1 => tensor_of_column(None, &frame.columns[0].data, spec),
-        Data::Frame(frame) => {
-            let width = frame.columns.len();
-            if spec.shape != [-1, i64::try_from(width).unwrap_or(i64::MAX)] {
-                return Err(SchemaError(format!(
-                    "This model contains a model signature with an unnamed input. Since the input data is a pandas \
-                     DataFrame containing multiple columns, the input shape must be of the structure \
-                     (-1, number_of_dataframe_columns). Instead, the input DataFrame passed had {width} columns and \
-                     an input shape of {}",
-                    tuple(&spec.shape)
-                )));
-            }
-            check_tensor(frame.values(), spec)
-        }
-        Data::Mapping(_) | Data::Objects(_) => Err(SchemaError(
-            "This model contains a tensor-based model signature with no input names, which suggests a numpy array \
-             input or a pandas dataframe input with proper column values"
-                .to_owned(),
-        )),
-    }
-}
-
-/// MLflow's `_enforce_tensor_spec`: rank, fixed dimensions and type must be equal.
-fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
-    if spec.dtype == TensorType::Object && spec.shape == [-1] {
-        return Ok(array);
-    }
-    let actual: Vec<i64> = array
-        .shape()
-        .iter()
-        .map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX))
-        .collect();
-    let fits = actual.len() == spec.shape.len()
-        && spec
-            .shape
-            .iter()
-            .zip(&actual)
-            .all(|(&wanted, &dim)| wanted == -1 || wanted == dim);
-    if !fits {
-        return Err(SchemaError(format!(
-            "Shape of input {} does not match expected shape {}.",
-            tuple(&actual),
-            tuple(&spec.shape)
-        )));
-    }
-    let wanted = tensor_type_name(&spec.dtype);
-    let same = match &spec.dtype {
-        TensorType::Plain(dtype) => array.dtype() == Some(*dtype),
-        TensorType::Object => {
-            matches!(array, Array::Object(_)) || array.dtype() == Some(DType::String)
-        }
-        TensorType::Bytes => matches!(array, Array::Opaque(Opaque::Binary, _)),
-        TensorType::Other(name) => name.starts_with(array.dtype_name().trim_end_matches("[ns]")),
-    };
-    if same {
-        return Ok(array);
-    }
-    let actual = array.dtype_name();
-    Err(SchemaError(format!(
-        "dtype of input {actual} does not match expected dtype {wanted}"
-    )))
-}
-
-/// A data-frame column as the tensor of this name: scalars, or lists of a fixed shape.
-fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Result<Array> {
-    let shape = &spec.shape;
-    let variable_rows = shape.first() == Some(&-1) && !shape[1..].contains(&-1);
-    if !variable_rows {
-        let input = name.map_or_else(
-            || "the unnamed input".to_owned(),
-            |name| format!("input {name}"),
-        );
-        return Err(SchemaError(format!(
-            "For pandas dataframe input, the first dimension of shape must be a variable dimension and other \
-             dimensions must be fixed, but in model signature the shape of {input} is {}.",
-            tuple(shape)
-        )));
-    }
-    let rows = data.shape().first().copied().unwrap_or(0);
-    let fixed: Vec<usize> = shape[1..]
-        .iter()
-        .map(|&dim| usize::try_from(dim).unwrap_or(0))
-        .collect();
-    let full = [&[rows], fixed.as_slice()].concat();
-    let cells = match data {
-        Array::Object(found) => found.cells.clone(),
-        Array::Tensor(_) | Array::Opaque(..) => return scalars(name, data, &full, spec),
-    };
-    match cells.first() {
-        Some(Json::Array(first)) if first.shape.len() == 1 && !first.cells.is_empty() => {
-            let stacked = stack(cells, &full, spec);
-            stacked.ok_or_else(|| reshape_error(name, spec))
-        }
-        Some(Json::Array(_) | Json::List(_) | Json::Object(_)) => Err(SchemaError(
-            "Because the model signature requires tensor spec input, the input pandas dataframe values should be \
-             either scalar value, python list containing scalar values or numpy array containing scalar values, \
-             other types are not supported."
-                .to_owned(),
-        )),
-        _ => scalars(name, data, &full, spec),
-    }
-}
-
-fn scalars(name: Option<&str>, data: &Array, full: &[usize], spec: &TensorSpec) -> Result<Array> {
-    if !matches!(*full, [_] | [_, 1]) {
-        return Err(SchemaError(format!(
-            "The input pandas dataframe column '{}' contains scalar values, which requires the shape to be (-1,) or \
-             (-1, 1), but got tensor spec shape of {}.",
-            name.unwrap_or("None"),
-            tuple(&spec.shape)
-        )));
-    }
-    let typed = match &spec.dtype {
-        TensorType::Plain(dtype) => {
-            astype(data, *dtype).map_err(|error| SchemaError(error.to_string()))?
-        }
-        TensorType::Object | TensorType::Bytes | TensorType::Other(_) => data.clone(),
-    };
-    let reshaped = match typed {
-        Array::Tensor(tensor) => tensor.reshaped(full.to_vec()).ok().map(Array::Tensor),
-        Array::Object(found) => Some(objects(full.to_vec(), found.cells)),
-        Array::Opaque(opaque, _) => Some(Array::Opaque(opaque, full.to_vec())),
-    };
-    check_tensor(reshaped.ok_or_else(|| reshape_error(name, spec))?, spec)
-}
-
-/// Rows of equal length put one under the other, in the spec's shape and type.
-fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
-    let mut all = Cells::default();
-    let mut width = None;
-    for cell in cells {
-        let flat = match cell {
-            Json::Array(flat) => *flat,
-            scalar if python::is_scalar(&scalar) => Flat {
-                shape: vec![1],
-                cells: Cells::one(scalar),
-            },
-            _ => return None,
-        };
-        if *width.get_or_insert(flat.cells.len()) != flat.cells.len() || flat.shape.len() != 1 {
-            return None;
-        }
-        flat.cells.into_iter().for_each(|value| all.push(value));
-    }
-    let TensorType::Plain(dtype) = spec.dtype else {
-        return None;
-    };
-    let flat = infer_column(all);
-    match astype(&flat, dtype).ok()? {
-        Array::Tensor(tensor) => Tensor::reshaped(tensor, full.to_vec())
-            .ok()
-            .map(Array::Tensor),
-        Array::Object(_) | Array::Opaque(..) => None,
-    }
-}
-
-fn reshape_error(name: Option<&str>, spec: &TensorSpec) -> SchemaError {
-    SchemaError(format!(
-        "The value in the Input DataFrame column '{}' could not be converted to the expected shape of: '{}'. Ensure \
-         that each of the input list elements are of uniform length and that the data can be coerced to the tensor \
-         type '{}'",
-        name.unwrap_or("None"),
-        tuple(&spec.shape),
-        tensor_type_name(&spec.dtype)
-    ))
-}
-
-/// A shape as Python prints a tuple.
-fn tuple(shape: &[i64]) -> String {
-    let dims: Vec<String> = shape.iter().map(i64::to_string).collect();
-    format!(
-        "({}{})",
-        dims.join(", "),
-        if dims.len() == 1 { "," } else { "" }
-    )
 }

@@ -24,8 +24,13 @@ pub(super) struct Column {
 }
 
 impl Column {
+    /// Early versions of MLflow wrote the positions of columns without names into signatures.
     pub(super) fn is_named(&self, name: &str) -> bool {
-        matches!(&self.name, Json::Text(text) if text == name)
+        match &self.name {
+            Json::Text(text) => text == name,
+            Json::Int(position) => name.parse() == Ok(*position),
+            _ => false,
+        }
     }
 }
 
@@ -285,6 +290,7 @@ fn from_records(columns: Columns, names: Option<Vec<Json>>) -> Frame {
 fn from_value(value: Json, names: Option<Vec<Json>>) -> Result<Frame, PyError> {
     match value {
         Json::Null => Ok(empty_frame(names.unwrap_or_default())),
+        Json::Object(entries) if entries.is_empty() => Ok(empty_frame(names.unwrap_or_default())),
         Json::Object(entries) => {
             let mut mapping = Vec::with_capacity(entries.len());
             for (key, value) in entries {

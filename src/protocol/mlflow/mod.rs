@@ -12,13 +12,17 @@ mod array;
 mod cast;
 mod csv;
 mod datetime;
+mod digits;
 mod enforce;
 mod error;
 mod feed;
 mod frame;
+mod inputs;
+mod nested;
 mod params;
 mod python;
 mod request;
+mod tensors;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -35,7 +39,7 @@ use super::{Route, Shared, Surface, model_headers};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Alias, Batch, IdError, ModelName, Pointer, Schema};
+use crate::model::{Alias, Batch, IdError, ModelName, Pointer, ResponseOutput, Schema};
 use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector};
 use crate::telemetry::Protocol;
 use crate::tensor::Value;
@@ -321,8 +325,18 @@ impl Codec for ScoringCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
-        answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
-            .map_err(ScoringError::Evaluate)
+        match servable.response() {
+            ResponseOutput::All => {
+                answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
+                    .map_err(ScoringError::Evaluate)
+            }
+            ResponseOutput::Predictions(index) => {
+                Ok(answer::write_predictions(&outputs[index], self.non_finite))
+            }
+            ResponseOutput::Probabilities(index) => {
+                Ok(answer::write_one(&outputs[index], self.non_finite))
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Parameters of a request: validated against the signature, then ignored, for an ONNX graph has none.
 
 use super::datetime;
+use super::nested::{self, Stage};
 use super::python;
-use crate::model::{DataType, ParamSpec, ParamType, Property};
+use crate::model::{ColType, DataType, ParamSpec, ParamType};
 use crate::protocol::json::Json;
 
 /// Checks `params` against the schema; without a schema anything goes.
@@ -77,8 +78,8 @@ fn check_param(value: &Json, spec: &ParamSpec) -> Result<(), String> {
 
 fn describe(spec: &ParamSpec) -> String {
     let kind = match &spec.kind {
-        ParamType::Scalar(kind) => kind.mlflow_name(),
-        ParamType::Object(_) => "object",
+        ParamType::Scalar(kind) => kind.mlflow_name().to_owned(),
+        ParamType::Object(properties) => ColType::Object(properties.clone()).to_string(),
     };
     format!("'{}': {kind} (default: {})", spec.name, spec.default)
 }
@@ -86,7 +87,10 @@ fn describe(spec: &ParamSpec) -> String {
 fn check_value(value: &Json, kind: &ParamType) -> Result<(), String> {
     match kind {
         ParamType::Scalar(kind) => check_scalar(value, *kind),
-        ParamType::Object(properties) => check_object(value, properties),
+        ParamType::Object(properties) => {
+            let kind = ColType::Object(properties.clone());
+            nested::check(value, &kind, true, Stage::Cast).map_err(|error| error.to_string())
+        }
     }
 }
 
@@ -114,30 +118,6 @@ fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
     Err(format!(
         "Can not safely convert `<class '{given}'>` to `DataType.{name}` for value `{printed}`"
     ))
-}
-
-fn check_object(value: &Json, properties: &[Property]) -> Result<(), String> {
-    let Json::Object(entries) = value else {
-        let kind = python::type_name(value);
-        return Err(format!("Expected data to be dictionary, got {kind}"));
-    };
-    let is_given = |name: &str| entries.iter().any(|(key, _)| key == name);
-    if let Some(missing) = properties
-        .iter()
-        .find(|property| property.required && !is_given(&property.name))
-    {
-        return Err(format!(
-            "Missing required properties: {{'{}'}}",
-            missing.name
-        ));
-    }
-    let is_known = |name: &str| properties.iter().any(|property| property.name == name);
-    match entries.iter().find(|(key, _)| !is_known(key)) {
-        Some((unknown, _)) => Err(format!(
-            "Invalid properties not defined in the schema found: {{'{unknown}'}}"
-        )),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 
+use super::digits;
 use crate::protocol::json::{Cells, Json, python_float};
 
 /// A Python exception: what MLflow's messages print.
@@ -33,6 +34,14 @@ impl PyError {
     pub(super) fn overflow(message: impl Into<String>) -> Self {
         Self {
             class: "OverflowError",
+            message: message.into(),
+        }
+    }
+
+    /// MLflow's own exception.
+    pub(super) fn mlflow(message: impl Into<String>) -> Self {
+        Self {
+            class: "MlflowException",
             message: message.into(),
         }
     }
@@ -82,7 +91,8 @@ fn int_of_text(text: &str) -> Result<i128, PyError> {
             quoted(text)
         ))
     };
-    let trimmed = text.trim();
+    let ascii = digits::in_ascii(text);
+    let trimmed = ascii.trim();
     let digits = trimmed.strip_prefix(['+', '-']).unwrap_or(trimmed);
     let well_formed = without_underscores(digits)
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
@@ -110,7 +120,7 @@ pub(super) fn float(value: &Json) -> Result<f64, PyError> {
         Json::Bool(bool) => Ok(f64::from(u8::from(*bool))),
         Json::Float(float) => Ok(*float),
         Json::Big(digits) => digits.parse().map_err(|_| too_large()),
-        Json::Text(text) => float_of_text(text),
+        Json::Text(text) => float_of_text(&digits::in_ascii(text)),
         Json::Array(_) | Json::List(_) => {
             Err(PyError::value("setting an array element with a sequence."))
         }

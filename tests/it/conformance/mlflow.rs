@@ -1,6 +1,6 @@
 //! Answers must be those that MLflow's scoring server gave: see `tests/conformance/mlflow/README.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::http::{RawRequest, RawResponse};
 use crate::json;
-use crate::server::{Server, project};
+use crate::server::{Starter, project};
 
 #[derive(Deserialize)]
 struct Case {
@@ -25,6 +25,8 @@ struct Case {
     body: Option<String>,
     body_base64: Option<String>,
     compare: Compare,
+    /// The model's `response` setting.
+    setting: Option<String>,
     response: Expected,
     #[serde(default)]
     quirk: bool,
@@ -144,15 +146,16 @@ fn data() -> PathBuf {
     project().join("tests/conformance/mlflow")
 }
 
-/// The cases of each model.
-fn cases() -> BTreeMap<String, Vec<Case>> {
-    let mut groups = BTreeMap::<String, Vec<Case>>::new();
+/// The cases of each model and `response` setting.
+fn cases() -> BTreeMap<(String, Option<String>), Vec<Case>> {
+    let mut groups = BTreeMap::<_, Vec<Case>>::new();
     for line in std::fs::read_to_string(data().join("cases.jsonl"))
         .unwrap()
         .lines()
     {
         let case: Case = serde_json::from_str(line).unwrap();
-        groups.entry(case.model.clone()).or_default().push(case);
+        let key = (case.model.clone(), case.setting.clone());
+        groups.entry(key).or_default().push(case);
     }
     groups
 }
@@ -161,9 +164,15 @@ fn cases() -> BTreeMap<String, Vec<Case>> {
 async fn answers_as_mlflow_does() {
     let mut failures = Vec::new();
     let mut passed = 0;
-    for (model, cases) in cases() {
+    for ((model, setting), cases) in cases() {
         let package = data().join("models").join(&model);
-        let server = Server::start(&[package.to_str().unwrap(), "--engine", "onnxruntime"]).await;
+        let mut starter = Starter::serve(&[package.to_str().unwrap(), "--engine", "onnxruntime"])
+            .with_onnxruntime();
+        if let Some(setting) = setting {
+            let key = format!("ONSTAGE_MODELS__{}__RESPONSE", model.to_uppercase());
+            starter = starter.env(&key, setting);
+        }
+        let server = starter.start().await;
         for case in cases {
             match case.request().send(server.address()).await {
                 Ok(answer) => match case.judge(&answer) {
@@ -204,14 +213,14 @@ fn every_recorded_package_has_cases() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     let cases = cases();
-    assert_eq!(packages.len(), cases.len());
-    assert!(packages.iter().all(|package| cases.contains_key(package)));
+    let with_cases: BTreeSet<&String> = cases.keys().map(|(model, _)| model).collect();
+    assert_eq!(packages.iter().collect::<BTreeSet<_>>(), with_cases);
 }
 
 #[test]
 fn a_quirk_excuses_another_answer_but_no_server_error() {
     let mut case = cases()
-        .remove("house_v2")
+        .remove(&("house_v2".to_owned(), None))
         .unwrap()
         .into_iter()
         .find(|case| !case.quirk)

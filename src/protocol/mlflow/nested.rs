@@ -1,0 +1,332 @@
+//! Values of `array`, `object`, `map` and `any` columns: MLflow's `_enforce_type`.
+//!
+//! An ONNX graph takes no such values, so they are checked, not converted.
+
+use super::cast;
+use super::enforce::enforce_type;
+use super::frame::infer_column;
+use super::python::{self, PyError};
+use crate::model::{ColType, DataType, Property};
+use crate::protocol::json::{Cells, Json};
+
+/// When a value is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// While the body is read.
+    Cast,
+    /// Again, as MLflow enforces the schema on what its casts made.
+    Enforce,
+}
+
+/// Checks that `value` is of type `kind`; what is not `required` may be missing, and so may be all that is inside.
+///
+/// # Errors
+/// What is wrong, in MLflow's words.
+// Recursion is safe: a signature is nested less than 128 deep.
+pub(super) fn check(
+    value: &Json,
+    kind: &ColType,
+    required: bool,
+    stage: Stage,
+) -> Result<(), PyError> {
+    match kind {
+        ColType::Any => Ok(()),
+        ColType::Scalar(wanted) => check_scalar(value, *wanted, required),
+        ColType::Array(inner) => check_array(value, inner, required, stage),
+        ColType::Map(inner) => check_map(value, inner, required, stage),
+        ColType::Object(properties) => check_object(value, properties, required, stage),
+    }
+}
+
+fn check_scalar(value: &Json, wanted: DataType, required: bool) -> Result<(), PyError> {
+    let missing = match value {
+        Json::Null => true,
+        Json::Float(float) => float.is_nan(),
+        _ => false,
+    };
+    if missing && !required {
+        return Ok(());
+    }
+    if !python::is_scalar(value) || matches!(value, Json::Null) {
+        let given = python::type_name(value);
+        return Err(PyError::mlflow(format!(
+            "Expected data to be scalar, got {given}"
+        )));
+    }
+    let column = infer_column(Cells::one(value.clone()));
+    enforce_type("", &column, wanted).map(drop).map_err(|_| {
+        PyError::mlflow(format!(
+            "Failed to enforce schema of data of type `{}` with dtype `{}`",
+            python::type_name(value),
+            wanted.mlflow_name()
+        ))
+    })
+}
+
+fn check_array(value: &Json, inner: &ColType, required: bool, stage: Stage) -> Result<(), PyError> {
+    let may_be_null = !required || matches!(inner, ColType::Any);
+    if may_be_null && matches!(value, Json::Null) {
+        return Ok(());
+    }
+    let Some(items) = python::items(value) else {
+        return Err(PyError::mlflow(format!(
+            "Expected data to be list or numpy array, got {}",
+            python::type_name(value)
+        )));
+    };
+    match inner {
+        ColType::Scalar(wanted) => check_scalars(value, items, *wanted, stage),
+        inner => items
+            .iter()
+            .try_for_each(|item| check(item, inner, required, stage)),
+    }
+}
+
+/// A list of scalars is checked as a column is.
+fn check_scalars(
+    value: &Json,
+    items: Vec<Json>,
+    wanted: DataType,
+    stage: Stage,
+) -> Result<(), PyError> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let has_lists = items
+        .iter()
+        .any(|item| matches!(item, Json::Array(_) | Json::List(_)));
+    let mut cells = Cells::default();
+    items.into_iter().for_each(|item| cells.push(item));
+    let column = infer_column(cells);
+    enforce_type("", &column, wanted).map_err(|error| PyError::mlflow(error.to_string()))?;
+    if has_lists && wanted != DataType::Double {
+        return Err(PyError::value("setting an array element with a sequence"));
+    }
+    if wanted == DataType::Binary {
+        cast::bytes(value)?;
+    }
+    // MLflow's casts make doubles and integers of these, which it then refuses.
+    let made = match wanted {
+        DataType::Float => "float64",
+        DataType::Datetime => "int64",
+        _ => return Ok(()),
+    };
+    if stage == Stage::Cast {
+        return Ok(());
+    }
+    Err(PyError::mlflow(format!(
+        "Incompatible input types for column . Can not safely convert {made} to {}.",
+        wanted.numpy_name()
+    )))
+}
+
+fn check_map(value: &Json, inner: &ColType, required: bool, stage: Stage) -> Result<(), PyError> {
+    let may_be_null = !required || matches!(inner, ColType::Any);
+    match value {
+        Json::Null if may_be_null => Ok(()),
+        Json::Object(entries) => entries
+            .iter()
+            .try_for_each(|(_, item)| check(item, inner, required, stage)),
+        other => Err(PyError::mlflow(format!(
+            "Expected data to be a dict, got {}",
+            python::type_name(other)
+        ))),
+    }
+}
+
+fn check_object(
+    value: &Json,
+    properties: &[Property],
+    required: bool,
+    stage: Stage,
+) -> Result<(), PyError> {
+    let entries = match value {
+        Json::Null if !required => return Ok(()),
+        Json::Object(entries) if !required && entries.is_empty() => return Ok(()),
+        Json::Object(entries) => entries,
+        other => {
+            let kind = ColType::Object(properties.to_vec());
+            let given = python::type_name(other);
+            return Err(PyError::mlflow(format!(
+                "Failed to enforce schema with type '{kind}'. Expected data to be dictionary, got {given}"
+            )));
+        }
+    };
+    let is_given = |name: &str| entries.iter().any(|(key, _)| key == name);
+    let mut missing = properties
+        .iter()
+        .filter(|property| property.required && !is_given(&property.name));
+    if let Some(missing) = missing.next() {
+        let name = python::quoted(&missing.name);
+        return Err(PyError::mlflow(format!(
+            "Missing required properties: {{{name}}}"
+        )));
+    }
+    for (key, item) in entries {
+        let Some(property) = properties.iter().find(|property| property.name == *key) else {
+            let name = python::quoted(key);
+            return Err(PyError::mlflow(format!(
+                "Invalid properties not defined in the schema found: {{{name}}}"
+            )));
+        };
+        check(item, &property.kind, property.required, stage).map_err(|_| {
+            PyError::mlflow(format!(
+                "Failed to enforce schema for key `{key}`. Expected type {}, received type {}",
+                property.kind.mlflow_name(),
+                python::type_name(item)
+            ))
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the lists inside a list have different lengths or stand beside values that are no lists; numpy makes no array
+/// of them.
+pub(super) fn is_ragged(value: &Json) -> bool {
+    shape(value).is_none()
+}
+
+fn shape(value: &Json) -> Option<Vec<usize>> {
+    match value {
+        Json::Array(flat) => Some(flat.shape.clone()),
+        Json::List(items) => {
+            let mut shapes = items.iter().map(shape);
+            let first = shapes.next().unwrap_or_else(|| Some(Vec::new()))?;
+            if !shapes.all(|shape| shape.as_ref() == Some(&first)) {
+                return None;
+            }
+            Some([&[items.len()], first.as_slice()].concat())
+        }
+        _ => Some(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json::Reader;
+
+    fn json(text: &str) -> Json {
+        Reader::new(text.as_bytes()).unwrap().value().unwrap()
+    }
+
+    fn list(kind: DataType) -> ColType {
+        ColType::Array(Box::new(ColType::Scalar(kind)))
+    }
+
+    fn property(name: &str, kind: DataType, required: bool) -> Property {
+        Property {
+            name: name.to_owned(),
+            required,
+            kind: ColType::Scalar(kind),
+        }
+    }
+
+    fn message(text: &str, kind: &ColType, required: bool) -> String {
+        let checked = check(&json(text), kind, required, Stage::Cast);
+        checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn elements_of_lists_keep_their_values_or_are_refused() {
+        for (text, kind) in [
+            ("[1.5, 2.0]", DataType::Double),
+            ("[0, 1]", DataType::Double),
+            ("[\"1.5\", null]", DataType::Double),
+            ("[1, 2]", DataType::Long),
+            ("[1.5, \"\", []]", DataType::Double),
+            ("[true, null]", DataType::Boolean),
+            ("[\"a\", 1]", DataType::String),
+            ("[]", DataType::Long),
+        ] {
+            assert_eq!(message(text, &list(kind), true), "fine", "{text}");
+        }
+        for (text, kind, wanted) in [
+            (
+                "[1, 2]",
+                DataType::Double,
+                "Can not safely convert int64 to float64",
+            ),
+            (
+                "[1.5]",
+                DataType::Long,
+                "Can not safely convert float64 to int64",
+            ),
+            (
+                "[1]",
+                DataType::Boolean,
+                "Can not safely convert int64 to bool",
+            ),
+            (
+                "[\"a\"]",
+                DataType::Double,
+                "from type object to DataType.double",
+            ),
+            ("[[\"a\"]]", DataType::String, "with a sequence"),
+            (
+                "1.5",
+                DataType::Double,
+                "Expected data to be list or numpy array, got float",
+            ),
+        ] {
+            let message = message(text, &list(kind), true);
+            assert!(message.contains(wanted), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_required_may_be_missing_inside_too() {
+        let kind = ColType::Map(Box::new(ColType::Scalar(DataType::Double)));
+        for text in ["null", "{}", "{\"a\": null}"] {
+            assert_eq!(message(text, &kind, false), "fine", "{text}");
+        }
+        assert_eq!(
+            message("null", &kind, true),
+            "Expected data to be a dict, got NoneType"
+        );
+        assert_eq!(
+            message("{\"a\": null}", &kind, true),
+            "Expected data to be scalar, got NoneType"
+        );
+    }
+
+    #[test]
+    fn objects_have_their_properties_and_no_others() {
+        let kind = ColType::Object(vec![
+            property("lat", DataType::Double, true),
+            property("name", DataType::String, false),
+        ]);
+        let message = |text| message(text, &kind, true);
+        assert_eq!(message("{\"lat\": 1.5, \"name\": null}"), "fine");
+        assert_eq!(
+            message("{\"name\": \"a\"}"),
+            "Missing required properties: {'lat'}"
+        );
+        assert_eq!(
+            message("{\"lat\": 1.5, \"alt\": 1}"),
+            "Invalid properties not defined in the schema found: {'alt'}"
+        );
+        assert_eq!(
+            message("{\"lat\": \"x\"}"),
+            "Failed to enforce schema for key `lat`. Expected type double, received type str"
+        );
+        assert_eq!(
+            message("[]"),
+            "Failed to enforce schema with type '{lat: double (required), name: string (optional)}'. Expected data to \
+             be dictionary, got list"
+        );
+    }
+
+    #[test]
+    fn lists_of_unequal_lists_are_ragged() {
+        for (text, ragged) in [
+            ("[[1], [2]]", false),
+            ("[[1], [2, 3]]", true),
+            ("[[1], 2]", true),
+            ("[{\"a\": [1]}, {\"a\": [1, 2]}]", false),
+            ("5", false),
+        ] {
+            assert_eq!(is_ragged(&json(text)), ragged, "{text}");
+        }
+    }
+}
