@@ -9,7 +9,8 @@
 //!         batching  ◄─────────────┘
 //!         engine
 //!         model
-//!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it)
+//!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it;
+//!                     network: a leaf for whoever calls other servers)
 //! ```
 
 pub mod app;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod lifecycle;
 pub mod middleware;
 pub mod model;
+pub mod network;
 pub mod protocol;
 pub mod registry;
 pub mod serving;

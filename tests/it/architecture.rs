@@ -12,12 +12,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("telemetry", &[]),
     ("shutdown", &[]),
+    ("network", &[]),
     ("tensor", &[]),
     ("model", &["tensor"]),
     ("engine", &["model", "tensor"]),
     ("batching", &["engine", "model", "tensor"]),
     ("serving", &["batching", "engine", "model", "tensor"]),
-    ("registry", &["model", "tensor"]),
+    ("registry", &["model", "tensor", "network"]),
     (
         "lifecycle",
         &[
@@ -60,9 +61,10 @@ const EVERYTHING_BELOW_CONFIG: [&str; 10] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_APP: [&str; 12] = [
+const EVERYTHING_BELOW_APP: [&str; 13] = [
     "config",
     "shutdown",
+    "network",
     "middleware",
     "protocol",
     "scoring",
@@ -74,10 +76,11 @@ const EVERYTHING_BELOW_APP: [&str; 12] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_CLI: [&str; 13] = [
+const EVERYTHING_BELOW_CLI: [&str; 14] = [
     "app",
     "config",
     "shutdown",
+    "network",
     "middleware",
     "protocol",
     "scoring",

@@ -108,6 +108,7 @@ impl Starter {
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             if let Some(http) = first_address(&stdout.text()) {
+                onstage::network::install_provider();
                 let client = reqwest::Client::builder()
                     .no_proxy()
                     .timeout(REQUEST_TIMEOUT)
