@@ -8,11 +8,16 @@
 //! A [`Source`] is our adapter to one kind of registry: one file here, one row in the table of `app`, and the
 //! conformance suite. It knows nothing of what is wanted; [`Selection`] knows nothing of where it comes from.
 
+mod download;
+mod environment;
 mod error;
+mod object_files;
+mod object_url;
 mod pointer;
 mod selection;
 mod state;
 mod uri;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,13 +25,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
+pub use environment::Environment;
 pub use error::SourceError;
+pub use object_url::ObjectAccess;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
 pub use uri::{ModelUri, UriError, Which};
+pub use writer::RegistryWriter;
 
 /// One registry.
 #[async_trait]
