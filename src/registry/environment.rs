@@ -31,6 +31,20 @@ impl Environment {
             .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
     }
 
+    /// A copy with those variables that `keep` says yes to, and `added`.
+    pub(crate) fn with<'a>(
+        &self,
+        keep: impl Fn(&str) -> bool,
+        added: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Self {
+        let kept = self.0.iter().filter(|(name, _)| keep(name));
+        let kept = kept.map(|(name, value)| (name.clone(), value.clone()));
+        let added = added
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        kept.chain(added).collect()
+    }
+
     /// The variables whose names begin with `prefix`.
     pub fn starting_with<'a>(
         &'a self,

@@ -11,6 +11,7 @@
 mod download;
 mod environment;
 mod error;
+mod mlflow;
 mod object_files;
 mod object_url;
 mod pointer;
@@ -27,6 +28,7 @@ use tokio::sync::Notify;
 
 pub use environment::Environment;
 pub use error::SourceError;
+pub use mlflow::Mlflow;
 pub use object_url::ObjectAccess;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};

@@ -33,6 +33,11 @@ impl ObjectAccess {
         }
     }
 
+    /// The same client with other credentials.
+    pub(crate) fn with_environment(&self, environment: Arc<Environment>) -> Self {
+        Self::new(self.client.clone(), environment)
+    }
+
     /// The store of `url` and the place in it. Nothing is sent yet.
     ///
     /// # Errors
