@@ -12,6 +12,8 @@ mod docs;
 mod examples;
 mod http;
 mod json;
+mod mlflow_registry;
+mod mlflow_server;
 mod onnx;
 mod operations;
 mod server;
