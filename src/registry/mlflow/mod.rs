@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod databricks;
 mod snapshot;
+pub mod webhook;
 mod wire;
 mod writer;
 
