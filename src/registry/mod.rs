@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 pub use environment::Environment;
 pub use error::SourceError;
-pub use mlflow::{Mlflow, webhook};
+pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_url::ObjectAccess;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};

@@ -12,6 +12,7 @@ mod docs;
 mod examples;
 mod http;
 mod json;
+mod mlflow_faults;
 mod mlflow_registry;
 mod mlflow_server;
 mod onnx;

@@ -235,15 +235,12 @@ impl Proxied {
     async fn by_signed_url(&self, file: &RemoteFile, offset: u64) -> Result<Response, SourceError> {
         let url = self.url("presigned", file);
         let response = self.send(self.api.request(Method::GET, url), 0).await?;
-        let text = response.text().await;
-        let text = text.map_err(|error| self.api.unreachable(error))?;
+        let path = &file.path;
         let malformed = || {
-            let path = &file.path;
-            self.api.malformed(&format!(
-                "the signed URL of `{path}`: expected a JSON object"
-            ))
+            let reason = format!("the signed URL of `{path}` cannot be used");
+            self.api.malformed(&reason)
         };
-        let signed: wire::Presigned = serde_json::from_str(&text).map_err(|_| malformed())?;
+        let signed: wire::Presigned = self.api.read("presigned", response).await?;
         let url = Url::parse(&signed.url).map_err(|_| malformed())?;
         let mut headers = HeaderMap::new();
         for (name, value) in &signed.headers {

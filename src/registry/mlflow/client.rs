@@ -140,22 +140,30 @@ impl Api {
         let whole = async {
             let response = request.send().await;
             let response = response.map_err(|error| self.unreachable(error))?;
-            let response = self.check(response).await?;
-            let kind = content_type(&response);
-            let (body, complete) = self.body(response, LONGEST_ANSWER).await?;
-            if complete {
-                parse(&body, &kind)
-            } else {
-                Err(format!("an answer of more than {LONGEST_ANSWER} bytes"))
-            }
-            .map_err(|found| {
-                self.malformed(&format!("`{path}`: expected a JSON object, found {found}"))
-            })
+            self.read(path, self.check(response).await?).await
         };
         match tokio::time::timeout(self.timeout, whole).await {
             Ok(result) => result,
             Err(_) => Err(self.silent()),
         }
+    }
+
+    /// The JSON of a success.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        response: Response,
+    ) -> Result<T, SourceError> {
+        let kind = content_type(&response);
+        let (body, complete) = self.body(response, LONGEST_ANSWER).await?;
+        let parsed = if complete {
+            parse(&body, &kind)
+        } else {
+            Err(format!("more than {LONGEST_ANSWER} bytes"))
+        };
+        parsed.map_err(|found| {
+            self.malformed(&format!("`{path}`: expected a JSON object, found {found}"))
+        })
     }
 
     /// The response, when it is a success.

@@ -7,6 +7,7 @@ mod artifacts;
 mod auth;
 mod client;
 mod databricks;
+mod registration;
 mod snapshot;
 pub mod webhook;
 mod wire;
@@ -26,6 +27,7 @@ use crate::model::{ModelId, ModelName, Version};
 use crate::network::NetworkConfig;
 use auth::Credentials;
 use client::Api;
+pub use registration::{Webhook, WebhookRequest};
 use snapshot::{Memory, Snapshot};
 
 /// A registry that speaks MLflow's REST API.

@@ -329,3 +329,61 @@ fn version(version: wire::ModelVersion) -> RegisteredVersion {
         digest: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::auth::Credentials;
+    use super::*;
+
+    fn key(version: u64) -> Key {
+        let name = ModelName::new("m").unwrap();
+        let version = Version(version);
+        (ModelId { name, version }, None)
+    }
+
+    fn known(status: VersionStatus) -> Detail {
+        Detail {
+            asked: Instant::now(),
+            version: RegisteredVersion {
+                status,
+                location: String::new(),
+                revision: String::new(),
+                digest: None,
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_asked_again_one_at_a_time_and_seldom() {
+        crate::network::install_provider();
+        let base = "http://host".parse().unwrap();
+        let api = Api::new(reqwest::Client::new(), base, Credentials::None);
+        let memory = Memory::default();
+        let snapshot = Snapshot {
+            api: &api,
+            dialect: Dialect::OpenSource,
+            memory: &memory,
+        };
+        let needed: BTreeSet<Key> = (0..50).map(key).collect();
+        assert_eq!(snapshot.to_ask(&needed), needed, "nothing is known");
+        let learn = |key: &Key, status| {
+            let mut learned = memory.0.lock();
+            learned.versions.insert(key.clone(), known(status));
+        };
+        needed
+            .iter()
+            .for_each(|key| learn(key, VersionStatus::Ready));
+        let (mut requests, begin) = (0, Instant::now());
+        while begin.elapsed() < Duration::from_secs(600) {
+            let ask = snapshot.to_ask(&needed);
+            assert!(ask.len() <= 1);
+            ask.iter().for_each(|key| learn(key, VersionStatus::Ready));
+            requests += ask.len();
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        assert_eq!(requests, 18, "two a minute, after the first");
+        // What is not ready may be at any time.
+        learn(&key(7), VersionStatus::Unready("PENDING".to_owned()));
+        assert!(snapshot.to_ask(&needed).contains(&key(7)));
+    }
+}

@@ -217,6 +217,7 @@ mod tests {
     const BODY: &str = r#"{"entity": "model_version_alias", "action": "created", "timestamp": "2026-11-23T07:04:36.306125+00:00", "data": {"name": "dbl", "alias": "champion", "version": "1"}}"#;
     const ID: &str = "e843a3c6-9fbc-498e-b79c-ab2a969be210";
     const SENT: u64 = 1_795_417_476;
+    const SIGNED: &str = "v1,FR7rpZMW+gA8nIiiK6NFbURyEfjmCZh8bykXwlC/0bI=";
 
     fn sign(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -292,6 +293,17 @@ mod tests {
                 "{now}"
             );
         }
+    }
+
+    #[test]
+    fn the_recorded_delivery_is_genuine() {
+        let headers = Headers {
+            delivery_id: Some(ID),
+            timestamp: Some("1795417476"),
+            signature: Some(SIGNED),
+        };
+        let result = Receiver::new("s3cr3t").receive(headers, BODY.as_bytes(), at(SENT + 1));
+        assert_eq!(result, Ok(model("dbl")));
     }
 
     #[test]
