@@ -25,7 +25,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests ## Everything; what must pass before a merge
+test: lint doc examples rust-tests packages ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -60,6 +60,13 @@ doc: rust-tools
 .PHONY: examples
 examples: $(STAMP)
 	$(VENV_PYTHON) tests/examples.py
+
+# MLflow must load what `onstage package` makes, and answer alike.
+.PHONY: packages
+packages: rust-tools $(STAMP)
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; \
+	$(VENV_PYTHON) tests/packages.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
 .PHONY: rust-tests
 rust-tests: rust-tools $(STAMP)

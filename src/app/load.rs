@@ -182,7 +182,7 @@ fn open_all(target: &Path, name: Option<&str>) -> anyhow::Result<Vec<Package>> {
         .collect()
 }
 
-fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
+pub(super) fn options_for(settings: &Settings, name: &str) -> anyhow::Result<LoadOptions> {
     let default = ModelSettings::default();
     let model = settings.models.get(name).unwrap_or(&default);
     let providers = model.providers.as_ref().map(|names| {

@@ -3,6 +3,8 @@
 mod banner;
 mod listen;
 mod load;
+mod measure;
+mod trial;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+
+pub use measure::{Cost, Point, measure};
+pub use trial::{Trial, try_request};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};

@@ -1,16 +1,21 @@
 //! `onstage inspect`: what a package holds and which engines can run it.
 
+mod cost;
+mod external;
 mod render;
 mod report;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::doctor::to_json;
-use super::{Console, Failure, LookArgs, text};
+use super::{Console, Failure, LookArgs, progress, text};
 use crate::app;
+use crate::config::Settings;
+use crate::engine::{Engine, Support};
 use crate::model::{Package, discover};
 use report::Report;
 
@@ -19,6 +24,9 @@ pub(super) struct InspectArgs {
     /// Package directory or .onnx file
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
+    /// Do not compile the graph and time it
+    #[arg(long)]
+    no_measure: bool,
     #[command(flatten)]
     look: LookArgs,
 }
@@ -31,12 +39,41 @@ pub(super) fn run(
     let width = text::width(&environment);
     let settings = args.look.load(environment)?.settings;
     let package = open(&args.package)?;
-    let report = Report::new(&package, &app::engines(&settings.engine));
+    let engines = app::engines(&settings.engine);
+    let mut report = Report::new(&package, &engines);
+    if !args.no_measure {
+        measure(&mut report, &package, &engines, &settings);
+    }
     if args.look.json {
         console.print(&to_json(&report))
     } else {
         console.print(&render::render(&report, width))
     }
+}
+
+/// Tries the graph on each engine that may run it.
+fn measure(
+    report: &mut Report,
+    package: &Package,
+    engines: &[Arc<dyn Engine>],
+    settings: &Settings,
+) {
+    let progress = progress::spinner();
+    report.costs = Some(Vec::new());
+    for engine in engines {
+        let name = engine.name();
+        if engine.check().is_err() || !matches!(engine.supports(&package.graph), Support::Yes) {
+            continue;
+        }
+        progress.set_message(format!("compiling on {name}"));
+        let tell = |rows| progress.set_message(format!("timing {name}, {rows} rows a call"));
+        let measured = app::measure(package, engine.as_ref(), settings, tell);
+        report.add(
+            name,
+            measured.as_ref().map_err(|error| format!("{error:#}")),
+        );
+    }
+    progress.finish_and_clear();
 }
 
 fn open(path: &Path) -> Result<Package, Failure> {

@@ -3,13 +3,19 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 ran and failed, 2 usage, 78 bad
 //! configuration.
 
+mod completions;
 mod console;
 mod doctor;
 mod failure;
 mod flags;
+mod health;
 mod inspect;
 mod machine;
+mod package;
+mod progress;
+mod remote;
 mod serve;
+mod status;
 mod text;
 
 use std::ffi::OsString;
@@ -43,8 +49,16 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show what a package holds and which engines can run it
     Inspect(inspect::InspectArgs),
+    /// Make an MLflow package of a bare ONNX file
+    Package(package::PackageArgs),
+    /// Show the models of a running server
+    Status(status::StatusArgs),
+    /// Ask a running server whether it is ready; for container health checks
+    Health(health::HealthArgs),
     /// Show what onstage finds on this machine: engines, CPU features, limits
     Doctor(doctor::DoctorArgs),
+    /// Print a script that completes this command line in a shell
+    Completions(completions::CompletionsArgs),
 }
 
 /// What the commands that only look have in common.
@@ -94,7 +108,11 @@ pub fn execute(
         Ok(Cli { command }) => match command {
             Command::Serve(args) => serve::run(args, environment, console),
             Command::Inspect(args) => inspect::run(&args, environment, console),
+            Command::Package(args) => package::run(&args, environment, console),
+            Command::Status(args) => status::run(args, environment, console),
+            Command::Health(args) => health::run(args, environment, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),
+            Command::Completions(args) => completions::run(&args, console),
         },
     };
     match result {

@@ -60,7 +60,14 @@ fn help_is_stable() {
     insta::assert_snapshot!("help", help(&["onstage", "--help"]));
     insta::assert_snapshot!("help_serve", help(&["onstage", "serve", "--help"]));
     insta::assert_snapshot!("help_inspect", help(&["onstage", "inspect", "--help"]));
+    insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
+    insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
+    insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
+    insta::assert_snapshot!(
+        "help_completions",
+        help(&["onstage", "completions", "--help"])
+    );
 }
 
 #[test]
@@ -93,6 +100,29 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["serve", "x", "y", "--name", "z"],
         &["serve", "x", "--name", "a/b"],
         &["inspect"],
+        &["health", "--url", "localhost:8080"],
+        &["status", "--url", "http://me:s3cret@host:99999"],
+        &["package"],
+        &["package", "x.onnx"],
+        &["package", "model-examples/iris/model.onnx", "-o", "made:up"],
+        &[
+            "package",
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--name",
+            "a/b",
+        ],
+        &[
+            "package",
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--metadata",
+            "owner",
+        ],
+        &["completions"],
+        &["completions", "tcsh"],
     ];
     let texts = cases.iter().map(|arguments| {
         let outcome = onstage(arguments);
@@ -124,6 +154,63 @@ fn what_is_not_built_yet_says_so() {
         let outcome = onstage(arguments);
         assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}");
         format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
+    });
+    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn inspect_says_what_it_cannot_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    for model in ["add", "gather"] {
+        let model = format!("{model}.onnx");
+        let from = std::path::Path::new("tests/models").join(&model);
+        let to = directory.path().join(&model[..1]);
+        std::fs::create_dir(&to).unwrap();
+        std::fs::copy(from, to.join(&model)).unwrap();
+    }
+    let cases = ["does/not/exist", "src/cli/package", root, "README.md"];
+    let texts = cases.map(|path| {
+        let outcome = onstage(&["inspect", path]);
+        assert_eq!(outcome.exit, Exit::Failed, "{path}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{path}");
+        format!("$ onstage inspect {path}\n{}", outcome.err)
+    });
+    insta::assert_snapshot!(texts.join("\n").replace(root, "ROOT"));
+}
+
+#[test]
+fn package_says_what_it_cannot_use() {
+    let cases: &[&[&str]] = &[
+        &["does/not/exist.onnx", "-o", "made"],
+        &["model-examples/iris", "-o", "made"],
+        &["README.md", "-o", "made"],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "model-examples/iris",
+        ],
+        &["model-examples/iris/model.onnx", "-o", "docs", "--force"],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--input-example",
+            "no.json",
+        ],
+        &[
+            "model-examples/iris/model.onnx",
+            "-o",
+            "made",
+            "--input-example",
+            "README.md",
+        ],
+    ];
+    let texts = cases.iter().map(|arguments| {
+        let outcome = onstage(&[&["package"], *arguments].concat());
+        assert_eq!(outcome.exit, Exit::Failed, "{arguments:?}: {}", outcome.err);
+        assert_eq!(outcome.out, "", "{arguments:?}");
+        format!("$ onstage package {}\n{}", arguments.join(" "), outcome.err)
     });
     insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
 }
@@ -227,4 +314,38 @@ fn doctor_prints_json_that_can_be_parsed() {
     assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
     let report: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_server_on_an_unknown_port_has_to_be_named() {
+    let port = ("ONSTAGE_SERVER__PORT", "0");
+    for command in ["health", "status"] {
+        let outcome = onstage_in(&[command], &[port]);
+        assert_eq!(outcome.exit, Exit::Usage, "{}", outcome.err);
+        assert!(outcome.err.contains("--url"), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn the_certificates_of_the_configuration_are_used_and_must_be_there() {
+    let file = ("ONSTAGE_NETWORK__CA_FILE", "does/not/exist.pem");
+    let outcome = onstage_in(&["health"], &[file]);
+    assert_eq!(outcome.exit, Exit::Config);
+    insta::assert_snapshot!(outcome.err, @"error: cannot read `does/not/exist.pem` (`network.ca_file`): No such file or directory (os error 2)");
+}
+
+#[test]
+fn completions_name_every_command_in_every_shell() {
+    let commands: Vec<String> = Cli::command()
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let outcome = onstage(&["completions", shell]);
+        assert_eq!(outcome.exit, Exit::Fine, "{shell}: {}", outcome.err);
+        for command in &commands {
+            assert!(outcome.out.contains(command), "{shell} lacks {command}");
+        }
+    }
 }

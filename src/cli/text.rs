@@ -56,6 +56,36 @@ impl Page {
         }
     }
 
+    /// Columns under headings, each as wide as its longest cell; the last one goes on below itself.
+    pub(super) fn table<const N: usize>(&mut self, headings: [&str; N], rows: &[[String; N]]) {
+        if rows.is_empty() {
+            self.text.push_str("  none\n");
+            return;
+        }
+        let headings = headings.map(str::to_owned);
+        let lines = || std::iter::once(&headings).chain(rows);
+        let widths: Vec<usize> = (0..N.saturating_sub(1))
+            .map(|column| lines().map(|row| row[column].chars().count()).max())
+            .map(|longest| longest.unwrap_or(0))
+            .collect();
+        let indent = widths.iter().map(|width| width + 2).sum::<usize>() + 2;
+        let room = self.width.saturating_sub(indent).max(20);
+        for row in lines() {
+            let mut line = " ".to_owned();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!(" {cell:width$} "));
+            }
+            let last = row.last().map_or("", String::as_str);
+            for (index, rest) in wrap(last, room).into_iter().enumerate() {
+                if index > 0 {
+                    line = " ".repeat(indent - 1);
+                }
+                self.text.push_str(format!("{line} {rest}").trim_end());
+                self.text.push('\n');
+            }
+        }
+    }
+
     pub(super) fn into_text(self) -> String {
         self.text
     }

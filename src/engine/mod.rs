@@ -46,6 +46,11 @@ pub trait Engine: Send + Sync {
     /// Whether this engine runs this graph, and rightly; asked before loading.
     fn supports(&self, graph: &Graph) -> Support;
 
+    /// The operators of this graph, by domain and name, that this engine is known to lack before it loads the graph.
+    fn lacks(&self, _graph: &Graph) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Bytes of memory that a compiled model will take, estimated before loading.
     fn estimate(&self, package: &Package) -> u64;
 

@@ -10,10 +10,9 @@ use crate::engine::{
     CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
 };
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Dim, ModelId, Package, PackageError, Signature};
+use crate::model::{ModelId, Package, PackageError};
 use crate::serving::{Catalog, FailureReason, Limits, Servable, VersionEntry, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
-use crate::tensor::{DType, Storage, Tensor};
 
 /// Runs a package's own example through a servable; blocking.
 pub type WarmUp = Arc<dyn Fn(&Servable, Vec<u8>) -> Result<(), (ErrorKind, String)> + Send + Sync>;
@@ -214,7 +213,7 @@ impl Loader {
 
 /// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.
 fn run_zeros(servable: &Servable, model: &Arc<dyn CompiledModel>) {
-    let Some(batch) = zeros(servable.signature()) else {
+    let Some(batch) = servable.signature().zeros() else {
         return;
     };
     let ran = model
@@ -223,26 +222,4 @@ fn run_zeros(servable: &Servable, model: &Arc<dyn CompiledModel>) {
     if let Err(error) = ran {
         tracing::debug!(model = %servable.id().name, %error, "the graph does not take zeros; not warmed up");
     }
-}
-
-fn zeros(signature: &Signature) -> Option<crate::model::Batch> {
-    let tensor = |shape: &[Dim], dtype: DType| {
-        let shape: Vec<usize> = shape
-            .iter()
-            .map(|dim| if let Dim::Fixed(size) = dim { *size } else { 1 })
-            .collect();
-        let count: usize = shape.iter().product();
-        match dtype.width() {
-            None => Tensor::from_strings(shape, vec![String::new(); count]).ok(),
-            Some(width) => {
-                let zeros = Storage::Shared(vec![0u8; count * width].into());
-                Tensor::from_storage(dtype, shape, zeros).ok()
-            }
-        }
-    };
-    let named = signature.inputs.iter().map(|input| {
-        let tensor = tensor(input.shape.as_deref()?, input.dtype)?;
-        Some((input.name.clone(), tensor))
-    });
-    signature.bind(named.collect::<Option<_>>()?).ok()
 }

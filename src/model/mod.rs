@@ -13,7 +13,7 @@ pub use manifest::{
     ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
     SessionOptions,
 };
-pub use package::{Misfit, Package, PackageError, discover};
+pub use package::{Draft, DraftError, Example, Misfit, Package, PackageError, discover};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,

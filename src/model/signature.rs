@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{ErrorKind, Kinded};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Storage, Tensor};
 
 /// The named inputs and outputs of a graph. Declared output shapes are a hint, never relied on: some exporters get
 /// them wrong.
@@ -71,7 +71,8 @@ impl Dim {
     }
 }
 
-/// The inputs of one engine call, in the order of [`Signature::inputs`]; made by [`Signature::bind`] only.
+/// The inputs of one engine call, in the order of [`Signature::inputs`]; made by [`Signature::bind`], or of another
+/// one.
 #[derive(Debug, Clone)]
 pub struct Batch {
     inputs: Vec<Tensor>,
@@ -86,6 +87,14 @@ impl Batch {
     /// The first dimension of the first input, which is the number of rows where the model has a batch axis; else 1.
     pub fn rows(&self) -> usize {
         self.inputs.first().and_then(Tensor::rows).unwrap_or(1)
+    }
+
+    /// A batch of this many rows: those of this one, over and over. For models with a
+    /// [batch axis](Signature::has_batch_axis) only; `None` when there are no rows.
+    pub fn repeat_rows(&self, rows: usize) -> Option<Self> {
+        let inputs = self.inputs.iter().map(|input| input.repeat_rows(rows));
+        let inputs = inputs.collect::<Option<_>>()?;
+        Some(Self { inputs })
     }
 }
 
@@ -186,8 +195,48 @@ impl Signature {
         })
     }
 
+    /// Whether a call may bring any number of rows: the first dimension of every input is open, and one and the same
+    /// where the graph names it.
+    pub fn has_batch_axis(&self) -> bool {
+        let first = |input: &InputSpec| match input.shape.as_ref()?.first()? {
+            Dim::Any(symbol) => Some(symbol.clone()),
+            Dim::Fixed(_) => None,
+        };
+        let axes: Option<Vec<Option<String>>> = self.inputs.iter().map(first).collect();
+        axes.is_some_and(|axes| {
+            let mut named = axes.into_iter().flatten();
+            let symbol = named.next();
+            named.all(|other| Some(other) == symbol)
+        })
+    }
+
+    /// A batch of zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
+    pub fn zeros(&self) -> Option<Batch> {
+        let named = self.inputs.iter().map(|input| {
+            let tensor = zeros(input.shape.as_deref()?, input.dtype)?;
+            Some((input.name.clone(), tensor))
+        });
+        self.bind(named.collect::<Option<_>>()?).ok()
+    }
+
     fn input_names(&self) -> Names {
         Names(self.inputs.iter().map(|input| input.name.clone()).collect())
+    }
+}
+
+fn zeros(shape: &[Dim], dtype: DType) -> Option<Tensor> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => *size,
+        Dim::Any(_) => 1,
+    };
+    let shape: Vec<usize> = shape.iter().map(size).collect();
+    let count: usize = shape.iter().product();
+    match dtype.width() {
+        None => Tensor::from_strings(shape, vec![String::new(); count]).ok(),
+        Some(width) => {
+            let zeros = Storage::Shared(vec![0u8; count * width].into());
+            Tensor::from_storage(dtype, shape, zeros).ok()
+        }
     }
 }
 
@@ -278,5 +327,39 @@ mod tests {
             message(&[("user", ints)]),
             "input `user` has datatype INT64, expected FP32"
         );
+    }
+    #[test]
+    fn rows_are_repeated_in_every_input() {
+        let user = Tensor::from_vec(vec![2, 2], vec![1.0f32, 2.0, 3.0, 4.0]).unwrap();
+        let item = Tensor::from_vec(vec![2, 1], vec![5.0f32, 6.0]).unwrap();
+        let batch = bind(&[("user", user), ("item", item)]).unwrap();
+        let three = batch.repeat_rows(3).unwrap();
+        let values = |index: usize| three.inputs()[index].to_vec::<f32>().unwrap();
+        assert_eq!(values(0), [1.0, 2.0, 3.0, 4.0, 1.0, 2.0]);
+        assert_eq!(values(1), [5.0, 6.0, 5.0]);
+        let texts = Tensor::from_strings(vec![2], vec!["a".to_owned(), "b".to_owned()]).unwrap();
+        let texts = texts.repeat_rows(3).unwrap();
+        assert_eq!(texts.as_strings().unwrap(), ["a", "b", "a"]);
+        let none = Tensor::from_vec(vec![0, 2], Vec::<f32>::new()).unwrap();
+        assert!(none.repeat_rows(2).is_none());
+    }
+
+    #[test]
+    fn an_open_first_dimension_of_every_input_is_a_batch_axis() {
+        let with = |first: [Dim; 2]| {
+            let mut signature = signature();
+            for (input, dim) in signature.inputs.iter_mut().zip(first) {
+                input.shape.as_mut().unwrap()[0] = dim;
+            }
+            signature.has_batch_axis()
+        };
+        let named = |name: &str| Dim::Any(Some(name.to_owned()));
+        assert!(with([Dim::Any(None), Dim::Any(None)]));
+        assert!(with([named("rows"), Dim::Any(None)]));
+        assert!(with([named("rows"), named("rows")]));
+        assert!(!with([named("rows"), named("words")]));
+        assert!(!with([named("rows"), Dim::Fixed(1)]));
+        let zeros = signature().zeros().unwrap();
+        assert_eq!(zeros.inputs()[0].to_vec::<f32>().unwrap(), [0.0, 0.0]);
     }
 }

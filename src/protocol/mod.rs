@@ -20,7 +20,7 @@ use axum::routing::MethodRouter;
 pub use json::NonFinite;
 
 use crate::error::ErrorKind;
-use crate::model::ModelId;
+use crate::model::{Batch, ModelId};
 use crate::serving::{InferenceService, Servable};
 
 /// One row of the route table.
@@ -188,4 +188,12 @@ pub async fn score_example(
     body: Vec<u8>,
 ) -> Result<Vec<u8>, (ErrorKind, String)> {
     mlflow::score_once(servable, body).await
+}
+
+/// The tensors of a package's own example, as [`score_example`] sends them to the model.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub fn example_batch(servable: &Servable, body: Vec<u8>) -> Result<Batch, (ErrorKind, String)> {
+    mlflow::batch_of(servable, body)
 }

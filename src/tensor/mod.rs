@@ -213,6 +213,24 @@ impl Tensor {
         }
     }
 
+    /// A tensor of this many rows: those of this one, over and over. `None` when it has none.
+    pub fn repeat_rows(&self, rows: usize) -> Option<Self> {
+        let given = self.rows().filter(|&given| given > 0)?;
+        let mut shape = self.shape.clone();
+        shape[0] = rows;
+        if let Some(values) = self.as_strings() {
+            let width = values.len() / given;
+            let row = |row: usize| values[row % given * width..][..width].iter().cloned();
+            return Self::from_strings(shape, (0..rows).flat_map(row).collect()).ok();
+        }
+        let bytes = self.bytes();
+        let width = bytes.len() / given;
+        let row = |row: usize| &bytes[row % given * width..][..width];
+        let repeated: Vec<&[u8]> = (0..rows).map(row).collect();
+        let storage = Storage::Shared(repeated.concat().into());
+        Self::from_storage(self.dtype, shape, storage).ok()
+    }
+
     /// The same elements in another shape.
     ///
     /// # Errors

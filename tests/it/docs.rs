@@ -22,6 +22,7 @@ fn links_between_pages_lead_somewhere() {
     let pages = [
         "README.md",
         "CONTRIBUTING.md",
+        "docs/cli.md",
         "docs/mlflow-compatibility.md",
         "docs/packages.md",
         "docs/operations.md",

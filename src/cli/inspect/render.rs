@@ -1,6 +1,7 @@
 //! The facts as text for people.
 
-use super::report::{Field, ManifestReport, Report, SignatureReport, Verdict};
+use super::external::ExternalFile;
+use super::report::{Field, ManifestReport, Report, SignatureReport, Tried, Verdict};
 use crate::cli::text::{self, Page};
 
 pub(super) fn render(report: &Report, width: usize) -> String {
@@ -23,8 +24,21 @@ pub(super) fn render(report: &Report, width: usize) -> String {
     page.rows(&fields(&report.graph.inputs));
     page.heading("Graph outputs");
     page.rows(&fields(&report.graph.outputs));
+    if !report.external_data.is_empty() {
+        page.heading("External data");
+        page.rows(
+            &report
+                .external_data
+                .iter()
+                .map(external)
+                .collect::<Vec<_>>(),
+        );
+    }
     page.heading("Engines");
     page.rows(&report.engines.iter().map(verdict).collect::<Vec<_>>());
+    for cost in report.costs.iter().flatten() {
+        cost.render(&mut page);
+    }
     page.into_text()
 }
 
@@ -37,10 +51,15 @@ fn package_rows(report: &Report) -> Vec<(&'static str, String)> {
             "ai.onnx" => String::new(),
             domain => format!("{domain}."),
         };
-        match operator.count {
-            1 => format!("{domain}{}", operator.name),
-            count => format!("{domain}{} ×{count}", operator.name),
-        }
+        let count = match operator.count {
+            1 => String::new(),
+            count => format!(" ×{count}"),
+        };
+        let missing = match operator.missing_in.as_slice() {
+            [] => String::new(),
+            engines => format!(" (not in {})", engines.join(", ")),
+        };
+        format!("{domain}{}{count}{missing}", operator.name)
     });
     let operators: Vec<String> = operators.collect();
     let mut rows = vec![
@@ -55,6 +74,17 @@ fn package_rows(report: &Report) -> Vec<(&'static str, String)> {
         rows.push(("producer", graph.producer.clone()));
     }
     rows
+}
+
+fn external(file: &ExternalFile) -> (&str, String) {
+    let tensors = match file.tensors {
+        1 => "1 tensor".to_owned(),
+        count => format!("{count} tensors"),
+    };
+    (
+        &file.file,
+        format!("{}, {tensors}", text::bytes(file.bytes)),
+    )
 }
 
 fn manifest_rows(manifest: &ManifestReport) -> Vec<(&'static str, String)> {
@@ -111,10 +141,12 @@ fn fields(list: &[Field]) -> Vec<(&str, String)> {
 
 fn verdict(verdict: &Verdict) -> (&'static str, String) {
     let version = verdict.version.as_deref().unwrap_or("");
-    let word = match (verdict.supported, verdict.available) {
-        (true, true) => "runs it",
-        (true, false) => "could run it, but is not here",
-        (false, _) => "cannot run it",
+    let word = match (verdict.supported, verdict.available, verdict.tried) {
+        (false, _, _) => "cannot run it",
+        (true, false, _) => "could run it, but is not here",
+        (true, true, Tried::Not) => "may run it; not tried",
+        (true, true, Tried::Compiled) => "loads it; no call was made that it answers",
+        (true, true, Tried::Ran) => "runs it",
     };
     let reasons = match verdict.reasons.as_slice() {
         [] => String::new(),
@@ -127,6 +159,10 @@ fn verdict(verdict: &Verdict) -> (&'static str, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::app::{Cost, Point};
+    use crate::cli::inspect::cost::CostReport;
     use crate::cli::inspect::report::{GraphReport, Operator, Opset, Param};
 
     fn field(name: Option<&str>, kind: &str, shape: Option<&[i64]>) -> Field {
@@ -143,7 +179,27 @@ mod tests {
             domain: domain.to_owned(),
             name: name.to_owned(),
             count,
+            missing_in: if name == "Scaler" {
+                vec!["tract"]
+            } else {
+                Vec::new()
+            },
         }
+    }
+
+    fn cost() -> CostReport {
+        let point = |rows, micros| Point {
+            rows,
+            calls: 200,
+            per_call: Duration::from_micros(micros),
+        };
+        let cost = Cost {
+            compile: Duration::from_micros(3_100),
+            from_example: true,
+            points: vec![point(1, 40), point(2, 60), point(4, 1234)],
+            stopped: Some("8 rows would take longer than the 2 s for an engine".to_owned()),
+        };
+        CostReport::new("third", &cost)
     }
 
     fn report() -> Report {
@@ -158,6 +214,11 @@ mod tests {
             model_file: "model.onnx".to_owned(),
             digest: "sha256:abc".to_owned(),
             weight_bytes: 1536,
+            external_data: vec![ExternalFile {
+                file: "weights.data".to_owned(),
+                bytes: 1024,
+                tensors: 2,
+            }],
             manifest: ManifestReport {
                 mlflow_version: Some("3.1.0".to_owned()),
                 run_id: None,
@@ -196,6 +257,7 @@ mod tests {
                     version: None,
                     available: false,
                     supported: true,
+                    tried: Tried::Not,
                     reasons: vec!["no library was found".to_owned()],
                 },
                 Verdict {
@@ -203,9 +265,19 @@ mod tests {
                     version: Some("0.23.9".to_owned()),
                     available: true,
                     supported: false,
+                    tried: Tried::Not,
                     reasons: vec!["operator `Scaler` is not implemented".to_owned()],
                 },
+                Verdict {
+                    engine: "third",
+                    version: None,
+                    available: true,
+                    supported: true,
+                    tried: Tried::Ran,
+                    reasons: Vec::new(),
+                },
             ],
+            costs: Some(vec![cost()]),
         }
     }
 

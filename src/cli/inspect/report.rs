@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::cost::CostReport;
+use super::external::{ExternalFile, external_files};
+use crate::app::Cost;
 use crate::engine::{Engine, Support};
 use crate::model::{
     ColSpec, ColType, DataType, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec,
@@ -19,10 +22,13 @@ pub(super) struct Report {
     pub(super) model_file: String,
     pub(super) digest: String,
     pub(super) weight_bytes: u64,
+    pub(super) external_data: Vec<ExternalFile>,
     pub(super) manifest: ManifestReport,
     pub(super) signature: Option<SignatureReport>,
     pub(super) graph: GraphReport,
     pub(super) engines: Vec<Verdict>,
+    /// What was measured, for each engine that runs the graph; `None` when nothing was to be measured.
+    pub(super) costs: Option<Vec<CostReport>>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -82,6 +88,8 @@ pub(super) struct Operator {
     pub(super) domain: String,
     pub(super) name: String,
     pub(super) count: usize,
+    /// The engines that are known to lack it.
+    pub(super) missing_in: Vec<&'static str>,
 }
 
 /// What an engine says of the graph.
@@ -91,10 +99,24 @@ pub(super) struct Verdict {
     pub(super) version: Option<String>,
     /// Whether it is on this machine.
     pub(super) available: bool,
-    /// Whether it runs this graph.
+    /// Whether it runs this graph, as far as was tried.
     pub(super) supported: bool,
+    /// How far it was tried.
+    pub(super) tried: Tried,
     /// Why not.
     pub(super) reasons: Vec<String>,
+}
+
+/// How far an engine was tried with a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tried {
+    /// Its operators were looked at.
+    Not,
+    /// It was compiled.
+    Compiled,
+    /// It answered.
+    Ran,
 }
 
 const DEFAULT_DOMAIN: &str = "ai.onnx";
@@ -110,17 +132,41 @@ impl Report {
             model_file: model_file.display().to_string(),
             digest: package.digest.clone(),
             weight_bytes: package.weight_bytes,
+            external_data: external_files(package),
             manifest: ManifestReport::new(&package.manifest),
             signature: package
                 .manifest
                 .signature
                 .as_ref()
                 .map(SignatureReport::new),
-            graph: GraphReport::new(package),
+            graph: GraphReport::new(package, engines),
             engines: engines
                 .iter()
                 .map(|engine| Verdict::new(engine.as_ref(), package))
                 .collect(),
+            costs: None,
+        }
+    }
+
+    /// Adds what came of measuring on the engine of this name.
+    pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, String>) {
+        let verdict = self.engines.iter_mut();
+        let Some(verdict) = { verdict }.find(|verdict| verdict.engine == engine) else {
+            return;
+        };
+        match measured {
+            Ok(cost) => {
+                verdict.tried = match cost.points.is_empty() {
+                    true => Tried::Compiled,
+                    false => Tried::Ran,
+                };
+                let cost = CostReport::new(verdict.engine, cost);
+                self.costs.get_or_insert_default().push(cost);
+            }
+            Err(reason) => {
+                verdict.supported = false;
+                verdict.reasons.push(reason);
+            }
         }
     }
 }
@@ -177,12 +223,20 @@ impl Param {
 }
 
 impl GraphReport {
-    fn new(package: &Package) -> Self {
+    fn new(package: &Package, engines: &[Arc<dyn Engine>]) -> Self {
         let graph = &package.graph;
-        let operator = |((space, name), count): (&(String, String), &usize)| Operator {
-            domain: domain(space),
-            name: name.clone(),
-            count: *count,
+        let lacking: Vec<_> = engines
+            .iter()
+            .map(|engine| (engine.name(), engine.lacks(graph)))
+            .collect();
+        let operator = |(key, count): (&(String, String), &usize)| {
+            let missing = lacking.iter().filter(|(_, lacking)| lacking.contains(key));
+            Operator {
+                domain: domain(&key.0),
+                name: key.1.clone(),
+                count: *count,
+                missing_in: missing.map(|(engine, _)| *engine).collect(),
+            }
         };
         Self {
             producer: graph.producer.clone(),
@@ -318,6 +372,7 @@ impl Verdict {
             version: engine.version(),
             available: available.is_ok(),
             supported,
+            tried: Tried::Not,
             reasons,
         }
     }

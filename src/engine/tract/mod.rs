@@ -52,6 +52,10 @@ impl Engine for Tract {
         support::judge(graph)
     }
 
+    fn lacks(&self, graph: &Graph) -> Vec<(String, String)> {
+        support::lacking(graph)
+    }
+
     fn estimate(&self, package: &Package) -> u64 {
         estimate(package)
     }

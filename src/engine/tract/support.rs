@@ -43,11 +43,16 @@ pub(super) fn judge(graph: &Graph) -> Support {
     }
 }
 
+/// The operators of `graph` that tract does not have.
+pub(super) fn lacking(graph: &Graph) -> Vec<(String, String)> {
+    let operators = graph.operators.keys();
+    let lacking = operators.filter(|(domain, name)| !implements(domain, name));
+    lacking.cloned().collect()
+}
+
 fn missing_operators(graph: &Graph) -> Option<String> {
-    let missing: Vec<String> = graph
-        .operators
-        .keys()
-        .filter(|(domain, name)| !implements(domain, name))
+    let lacking = lacking(graph).into_iter();
+    let missing: Vec<String> = lacking
         .map(|(domain, name)| match domain.as_str() {
             "" => format!("`{name}`"),
             domain => format!("`{domain}.{name}`"),

@@ -3,6 +3,7 @@
 mod confine;
 mod digest;
 mod discover;
+mod draft;
 mod error;
 mod example;
 mod fit;
@@ -11,6 +12,7 @@ mod name;
 use std::path::{Path, PathBuf};
 
 pub use self::discover::discover;
+pub use self::draft::{Draft, DraftError, Example};
 pub use self::error::PackageError;
 pub use self::fit::Misfit;
 

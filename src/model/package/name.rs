@@ -11,7 +11,8 @@ use super::error::PackageError;
 use crate::model::manifest::parse_yaml;
 use crate::model::{ModelId, ModelName, Version};
 
-const META: &str = "registered_model_meta";
+/// What a registry client writes beside the manifest: which model and version the package is.
+pub(crate) const META: &str = "registered_model_meta";
 
 /// What MLflow's client writes into a package that it downloads from a registry.
 #[derive(Deserialize)]

@@ -318,14 +318,7 @@ pub(super) async fn score_once(
     servable: &Servable,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, (ErrorKind, String)> {
-    let bytes = body.len();
-    let input = Some(Ok((Content::Json, Bytes::from(body))));
-    let mut codec = ScoringCodec {
-        input,
-        bytes,
-        non_finite: NonFinite::Null,
-        form: Form::Lists,
-    };
+    let mut codec = json_codec(body);
     let outcome = async {
         let batch = codec.decode(servable)?;
         let outputs = servable
@@ -338,4 +331,22 @@ pub(super) async fn score_once(
     outcome
         .await
         .map_err(|error: ScoringError| (error.kind(), error.to_string()))
+}
+
+/// The tensors of a scoring body, as [`score_once`] sends them to the model.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub(super) fn batch_of(servable: &Servable, body: Vec<u8>) -> Result<Batch, (ErrorKind, String)> {
+    let batch = json_codec(body).decode(servable);
+    batch.map_err(|error: ScoringError| (error.kind(), error.to_string()))
+}
+
+fn json_codec(body: Vec<u8>) -> ScoringCodec {
+    ScoringCodec {
+        bytes: body.len(),
+        input: Some(Ok((Content::Json, Bytes::from(body)))),
+        non_finite: NonFinite::Null,
+        form: Form::Lists,
+    }
 }

@@ -1,4 +1,4 @@
-//! Open Inference Protocol v2 over REST: health, metadata, JSON inference.
+//! Open Inference Protocol v2 over REST: health, metadata, JSON inference, and the repository's index.
 //!
 //! <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>; data is accepted flat or
 //! nested and answered flat. The binary tensor extension is not there yet.
@@ -6,6 +6,7 @@
 mod error;
 mod infer;
 mod metadata;
+mod repository;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -38,6 +39,7 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         row("/v2/health/ready", get(ready)),
         row("/v2/models", get(models)),
+        row("/v2/repository/index", post(repository_index)),
         row("/v2/models/{model}", get(model_metadata)),
         row(
             "/v2/models/{model}/versions/{version}",
@@ -75,6 +77,20 @@ async fn models(State(shared): State<Shared>) -> Response {
         StatusCode::OK,
         metadata::models(&shared.service().catalog().snapshot()),
     )
+}
+
+async fn repository_index(
+    State(shared): State<Shared>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let snapshot = shared.service().catalog().snapshot();
+    let listed =
+        read_body(&shared, &headers, body).and_then(|body| repository::index(&snapshot, &body));
+    match listed {
+        Ok(list) => json(StatusCode::OK, list),
+        Err(error) => error.into_response(),
+    }
 }
 
 async fn model_metadata(State(shared): State<Shared>, Path(model): Path<String>) -> Response {

@@ -1,0 +1,226 @@
+//! A running server, as the commands that ask one see it.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode, Url};
+use serde_json::Value;
+
+use super::Failure;
+use crate::config::{ServerSettings, Settings};
+use crate::network::{self, NetworkConfig, NetworkError};
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// The address of a server and the way to it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    client: reqwest::Client,
+    base: Url,
+}
+
+impl Remote {
+    /// The server at `url`, or the one that these settings start on this machine. `timeout` is for one call.
+    pub(super) fn new(url: Option<&str>, settings: &Settings) -> Result<Self, Failure> {
+        let base = match url {
+            Some(url) => parse(url)?,
+            None => configured(&settings.server)?,
+        };
+        let config = config(settings);
+        // A proxy reaches another loopback than ours.
+        let client = if is_loopback(&base) {
+            network::direct(&config)
+        } else {
+            network::client(&config)
+        };
+        let client = client.map_err(no_client)?;
+        Ok(Self { client, base })
+    }
+
+    /// Past every proxy: the server is asked as if it were on this machine.
+    pub(super) fn direct(self, settings: &Settings) -> Result<Self, Failure> {
+        let client = network::direct(&config(settings)).map_err(no_client)?;
+        Ok(Self { client, ..self })
+    }
+
+    /// The address without a password.
+    pub(super) fn shown(&self) -> String {
+        let mut base = self.base.clone();
+        // Refused for addresses that cannot have one.
+        let _ = base.set_password(None);
+        let _ = base.set_username("");
+        base.as_str().trim_end_matches('/').to_owned()
+    }
+
+    /// Calls `path` below the address; only the status counts.
+    pub(super) async fn status(
+        &self,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<StatusCode, Failure> {
+        let response = self.send(Method::GET, path, timeout).await?;
+        Ok(response.status())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Response, Failure> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let request = self.client.request(method, url).timeout(timeout);
+        request.send().await.map_err(|error| self.failed(error))
+    }
+
+    async fn text(&self, mut response: Response) -> Result<String, Failure> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_ANSWER {
+                let (address, limit) = (self.shown(), MAX_ANSWER >> 20);
+                return Err(Failure::failed(format!(
+                    "`{address}` answers with more than {limit} MiB; is it another kind of server?"
+                )));
+            }
+        }
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    fn failed(&self, error: reqwest::Error) -> Failure {
+        let (address, reason) = (self.shown(), network::reason(error));
+        Failure::failed(format!("no answer from `{address}`: {reason}"))
+    }
+
+    /// Calls `path` and reads the JSON that a server of the Open Inference Protocol answers.
+    pub(super) async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Value, Failure> {
+        let response = self.send(method, path, timeout).await?;
+        let other = |what: String| {
+            let address = self.shown();
+            let message = format!("`{address}` answers `{path}` with {what}");
+            Failure::failed(message).hint(
+                "expected a server of the Open Inference Protocol v2; with a base path, give it in `--url`",
+            )
+        };
+        let status = response.status();
+        if !status.is_success() {
+            return Err(other(format!("status {}", status.as_u16())));
+        }
+        let text = self.text(response).await?;
+        serde_json::from_str(&text).map_err(|_| other("something else than JSON".to_owned()))
+    }
+}
+
+/// Runs `work` to its end; commands have no runtime of their own.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|error| Failure::failed(format!("cannot start the network: {error}")))?;
+    runtime.block_on(work)
+}
+
+fn config(settings: &Settings) -> NetworkConfig {
+    NetworkConfig {
+        ca_file: settings.network.ca_file.clone(),
+    }
+}
+
+fn no_client(error: NetworkError) -> Failure {
+    let is_setting = !matches!(error, NetworkError::Client(_));
+    let message = format!("{:#}", anyhow::Error::from(error));
+    if is_setting {
+        Failure::config(message)
+    } else {
+        Failure::failed(message)
+    }
+}
+
+fn parse(text: &str) -> Result<Url, Failure> {
+    let refuse = || {
+        // Whatever is before an `@` may be a password.
+        let shown = text.rsplit('@').next().unwrap_or(text);
+        Failure::usage(format!(
+            "invalid value `{shown}` for `--url`: expected an address such as `http://127.0.0.1:8080`"
+        ))
+    };
+    let url = Url::parse(text).map_err(|_| refuse())?;
+    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    let is_base = url.query().is_none() && url.fragment().is_none();
+    if is_http && is_base {
+        Ok(url)
+    } else {
+        Err(refuse())
+    }
+}
+
+fn configured(server: &ServerSettings) -> Result<Url, Failure> {
+    if server.port == 0 {
+        let failure = Failure::usage("the port of the server is not known: `server.port` is 0");
+        return Err(failure.hint("name the server with `--url http://127.0.0.1:PORT`"));
+    }
+    // A server that listens on every address also listens on this machine's own.
+    let host = match server.host.parse() {
+        Ok(std::net::IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(std::net::IpAddr::V6(address)) if address.is_unspecified() => "[::1]".to_owned(),
+        Ok(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+        _ => server.host.clone(),
+    };
+    let text = format!("http://{host}:{}{}", server.port, server.base_path);
+    Url::parse(&text).map_err(|_| {
+        Failure::config(format!(
+            "`{text}`, made of `server.host` and `server.port`, is no address"
+        ))
+    })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(change: impl FnOnce(&mut ServerSettings)) -> String {
+        let mut settings = Settings::default();
+        change(&mut settings.server);
+        Remote::new(None, &settings).unwrap().shown()
+    }
+
+    #[test]
+    fn the_server_of_these_settings_is_asked_on_this_machine() {
+        assert_eq!(address(|_| {}), "http://127.0.0.1:8080");
+        let any = |host: &'static str| address(|server| server.host = host.to_owned());
+        assert_eq!(any("0.0.0.0"), "http://127.0.0.1:8080");
+        assert_eq!(any("::"), "http://[::1]:8080");
+        assert_eq!(any("10.0.0.7"), "http://10.0.0.7:8080");
+        let based = address(|server| {
+            server.port = 9000;
+            server.base_path = "/ml".to_owned();
+        });
+        assert_eq!(based, "http://127.0.0.1:9000/ml");
+    }
+
+    #[test]
+    fn addresses_are_shown_without_a_password_and_others_are_refused() {
+        let remote = Remote::new(Some("http://me:s3cret@host:1/ml/"), &Settings::default());
+        assert_eq!(remote.unwrap().shown(), "http://host:1/ml");
+        for url in ["8080", "host:8080", "ftp://x", "http://x?y", "http://"] {
+            let failure = Remote::new(Some(url), &Settings::default()).unwrap_err();
+            assert!(failure.message.contains("--url"), "{url}: {failure}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The repository index: which models there are and where each version stands.
+
+use axum::body::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::V2Error;
+use crate::serving::{CatalogSnapshot, VersionEntry, VersionState};
+
+/// The body of a request; what else is in it is of no concern.
+#[derive(Debug, Default, Deserialize)]
+struct Filter {
+    /// Whether to list only what answers.
+    #[serde(default)]
+    ready: bool,
+}
+
+/// `POST /v2/repository/index`.
+pub(super) fn index(snapshot: &CatalogSnapshot, body: &Bytes) -> Result<Vec<u8>, V2Error> {
+    let filter = filter(body)?;
+    let versions = snapshot.models.iter().flat_map(|(name, model)| {
+        let versions = model.versions.iter();
+        versions.map(move |(version, entry)| (name, version, entry))
+    });
+    let listed = versions.filter(|(_, _, entry)| !filter.ready || answers(entry));
+    let rows = listed.map(|(name, version, entry)| {
+        let (state, reason) = state(entry);
+        json!({
+            "name": name.as_str(),
+            "version": version.to_string(),
+            "state": state,
+            "reason": reason,
+        })
+    });
+    Ok(Value::Array(rows.collect()).to_string().into_bytes())
+}
+
+fn filter(body: &Bytes) -> Result<Filter, V2Error> {
+    if body.trim_ascii().is_empty() {
+        return Ok(Filter::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        V2Error::Invalid(format!(
+            "the body is no filter: {error}; expected nothing, or `{{\"ready\": true}}`"
+        ))
+    })
+}
+
+fn answers(entry: &VersionEntry) -> bool {
+    entry.state == VersionState::Ready && entry.servable.is_some()
+}
+
+/// The state in the protocol's words, and more in ours.
+fn state(entry: &VersionEntry) -> (&'static str, String) {
+    match &entry.state {
+        VersionState::New
+        | VersionState::Verifying
+        | VersionState::Compiling
+        | VersionState::WarmingUp => ("LOADING", entry.state.label().replace('_', " ")),
+        VersionState::Ready => ("READY", String::new()),
+        VersionState::Draining => ("UNLOADING", String::new()),
+        VersionState::Unloaded => ("UNAVAILABLE", "unloaded".to_owned()),
+        VersionState::Failed(reason) => ("UNAVAILABLE", reason.message.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelName, Version};
+    use crate::serving::FailureReason;
+
+    fn snapshot(states: Vec<VersionState>) -> CatalogSnapshot {
+        let mut snapshot = CatalogSnapshot::default();
+        let model = snapshot.models.entry(ModelName::new("fraud").unwrap());
+        let model = model.or_default();
+        for (version, state) in (1..).zip(states) {
+            let servable = None;
+            let entry = VersionEntry { state, servable };
+            model.versions.insert(Version(version), entry);
+        }
+        snapshot
+    }
+
+    fn listed(snapshot: &CatalogSnapshot, body: &'static str) -> Value {
+        serde_json::from_slice(&index(snapshot, &Bytes::from(body)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_version_has_a_state_of_the_protocol_and_a_reason() {
+        let message = "the file is gone".to_owned();
+        let states = vec![
+            VersionState::Ready,
+            VersionState::WarmingUp,
+            VersionState::Draining,
+            VersionState::Unloaded,
+            VersionState::Failed(FailureReason { message }),
+        ];
+        let row = |version: &str, state: &str, reason: &str| json!({ "name": "fraud", "version": version, "state": state, "reason": reason });
+        assert_eq!(
+            listed(&snapshot(states), ""),
+            json!([
+                row("1", "READY", ""),
+                row("2", "LOADING", "warming up"),
+                row("3", "UNLOADING", ""),
+                row("4", "UNAVAILABLE", "unloaded"),
+                row("5", "UNAVAILABLE", "the file is gone"),
+            ])
+        );
+    }
+
+    #[test]
+    fn the_filter_leaves_what_does_not_answer() {
+        let snapshot = snapshot(vec![VersionState::Compiling]);
+        assert_eq!(listed(&snapshot, r#"{"ready": true, "x": 1}"#), json!([]));
+        for body in [" \n", "{}", r#"{"ready": false}"#] {
+            assert_eq!(listed(&snapshot, body).as_array().unwrap().len(), 1);
+        }
+        for body in ["[", r#"{"ready": "yes"}"#, "7"] {
+            let error = index(&snapshot, &Bytes::from(body)).unwrap_err();
+            assert!(error.to_string().contains("no filter"), "{body}: {error}");
+        }
+    }
+}
