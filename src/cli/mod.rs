@@ -13,6 +13,7 @@ mod inspect;
 mod machine;
 mod package;
 mod progress;
+mod registry;
 mod remote;
 mod serve;
 mod status;
@@ -51,6 +52,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Make an MLflow package of a bare ONNX file
     Package(package::PackageArgs),
+    /// Look at and change a model registry
+    Registry(registry::RegistryArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Ask a running server whether it is ready; for container health checks
@@ -109,6 +112,7 @@ pub fn execute(
             Command::Serve(args) => serve::run(args, environment, console),
             Command::Inspect(args) => inspect::run(&args, environment, console),
             Command::Package(args) => package::run(&args, environment, console),
+            Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use onstage::model::{ModelId, ModelName, Package, Version};
 use onstage::network::NetworkConfig;
 use onstage::registry::{
     Alias, Environment, Mlflow, Query, RegisteredModel, RegistryState, RegistryWriter, Source,
-    SourceError, Stage, VersionStatus,
+    SourceError, Stage, VersionStatus, webhook,
 };
 
+use onstage::registry::webhook::Hint;
+
 use crate::mlflow_server::{MlflowClient, MlflowServer};
-use crate::server::project;
+use crate::server::{Starter, project};
 
 fn registry(url: &str, variables: &[(&str, &str)]) -> Mlflow {
     let environment = Environment::from_iter(variables.iter().copied());
@@ -288,10 +291,88 @@ async fn packages_are_fetched_whole_and_continued(scene: &Scene, logged: &serde_
     }
 }
 
+const SECRET: &str = "s3cr3t";
+
+/// What has been delivered to our address: the hints that were genuine.
+async fn deliveries() -> (String, tokio::sync::mpsc::UnboundedReceiver<Hint>) {
+    let (hints, received) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = Arc::new(webhook::Receiver::new(SECRET));
+    let route = move |headers: axum::http::HeaderMap, body: axum::body::Bytes| async move {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let headers = webhook::Headers {
+            delivery_id: header(webhook::DELIVERY_ID),
+            timestamp: header(webhook::TIMESTAMP),
+            signature: header(webhook::SIGNATURE),
+        };
+        let hint = receiver.receive(headers, &body, std::time::SystemTime::now());
+        hints.send(hint.unwrap()).unwrap();
+    };
+    let router = axum::Router::new().route("/base/webhooks/mlflow", axum::routing::post(route));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/base", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, received)
+}
+
+/// The command makes the webhook once, and what MLflow sends from then on is genuine.
+async fn a_webhook_tells_of_changes_at_once(server: &MlflowServer, python: &mut MlflowClient) {
+    let (url, mut received) = deliveries().await;
+    let secret = server.home().join("secret");
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let secret = secret.to_str().unwrap();
+    let arguments = [
+        "registry",
+        "webhook",
+        "--url",
+        &url,
+        "--webhook-secret-file",
+        secret,
+    ];
+    let command = |extra: &[&str]| {
+        Starter::command(&[&arguments[..], extra].concat()).env("MLFLOW_TRACKING_URI", &server.url)
+    };
+    let made = command(&["--register"]).run().await;
+    assert!(made.status.success(), "{}", made.stderr);
+    assert!(
+        made.stderr.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS"),
+        "{}",
+        made.stderr
+    );
+    let again = command(&["--register"]).run().await;
+    assert_eq!(again.stdout, made.stdout, "there is one already");
+    assert!(
+        again.stderr.contains("is there already (ACTIVE)"),
+        "{}",
+        again.stderr
+    );
+
+    python.eval("client.create_registered_model('told')").await;
+    let hint = tokio::time::timeout(Duration::from_secs(20), received.recv()).await;
+    assert_eq!(hint.unwrap(), Some(Hint::Model(name("told"))));
+    python.eval("client.delete_registered_model('told')").await;
+
+    // Without the flag the call is only printed.
+    let printed = command(&["--name", "by-hand"]).run().await;
+    assert!(
+        printed.stdout.contains(&format!("$(cat '{secret}')")),
+        "{}",
+        printed.stdout
+    );
+}
+
 #[tokio::test]
 async fn a_real_server_is_followed() {
-    let server = MlflowServer::start("", &[], &[]).await;
+    let allowed = [
+        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
+        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ),
+    ];
+    let server = MlflowServer::start("", &[], &allowed).await;
     let mut python = MlflowClient::start(&server, &[]);
+    a_webhook_tells_of_changes_at_once(&server, &mut python).await;
     let registry = registry(&server.url, &[]);
     assert!(
         registry
