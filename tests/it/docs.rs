@@ -26,6 +26,7 @@ fn links_between_pages_lead_somewhere() {
         "docs/mlflow-compatibility.md",
         "docs/packages.md",
         "docs/operations.md",
+        "docs/registry-mlflow.md",
     ];
     for page in pages {
         let dir = Path::new(page).parent().unwrap();

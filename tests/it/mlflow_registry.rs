@@ -14,7 +14,7 @@ use onstage::registry::{
 
 use onstage::registry::webhook::Hint;
 
-use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::mlflow_server::{MlflowClient, MlflowServer, TlsServer};
 use crate::server::{Starter, project};
 
 fn registry(url: &str, variables: &[(&str, &str)]) -> Mlflow {
@@ -488,4 +488,30 @@ async fn a_server_with_users_a_prefix_and_artifacts_elsewhere_is_followed() {
         Package::open(directory.path()).unwrap();
         assert_eq!(registry.address(), server.url);
     }
+}
+
+#[tokio::test]
+async fn certificates_are_checked_and_shown_as_mlflows_variables_say() {
+    let server = TlsServer::start().await;
+    let (authority, client) = (server.pem("authority"), server.pem("client"));
+    let identity = ("MLFLOW_TRACKING_CLIENT_CERT_PATH", client.as_str());
+    let trusted = ("MLFLOW_TRACKING_SERVER_CERT_PATH", authority.as_str());
+    let unchecked = ("MLFLOW_TRACKING_INSECURE_TLS", "true");
+    for (variables, works) in [
+        (vec![trusted, identity], true),
+        (vec![unchecked, identity], true),
+        (vec![identity], false),
+        (vec![trusted], false),
+    ] {
+        let result = registry(&server.url, &variables)
+            .snapshot(&everything())
+            .await;
+        assert_eq!(result.is_ok(), works, "{variables:?}: {result:?}");
+    }
+    let network = NetworkConfig {
+        ca_file: Some(authority.clone().into()),
+    };
+    let environment = Arc::new(Environment::from_iter([identity]));
+    let registry = Mlflow::new(&server.url, &network, environment).unwrap();
+    registry.snapshot(&everything()).await.unwrap();
 }

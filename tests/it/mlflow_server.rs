@@ -165,3 +165,37 @@ impl MlflowClient {
         }
     }
 }
+
+/// An HTTPS server that wants a client's certificate, with the certificates in a directory of its own.
+pub(crate) struct TlsServer {
+    _process: Child,
+    directory: TempDir,
+    pub(crate) url: String,
+}
+
+impl TlsServer {
+    /// Waits until it listens.
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = command(directory.path())
+            .arg(project().join("tests/it/tls_server.py"))
+            .arg(directory.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = tokio::time::timeout(START_TIMEOUT, output.next_line()).await;
+        let port = port.unwrap().unwrap().expect("Python prints its port");
+        Self {
+            _process: process,
+            directory,
+            url: format!("https://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The PEM file `authority` or `client`.
+    pub(crate) fn pem(&self, name: &str) -> String {
+        let path = self.directory.path().join(format!("{name}.pem"));
+        path.to_str().unwrap().to_owned()
+    }
+}
