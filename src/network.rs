@@ -53,7 +53,7 @@ pub enum NetworkError {
 /// # Errors
 /// [`NetworkError`].
 pub fn client(config: &NetworkConfig) -> Result<Client, NetworkError> {
-    build(config, |builder| builder)
+    client_with(config, |builder| builder)
 }
 
 /// A client that uses no proxy, for servers on this machine.
@@ -61,10 +61,14 @@ pub fn client(config: &NetworkConfig) -> Result<Client, NetworkError> {
 /// # Errors
 /// [`NetworkError`].
 pub fn direct(config: &NetworkConfig) -> Result<Client, NetworkError> {
-    build(config, ClientBuilder::no_proxy)
+    client_with(config, ClientBuilder::no_proxy)
 }
 
-fn build(
+/// [`client`] with further settings, such as a certificate of our own. `change` may be called more than once.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn client_with(
     config: &NetworkConfig,
     change: impl Fn(ClientBuilder) -> ClientBuilder,
 ) -> Result<Client, NetworkError> {

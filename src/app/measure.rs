@@ -9,7 +9,7 @@ use super::offline;
 use super::plan::options_for;
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineError, Session};
-use crate::model::{Batch, Package};
+use crate::model::{Batch, Package, ResponseForm};
 use crate::protocol;
 
 /// Rows per call, where a model takes any number.
@@ -99,7 +99,8 @@ fn example(
     let Some(body) = body else {
         return Ok(None);
     };
-    let servable = offline::servable(package, engine, model).map_err(|error| error.to_string())?;
+    let servable = offline::servable(package, engine, model, ResponseForm::default())
+        .map_err(|error| error.to_string())?;
     let batch = protocol::example_batch(&servable, body);
     batch.map(Some).map_err(|(_, message)| message)
 }

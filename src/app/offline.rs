@@ -11,7 +11,7 @@ use super::{engines, non_finite};
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
-use crate::model::Package;
+use crate::model::{Package, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
@@ -55,7 +55,7 @@ impl Offline {
             .build()
             .context("cannot start a runtime")?;
         let inside = runtime.enter();
-        let servable = servable(package, engine, &model).context("cannot start a runner thread")?;
+        let servable = servable(package, engine, &model, options.response)?;
         drop(inside);
         Ok(Self {
             servable,
@@ -130,7 +130,10 @@ pub(super) fn servable(
     package: &Package,
     engine: &dyn Engine,
     model: &Arc<dyn CompiledModel>,
-) -> std::io::Result<Servable> {
+    response: ResponseForm,
+) -> anyhow::Result<Servable> {
+    let outputs = &model.signature().outputs;
+    let response = ResponseOutput::resolve(response, outputs, &package.graph.origins)?;
     let metrics = Metrics::new(&DURATION_BUCKETS);
     let id = &package.id;
     let version = id.version.to_string();
@@ -141,7 +144,7 @@ pub(super) fn servable(
     };
     let batcher = Batcher::new(
         Arc::clone(model),
-        Arc::new(RunnerPool::new(1)?),
+        Arc::new(RunnerPool::new(1).context("cannot start a runner thread")?),
         Box::new(OneByOne),
         config,
         Arc::clone(&metrics) as Arc<dyn BatchObserver>,
@@ -150,11 +153,6 @@ pub(super) fn servable(
         request_timeout: Duration::MAX,
     };
     let (package, name) = (package.clone(), engine.name());
-    Ok(Servable::new(
-        package,
-        name,
-        &**model,
-        batcher,
-        (limits, metrics),
-    ))
+    let servable = Servable::new(package, name, &**model, batcher, (limits, metrics));
+    Ok(servable.with_response(response))
 }

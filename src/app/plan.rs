@@ -10,7 +10,9 @@ use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{Contract, LoadOptions, ModelOptions, SwapOrder};
-use crate::model::{ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, discover};
+use crate::model::{
+    ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, discover,
+};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
 
 /// See the module.

@@ -14,8 +14,13 @@ pub(super) struct SettingFlags(pub(super) Vec<FlagValue>);
 
 /// The flag `--libonnxruntime` of commands that have no other.
 pub(super) fn library(path: String) -> Option<FlagValue> {
-    let def = KEYS.iter().find(|def| def.path == LIBRARY)?;
-    Some(value(def, Raw::Text(path)))
+    given(LIBRARY, path)
+}
+
+/// The flag of a key, for commands that have few; `None` when there is no such key.
+pub(super) fn given(key: &str, text: String) -> Option<FlagValue> {
+    let def = KEYS.iter().find(|def| def.path == key)?;
+    Some(value(def, Raw::Text(text)))
 }
 
 fn value(def: &'static KeyDef, raw: Raw) -> FlagValue {

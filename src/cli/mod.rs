@@ -16,6 +16,7 @@ mod machine;
 mod package;
 mod predict;
 mod progress;
+mod registry;
 mod remote;
 mod serve;
 mod status;
@@ -61,6 +62,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Make an MLflow package of a bare ONNX file
     Package(package::PackageArgs),
+    /// Look at and change a model registry
+    Registry(registry::RegistryArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Ask a running server whether it is ready; for container health checks
@@ -135,6 +138,7 @@ pub fn execute(
             Command::Verify(args) => verify::run(&args, environment, console),
             Command::Diff(args) => diff::run(&args, environment, console),
             Command::Package(args) => package::run(&args, environment, console),
+            Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),

@@ -127,7 +127,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     runtime.block_on(work)
 }
 
-fn config(settings: &Settings) -> NetworkConfig {
+/// What the settings say of outgoing connections.
+pub(super) fn config(settings: &Settings) -> NetworkConfig {
     NetworkConfig {
         ca_file: settings.network.ca_file.clone(),
     }

@@ -64,6 +64,9 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_verify", help(&["onstage", "verify", "--help"]));
     insta::assert_snapshot!("help_diff", help(&["onstage", "diff", "--help"]));
     insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
+    insta::assert_snapshot!("help_registry", help(&["onstage", "registry", "--help"]));
+    let webhook = help(&["onstage", "registry", "webhook", "--help"]);
+    insta::assert_snapshot!("help_registry_webhook", webhook);
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
@@ -131,6 +134,44 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["verify", "x", "--tolerance", "few"],
         &["diff", "model-examples/iris"],
         &["diff", "x", "y", "--content-type", "text/csv"],
+        &["registry"],
+        &["registry", "webhook"],
+        &["registry", "webhook", "--url", "https://me"],
+        &[
+            "registry",
+            "webhook",
+            "--url",
+            "me",
+            "--registry",
+            "http://mlflow:5000",
+        ],
+        &[
+            "registry",
+            "webhook",
+            "--url",
+            "https://me",
+            "--registry",
+            "models",
+        ],
+        &[
+            "registry",
+            "webhook",
+            "--url",
+            "https://me",
+            "--registry",
+            "http://mlflow:5000",
+            "--name",
+            "a b",
+        ],
+        &[
+            "registry",
+            "webhook",
+            "--url",
+            "https://me",
+            "--registry",
+            "http://mlflow:5000",
+            "--register",
+        ],
         &["completions"],
         &["completions", "tcsh"],
     ];
@@ -449,4 +490,17 @@ fn completions_name_every_command_in_every_shell() {
             assert!(outcome.out.contains(command), "{shell} lacks {command}");
         }
     }
+}
+
+#[test]
+fn the_call_that_makes_a_webhook_is_for_a_shell() {
+    let arguments = "registry webhook --url http://onstage.models.svc:8080/b$ --webhook-secret-file it's/secret";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let variables = [
+        ("MLFLOW_TRACKING_URI", "http://me:s3cret@mlflow:5000/pre"),
+        ("MLFLOW_TRACKING_USERNAME", "me"),
+    ];
+    let outcome = onstage_in(&arguments, &variables);
+    assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
+    insta::assert_snapshot!(format!("{}---\n{}", outcome.out, outcome.err));
 }

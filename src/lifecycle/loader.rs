@@ -117,6 +117,7 @@ impl LoadError {
             Self::Digest { .. } => "digest",
             Self::Engine(EngineError::Load { .. } | EngineError::Run { .. }) => "compile",
             Self::Engine(_) => "unsupported",
+            Self::Response(_) => "response",
             Self::Example(_) => "example",
             Self::NonFinite(_) => "nonfinite",
             Self::Contract(_) => "contract_changed",

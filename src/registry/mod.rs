@@ -8,11 +8,17 @@
 //! A [`Source`] is our adapter to one kind of registry: one file here, one row in the table of `app`, and the
 //! conformance suite. It knows nothing of what is wanted; [`Selection`] knows nothing of where it comes from.
 
+mod download;
+mod environment;
 mod error;
+mod mlflow;
+mod object_files;
+mod object_url;
 mod selection;
 mod state;
 mod uri;
 mod watcher;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,13 +27,17 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 pub use crate::model::{Alias, Pointer, PointerError, Stage};
+pub use environment::Environment;
 pub use error::SourceError;
+pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
+pub use object_url::ObjectAccess;
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, LastKnown, Watcher, WatcherParts};
+pub use writer::RegistryWriter;
 
 /// One registry.
 #[async_trait]

@@ -54,6 +54,7 @@ fn answers(entry: &VersionEntry) -> bool {
 fn state(entry: &VersionEntry) -> (&'static str, String) {
     match &entry.state {
         VersionState::New
+        | VersionState::Fetching
         | VersionState::Verifying
         | VersionState::Compiling
         | VersionState::WarmingUp => ("LOADING", entry.state.label().replace('_', " ")),
@@ -94,7 +95,12 @@ mod tests {
             VersionState::WarmingUp,
             VersionState::Draining,
             VersionState::Unloaded,
-            VersionState::Failed(FailureReason { message }),
+            VersionState::Failed(FailureReason {
+                label: "fetch",
+                message,
+                attempt: 1,
+                retry_at: None,
+            }),
         ];
         let row = |version: &str, state: &str, reason: &str| json!({ "name": "fraud", "version": version, "state": state, "reason": reason });
         assert_eq!(

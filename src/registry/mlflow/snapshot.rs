@@ -1,0 +1,389 @@
+//! What a server's answers say of its registry, in as few requests as possible.
+//!
+//! One search tells the aliases of all models and the highest version of each stage. Only a version that none of them is
+//! needs a request of its own, and its answer is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::client::Api;
+use super::{Dialect, wire};
+use crate::model::{ModelId, ModelName, Version};
+use crate::registry::{
+    Alias, Query, RegisteredModel, RegisteredVersion, RegistryState, SourceError, VersionStatus,
+};
+
+/// Requests at the same time.
+const CONCURRENT: usize = 4;
+
+/// Models in one answer of a search; the most that MLflow takes.
+const PAGE: &str = "1000";
+
+/// A registry with more is asked for each model by name.
+const MOST_PAGES: usize = 1_000;
+
+/// How long the answer about one version is taken for true, and how often at most one such is asked for again.
+const FRESH: Duration = Duration::from_secs(60);
+const REFRESH_EVERY: Duration = Duration::from_secs(30);
+
+/// What earlier snapshots have learned.
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<Learned>);
+
+#[derive(Debug, Default)]
+struct Learned {
+    versions: BTreeMap<Key, Detail>,
+    refreshed: Option<Instant>,
+    /// Pages of the last search.
+    pages: Option<usize>,
+    /// The models of the last search.
+    models: BTreeSet<String>,
+    /// Names that cannot be served, each told once.
+    odd: BTreeSet<String>,
+}
+
+/// A version; with the time when its model was made, as a name can be used again.
+type Key = (ModelId, Option<u64>);
+
+#[derive(Debug, Clone)]
+struct Detail {
+    asked: Instant,
+    version: RegisteredVersion,
+}
+
+/// Takes one snapshot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Snapshot<'a> {
+    pub(super) api: &'a Api,
+    pub(super) dialect: Dialect,
+    pub(super) memory: &'a Memory,
+}
+
+impl Snapshot<'_> {
+    pub(super) async fn take(self, query: &Query) -> Result<RegistryState, SourceError> {
+        let pinned = query.versions.iter().map(|id| &id.name);
+        let named: BTreeSet<&ModelName> = query.models.iter().chain(pinned).collect();
+        let found = if query.everything || self.search_is_cheaper(named.len()) {
+            let mut all = self.search().await?;
+            let is_wanted = |model: &wire::Model| {
+                query.everything || named.iter().any(|name| name.as_str() == model.name)
+            };
+            all.retain(is_wanted);
+            all
+        } else {
+            let names = named.iter().map(|name| name.as_str().to_owned());
+            self.each(names.collect()).await?
+        };
+        let mut state = RegistryState::default();
+        let mut created = BTreeMap::new();
+        for model in found {
+            let Some(name) = self.servable_name(&model.name) else {
+                continue;
+            };
+            created.insert(name.clone(), model.creation_timestamp);
+            let registered = self.registered(model)?;
+            state.models.insert(name, registered);
+        }
+        self.add_versions(query, &created, &mut state).await?;
+        Ok(state)
+    }
+
+    /// One search costs as many requests as it has pages, single models one each.
+    fn search_is_cheaper(self, models: usize) -> bool {
+        let pages = self.memory.0.lock().pages.unwrap_or(1);
+        models > 1 && self.dialect == Dialect::OpenSource && pages < models
+    }
+
+    async fn search(self) -> Result<Vec<wire::Model>, SourceError> {
+        let mut found: BTreeMap<String, wire::Model> = BTreeMap::new();
+        let (mut token, mut pages) = (String::new(), 0);
+        loop {
+            let mut query = vec![("max_results", PAGE)];
+            if !token.is_empty() {
+                query.push(("page_token", &token));
+            }
+            let path = self.dialect.path("registered-models/search");
+            let page: wire::SearchModels = self.api.get(&path, &query).await?;
+            let models = page.registered_models.into_iter();
+            found.extend(models.map(|model| (model.name.clone(), model)));
+            pages += 1;
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            if page.next_page_token == token || pages == MOST_PAGES {
+                let reason = format!("the search for models does not end after {pages} pages");
+                return Err(self.api.malformed(&reason));
+            }
+            token = page.next_page_token;
+        }
+        if self.dialect == Dialect::UnityCatalog {
+            // Its search tells names only.
+            return self.each(found.into_keys().collect()).await;
+        }
+        let mut known = self.remember_search(pages);
+        if pages > 1 {
+            // Pages are counted off while others delete models: what slipped between two of them is still there.
+            known.retain(|name| !found.contains_key(name));
+            let slipped = self.each(known).await?;
+            found.extend(slipped.into_iter().map(|model| (model.name.clone(), model)));
+        }
+        let names = found.keys().cloned().collect();
+        self.memory.0.lock().models = names;
+        Ok(found.into_values().collect())
+    }
+
+    /// The models of the search before.
+    fn remember_search(self, pages: usize) -> Vec<String> {
+        let mut learned = self.memory.0.lock();
+        learned.pages = Some(pages);
+        learned.models.iter().cloned().collect()
+    }
+
+    /// Those of the models that exist.
+    async fn each(self, names: Vec<String>) -> Result<Vec<wire::Model>, SourceError> {
+        let path = self.dialect.path("registered-models/get");
+        let get = |name: String| {
+            let path = &path;
+            async move {
+                match self.api.get(path, &[("name", &name)]).await {
+                    Ok(wire::GetModel { registered_model }) => Ok(Some(registered_model)),
+                    Err(SourceError::NotFound(_)) => Ok(None),
+                    Err(other) => Err(other),
+                }
+            }
+        };
+        let answers = stream::iter(names).map(get).buffer_unordered(CONCURRENT);
+        let found: Vec<Option<wire::Model>> = answers.try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// A name that MLflow takes and we do not is told once, not at each poll.
+    fn servable_name(self, name: &str) -> Option<ModelName> {
+        match ModelName::new(name) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                if self.memory.0.lock().odd.insert(name.to_owned()) {
+                    tracing::warn!(%error, registry = self.api.address(), "a registered model cannot be served");
+                }
+                None
+            }
+        }
+    }
+
+    fn registered(self, model: wire::Model) -> Result<RegisteredModel, SourceError> {
+        let tags = model.tags.into_iter().map(|tag| (tag.key, tag.value));
+        let mut registered = RegisteredModel {
+            tags: tags.collect(),
+            ..RegisteredModel::default()
+        };
+        for version in model.latest_versions {
+            let number = self.version(&model.name, &version.version)?;
+            let stage = version.current_stage.as_deref().unwrap_or("None");
+            // Deleted versions have a stage of their own, which is none of ours.
+            let Ok(stage) = stage.parse() else { continue };
+            let highest = registered.stages.entry(stage).or_insert(number);
+            *highest = number.max(*highest);
+            registered.latest = registered.latest.max(Some(number));
+            registered.versions.insert(number, self::version(version));
+        }
+        for target in model.aliases {
+            let number = self.version(&model.name, &target.version)?;
+            if let Ok(alias) = Alias::new(&target.alias) {
+                registered.aliases.insert(alias, number);
+            }
+        }
+        Ok(registered)
+    }
+
+    fn version(self, model: &str, text: &str) -> Result<Version, SourceError> {
+        text.parse().map_err(|_| {
+            let text = text.escape_debug();
+            self.api.malformed(&format!(
+                "model `{model}` has the version `{text}`, expected a number"
+            ))
+        })
+    }
+
+    /// Adds what aliases and `query` name and no stage does.
+    async fn add_versions(
+        self,
+        query: &Query,
+        created: &BTreeMap<ModelName, Option<u64>>,
+        state: &mut RegistryState,
+    ) -> Result<(), SourceError> {
+        let mut needed: BTreeSet<Key> = BTreeSet::new();
+        for (name, model) in &state.models {
+            let asked = query.versions.iter().filter(|id| id.name == *name);
+            let versions = model.aliases.values().copied();
+            let versions = versions.chain(asked.map(|id| id.version));
+            let missing = versions.filter(|version| !model.versions.contains_key(version));
+            needed.extend(missing.map(|version| {
+                let name = name.clone();
+                let created = created.get(&name).copied().flatten();
+                (ModelId { name, version }, created)
+            }));
+        }
+        let details = self.details(needed).await?;
+        for (id, version) in details {
+            if let Some(model) = state.models.get_mut(&id.name) {
+                model.versions.insert(id.version, version);
+            }
+        }
+        for model in state.models.values_mut() {
+            // Deleted between two requests: the next poll will not see the alias either.
+            let versions = &model.versions;
+            model
+                .aliases
+                .retain(|_, version| versions.contains_key(version));
+        }
+        Ok(())
+    }
+
+    async fn details(
+        self,
+        needed: BTreeSet<Key>,
+    ) -> Result<Vec<(ModelId, RegisteredVersion)>, SourceError> {
+        let ask = self.to_ask(&needed);
+        let get = |key: Key| async move {
+            let id = &key.0;
+            let (path, version) = (
+                self.dialect.path("model-versions/get"),
+                id.version.to_string(),
+            );
+            let query = [("name", id.name.as_str()), ("version", &version)];
+            match self.api.get(&path, &query).await {
+                Ok(wire::GetVersion { model_version }) => Ok((key, Some(model_version))),
+                Err(SourceError::NotFound(_)) => Ok((key, None)),
+                Err(other) => Err(other),
+            }
+        };
+        let answers = stream::iter(ask).map(get).buffer_unordered(CONCURRENT);
+        let answers: Vec<(Key, Option<wire::ModelVersion>)> = answers.try_collect().await?;
+        let mut learned = self.memory.0.lock();
+        learned.versions.retain(|key, _| needed.contains(key));
+        for (key, answer) in answers {
+            match answer.map(self::version) {
+                Some(version) => {
+                    let asked = Instant::now();
+                    learned.versions.insert(key, Detail { asked, version });
+                }
+                None => drop(learned.versions.remove(&key)),
+            }
+        }
+        let known = learned.versions.iter();
+        Ok(known
+            .map(|((id, _), detail)| (id.clone(), detail.version.clone()))
+            .collect())
+    }
+
+    /// What is not known or not ready, and now and then the oldest answer once more.
+    fn to_ask(self, needed: &BTreeSet<Key>) -> BTreeSet<Key> {
+        let mut learned = self.memory.0.lock();
+        let is_known = |key: &&Key| {
+            let known = learned.versions.get(key);
+            known.is_some_and(|detail| detail.version.status == VersionStatus::Ready)
+        };
+        let mut ask: BTreeSet<Key> = needed
+            .iter()
+            .filter(|key| !is_known(key))
+            .cloned()
+            .collect();
+        let now = Instant::now();
+        let is_due = learned
+            .refreshed
+            .is_none_or(|last| now - last >= REFRESH_EVERY);
+        let oldest = needed
+            .iter()
+            .filter_map(|key| Some((learned.versions.get(key)?.asked, key)))
+            .min();
+        if let Some((asked, key)) = oldest
+            && is_due
+            && now - asked >= FRESH
+        {
+            ask.insert(key.clone());
+            learned.refreshed = Some(now);
+        }
+        ask
+    }
+}
+
+fn version(version: wire::ModelVersion) -> RegisteredVersion {
+    let status = match version.status.as_deref() {
+        None | Some("READY" | "") => VersionStatus::Ready,
+        Some(status) => VersionStatus::Unready(match version.status_message.as_deref() {
+            None | Some("") => status.to_owned(),
+            Some(message) => format!("{status}: {message}"),
+        }),
+    };
+    let location = version.storage_location.filter(|text| !text.is_empty());
+    let location = location.or(version.source).unwrap_or_default();
+    let created = version.creation_timestamp.unwrap_or_default();
+    RegisteredVersion {
+        status,
+        revision: format!("{location}@{created}"),
+        location,
+        digest: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::auth::Credentials;
+    use super::*;
+
+    fn key(version: u64) -> Key {
+        let name = ModelName::new("m").unwrap();
+        let version = Version(version);
+        (ModelId { name, version }, None)
+    }
+
+    fn known(status: VersionStatus) -> Detail {
+        Detail {
+            asked: Instant::now(),
+            version: RegisteredVersion {
+                status,
+                location: String::new(),
+                revision: String::new(),
+                digest: None,
+            },
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_is_asked_again_one_at_a_time_and_seldom() {
+        crate::network::install_provider();
+        let base = "http://host".parse().unwrap();
+        let api = Api::new(reqwest::Client::new(), base, Credentials::None);
+        let memory = Memory::default();
+        let snapshot = Snapshot {
+            api: &api,
+            dialect: Dialect::OpenSource,
+            memory: &memory,
+        };
+        let needed: BTreeSet<Key> = (0..50).map(key).collect();
+        assert_eq!(snapshot.to_ask(&needed), needed, "nothing is known");
+        let learn = |key: &Key, status| {
+            let mut learned = memory.0.lock();
+            learned.versions.insert(key.clone(), known(status));
+        };
+        needed
+            .iter()
+            .for_each(|key| learn(key, VersionStatus::Ready));
+        let (mut requests, begin) = (0, Instant::now());
+        while begin.elapsed() < Duration::from_secs(600) {
+            let ask = snapshot.to_ask(&needed);
+            assert!(ask.len() <= 1);
+            ask.iter().for_each(|key| learn(key, VersionStatus::Ready));
+            requests += ask.len();
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        assert_eq!(requests, 18, "two a minute, after the first");
+        // What is not ready may be at any time.
+        learn(&key(7), VersionStatus::Unready("PENDING".to_owned()));
+        assert!(snapshot.to_ask(&needed).contains(&key(7)));
+    }
+}

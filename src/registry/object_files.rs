@@ -1,0 +1,245 @@
+//! Packages below a URL of an object store.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use url::Url;
+
+use super::download::{Opened, Remote, RemoteFile, download};
+use super::object_url::without_secrets;
+use super::{ObjectAccess, SourceError};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fetches everything below `url` into `directory`.
+///
+/// # Errors
+/// [`SourceError::NotFound`] when nothing is there.
+pub(crate) async fn fetch(
+    access: &ObjectAccess,
+    url: &Url,
+    directory: &FilePath,
+) -> Result<(), SourceError> {
+    let (store, prefix) = access.open(url)?;
+    let files = ObjectFiles {
+        address: without_secrets(url),
+        store,
+        prefix,
+    };
+    let listed = files.list().await?;
+    if let Ok(root) = url.to_file_path() {
+        refuse_outside(&root, &listed).map_err(|path| {
+            SourceError::Invalid(format!(
+                "`{path}` of `{url}` leads out of it, expected the files themselves"
+            ))
+        })?;
+    }
+    download(&files, listed, directory).await
+}
+
+/// The place in a store where the files of one package are.
+struct ObjectFiles {
+    address: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+}
+
+impl ObjectFiles {
+    async fn list(&self) -> Result<Vec<RemoteFile>, SourceError> {
+        let listing = self.store.list(Some(&self.prefix)).try_collect();
+        let listed: Vec<_> = tokio::time::timeout(PATIENCE, listing)
+            .await
+            .map_err(|_| SourceError::Unreachable {
+                registry: self.address.clone(),
+                reason: "no list of files in time".to_owned(),
+            })?
+            .map_err(|error| store_error(&self.address, error))?;
+        let file = |meta: object_store::ObjectMeta| {
+            let parts = meta.location.prefix_match(&self.prefix)?;
+            let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+            (!parts.is_empty()).then(|| RemoteFile {
+                path: parts.join("/"),
+                size: Some(meta.size),
+            })
+        };
+        let files: Vec<_> = listed.into_iter().filter_map(file).collect();
+        // Some tools keep an empty object where a directory is meant.
+        let is_marker = |marker: &RemoteFile| {
+            marker.size == Some(0)
+                && files.iter().any(|file| {
+                    let rest = file.path.strip_prefix(&marker.path);
+                    rest.is_some_and(|rest| rest.starts_with('/'))
+                })
+        };
+        let files: Vec<_> = files
+            .iter()
+            .filter(|file| !is_marker(file))
+            .cloned()
+            .collect();
+        if files.is_empty() {
+            return Err(SourceError::NotFound(format!(
+                "`{}` holds no files",
+                self.address
+            )));
+        }
+        Ok(files)
+    }
+}
+
+#[async_trait]
+impl Remote for ObjectFiles {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE
+    }
+
+    async fn open(&self, file: &RemoteFile, offset: u64) -> Result<Opened, SourceError> {
+        let failed = |error| store_error(&self.address, error);
+        let path = file
+            .path
+            .split('/')
+            .fold(self.prefix.clone(), |path, part| {
+                // As it was listed: it must not be encoded once more.
+                let part = object_store::path::PathPart::parse(part);
+                part.map_or(path.clone(), |part| path.join(part))
+            });
+        let range = (offset > 0).then_some(GetRange::Offset(offset));
+        let options = GetOptions {
+            range,
+            ..GetOptions::default()
+        };
+        let found = self.store.get_opts(&path, options).await.map_err(failed)?;
+        let offset = found.range.start;
+        let bytes = found.into_stream().map_err(|error| plain(&error));
+        let bytes = bytes.boxed();
+        Ok(Opened { offset, bytes })
+    }
+}
+
+/// What a store's error means.
+pub(crate) fn store_error(address: &str, error: object_store::Error) -> SourceError {
+    use object_store::Error;
+    let reason = plain(&error);
+    let registry = address.to_owned();
+    match error {
+        Error::NotFound { path, .. } => {
+            SourceError::NotFound(format!("`{path}` is not in `{address}`"))
+        }
+        Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => {
+            SourceError::Unauthenticated { registry, reason }
+        }
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => {
+            SourceError::Unsupported(format!("`{address}`: {reason}"))
+        }
+        _ => SourceError::Unreachable { registry, reason },
+    }
+}
+
+/// An error's words on one line, without the queries of URLs, which may be keys.
+fn plain(error: &object_store::Error) -> String {
+    let words = error.to_string();
+    let word = |word: &str| match word.split_once('?') {
+        Some((url, _)) if url.contains("://") => format!("{url}?…"),
+        _ => word.to_owned(),
+    };
+    words
+        .split_whitespace()
+        .map(word)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The first file that, links followed, is not below `root`.
+fn refuse_outside(root: &FilePath, files: &[RemoteFile]) -> Result<(), String> {
+    let Ok(root) = root.canonicalize() else {
+        return Ok(());
+    };
+    let is_outside = |file: &&RemoteFile| {
+        let real = root.join(&file.path).canonicalize();
+        real.is_ok_and(|real| !real.starts_with(&root))
+    };
+    files
+        .iter()
+        .find(is_outside)
+        .map_or(Ok(()), |file| Err(file.path.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Environment;
+
+    fn access() -> ObjectAccess {
+        crate::network::install_provider();
+        ObjectAccess::new(reqwest::Client::new(), Arc::new(Environment::default()))
+    }
+
+    async fn fetch_from(from: &FilePath) -> (tempfile::TempDir, Result<(), SourceError>) {
+        let directory = tempfile::tempdir().unwrap();
+        let url = Url::from_file_path(from).unwrap();
+        let result = fetch(&access(), &url, directory.path()).await;
+        (directory, result)
+    }
+
+    #[tokio::test]
+    async fn files_are_copied_with_their_folders_and_odd_names() {
+        let from = tempfile::tempdir().unwrap();
+        let root = from.path().join("räum %41 x");
+        std::fs::create_dir_all(root.join("deep")).unwrap();
+        for name in ["MLmodel", "deep/a b%20c", "deep/ü#?.data"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        let (directory, result) = fetch_from(&root).await;
+        result.unwrap();
+        for name in ["MLmodel", "deep/a b%20c", "deep/ü#?.data"] {
+            let read = std::fs::read_to_string(directory.path().join(name));
+            assert_eq!(read.unwrap(), name);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_empty_place_holds_no_package() {
+        let from = tempfile::tempdir().unwrap();
+        let (_, result) = fetch_from(from.path()).await;
+        assert!(matches!(result, Err(SourceError::NotFound(_))));
+        let (_, result) = fetch_from(&from.path().join("missing")).await;
+        assert!(matches!(result, Err(SourceError::NotFound(_))));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn links_out_of_the_package_are_refused() {
+        let from = tempfile::tempdir().unwrap();
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(from.path().join("MLmodel"), "x").unwrap();
+        std::os::unix::fs::symlink(secret.path(), from.path().join("a")).unwrap();
+        let (directory, result) = fetch_from(from.path()).await;
+        let error = result.unwrap_err().to_string();
+        assert!(
+            error.contains("`a`") && error.contains("leads out"),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn queries_of_urls_are_not_shown() {
+        let error = object_store::Error::Generic {
+            store: "x",
+            source: "GET https://a.b/c?sig=s3cret failed".into(),
+        };
+        let error = store_error("az://a", error).to_string();
+        assert!(
+            error.contains("https://a.b/c?…") && !error.contains("s3cret"),
+            "{error}"
+        );
+    }
+}

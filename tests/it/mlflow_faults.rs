@@ -1,0 +1,712 @@
+//! Our MLflow client against an imitation that answers what a real server only answers on a bad day.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use onstage::model::{ModelId, ModelName, Version};
+use onstage::network::NetworkConfig;
+use onstage::registry::{
+    Environment, Mlflow, PackageRef, Query, RegistryState, Source, SourceError,
+};
+use serde_json::{Value, json};
+
+/// One request as it came in.
+#[derive(Debug, Clone)]
+struct Asked {
+    /// With the query.
+    path: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A server that answers what a function says, and remembers what it was asked.
+struct Imitation {
+    url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Imitation {
+    async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        onstage::network::install_provider();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (answer, seen) = (Arc::new(answer), asked.clone());
+        let router = Router::new().fallback(move |request: Request| {
+            let (answer, seen) = (answer.clone(), seen.clone());
+            async move {
+                let path = request.uri().path_and_query().unwrap().to_string();
+                let headers = request.headers().clone();
+                let asked = Asked { path, headers };
+                seen.lock().unwrap().push(asked.clone());
+                answer(&asked)
+            }
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, asked }
+    }
+
+    fn registry(&self, variables: &[(&str, &str)]) -> Mlflow {
+        registry(&self.url, variables)
+    }
+
+    /// The requests since the last call.
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+fn registry(url: &str, variables: &[(&str, &str)]) -> Mlflow {
+    let environment = Environment::from_iter(variables.iter().copied());
+    Mlflow::new(url, &NetworkConfig::default(), Arc::new(environment)).unwrap()
+}
+
+fn json_answer(value: &Value) -> Response {
+    axum::Json(value.clone()).into_response()
+}
+
+fn with_status(status: u16, kind: &'static str, body: &'static str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, [("content-type", kind)], body).into_response()
+}
+
+fn absent() -> Response {
+    let body = json!({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"});
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
+}
+
+fn name(text: &str) -> ModelName {
+    ModelName::new(text).unwrap()
+}
+
+fn everything() -> Query {
+    Query {
+        everything: true,
+        ..Query::default()
+    }
+}
+
+fn one(model: &str) -> Query {
+    Query {
+        models: [name(model)].into(),
+        ..Query::default()
+    }
+}
+
+fn package() -> PackageRef {
+    PackageRef {
+        id: ModelId {
+            name: name("m"),
+            version: Version(1),
+        },
+        location: "models:/m-1".to_owned(),
+        revision: "r".to_owned(),
+        digest: None,
+    }
+}
+
+async fn look(registry: &Mlflow, query: &Query) -> Result<RegistryState, SourceError> {
+    let looked = registry.snapshot(query);
+    let looked = tokio::time::timeout(Duration::from_secs(20), looked);
+    looked.await.expect("a look at the registry ends")
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+
+#[tokio::test]
+async fn no_bad_answer_is_taken_for_an_empty_registry() {
+    for (status, kind, body, expected) in [
+        (
+            500,
+            JSON,
+            r#"{"error_code":"INTERNAL_ERROR","message":"oh\nno"}"#,
+            "answered 500: oh no",
+        ),
+        (
+            502,
+            HTML,
+            "<html><h1>Bad Gateway</h1></html>",
+            "answered 502: Bad Gateway",
+        ),
+        (503, "text/plain", "", "answered 503: no reason given"),
+        (
+            401,
+            HTML,
+            "You are not authenticated.",
+            "refuses the credentials: You are not authenticated.",
+        ),
+        (
+            403,
+            "text/plain",
+            "Permission denied",
+            "refuses the credentials: Permission denied",
+        ),
+        (
+            404,
+            HTML,
+            "<h1>Not Found</h1>",
+            "is this the address of an MLflow tracking server?",
+        ),
+        (
+            404,
+            JSON,
+            r#"{"detail":"Not Found"}"#,
+            "is this the address of an MLflow tracking server?",
+        ),
+        (
+            200,
+            HTML,
+            "<html>Please log in</html>",
+            "expected a JSON object, found `Please log in` (text/html)",
+        ),
+        (200, JSON, "[]", "expected a JSON object, found `[]`"),
+        (200, JSON, "", "expected a JSON object, found ``"),
+        (
+            200,
+            JSON,
+            r#"{"registered_models": [{"#,
+            "expected a JSON object, found EOF",
+        ),
+        (
+            200,
+            JSON,
+            r#"{"registered_models": {"name": 1}}"#,
+            "expected a JSON object, found invalid type",
+        ),
+        (200, JSON, r#"{"registered_model": null}"#, ""),
+        (204, JSON, "", "expected a JSON object"),
+    ] {
+        let server = Imitation::start(move |_| with_status(status, kind, body)).await;
+        let queries = if expected.is_empty() {
+            vec![one("m")]
+        } else {
+            vec![everything(), one("m")]
+        };
+        for query in queries {
+            let result = look(&server.registry(&[]), &query).await;
+            let error = result.expect_err(body).to_string();
+            let is_single =
+                !query.everything && status == 200 && body.contains("registered_models");
+            assert!(
+                error.contains(expected) || is_single,
+                "{status} {body}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_say_whether_and_when_to_try_again() {
+    let server = Imitation::start(|_| {
+        let headers = [("retry-after", "7")];
+        (StatusCode::TOO_MANY_REQUESTS, headers, "slow down").into_response()
+    })
+    .await;
+    let error = look(&server.registry(&[]), &everything())
+        .await
+        .unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    assert!(error.is_transient());
+    let server = Imitation::start(|_| with_status(401, HTML, "no")).await;
+    let error = look(&server.registry(&[]), &everything())
+        .await
+        .unwrap_err();
+    assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn redirects_are_followed_to_mlflow_and_not_to_a_page() {
+    let server = Imitation::start(|asked| match asked.path.split('?').next().unwrap() {
+        "/api/2.0/mlflow/registered-models/search" => {
+            (StatusCode::FOUND, [("location", "/moved?x=1")]).into_response()
+        }
+        "/moved" => json_answer(&json!({"registered_models": [{"name": "m"}]})),
+        "/api/2.0/mlflow/registered-models/get" => {
+            (StatusCode::FOUND, [("location", "/login")]).into_response()
+        }
+        _ => with_status(200, HTML, "<html>Log in</html>"),
+    })
+    .await;
+    let registry = server.registry(&[]);
+    let state = look(&registry, &everything()).await.unwrap();
+    assert!(state.models.contains_key(&name("m")));
+    let error = look(&registry, &one("m")).await.unwrap_err();
+    assert!(matches!(error, SourceError::Malformed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn silence_ends_after_the_timeout_wherever_it_begins() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let whole = format!("http://{}", silent.local_addr().unwrap());
+    let server = Imitation::start(|_| {
+        let begin = stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"{"))]);
+        Body::from_stream(begin.chain(stream::pending())).into_response()
+    })
+    .await;
+    for url in [&whole, &server.url] {
+        let registry = registry(url, &[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
+        let error = look(&registry, &everything()).await.unwrap_err();
+        assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with("no answer within 1s"),
+            "{error}"
+        );
+    }
+}
+
+/// A registry of fifty models, each with an alias for a version that no stage names.
+fn fifty(asked: &Asked) -> Response {
+    let path = asked.path.as_str();
+    if path.contains("registered-models/search") {
+        let model = |number: u32| {
+            json!({
+                "name": format!("model {number}"), "creation_timestamp": 1,
+                "latest_versions": [{"version": "3", "current_stage": "Production", "source": "s", "status": "READY"}],
+                "aliases": [{"alias": "champion", "version": "1"}],
+            })
+        };
+        let models: Vec<Value> = (0..50).map(model).collect();
+        return json_answer(&json!({"registered_models": models}));
+    }
+    if path.contains("model-versions/get") {
+        return json_answer(
+            &json!({"model_version": {"version": "1", "status": "READY", "source": "s"}}),
+        );
+    }
+    absent()
+}
+
+#[tokio::test]
+async fn a_look_at_fifty_models_is_one_request_once_their_versions_are_known() {
+    let server = Imitation::start(fifty).await;
+    let names = (0..50).map(|number| name(&format!("model {number}")));
+    let by_name = Query {
+        models: names.collect(),
+        ..Query::default()
+    };
+    for query in [everything(), by_name] {
+        let registry = server.registry(&[]);
+        let state = look(&registry, &query).await.unwrap();
+        assert_eq!(state.models.len(), 50);
+        assert_eq!(server.asked().len(), 51);
+        for _ in 0..3 {
+            assert_eq!(look(&registry, &query).await.unwrap(), state);
+            assert_eq!(server.asked().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_slips_between_two_pages_is_still_there() {
+    let looks = Arc::new(Mutex::new(0));
+    let server = Imitation::start(move |asked| {
+        let model = |name: &str| json!({"name": name});
+        let path = asked.path.as_str();
+        if path.contains("registered-models/get") {
+            return match path.contains("name=slips") {
+                true => json_answer(&json!({"registered_model": model("slips")})),
+                false => absent(),
+            };
+        }
+        if path.contains("page_token=2") {
+            return json_answer(&json!({"registered_models": [model("last")]}));
+        }
+        let mut looks = looks.lock().unwrap();
+        *looks += 1;
+        let all = vec![model("first"), model("slips"), model("deleted")];
+        let models = if *looks == 1 {
+            all
+        } else {
+            vec![model("first")]
+        };
+        json_answer(&json!({"registered_models": models, "next_page_token": "2"}))
+    })
+    .await;
+    let registry = server.registry(&[]);
+    let names = |state: RegistryState| -> Vec<String> {
+        state.models.keys().map(ToString::to_string).collect()
+    };
+    let before = names(look(&registry, &everything()).await.unwrap());
+    assert_eq!(before, ["deleted", "first", "last", "slips"]);
+    let after = names(look(&registry, &everything()).await.unwrap());
+    assert_eq!(after, ["first", "last", "slips"]);
+}
+
+#[tokio::test]
+async fn pages_without_end_are_an_error() {
+    let server = Imitation::start(|_| json_answer(&json!({"next_page_token": "again"}))).await;
+    let error = look(&server.registry(&[]), &everything())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("does not end"), "{error}");
+}
+
+#[tokio::test]
+async fn odd_names_versions_and_stages_do_not_hide_the_others() {
+    let server = Imitation::start(|_| {
+        json_answer(&json!({"registered_models": [
+            {"name": "back\\slash", "latest_versions": [{"version": "1"}]},
+            {"name": "m", "latest_versions": [
+                {"version": 2, "current_stage": "Deleted_Internal"},
+                {"version": 1, "current_stage": "production", "status": "FAILED_REGISTRATION", "status_message": "disk full"},
+            ], "aliases": [{"alias": "latest", "version": "1"}]},
+        ]}))
+    })
+    .await;
+    let state = look(&server.registry(&[]), &everything()).await.unwrap();
+    let shown = serde_json::to_value(&state.models).unwrap();
+    assert_eq!(
+        shown,
+        json!({"m": {
+            "aliases": {}, "stages": {"Production": 1}, "latest": 1, "tags": {},
+            "versions": {"1": {
+                "status": {"Unready": "FAILED_REGISTRATION: disk full"},
+                "location": "", "revision": "@0", "digest": null,
+            }},
+        }})
+    );
+}
+
+const CONTENT: &[u8] = b"0123456789";
+
+/// A server with one package of two files: `answer` says what becomes of `model.onnx`.
+async fn package_server(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Imitation {
+    Imitation::start(move |asked| {
+        let path = asked.path.as_str();
+        if path.contains("get-download-uri") {
+            return json_answer(&json!({"artifact_uri": "mlflow-artifacts:/1/a"}));
+        }
+        match path.strip_prefix("/api/2.0/mlflow-artifacts/") {
+            Some("artifacts?path=1%2Fa") => json_answer(&json!({"files": [
+                {"path": "MLmodel", "is_dir": false, "file_size": 2},
+                {"path": "data", "is_dir": true},
+            ]})),
+            Some("artifacts?path=1%2Fa%2Fdata") => json_answer(&json!({"files": [
+                {"path": "model.onnx", "is_dir": false, "file_size": CONTENT.len()},
+            ]})),
+            Some("artifacts/1/a/MLmodel") => "ok".into_response(),
+            _ => answer(asked),
+        }
+    })
+    .await
+}
+
+async fn fetch(registry: &Mlflow, directory: &Path) -> Result<(), SourceError> {
+    let package = package();
+    let fetched = registry.fetch(&package, directory);
+    let fetched = tokio::time::timeout(Duration::from_secs(20), fetched);
+    fetched.await.expect("fetching ends")
+}
+
+fn graph(directory: &Path) -> Vec<u8> {
+    std::fs::read(directory.join("data/model.onnx")).unwrap_or_default()
+}
+
+/// Half of the content with the length of the whole: the connection breaks.
+fn half() -> Response {
+    let parts = [Ok(Bytes::from_static(&CONTENT[..4])), Err("broken")];
+    // The error would overtake the bytes.
+    let parts = stream::iter(parts).then(|part| async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        part
+    });
+    let headers = [("content-length", CONTENT.len().to_string())];
+    (headers, Body::from_stream(parts)).into_response()
+}
+
+#[tokio::test]
+async fn a_file_whose_connection_breaks_is_continued() {
+    let server = package_server(|asked| match asked.header("range") {
+        "" => half(),
+        "bytes=4-" => {
+            let headers = [("content-range", "bytes 4-9/10")];
+            (StatusCode::PARTIAL_CONTENT, headers, &CONTENT[4..]).into_response()
+        }
+        other => panic!("range {other}"),
+    })
+    .await;
+    let (registry, directory) = (server.registry(&[]), tempfile::tempdir().unwrap());
+    let error = fetch(&registry, directory.path()).await.unwrap_err();
+    assert!(
+        matches!(error, SourceError::Unreachable { .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("`data/model.onnx`"), "{error}");
+    assert_eq!(graph(directory.path()), &CONTENT[..4]);
+    fetch(&registry, directory.path()).await.unwrap();
+    assert_eq!(graph(directory.path()), CONTENT);
+}
+
+#[tokio::test]
+async fn a_server_without_ranges_or_of_another_mind_is_asked_anew() {
+    for (status, body) in [(200, CONTENT), (416, b"")] {
+        let server = package_server(move |asked| match asked.header("range") {
+            "" => CONTENT.into_response(),
+            _ => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+        })
+        .await;
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("data")).unwrap();
+        std::fs::write(directory.path().join("data/model.onnx"), "old").unwrap();
+        fetch(&server.registry(&[]), directory.path())
+            .await
+            .unwrap();
+        assert_eq!(graph(directory.path()), CONTENT, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_as_long_as_listed_is_refused() {
+    for body in [&b"012345678"[..], b"0123456789x"] {
+        let server = package_server(move |_| body.into_response()).await;
+        let directory = tempfile::tempdir().unwrap();
+        let error = fetch(&server.registry(&[]), directory.path())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SourceError::Malformed { .. }), "{error:?}");
+        assert!(error.to_string().contains("expected 10"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hands_out_nothing_itself_is_asked_for_signed_urls() {
+    let store = Imitation::start(|asked| match asked.path.as_str() {
+        "/bucket/model.onnx?signature=abc" => CONTENT.into_response(),
+        _ => with_status(403, "application/xml", "<Error/>"),
+    })
+    .await;
+    let signed = format!("{}/bucket/model.onnx?signature=abc", store.url);
+    let server = package_server(move |asked| {
+        if asked.path.contains("/presigned/1/a/data/model.onnx") {
+            return json_answer(
+                &json!({"url": signed, "headers": {"x-amz-extra": "1"}, "file_size": 10}),
+            );
+        }
+        with_status(403, "text/plain", "proxied transfers are off")
+    })
+    .await;
+    let registry = server.registry(&[("MLFLOW_TRACKING_TOKEN", "s3cret")]);
+    let directory = tempfile::tempdir().unwrap();
+    fetch(&registry, directory.path()).await.unwrap();
+    assert_eq!(graph(directory.path()), CONTENT);
+    assert!(
+        server
+            .asked()
+            .iter()
+            .all(|asked| asked.header("authorization") == "Bearer s3cret")
+    );
+    let [asked] = store.asked().try_into().unwrap();
+    assert_eq!(
+        (asked.header("authorization"), asked.header("x-amz-extra")),
+        ("", "1")
+    );
+
+    // Where there is neither, the first refusal counts.
+    let server = package_server(|_| with_status(501, "text/plain", "not today")).await;
+    let error = fetch(&server.registry(&[]), directory.path()).await;
+    assert!(error.is_ok(), "what is there already needs no request");
+    let empty = tempfile::tempdir().unwrap();
+    let error = fetch(&server.registry(&[]), empty.path())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, SourceError::Status { status: 501, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn silence_in_the_middle_of_a_file_ends() {
+    let server = package_server(|_| {
+        let begin = stream::iter([Ok::<_, Infallible>(Bytes::from_static(&CONTENT[..4]))]);
+        Body::from_stream(begin.chain(stream::pending())).into_response()
+    })
+    .await;
+    let registry = server.registry(&[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
+    let directory = tempfile::tempdir().unwrap();
+    let error = fetch(&registry, directory.path()).await.unwrap_err();
+    assert!(error.to_string().contains("no bytes for 1s"), "{error}");
+    assert_eq!(graph(directory.path()), &CONTENT[..4]);
+}
+
+#[tokio::test]
+async fn a_hostile_list_of_files_writes_nothing() {
+    for path in ["../escape", "/tmp/escape", "a/../../escape", ""] {
+        let server = Imitation::start(move |asked| {
+            if asked.path.contains("get-download-uri") {
+                return json_answer(&json!({"artifact_uri": "mlflow-artifacts:/1/a"}));
+            }
+            json_answer(&json!({"files": [{"path": path, "is_dir": false, "file_size": 1}]}))
+        })
+        .await;
+        let outer = tempfile::tempdir().unwrap();
+        let directory = outer.path().join("inner");
+        std::fs::create_dir(&directory).unwrap();
+        let error = fetch(&server.registry(&[]), &directory).await.unwrap_err();
+        assert!(
+            error.to_string().contains("inside of the package"),
+            "{path}: {error}"
+        );
+        assert_eq!(
+            std::fs::read_dir(outer.path()).unwrap().count(),
+            1,
+            "{path}"
+        );
+    }
+    // Folders in folders without end.
+    let server = Imitation::start(|asked| {
+        if asked.path.contains("get-download-uri") {
+            return json_answer(&json!({"artifact_uri": "mlflow-artifacts:/1/a"}));
+        }
+        json_answer(&json!({"files": [{"path": "d", "is_dir": true}]}))
+    })
+    .await;
+    let directory = tempfile::tempdir().unwrap();
+    let error = fetch(&server.registry(&[]), directory.path())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("folders"), "{error}");
+}
+
+#[tokio::test]
+async fn places_that_cannot_be_read_are_named() {
+    for (uri, expected) in [
+        ("dbfs:/databricks/x", "`dbfs:/databricks/x`"),
+        ("hdfs://name/x", "only from `s3:`"),
+        ("./mlruns/0/x", "`./mlruns/0/x`"),
+        ("https://elsewhere/x", "no artifact proxy of MLflow"),
+    ] {
+        let server = Imitation::start(move |_| json_answer(&json!({"artifact_uri": uri}))).await;
+        let directory = tempfile::tempdir().unwrap();
+        let error = fetch(&server.registry(&[]), directory.path())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, SourceError::Unsupported(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn each_way_to_identify_us_is_sent() {
+    let server = Imitation::start(|_| json_answer(&json!({}))).await;
+    let credentials = [
+        ("MLFLOW_TRACKING_USERNAME", "me"),
+        ("MLFLOW_TRACKING_PASSWORD", "s3cret"),
+        ("MLFLOW_TRACKING_TOKEN", "token"),
+    ];
+    for (variables, expected) in [
+        (&credentials[..0], ""),
+        (&credentials[..], "Basic bWU6czNjcmV0"),
+        (&credentials[2..], "Bearer token"),
+    ] {
+        let registry = server.registry(variables);
+        look(&registry, &everything()).await.unwrap();
+        assert_eq!(server.asked()[0].header("authorization"), expected);
+        assert!(!format!("{registry:?}").contains("s3cret"));
+    }
+    let registry = server.registry(&[("MLFLOW_WORKSPACE", "team-a")]);
+    look(&registry, &everything()).await.unwrap();
+    assert_eq!(server.asked()[0].header("x-mlflow-workspace"), "team-a");
+}
+
+/// As MLflow's client speaks to Unity Catalog, and S3 with what that hands out.
+fn unity_catalog(asked: &Asked) -> Response {
+    const BELOW: &str = "/api/2.0/mlflow/unity-catalog/";
+    let path = asked.path.as_str();
+    if let Some(call) = path.strip_prefix(BELOW) {
+        let call = call.split('?').next().unwrap();
+        return json_answer(&match call {
+            "registered-models/search" => json!({"registered_models": [{"name": "c.s.m"}]}),
+            "registered-models/get" => json!({"registered_model": {
+                "name": "c.s.m", "aliases": [{"alias": "champion", "version": "2"}],
+            }}),
+            "model-versions/get" => json!({"model_version": {
+                "version": "2", "status": "READY", "storage_location": "s3://bucket/m/2",
+            }}),
+            "model-versions/get-download-uri" => json!({"artifact_uri": "s3://bucket/m/2"}),
+            "model-versions/generate-temporary-credentials" => json!({"credentials": {
+                "aws_temp_credentials": {
+                    "access_key_id": "TEMPORARY", "secret_access_key": "x", "session_token": "y",
+                },
+                "expiration_time": 1,
+            }}),
+            _ => return absent(),
+        });
+    }
+    if path.starts_with("/bucket?") {
+        let list = "<?xml version=\"1.0\"?><ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>\
+                    <Contents><Key>m/2/MLmodel</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
+                    <Size>2</Size><ETag>\"a\"</ETag></Contents></ListBucketResult>";
+        return with_status(200, "application/xml", list);
+    }
+    let headers = [
+        ("etag", "\"a\""),
+        ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT"),
+    ];
+    (headers, "ok").into_response()
+}
+
+#[tokio::test]
+async fn unity_catalog_is_read_as_mlflows_client_does() {
+    let server = Imitation::start(unity_catalog).await;
+    let registry = registry(
+        "databricks-uc",
+        &[
+            ("DATABRICKS_HOST", &server.url),
+            ("DATABRICKS_TOKEN", "workspace token"),
+            ("AWS_ENDPOINT_URL", &server.url),
+        ],
+    );
+    let state = look(&registry, &everything()).await.unwrap();
+    let model = &state.models[&name("c.s.m")];
+    let aliases: Vec<_> = model
+        .aliases
+        .iter()
+        .map(|(alias, version)| (alias.as_str(), version.0))
+        .collect();
+    assert_eq!(aliases, [("champion", 2)]);
+    let asked = server.asked();
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.header("authorization") == "Bearer workspace token")
+    );
+
+    let package = model.package(&name("c.s.m"), Version(2)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    registry.fetch(&package, directory.path()).await.unwrap();
+    assert_eq!(
+        std::fs::read(directory.path().join("MLmodel")).unwrap(),
+        b"ok"
+    );
+    let to_the_store = |asked: &&Asked| asked.path.starts_with("/bucket");
+    let asked = server.asked();
+    let store: Vec<&Asked> = asked.iter().filter(to_the_store).collect();
+    assert_eq!(store.len(), 2);
+    for asked in store {
+        assert!(
+            asked
+                .header("authorization")
+                .contains("Credential=TEMPORARY/")
+        );
+        assert_eq!(asked.header("x-amz-security-token"), "y");
+    }
+    let names: BTreeSet<_> = state.models.keys().collect();
+    assert_eq!(names.len(), 1);
+}
