@@ -32,7 +32,7 @@ use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
-use crate::registry::{ModelUri, UriError};
+use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, InferenceService, Servable};
 use crate::shutdown::StopSignals;
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
@@ -46,6 +46,8 @@ pub struct ServeRequest {
     pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
+    /// The environment, for the variables of registries and their credentials.
+    pub environment: Arc<Environment>,
 }
 
 /// One TARGET of `onstage serve`.

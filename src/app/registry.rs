@@ -1,16 +1,20 @@
 //! The registry that `serve` follows. The one table of sources.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use async_trait::async_trait;
+use tempfile::TempDir;
 
 use crate::config::Settings;
 use crate::lifecycle::{Supplied, Supply};
 use crate::model::ModelId;
-use crate::registry::{LastKnown, PackageRef, Selection, Source, SourceError};
+use crate::network::NetworkConfig;
+use crate::registry::{
+    Environment, LastKnown, Mlflow, PackageRef, Query, Selection, Source, SourceError,
+};
 
 /// A registry that is followed.
 pub(super) struct Followed {
@@ -18,50 +22,161 @@ pub(super) struct Followed {
     pub(super) fallback: Option<Arc<dyn Source>>,
     pub(super) interval: Duration,
     pub(super) memory: Option<Arc<dyn LastKnown>>,
+    downloads: Arc<TempDir>,
 }
+
+/// The variables that MLflow's own client reads for the registry's address, first one first.
+const VARIABLES: [&str; 2] = ["MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"];
+
+/// The time between two looks at an MLflow server.
+const MLFLOW_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Followed {
     /// The registry of the settings; `None` when nothing is wanted of one.
     ///
     /// # Errors
     /// When there is none, or its address makes no sense.
-    pub(super) fn open(settings: &Settings, selection: &Selection) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(
+        settings: &Settings,
+        environment: &Arc<Environment>,
+        selection: &Selection,
+    ) -> anyhow::Result<Option<Self>> {
         if selection.is_empty() {
             return Ok(None);
         }
-        let Some(uri) = &settings.registry.uri else {
+        let configured = settings.registry.uri.as_deref();
+        let uri = configured.or_else(|| VARIABLES.iter().find_map(|name| environment.get(name)));
+        let Some(uri) = uri else {
             bail!(
-                "no registry is configured: name one with `--registry`, `registry.uri`, `MLFLOW_REGISTRY_URI` or `MLFLOW_TRACKING_URI`"
+                "no registry is given: name one with `--registry`, `registry.uri`, `MLFLOW_REGISTRY_URI` or \
+                 `MLFLOW_TRACKING_URI`"
             );
         };
-        bail!("registry `{uri}` is of a kind that this build does not read")
+        let fallback = settings.registry.fallback.as_deref();
+        let downloads = match &settings.registry.cache_dir {
+            Some(directory) => std::fs::create_dir_all(directory)
+                .and_then(|()| TempDir::new_in(directory))
+                .with_context(|| {
+                    format!(
+                        "cannot write to `registry.cache_dir` `{}`",
+                        directory.display()
+                    )
+                })?,
+            None => TempDir::new().context("cannot make a directory for packages")?,
+        };
+        Ok(Some(Self {
+            source: source(uri, settings, environment)?,
+            fallback: fallback
+                .map(|uri| source(uri, settings, environment))
+                .transpose()
+                .context("invalid `registry.fallback`")?,
+            interval: settings.registry.poll_interval.unwrap_or(MLFLOW_INTERVAL),
+            memory: None,
+            downloads: Arc::new(downloads),
+        }))
     }
 
     /// The way to its packages.
     pub(super) fn supply(&self) -> RegistrySupply {
         RegistrySupply {
             source: Arc::clone(&self.source),
+            fallback: self.fallback.clone(),
+            downloads: Arc::clone(&self.downloads),
         }
     }
 }
 
-/// Gets packages out of a registry.
+/// The source for an address: one row per kind of registry.
+fn source(
+    uri: &str,
+    settings: &Settings,
+    environment: &Arc<Environment>,
+) -> anyhow::Result<Arc<dyn Source>> {
+    let network = NetworkConfig {
+        ca_file: settings.network.ca_file.clone(),
+    };
+    if Mlflow::is_meant(uri) {
+        let mlflow = Mlflow::new(uri, &network, Arc::clone(environment))?;
+        return Ok(Arc::new(mlflow));
+    }
+    let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "sqlite" | "postgresql" | "mysql" | "mssql" => bail!(
+            "registry `{scheme}:…` is the database behind an MLflow server, which belongs to that server: start it with \
+             `mlflow server --backend-store-uri …` and give its address, such as `http://127.0.0.1:5000`"
+        ),
+        _ => bail!(
+            "registry `{uri}` is of a kind that this build does not read yet: expected an MLflow server, such as \
+             `http://127.0.0.1:5000`"
+        ),
+    }
+}
+
+/// Gets packages out of a registry, each into a directory of its own that goes with the last one who uses it.
 pub(super) struct RegistrySupply {
     source: Arc<dyn Source>,
+    fallback: Option<Arc<dyn Source>>,
+    downloads: Arc<TempDir>,
+}
+
+impl RegistrySupply {
+    async fn fetch_from(
+        &self,
+        source: &Arc<dyn Source>,
+        package: &PackageRef,
+    ) -> Result<Supplied, SourceError> {
+        let all = self.downloads.path();
+        let made = tempfile::Builder::new().prefix("package-").tempdir_in(all);
+        let directory = made.map_err(|error| SourceError::Io {
+            path: all.to_owned(),
+            error,
+        })?;
+        let files = package_directory(directory.path(), package);
+        std::fs::create_dir_all(&files).map_err(SourceError::io(&files))?;
+        source.fetch(package, &files).await?;
+        Ok(Supplied {
+            directory: files,
+            // Removed when the last one lets go; the directory of all of them after that.
+            lease: Box::new((directory, Arc::clone(&self.downloads))),
+        })
+    }
+}
+
+/// Called as the model is, for messages; a name may hold what a file name may not.
+fn package_directory(parent: &Path, package: &PackageRef) -> PathBuf {
+    let name = percent_encoding::utf8_percent_encode(
+        package.id.name.as_str(),
+        percent_encoding::NON_ALPHANUMERIC,
+    );
+    parent.join(format!("{name}-{}", package.id.version))
 }
 
 #[async_trait]
 impl Supply for RegistrySupply {
     async fn fetch(&self, package: &PackageRef) -> Result<Supplied, SourceError> {
-        let directory = PathBuf::from(&package.location);
-        self.source.fetch(package, &directory).await?;
-        Ok(Supplied {
-            directory,
-            lease: Box::new(()),
-        })
+        let error = match self.fetch_from(&self.source, package).await {
+            Ok(supplied) => return Ok(supplied),
+            Err(error) => error,
+        };
+        match &self.fallback {
+            Some(fallback) if matches!(error, SourceError::Unreachable { .. }) => {
+                self.fetch_from(fallback, package).await
+            }
+            _ => Err(error),
+        }
     }
 
     async fn find(&self, id: &ModelId) -> Result<PackageRef, SourceError> {
-        Err(SourceError::NotFound(format!("no model {id}")))
+        let query = Query {
+            models: [id.name.clone()].into(),
+            versions: [id.clone()].into(),
+            ..Query::default()
+        };
+        let state = self.source.snapshot(&query).await?;
+        let model = state.models.get(&id.name);
+        let package = model.map(|model| model.package(&id.name, id.version));
+        package
+            .unwrap_or_else(|| Err("the registry has no such model".to_owned()))
+            .map_err(SourceError::NotFound)
     }
 }

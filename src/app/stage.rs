@@ -38,7 +38,7 @@ impl Stage {
         catalog.update(|snapshot| snapshot.default_model = default);
         let local = plan.local();
         let (desired, wishes) = watch::channel(local.clone());
-        let followed = registry::Followed::open(settings, &plan.selection)?;
+        let followed = registry::Followed::open(settings, &request.environment, &plan.selection)?;
         let supply = followed.as_ref().map(registry::Followed::supply);
         let first_look = followed.map(|followed| {
             let (told, first_look) = tokio::sync::oneshot::channel();

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +12,8 @@ use super::flags::SettingFlags;
 use super::{Console, Failure};
 use crate::app::{self, ServeRequest, ServeTarget};
 use crate::config::{self, Inputs, KeyPath, Loaded, TelemetrySettings};
-use crate::model::ModelName;
+use crate::model::{ModelName, Pointer};
+use crate::registry::{Environment, Filter, ModelUri};
 use crate::telemetry::{self, LogFormat, LogOptions};
 
 /// How long a thread may keep the process from ending once serving is over.
@@ -19,8 +21,8 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Package directory, .onnx file, tree of versions, or directory of packages; models:/NAME/VERSION and
-    /// models:/NAME@ALIAS (not in this build yet)
+    /// Package directory, .onnx file, tree of versions, or directory of packages; models:/NAME/VERSION,
+    /// models:/NAME/latest, models:/NAME/STAGE or models:/NAME@ALIAS of the registry
     #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
     /// Serve the only TARGET under this name
@@ -41,6 +43,7 @@ pub(super) fn run(
     environment: Vec<(OsString, OsString)>,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    let variables = Arc::new(Environment::new(&environment));
     let loaded = config::load(&Inputs {
         file: args.config,
         environment,
@@ -60,11 +63,15 @@ pub(super) fn run(
         return Ok(());
     }
     let sources = loaded.settings.models.values();
-    if args.targets.is_empty() && sources.filter_map(|model| model.source.as_ref()).count() == 0 {
+    let follows = !loaded.settings.registry.follow.is_empty();
+    let configured = sources.filter_map(|model| model.source.as_ref()).count();
+    if args.targets.is_empty() && configured == 0 && !follows {
         return Err(Failure::usage(
-            "nothing to serve: no TARGET is given, and no `models.<name>.source` is configured",
+            "nothing to serve: no TARGET is given, nothing is followed, and no `models.<name>.source` is configured",
         )
-        .hint("name a package, such as `onstage serve model-examples/iris`"));
+        .hint(
+            "name a package, such as `onstage serve model-examples/iris`, or follow a registry with `--registry URI --follow @champion`",
+        ));
     }
     start_log(&loaded.settings.telemetry)?;
     for notice in &loaded.notices {
@@ -78,6 +85,7 @@ pub(super) fn run(
             .map(|target| ServeTarget::of(target))
             .collect(),
         name: args.name,
+        environment: variables,
     };
     serve(request)
 }
@@ -92,30 +100,56 @@ fn serve(request: ServeRequest) -> Result<(), Failure> {
     Ok(result?)
 }
 
+/// What can be known to be wrong before anything is opened.
 fn check_models(loaded: &Loaded) -> Result<(), Failure> {
     for (name, model) in &loaded.settings.models {
         ModelName::new(name.as_str())
             .map_err(|error| Failure::config(format!("{error} (in section `models`)")))?;
         let source = model.source.as_ref().and_then(|source| source.to_str());
-        if let Some(source) = source.filter(|source| is_registry_address(source)) {
-            let key = ["models", name, "source"].map(str::to_owned);
-            let origin = loaded.origin(&KeyPath::new(key.to_vec()));
-            let message =
-                format!("`{source}` (`models.{name}.source` from {origin}) {NO_REGISTRY}");
-            return Err(Failure::config(message).hint(PATHS_ONLY));
+        let key = || KeyPath::new(["models", name, "source"].map(str::to_owned).to_vec());
+        if let Some(source) = source {
+            check_address(source).map_err(|message| {
+                Failure::config(format!(
+                    "{message} (`models.{name}.source` from {})",
+                    loaded.origin(&key())
+                ))
+                .hint(TARGETS)
+            })?;
         }
+    }
+    let registry = &loaded.settings.registry;
+    let origin = |key: &str| loaded.origin(&KeyPath::of(key));
+    for pointer in &registry.follow {
+        pointer.parse::<Pointer>().map_err(|error| {
+            Failure::usage(format!("{error} (from {})", origin("registry.follow")))
+        })?;
+    }
+    let filter = registry.filter.as_deref().unwrap_or_default();
+    filter
+        .parse::<Filter>()
+        .map(drop)
+        .map_err(|error| Failure::usage(format!("{error} (from {})", origin("registry.filter"))))
+}
+
+const TARGETS: &str = "a TARGET is the path of a package or an `.onnx` file, or a model of the registry such as `models:/iris@champion`";
+
+fn check_address(target: &str) -> Result<(), String> {
+    if ModelUri::is_meant(target) {
+        let parsed = target.parse::<ModelUri>();
+        return parsed.map(drop).map_err(|error| error.to_string());
+    }
+    let schemes = ["http://", "https://", "s3://", "gs://", "az://"];
+    if schemes.iter().any(|scheme| target.starts_with(scheme)) {
+        return Err(format!(
+            "`{target}` is the address of a registry, not of a model: give it with `--registry`"
+        ));
     }
     Ok(())
 }
 
-const NO_REGISTRY: &str = "is in a model registry or store, which this build does not read yet";
-const PATHS_ONLY: &str = "give the path of a package directory or an `.onnx` file";
-
 fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure> {
-    let texts = targets.iter().filter_map(|target| target.to_str());
-    if let Some(target) = { texts }.find(|target| is_registry_address(target)) {
-        let message = format!("`{target}` {NO_REGISTRY}");
-        return Err(Failure::usage(message).hint(PATHS_ONLY));
+    for target in targets.iter().filter_map(|target| target.to_str()) {
+        check_address(target).map_err(|message| Failure::usage(message).hint(TARGETS))?;
     }
     let Some(name) = name else {
         return Ok(());
@@ -129,13 +163,6 @@ fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure>
     ModelName::new(name)
         .map(drop)
         .map_err(|error| Failure::usage(format!("{error} (from flag `--name`)")))
-}
-
-fn is_registry_address(text: &str) -> bool {
-    let schemes = [
-        "models:/", "runs:/", "http://", "https://", "s3://", "gs://", "az://",
-    ];
-    schemes.iter().any(|scheme| text.starts_with(scheme))
 }
 
 fn start_log(settings: &TelemetrySettings) -> Result<(), Failure> {

@@ -188,17 +188,7 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
 #[test]
 fn what_is_not_built_yet_says_so() {
     let cases: &[&[&str]] = &[
-        &["serve", "models:/iris@champion"],
-        &[
-            "serve",
-            "--registry",
-            "http://mlflow:5000",
-            "models:/iris/3",
-        ],
-        &["serve", "--follow", "@champion", "--follow", "Production"],
-        &["serve", "x", "--filter", "fraud*"],
         &["serve", "x", "--lazy"],
-        &["serve", "x", "--poll-interval", "2s"],
         &["serve", "x", "--admin-port", "9000"],
     ];
     let texts = cases.iter().map(|arguments| {
@@ -321,7 +311,10 @@ fn predict_verify_and_diff_say_what_went_wrong() {
         assert_eq!(outcome.out, "", "{arguments:?}");
         format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
     });
-    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+    // More examples are made while other tests run.
+    insta::with_settings!({ filters => [(r"holds \d+ packages", "holds several packages")] }, {
+        insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+    });
 }
 
 #[test]
@@ -363,8 +356,8 @@ fn mistakes_in_the_environment_end_with_78() {
         ("ONSTAGE_SERVER__PORT", "http"),
         ("ONSTAGE_PORT", "8080"),
         ("ONSTAGE_ENGINE__DEFAULT", "trakt"),
-        ("ONSTAGE_REGISTRY__URI", "http://mlflow:5000"),
-        ("ONSTAGE_MODELS__IRIS__SOURCE", "models:/iris@champion"),
+        ("ONSTAGE_REGISTRY__LAZY", "true"),
+        ("ONSTAGE_MODELS__IRIS__SOURCE", "models:/iris@v1"),
         ("ONSTAGE_MODELS__A:B__SOURCE", "x"),
     ];
     let texts = cases.map(|variable| {
@@ -443,8 +436,11 @@ fn check_config_tells_ignored_service_links_and_ends_with_0() {
 
 #[test]
 fn check_config_shows_the_settings_and_then_refuses_what_is_not_built() {
-    let variable = ("ONSTAGE_REGISTRY__URI", "http://me:s3cret@mlflow");
-    let outcome = onstage_in(&["serve", "--check-config"], &[variable]);
+    let variables = [
+        ("ONSTAGE_REGISTRY__URI", "http://me:s3cret@mlflow"),
+        ("ONSTAGE_REGISTRY__LAZY", "true"),
+    ];
+    let outcome = onstage_in(&["serve", "--check-config"], &variables);
     assert_eq!(outcome.exit, Exit::Config);
     assert!(outcome.out.contains("registry.uri ="));
     assert!(!outcome.out.contains("s3cret") && !outcome.err.contains("s3cret"));

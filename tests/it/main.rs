@@ -22,5 +22,6 @@ mod package;
 mod remote;
 mod responses;
 mod server;
+mod swap;
 mod v2_rest;
 mod verify;

@@ -6,7 +6,9 @@ import sys
 
 import mlflow
 import mlflow.onnx
+import numpy
 import onnx
+from onnx import TensorProto, helper
 
 # What MLflow prints must not be taken for an answer.
 answers, sys.stdout = sys.stdout, sys.stderr
@@ -15,11 +17,25 @@ mlflow.set_tracking_uri(sys.argv[1])
 client = mlflow.MlflowClient()
 
 
-def register(name, path):
-    """Logs the graph at `path` as a model of a new run and registers it; tells how to find it."""
+def times(factor, input="x"):
+    """The graph y = x * factor, so that an answer tells which version gave it."""
+    constant = onnx.numpy_helper.from_array(numpy.array([factor], numpy.float32), "factor")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", [input, "factor"], ["y"])],
+        "times",
+        [helper.make_tensor_value_info(input, TensorProto.FLOAT, ["rows", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+        [constant],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def register(name, graph, **options):
+    """Logs a graph, or the one at a path, as a model of a new run and registers it; tells how to find it."""
+    graph = onnx.load(graph) if isinstance(graph, str) else graph
     with mlflow.start_run() as run:
         info = mlflow.onnx.log_model(
-            onnx.load(path), name="model", registered_model_name=name, pip_requirements=["onnx"]
+            graph, name="model", registered_model_name=name, pip_requirements=["onnx"], **options
         )
     return {"run": run.info.run_id, "id": info.model_id, "version": info.registered_model_version}
 

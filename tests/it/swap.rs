@@ -1,0 +1,301 @@
+//! The served version follows a real MLflow server: MLflow's own client moves stages and aliases.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::server::Server;
+
+/// Long enough for a poll of half a second and a load on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request whose answer tells the version: version N multiplies by N.
+async fn ask(server: &Server, path: &str) -> (u16, Option<String>, Value) {
+    let request = server.request(reqwest::Method::POST, path);
+    let response = request
+        .json(&json!({ "inputs": [[1.0]] }))
+        .send()
+        .await
+        .unwrap();
+    let version = response.headers().get("x-model-version");
+    let version = version.map(|version| version.to_str().unwrap().to_owned());
+    let status = response.status().as_u16();
+    (status, version, response.json().await.unwrap())
+}
+
+/// The version that answers on `path`; the header and the prediction must agree.
+async fn version(server: &Server, path: &str) -> u64 {
+    let (status, header, answer) = ask(server, path).await;
+    assert_eq!(status, 200, "{answer}");
+    let predicted = answer["predictions"]["y"][0][0].as_f64().unwrap();
+    assert_eq!(
+        header.unwrap(),
+        format!("{predicted}"),
+        "one version answers, not two"
+    );
+    format!("{predicted}").parse().unwrap()
+}
+
+async fn until_version(server: &Server, path: &str, expected: u64) -> Duration {
+    let started = Instant::now();
+    let wait = async {
+        while version(server, path).await != expected {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if timeout(PATIENCE, wait).await.is_err() {
+        panic!(
+            "version {expected} never came on stage: {}",
+            server.stderr()
+        );
+    }
+    started.elapsed()
+}
+
+async fn until(what: &str, server: &Server, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if timeout(PATIENCE, wait).await.is_err() {
+        panic!("{what}: {}", server.stderr());
+    }
+}
+
+async fn metrics(server: &Server) -> String {
+    server.get("/metrics").await.text().await.unwrap()
+}
+
+/// Requests without a pause, and how many of them failed.
+struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    fn start(server: &Server, path: &str, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU64::new(0));
+        let tasks = (0..clients).map(|_| {
+            let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), server.url(path));
+            tokio::spawn(async move {
+                let client = reqwest::Client::new();
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let body = json!({ "inputs": [[1.0]] });
+                    match client.post(&url).json(&body).send().await {
+                        Ok(response) if response.status() == 200 => {
+                            let header = response.headers()["x-model-version"]
+                                .to_str()
+                                .unwrap()
+                                .to_owned();
+                            let answer: Value = response.json().await.unwrap();
+                            let predicted = answer["predictions"]["y"][0][0].as_f64().unwrap();
+                            if header != format!("{predicted}") {
+                                failures.push(format!("version {header} answered {predicted}"));
+                            }
+                        }
+                        Ok(response) => failures.push(format!("{}", response.status())),
+                        Err(error) => failures.push(format!("{error:?}")),
+                    }
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(1)).await;
+                }
+                failures
+            })
+        });
+        let tasks = tasks.collect();
+        Self { stop, sent, tasks }
+    }
+
+    async fn end(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for task in self.tasks {
+            failures.extend(task.await.unwrap());
+        }
+        (self.sent.load(Ordering::Relaxed), failures)
+    }
+}
+
+/// A server of MLflow with `versions` of model `scale`, of which version N multiplies by N.
+async fn scene(versions: u64) -> (MlflowServer, MlflowClient) {
+    let mlflow = MlflowServer::start("", &[], &[]).await;
+    let mut python = MlflowClient::start(&mlflow, &[]);
+    for factor in 1..=versions {
+        python
+            .eval(&format!("register('scale', times({factor}))"))
+            .await;
+    }
+    (mlflow, python)
+}
+
+#[tokio::test]
+async fn stages_and_aliases_that_mlflows_client_moves_swap_the_served_version() {
+    let (mlflow, mut python) = scene(3).await;
+    python
+        .eval("client.transition_model_version_stage('scale', '1', 'Production')")
+        .await;
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--follow",
+        "Production",
+        "--poll-interval",
+        "200ms",
+    ];
+    let server = Server::start(&follow).await;
+    assert_eq!(version(&server, "/invocations").await, 1);
+    assert_eq!(
+        version(&server, "/models/scale/stages/production/invocations").await,
+        1
+    );
+    let load = Load::start(&server, "/models/scale/invocations", 4);
+
+    python
+        .eval("client.transition_model_version_stage('scale', '2', 'Production')")
+        .await;
+    until_version(&server, "/invocations", 2).await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '3')")
+        .await;
+    until_version(&server, "/invocations", 3).await;
+    assert_eq!(
+        version(&server, "/models/scale/stages/Production/invocations").await,
+        2
+    );
+    assert_eq!(
+        version(&server, "/models/scale/aliases/champion/invocations").await,
+        3
+    );
+    assert_eq!(
+        version(&server, "/models/scale/versions/2/invocations").await,
+        2
+    );
+    let (status, _, answer) = ask(&server, "/models/scale/aliases/nobody/invocations").await;
+    assert_eq!(status, 404, "{answer}");
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '1')")
+        .await;
+    until_version(&server, "/invocations", 1).await;
+
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    let text = metrics(&server).await;
+    for line in [
+        r#"onstage_model_alias_info{alias="@champion",model="scale",version="1"} 1"#,
+        r#"onstage_model_alias_info{alias="Production",model="scale",version="2"} 1"#,
+        r#"onstage_swaps_total{model="scale",outcome="published"} 4"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    server.terminate().await;
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_new_version_the_last_good_one_serves() {
+    let (mlflow, mut python) = scene(2).await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '2')")
+        .await;
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "200ms",
+    ];
+    let server = Server::start(&follow).await;
+    let load = Load::start(&server, "/invocations", 2);
+    python
+        .eval("register('scale', times(3, input='other'))")
+        .await;
+    let broken = "[register('scale', times(4)), open(next(pathlib.Path(home).rglob(f\"{client.get_model_version('scale', '4').source.split('/')[-1]}/artifacts/model.onnx\")), 'wb').write(b'no graph')]";
+    python
+        .eval(
+            &broken
+                .replace("pathlib", "__import__('pathlib')")
+                .replace("home", &format!("{:?}", mlflow.home().to_str().unwrap())),
+        )
+        .await;
+    for (candidate, reason) in [(3, "contract_changed"), (4, "invalid_package")] {
+        let alias =
+            format!("client.set_registered_model_alias('scale', 'champion', '{candidate}')");
+        python.eval(&alias).await;
+        let failed =
+            format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}}"#);
+        until(&failed, &server, async || {
+            metrics(&server).await.contains(&failed)
+        })
+        .await;
+        assert_eq!(version(&server, "/invocations").await, 2);
+        let ready = server.get("/v2/health/ready").await;
+        assert_eq!(
+            ready.status(),
+            200,
+            "a failing successor does not flip readiness"
+        );
+    }
+    let out_of_sync = r#"onstage_model_out_of_sync_seconds{model="scale"} 0"#;
+    until("out of sync", &server, async || {
+        !metrics(&server).await.contains(&format!("{out_of_sync}\n"))
+    })
+    .await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '1')")
+        .await;
+    until_version(&server, "/invocations", 1).await;
+
+    drop(mlflow);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        version(&server, "/invocations").await,
+        1,
+        "an outage unloads nothing"
+    );
+    assert!(
+        metrics(&server)
+            .await
+            .contains(r#"onstage_registry_syncs_total{outcome="failure"}"#)
+    );
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    server.terminate().await;
+}
+
+#[tokio::test]
+async fn a_target_of_the_registry_is_required() {
+    let (mlflow, _python) = scene(2).await;
+    let serve = |target: &'static str| {
+        let registry = mlflow.url.clone();
+        async move {
+            crate::server::Starter::serve(&["--registry", &registry, target])
+                .try_start()
+                .await
+        }
+    };
+    let server = serve("models:/scale/1").await.ok().unwrap();
+    assert_eq!(version(&server, "/invocations").await, 1);
+    server.terminate().await;
+    let server = serve("models:/scale/latest").await.ok().unwrap();
+    assert_eq!(version(&server, "/invocations").await, 2);
+    server.terminate().await;
+    let ended = serve("models:/scale@nobody").await.err().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended
+            .stderr
+            .contains("the registry does not have `models:/scale@nobody`"),
+        "{}",
+        ended.stderr
+    );
+}
