@@ -2,7 +2,7 @@
 
 For each package in `model-examples/`: MLflow's own scoring server must answer every `request*.json` as `expected.json`
 says, and a package made anew by `mlflow run` must do the same. A package that is too large to be committed is made in
-`model-examples/NAME/package`, where the tests of onstage find it.
+`model-examples/NAME/package`, where the tests of onstage find it. The commands are those of `model-examples/*/README.md`.
 
     python tests/examples.py             check
     python tests/examples.py --record    write `expected.json` from what MLflow answers
