@@ -27,7 +27,7 @@ pub use offline::{Offline, Refusal, Trial, try_request};
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
 use crate::engine::onnxruntime::library::Surroundings;
-use crate::engine::onnxruntime::{self, Outcome, Tried};
+use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp};
 use crate::middleware::{MiddlewareOptions, layered};
@@ -101,11 +101,31 @@ pub fn library_search(settings: &EngineSettings) -> Vec<LibraryPlace> {
     engine.tried().iter().map(place).collect()
 }
 
+/// The libraries of custom operators that are configured, and whether they are what they should be.
+pub fn custom_operators(settings: &EngineSettings) -> Vec<LibraryPlace> {
+    let engine = onnxruntime(settings);
+    let libraries = engine.custom_operators().into_iter();
+    let place = |(library, checked): (&OperatorLibrary, Result<(), String>)| LibraryPlace {
+        path: library.path.display().to_string(),
+        origin: "engine.custom_operators".to_owned(),
+        outcome: checked
+            .err()
+            .unwrap_or_else(|| format!("sha256:{} agrees", library.sha256)),
+    };
+    libraries.map(place).collect()
+}
+
 fn onnxruntime(settings: &EngineSettings) -> OnnxRuntime {
     OnnxRuntime::new(onnxruntime::Config {
         surroundings: Surroundings::of_process(settings.libonnxruntime.clone()),
         intra_op_threads: settings.intra_op_threads,
         inter_op_threads: settings.inter_op_threads,
+        // What is none was refused when the configuration was checked.
+        custom_operators: settings
+            .custom_operators
+            .iter()
+            .filter_map(|library| library.parse().ok())
+            .collect(),
     })
 }
 

@@ -24,6 +24,7 @@ struct Report {
     version: &'static str,
     engines: Vec<EngineReport>,
     library_search: Vec<LibraryPlace>,
+    custom_operators: Vec<LibraryPlace>,
     machine: Machine,
 }
 
@@ -81,6 +82,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             engines: engines.collect(),
             library_search: app::library_search(settings),
+            custom_operators: app::custom_operators(settings),
             machine: Machine::detect(),
         }
     }
@@ -104,6 +106,17 @@ impl Report {
             (place.origin.clone(), found)
         };
         page.rows(&self.library_search.iter().map(place).collect::<Vec<_>>());
+        if !self.custom_operators.is_empty() {
+            page.heading("Custom operators");
+            let library = |place: &LibraryPlace| (place.path.clone(), place.outcome.clone());
+            page.rows(
+                &self
+                    .custom_operators
+                    .iter()
+                    .map(library)
+                    .collect::<Vec<_>>(),
+            );
+        }
         page.heading("Machine");
         page.rows(&self.machine.rows());
         page.into_text()
@@ -164,6 +177,11 @@ mod tests {
                 path: "/opt/lib/libonnxruntime.so".to_owned(),
                 origin: "ORT_DYLIB_PATH".to_owned(),
                 outcome: "version 1.10, expected 1.16 or newer".to_owned(),
+            }],
+            custom_operators: vec![LibraryPlace {
+                path: "/opt/lib/operators.so".to_owned(),
+                origin: "engine.custom_operators".to_owned(),
+                outcome: "sha256:2cf2 agrees".to_owned(),
             }],
             machine: Machine {
                 architecture: "x86_64",

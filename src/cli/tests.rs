@@ -413,6 +413,9 @@ fn every_flag_reaches_its_setting() {
             config::Kind::Duration => Some("7ms"),
             config::Kind::Choice(choices) => choices.last().copied(),
             config::Kind::Origins => Some("https://x"),
+            config::Kind::Libraries => Some(
+                "/x.so@sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            ),
             config::Kind::BasePath => Some("/x"),
             config::Kind::LogFilter => Some("debug"),
             config::Kind::AccessLog => Some("all"),

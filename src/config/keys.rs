@@ -71,6 +71,7 @@ pub const KEYS: &[KeyDef] = &[
     key("engine.intra_op_threads", Kind::Integer(1), "Threads inside one operator").flag("intra-op-threads"),
     key("engine.inter_op_threads", Kind::Integer(1), "Threads across operators").flag("inter-op-threads"),
     key("engine.libonnxruntime", Kind::Path, "The ONNX Runtime library to load, instead of looking for one").flag("libonnxruntime"),
+    key("engine.custom_operators", Kind::Libraries, "Libraries of custom operators for ONNX Runtime, each as PATH@sha256:HEX; repeatable").or("").flag("custom-operators"),
     key("engine.memory_budget", Kind::Size, "Memory that loaded models may take together").flag("memory-budget"),
     key("batching.max_batch_size", Kind::Integer(1), "Most rows in one call of the engine").flag("max-batch-size").later(),
     key("batching.max_queue_delay", Kind::Duration, "Longest wait for more rows").or("0ms").flag("max-queue-delay").later(),

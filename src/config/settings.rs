@@ -99,6 +99,8 @@ pub struct EngineSettings {
     pub inter_op_threads: Option<usize>,
     /// The ONNX Runtime library.
     pub libonnxruntime: Option<PathBuf>,
+    /// Libraries of custom operators, each with its digest.
+    pub custom_operators: Vec<String>,
     /// Bytes that loaded models may take together.
     pub memory_budget: Option<u64>,
 }

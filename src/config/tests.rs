@@ -80,6 +80,9 @@ fn every_key_takes_a_value_of_its_kind_in_the_settings() {
             Kind::Duration => "7ms",
             Kind::Choice(choices) => choices.last().unwrap(),
             Kind::Origins => "https://x",
+            Kind::Libraries => {
+                "/x.so@sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            }
             Kind::LogFilter => "debug",
             Kind::AccessLog => "sampled:0.5",
         };

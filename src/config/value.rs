@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::engine::onnxruntime::OperatorLibrary;
 use crate::telemetry::{AccessLog, check_filter};
 
 /// A value as it stands in a file, a variable or a flag.
@@ -57,6 +58,8 @@ pub enum Kind {
     List,
     /// Web origins, or `*`.
     Origins,
+    /// Libraries, each as `PATH@sha256:HEX`.
+    Libraries,
     /// A log filter.
     LogFilter,
     /// An access log setting.
@@ -109,12 +112,13 @@ impl Kind {
             Self::Choice(_) => "NAME",
             Self::List => "ITEM",
             Self::Origins => "ORIGIN",
+            Self::Libraries => "PATH@SHA256",
         }
     }
 
     /// Whether the value is a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::List | Self::Origins)
+        matches!(self, Self::List | Self::Origins | Self::Libraries)
     }
 
     pub(super) fn parse(self, raw: &Raw) -> Result<Value, Problem> {
@@ -142,15 +146,23 @@ impl Kind {
         if self == Self::Origins && !items.iter().all(|item| is_origin(item)) {
             return Err("origins such as `https://example.com`, or `*`".into());
         }
+        let is_library = |item: &String| item.parse::<OperatorLibrary>().is_ok();
+        if self == Self::Libraries && !items.iter().all(is_library) {
+            return Err(
+                "paths with their digests, such as `/opt/lib/operators.so@sha256:2cf2…`".into(),
+            );
+        }
         Ok(Value::List(items))
     }
 
     fn parse_text(self, text: &str) -> Result<Value, Problem> {
         match self {
-            Self::Text | Self::Path | Self::Uri | Self::List | Self::Origins => match text {
-                "" => Err("a text that is not empty".into()),
-                text => Ok(Value::Text(text.to_owned())),
-            },
+            Self::Text | Self::Path | Self::Uri | Self::List | Self::Origins | Self::Libraries => {
+                match text {
+                    "" => Err("a text that is not empty".into()),
+                    text => Ok(Value::Text(text.to_owned())),
+                }
+            }
             Self::BasePath => base_path(text),
             Self::Bool => match text {
                 "true" => Ok(Value::Bool(true)),
@@ -351,6 +363,7 @@ mod tests {
     #[case(Kind::Duration, &["", "10x", "10", "-5ms", "2years", "99999999999999999999s"])]
     #[case(Kind::BasePath, &["ml", "/a//b", "/../a", "/{x}", "/a b", "/a?b", "/*"])]
     #[case(Kind::Bool, &["yes", "1", "TRUE"])]
+    #[case(Kind::Libraries, &["/x.so", "/x.so@sha256:12"])]
     #[case(Kind::Origins, &["example.com", "https://example.com/path", "https://"])]
     fn refuses(#[case] kind: Kind, #[case] texts: &[&str]) {
         for text in texts {

@@ -8,6 +8,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod conformance;
+mod custom_operators;
 mod docs;
 mod examples;
 mod http;

@@ -274,6 +274,14 @@ def beyond_tract():
     )
 
 
+def custom_operators():
+    """An operator of the library `onnxruntime-extensions`, which no engine has by itself."""
+    node = helper.make_node("StringUpper", ["text"], ["upper"], domain="ai.onnx.contrib")
+    text = tensor("text", TensorProto.STRING, ("N",))
+    upper = tensor("upper", TensorProto.STRING, ("N",))
+    save("string_upper", [node], [text], [upper], domains=("ai.onnx.contrib",))
+
+
 if __name__ == "__main__":
-    for make in (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract):
+    for make in (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, custom_operators):
         make()

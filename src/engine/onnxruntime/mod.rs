@@ -7,6 +7,7 @@ mod convert;
 mod environment;
 pub mod library;
 mod model;
+mod operators;
 mod providers;
 
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,8 @@ pub use self::environment::{Outcome, Tried};
 use self::environment::{Runtime, obtain};
 use self::library::Surroundings;
 use self::model::{Model, Recipe};
+use self::operators::Operators;
+pub use self::operators::{OperatorLibrary, OperatorLibraryError};
 use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Support};
 use crate::model::{Graph, Package};
 
@@ -29,6 +32,8 @@ pub struct Config {
     pub intra_op_threads: Option<usize>,
     /// Threads across operators, of the same pool.
     pub inter_op_threads: Option<usize>,
+    /// Libraries of custom operators, known to every session.
+    pub custom_operators: Vec<OperatorLibrary>,
 }
 
 /// The engine. Nothing is loaded before it is asked for something.
@@ -36,6 +41,7 @@ pub struct Config {
 pub struct OnnxRuntime {
     config: Config,
     looked_up: OnceLock<LookedUp>,
+    operators: OnceLock<Result<Operators, String>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +63,7 @@ impl OnnxRuntime {
         Self {
             config,
             looked_up: OnceLock::new(),
+            operators: OnceLock::new(),
         }
     }
 
@@ -86,6 +93,24 @@ impl OnnxRuntime {
         })
     }
 
+    /// The libraries of custom operators, each with what is wrong with it.
+    pub fn custom_operators(&self) -> Vec<(&OperatorLibrary, Result<(), String>)> {
+        let check = |library| {
+            let checked = Operators::obtain(std::slice::from_ref(library));
+            (library, checked.map(drop))
+        };
+        self.config.custom_operators.iter().map(check).collect()
+    }
+
+    fn operators(&self) -> Result<&Operators, EngineError> {
+        let obtain = || Operators::obtain(&self.config.custom_operators);
+        let operators = self.operators.get_or_init(obtain).as_ref();
+        operators.map_err(|reason| EngineError::Misconfigured {
+            engine: NAME,
+            reason: reason.clone(),
+        })
+    }
+
     fn runtime(&self) -> Result<&Runtime, EngineError> {
         self.looked_up().runtime.as_ref().map_err(|failure| {
             let (engine, reason) = (NAME, failure.reason.clone());
@@ -111,9 +136,12 @@ impl Engine for OnnxRuntime {
         self.runtime().map(|_| ())
     }
 
-    fn supports(&self, _graph: &Graph) -> Support {
+    fn supports(&self, graph: &Graph) -> Support {
         // Which operators a library has depends on its version; it names what it lacks when it loads a graph.
-        Support::Yes
+        match operators::foreign(graph) {
+            Some(reason) if self.config.custom_operators.is_empty() => Support::No(vec![reason]),
+            _ => Support::Yes,
+        }
     }
 
     fn estimate(&self, package: &Package) -> u64 {
@@ -126,7 +154,8 @@ impl Engine for OnnxRuntime {
         options: &EngineOptions,
         cancel: &CancelToken,
     ) -> Result<Arc<dyn CompiledModel>, EngineError> {
-        let recipe = Recipe::new(self.runtime()?.clone(), package, options);
+        let operators = self.operators()?.clone();
+        let recipe = Recipe::new(self.runtime()?.clone(), package, options).with(operators);
         Ok(Arc::new(Model::load(recipe, package, cancel)?))
     }
 }

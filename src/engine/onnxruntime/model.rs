@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::NAME;
 use super::convert::{element_type, from_ort, to_ort};
 use super::environment::Runtime;
+use super::operators::Operators;
 use super::providers::{Selection, select};
 use crate::engine::{
     CancelToken, CompiledModel, EngineError, EngineOptions, Outputs, Session, load_error, one_line,
@@ -35,6 +36,7 @@ pub(super) struct Recipe {
     intra_op_threads: Option<usize>,
     inter_op_threads: Option<usize>,
     providers: Vec<Provider>,
+    operators: Operators,
 }
 
 impl Recipe {
@@ -55,7 +57,13 @@ impl Recipe {
                 .clone()
                 .unwrap_or_else(|| flavor.providers.clone()),
             options: flavor.session.clone(),
+            operators: Operators::default(),
         }
+    }
+
+    /// The same with custom operators.
+    pub(super) fn with(self, operators: Operators) -> Self {
+        Self { operators, ..self }
     }
 
     fn builder(&self, providers: &Selection) -> ort::Result<SessionBuilder> {
@@ -90,7 +98,7 @@ impl Recipe {
         if !providers.usable.is_empty() {
             builder = builder.with_execution_providers(&providers.usable)?;
         }
-        Ok(builder)
+        self.operators.register(builder)
     }
 
     /// Running operators in parallel takes a second pool, which the shared one does not have.
