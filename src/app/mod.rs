@@ -7,6 +7,7 @@ mod offline;
 mod plan;
 mod registry;
 mod stage;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use axum_server::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -151,10 +154,14 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (reporter, grpc_task) = start_grpc(grpc, &stop).await?;
     let handle = Handle::new();
-    let mut http_task = start_http(http, &shared, settings, handle.clone());
+    let hint = Arc::new(Notify::new());
+    let secret = settings.registry.webhook_secret_file.as_deref();
+    let webhook = webhook::router(secret, &server.base_path, &hint)?;
+    let router = protocol::router(&shared).merge(webhook);
+    let mut http_task = start_http(http, router, settings, handle.clone());
 
     let stopped_early = tokio::select! {
-        loaded = begin(&request, &shared, &stop) => {
+        loaded = begin(&request, &shared, hint, &stop) => {
             let servables = loaded?;
             if let Some(reporter) = &reporter {
                 reporter.set_service_status("", ServingStatus::Serving).await;
@@ -189,10 +196,11 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 async fn begin(
     request: &ServeRequest,
     shared: &Shared,
+    hint: Arc<Notify>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Vec<Arc<Servable>>> {
     let loader = loader(&request.settings, shared)?;
-    let mut stage = Stage::begin(request, shared, loader, stop.clone()).await?;
+    let mut stage = Stage::begin(request, shared, loader, (hint, stop.clone())).await?;
     stage.ready(shared).await
 }
 
@@ -234,7 +242,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
 
 fn start_http(
     bound: listen::Bound,
-    shared: &Shared,
+    router: Router,
     settings: &Settings,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<anyhow::Result<()>> {
@@ -249,7 +257,7 @@ fn start_http(
         access_log: settings.telemetry.access_log,
         cors_origins: settings.server.cors_origins.clone(),
     };
-    let router = layered(protocol::router(shared), options);
+    let router = layered(router, options);
     tokio::spawn(listen::serve_http(bound, router, handle))
 }
 

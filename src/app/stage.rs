@@ -29,7 +29,7 @@ impl Stage {
         request: &ServeRequest,
         shared: &Shared,
         loader: Loader,
-        stop: CancellationToken,
+        (hint, stop): (Arc<Notify>, CancellationToken),
     ) -> anyhow::Result<Self> {
         let settings = &request.settings;
         let plan = open(request.clone()).await?;
@@ -49,7 +49,7 @@ impl Stage {
                 interval: followed.interval,
                 memory: followed.memory,
                 metrics: shared.service().shared_metrics(),
-                hint: Arc::new(Notify::new()),
+                hint,
             };
             tokio::spawn(watch(
                 Watcher::new(parts),

@@ -84,7 +84,7 @@ pub const KEYS: &[KeyDef] = &[
     key("registry.filter", Kind::Text, "Which models to follow, by name pattern and tags").flag("filter"),
     key("registry.lazy", Kind::Bool, "Load a model on its first request").or("false").flag("lazy").later(),
     key("registry.cache_dir", Kind::Path, "Where fetched packages are kept").flag("cache-dir"),
-    key("registry.webhook_secret_file", Kind::Path, "File with the secret of MLflow's webhooks").flag("webhook-secret-file").later(),
+    key("registry.webhook_secret_file", Kind::Path, "File with the secret of MLflow's webhooks").flag("webhook-secret-file"),
     key("network.ca_file", Kind::Path, "Certificates (PEM) to trust in outgoing connections, beside those of the system").flag("ca-file"),
     key("models.*.source", Kind::Path, "Path of the package"),
     key("models.*.engine", Kind::Choice(ENGINES), "Engine of this model"),

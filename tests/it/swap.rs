@@ -299,3 +299,60 @@ async fn a_target_of_the_registry_is_required() {
         ended.stderr
     );
 }
+
+#[tokio::test]
+async fn a_webhook_makes_the_server_look_at_once() {
+    let allowed = [
+        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
+        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ),
+    ];
+    let mlflow = MlflowServer::start("", &[], &allowed).await;
+    let mut python = MlflowClient::start(&mlflow, &[]);
+    let secret = mlflow.home().join("secret");
+    std::fs::write(&secret, "s3cr3t\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "1h",
+        "--webhook-secret-file",
+        secret,
+    ];
+    let server = Server::start(&follow).await;
+    let unsigned = server
+        .request(reqwest::Method::POST, "/webhooks/mlflow")
+        .body("{}");
+    assert_eq!(unsigned.send().await.unwrap().status(), 401);
+    // Before the first event: MLflow remembers for a minute which webhooks there are.
+    let register = [
+        "registry",
+        "webhook",
+        "--registry",
+        &mlflow.url,
+        "--url",
+        &server.url(""),
+        "--webhook-secret-file",
+        secret,
+        "--register",
+    ];
+    let registered = crate::server::Starter::command(&register).run().await;
+    assert_eq!(registered.status.code(), Some(0), "{}", registered.stderr);
+    for factor in [1, 2] {
+        python
+            .eval(&format!("register('scale', times({factor}))"))
+            .await;
+        let alias = format!("client.set_registered_model_alias('scale', 'champion', '{factor}')");
+        python.eval(&alias).await;
+        let path = "/models/scale/invocations";
+        let serves = async || ask(&server, path).await.1.as_deref() == Some(&factor.to_string());
+        until("the version never came on stage", &server, serves).await;
+    }
+    server.terminate().await;
+}

@@ -1,0 +1,79 @@
+//! `POST /webhooks/mlflow`: MLflow says that something changed, and the watcher looks at once.
+//!
+//! A hint, never truth: the registry is asked all the same. Registered only with a secret.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::sync::Notify;
+
+use crate::registry::webhook::{DELIVERY_ID, Headers, Hint, Receiver, SIGNATURE, TIMESTAMP};
+
+/// The path below the base path.
+const PATH: &str = "/webhooks/mlflow";
+
+/// An event of MLflow is a few hundred bytes; a description may be longer.
+const LONGEST_BODY: usize = 1 << 20;
+
+/// The route, when a secret is configured.
+///
+/// # Errors
+/// When the file with the secret cannot be read, or is empty.
+pub(super) fn router(
+    secret: Option<&Path>,
+    base_path: &str,
+    hint: &Arc<Notify>,
+) -> anyhow::Result<Router> {
+    let Some(file) = secret else {
+        return Ok(Router::new());
+    };
+    let shown = file.display();
+    let read = std::fs::read_to_string(file);
+    let text =
+        read.with_context(|| format!("cannot read `registry.webhook_secret_file` `{shown}`"))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        bail!("`registry.webhook_secret_file` `{shown}` is empty, expected a secret");
+    }
+    let receiver = Arc::new(Receiver::new(secret));
+    let hint = Arc::clone(hint);
+    let handler = move |headers: HeaderMap, body: Bytes| {
+        let answer = receive(&receiver, &hint, &headers, &body);
+        async move { answer }
+    };
+    let route = post(handler).layer(DefaultBodyLimit::max(LONGEST_BODY));
+    Ok(Router::new().route(&format!("{base_path}{PATH}"), route))
+}
+
+fn receive(receiver: &Receiver, hint: &Notify, headers: &HeaderMap, body: &[u8]) -> Response {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let of_mlflow = Headers {
+        delivery_id: text(DELIVERY_ID),
+        timestamp: text(TIMESTAMP),
+        signature: text(SIGNATURE),
+    };
+    match receiver.receive(of_mlflow, body, SystemTime::now()) {
+        Ok(received) => {
+            if let Hint::Model(model) = &received {
+                tracing::debug!(%model, "MLflow says that something changed");
+                hint.notify_one();
+            }
+            (StatusCode::OK, "ok\n").into_response()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a webhook was refused");
+            let status = StatusCode::from_u16(error.status());
+            let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let body = serde_json::json!({ "error": error.to_string() }).to_string();
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+    }
+}
