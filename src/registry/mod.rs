@@ -16,6 +16,7 @@ mod object_files;
 mod object_url;
 mod selection;
 mod state;
+mod store;
 mod uri;
 mod watcher;
 mod writer;
@@ -35,6 +36,7 @@ pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, 
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
+pub use store::StoreRegistry;
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, LastKnown, Watcher, WatcherParts};
 pub use writer::RegistryWriter;

@@ -1,0 +1,154 @@
+//! What the registry holds.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::StoreRegistry;
+use super::layout::{self, Meaning, VersionFile};
+use crate::model::{ModelName, Version};
+use crate::registry::{
+    Query, RegisteredModel, RegisteredVersion, RegistryState, SourceError, VersionStatus,
+};
+
+/// Objects that are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// A pointer is a number; more is no pointer.
+const LONGEST_POINTER: u64 = 64;
+
+impl StoreRegistry {
+    pub(super) async fn read(&self, query: &Query) -> Result<RegistryState, SourceError> {
+        let mut state = RegistryState::default();
+        if query.everything {
+            self.read_below(&self.root, &mut state).await?;
+        } else {
+            for name in &query.models {
+                let path = layout::model(&self.root, name);
+                self.read_below(&path, &mut state).await?;
+            }
+        }
+        for (name, model) in &mut state.models {
+            model.latest = model.versions.keys().next_back().copied();
+            let pointers = model.aliases.values().chain(model.stages.values());
+            if let Some(missing) =
+                { pointers }.find(|version| !model.versions.contains_key(version))
+            {
+                return Err(SourceError::Malformed {
+                    registry: self.address.clone(),
+                    reason: format!(
+                        "model `{name}` has an alias or stage that points to version {missing}, which does not exist"
+                    ),
+                });
+            }
+        }
+        state.models.retain(|_, model| !model.versions.is_empty());
+        Ok(state)
+    }
+
+    async fn read_below(&self, path: &Path, state: &mut RegistryState) -> Result<(), SourceError> {
+        let listed: Vec<_> = self
+            .store
+            .list(Some(path))
+            .try_collect()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let meanings = listed.into_iter().filter_map(|object| {
+            let (name, meaning) = layout::meaning(&self.root, &object.location)?;
+            Some((name, meaning, object))
+        });
+        let read = meanings.map(|(name, meaning, object)| async move {
+            let is_pointer = !matches!(meaning, Meaning::Version(_));
+            if is_pointer && object.size > LONGEST_POINTER {
+                return Err(self.malformed(&object.location, "it is no version number"));
+            }
+            let text = self.text(&object.location).await?;
+            Ok((name, meaning, object.location, text))
+        });
+        let read: Vec<_> = futures_util::stream::iter(read)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (name, meaning, path, text) in read {
+            // Gone between the list and the look: as if it had been gone before.
+            let Some(text) = text else { continue };
+            self.note(
+                state.models.entry(name.clone()).or_default(),
+                (&name, meaning),
+                &path,
+                &text,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn note(
+        &self,
+        model: &mut RegisteredModel,
+        (name, meaning): (&ModelName, Meaning),
+        path: &Path,
+        text: &str,
+    ) -> Result<(), SourceError> {
+        let version = || -> Result<Version, SourceError> {
+            text.trim()
+                .parse()
+                .map_err(|error| self.malformed(path, error))
+        };
+        match meaning {
+            Meaning::Alias(alias) => drop(model.aliases.insert(alias, version()?)),
+            Meaning::Stage(stage) => drop(model.stages.insert(stage, version()?)),
+            Meaning::Version(version) => {
+                let file: VersionFile =
+                    serde_json::from_str(text).map_err(|error| self.malformed(path, error))?;
+                let registered = RegisteredVersion {
+                    status: VersionStatus::Ready,
+                    location: self.location(name, version),
+                    revision: format!("{} {}", file.created, file.digest),
+                    digest: Some(file.digest),
+                };
+                model.versions.insert(version, registered);
+            }
+        }
+        Ok(())
+    }
+
+    /// The URL of a version's package.
+    pub(super) fn location(&self, name: &ModelName, version: Version) -> String {
+        let mut url = self.url.clone();
+        let model = layout::model(&Path::default(), name);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments
+                .pop_if_empty()
+                .push(model.as_ref())
+                .push("versions")
+                .push(&version.to_string());
+        }
+        url.into()
+    }
+
+    /// The contents of an object; `None` when it is not there.
+    pub(super) async fn text(&self, path: &Path) -> Result<Option<String>, SourceError> {
+        let bytes = match self.store.get(path).await {
+            Ok(found) => found.bytes().await.map_err(|error| self.failed(error))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let text = String::from_utf8(bytes.to_vec());
+        text.map(Some)
+            .map_err(|_| self.malformed(path, "it is not UTF-8"))
+    }
+
+    /// One model with its versions.
+    pub(super) async fn model(&self, name: &ModelName) -> Result<RegisteredModel, SourceError> {
+        let query = Query {
+            models: [name.clone()].into(),
+            ..Query::default()
+        };
+        let found: BTreeMap<_, _> = self.read(&query).await?.models;
+        found.into_values().next().ok_or_else(|| {
+            SourceError::NotFound(format!("registry `{}` has no model `{name}`", self.address))
+        })
+    }
+}
