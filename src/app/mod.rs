@@ -5,7 +5,7 @@ mod listen;
 mod measure;
 mod offline;
 mod plan;
-mod registry;
+pub mod registry;
 mod stage;
 mod webhook;
 

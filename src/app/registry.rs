@@ -11,9 +11,10 @@ use tempfile::TempDir;
 use crate::config::Settings;
 use crate::lifecycle::{Supplied, Supply};
 use crate::model::ModelId;
-use crate::network::NetworkConfig;
+use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    Environment, LastKnown, Mlflow, PackageRef, Query, Selection, Source, SourceError,
+    Environment, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter, Selection,
+    Source, SourceError, StoreRegistry,
 };
 
 /// A registry that is followed.
@@ -28,8 +29,11 @@ pub(super) struct Followed {
 /// The variables that MLflow's own client reads for the registry's address, first one first.
 const VARIABLES: [&str; 2] = ["MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_URI"];
 
-/// The time between two looks at an MLflow server.
-const MLFLOW_INTERVAL: Duration = Duration::from_secs(5);
+/// The time between two looks at an MLflow server or an object store.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The time between two looks at a directory, whose changes are told by the file system too.
+const FILE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Followed {
     /// The registry of the settings; `None` when nothing is wanted of one.
@@ -64,13 +68,18 @@ impl Followed {
                 })?,
             None => TempDir::new().context("cannot make a directory for packages")?,
         };
+        let default = if is_directory(uri) {
+            FILE_INTERVAL
+        } else {
+            INTERVAL
+        };
         Ok(Some(Self {
             source: source(uri, settings, environment)?,
             fallback: fallback
                 .map(|uri| source(uri, settings, environment))
                 .transpose()
                 .context("invalid `registry.fallback`")?,
-            interval: settings.registry.poll_interval.unwrap_or(MLFLOW_INTERVAL),
+            interval: settings.registry.poll_interval.unwrap_or(default),
             memory: None,
             downloads: Arc::new(downloads),
         }))
@@ -86,18 +95,57 @@ impl Followed {
     }
 }
 
-/// The source for an address: one row per kind of registry.
-fn source(
+/// The source for an address.
+///
+/// # Errors
+/// When no kind of registry has such addresses.
+pub fn source(
     uri: &str,
     settings: &Settings,
     environment: &Arc<Environment>,
 ) -> anyhow::Result<Arc<dyn Source>> {
+    Ok(match open(uri, settings, environment)? {
+        Registry::Mlflow(mlflow) => Arc::new(mlflow),
+        Registry::Store(store) => Arc::new(store),
+    })
+}
+
+/// The same, to be changed.
+///
+/// # Errors
+/// When no kind of registry has such addresses.
+pub fn writer(
+    uri: &str,
+    settings: &Settings,
+    environment: &Arc<Environment>,
+) -> anyhow::Result<Box<dyn RegistryWriter>> {
+    Ok(match open(uri, settings, environment)? {
+        Registry::Mlflow(mlflow) => Box::new(mlflow),
+        Registry::Store(store) => Box::new(store),
+    })
+}
+
+/// One row per kind of registry.
+enum Registry {
+    Mlflow(Mlflow),
+    Store(StoreRegistry),
+}
+
+fn is_directory(uri: &str) -> bool {
+    uri.starts_with("file:") || !uri.contains(':')
+}
+
+fn open(
+    uri: &str,
+    settings: &Settings,
+    environment: &Arc<Environment>,
+) -> anyhow::Result<Registry> {
     let network = NetworkConfig {
         ca_file: settings.network.ca_file.clone(),
     };
     if Mlflow::is_meant(uri) {
         let mlflow = Mlflow::new(uri, &network, Arc::clone(environment))?;
-        return Ok(Arc::new(mlflow));
+        return Ok(Registry::Mlflow(mlflow));
     }
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
@@ -105,9 +153,14 @@ fn source(
             "registry `{scheme}:…` is the database behind an MLflow server, which belongs to that server: start it with \
              `mlflow server --backend-store-uri …` and give its address, such as `http://127.0.0.1:5000`"
         ),
+        "" | "file" | "s3" | "gs" | "az" => {
+            let client = network::client(&network)?;
+            let access = ObjectAccess::new(client, Arc::clone(environment));
+            Ok(Registry::Store(StoreRegistry::open(uri, access)?))
+        }
         _ => bail!(
-            "registry `{uri}` is of a kind that this build does not read yet: expected an MLflow server, such as \
-             `http://127.0.0.1:5000`"
+            "registry `{uri}` is of a kind that onstage does not know: expected a directory, an MLflow server such as \
+             `http://127.0.0.1:5000`, or an object store (`s3://`, `gs://`, `az://`)"
         ),
     }
 }

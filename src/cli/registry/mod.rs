@@ -1,5 +1,7 @@
 //! `onstage registry`: what a model registry holds, and changes of it.
 
+mod change;
+mod show;
 mod webhook;
 
 use std::ffi::OsString;
@@ -19,6 +21,18 @@ pub(super) struct RegistryArgs {
 
 #[derive(Debug, Subcommand)]
 enum RegistryCommand {
+    /// List the models of a registry
+    List(show::ListArgs),
+    /// Show the versions of one model
+    Show(show::ShowArgs),
+    /// Add a package as a new version and print its number
+    Register(change::RegisterArgs),
+    /// Move a version to a stage
+    Transition(change::TransitionArgs),
+    /// Point an alias to a version
+    Alias(change::AliasArgs),
+    /// Remove an alias
+    Unalias(change::UnaliasArgs),
     /// Print, or make, the call that lets MLflow tell a server about changes at once
     Webhook(webhook::WebhookArgs),
 }
@@ -72,6 +86,12 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     match &args.command {
+        RegistryCommand::List(args) => show::list(args, environment, console),
+        RegistryCommand::Show(args) => show::show(args, environment, console),
+        RegistryCommand::Register(args) => change::register(args, environment, console),
+        RegistryCommand::Transition(args) => change::transition(args, environment, console),
+        RegistryCommand::Alias(args) => change::alias(args, environment, console),
+        RegistryCommand::Unalias(args) => change::unalias(args, environment, console),
         RegistryCommand::Webhook(args) => webhook::run(args, environment, console),
     }
 }
