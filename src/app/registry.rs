@@ -105,8 +105,8 @@ pub fn source(
     environment: &Arc<Environment>,
 ) -> anyhow::Result<Arc<dyn Source>> {
     Ok(match open(uri, settings, environment)? {
-        Registry::Mlflow(mlflow) => Arc::new(mlflow),
-        Registry::Store(store) => Arc::new(store),
+        Registry::Mlflow(mlflow) => Arc::from(mlflow as Box<dyn Source>),
+        Registry::Store(store) => Arc::from(store as Box<dyn Source>),
     })
 }
 
@@ -120,15 +120,15 @@ pub fn writer(
     environment: &Arc<Environment>,
 ) -> anyhow::Result<Box<dyn RegistryWriter>> {
     Ok(match open(uri, settings, environment)? {
-        Registry::Mlflow(mlflow) => Box::new(mlflow),
-        Registry::Store(store) => Box::new(store),
+        Registry::Mlflow(mlflow) => mlflow,
+        Registry::Store(store) => store,
     })
 }
 
 /// One row per kind of registry.
 enum Registry {
-    Mlflow(Mlflow),
-    Store(StoreRegistry),
+    Mlflow(Box<Mlflow>),
+    Store(Box<StoreRegistry>),
 }
 
 fn is_directory(uri: &str) -> bool {
@@ -145,7 +145,7 @@ fn open(
     };
     if Mlflow::is_meant(uri) {
         let mlflow = Mlflow::new(uri, &network, Arc::clone(environment))?;
-        return Ok(Registry::Mlflow(mlflow));
+        return Ok(Registry::Mlflow(Box::new(mlflow)));
     }
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
@@ -156,7 +156,7 @@ fn open(
         "" | "file" | "s3" | "gs" | "az" => {
             let client = network::client(&network)?;
             let access = ObjectAccess::new(client, Arc::clone(environment));
-            Ok(Registry::Store(StoreRegistry::open(uri, access)?))
+            Ok(Registry::Store(Box::new(StoreRegistry::open(uri, access)?)))
         }
         _ => bail!(
             "registry `{uri}` is of a kind that onstage does not know: expected a directory, an MLflow server such as \

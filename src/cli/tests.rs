@@ -65,6 +65,10 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_diff", help(&["onstage", "diff", "--help"]));
     insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
     insta::assert_snapshot!("help_registry", help(&["onstage", "registry", "--help"]));
+    for command in ["list", "show", "register", "transition", "alias", "unalias"] {
+        let text = help(&["onstage", "registry", command, "--help"]);
+        insta::assert_snapshot!(format!("help_registry_{command}"), text);
+    }
     let webhook = help(&["onstage", "registry", "webhook", "--help"]);
     insta::assert_snapshot!("help_registry_webhook", webhook);
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
@@ -135,6 +139,11 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["diff", "model-examples/iris"],
         &["diff", "x", "y", "--content-type", "text/csv"],
         &["registry"],
+        &["registry", "list"],
+        &["registry", "show", "a/b", "--registry", "models"],
+        &["registry", "transition", "iris", "one", "Staging"],
+        &["registry", "transition", "iris", "1", "Prod"],
+        &["registry", "alias", "iris", "v1", "1"],
         &["registry", "webhook"],
         &["registry", "webhook", "--url", "https://me"],
         &[
@@ -455,6 +464,21 @@ fn doctor_prints_json_that_can_be_parsed() {
     assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
     let report: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
     assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn addresses_that_are_no_registry_are_told_what_is() {
+    for (uri, hint) in [
+        ("sqlite:///mlflow.db", "mlflow server --backend-store-uri"),
+        (
+            "ftp://host/models",
+            "expected a directory, an MLflow server",
+        ),
+    ] {
+        let outcome = onstage(&["registry", "list", "--registry", uri]);
+        assert_eq!(outcome.exit, Exit::Failed, "{}", outcome.err);
+        assert!(outcome.err.contains(hint), "{}", outcome.err);
+    }
 }
 
 #[test]

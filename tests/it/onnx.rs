@@ -52,6 +52,24 @@ pub(crate) fn with_external_data(location: &str) -> Vec<u8> {
     model(&graph.concat())
 }
 
+/// A model that multiplies `x`, of shape `[n, 2]`, by a number: its answer tells which model it is.
+pub(crate) fn times(factor: f32) -> Vec<u8> {
+    let tensor = [
+        number(1, 1),
+        number(2, 1),
+        text(8, "factor"),
+        message(9, &factor.to_le_bytes()),
+    ];
+    let graph = [
+        message(1, &node("Mul", &["x", "factor"], "y")),
+        text(2, "times"),
+        message(5, &tensor.concat()),
+        message(11, &value("x", 1)),
+        message(12, &value("y", 1)),
+    ];
+    model(&graph.concat())
+}
+
 /// Writes a model to a file.
 pub(crate) fn save(model: &[u8], path: &Path) {
     std::fs::write(path, model).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::mlflow_server::{MlflowClient, MlflowServer};
-use crate::server::Server;
+use crate::server::{Server, Starter};
 
 /// Long enough for a poll of half a second and a load on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,15 +80,19 @@ struct Load {
 
 impl Load {
     fn start(server: &Server, path: &str, clients: usize) -> Self {
+        Self::with(server, path, clients, &json!({ "inputs": [[1.0]] }))
+    }
+
+    fn with(server: &Server, path: &str, clients: usize, body: &Value) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let tasks = (0..clients).map(|_| {
+            let body = body.clone();
             let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), server.url(path));
             tokio::spawn(async move {
                 let client = reqwest::Client::new();
                 let mut failures = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    let body = json!({ "inputs": [[1.0]] });
                     match client.post(&url).json(&body).send().await {
                         Ok(response) if response.status() == 200 => {
                             let header = response.headers()["x-model-version"]
@@ -278,7 +282,7 @@ async fn a_target_of_the_registry_is_required() {
     let serve = |target: &'static str| {
         let registry = mlflow.url.clone();
         async move {
-            crate::server::Starter::serve(&["--registry", &registry, target])
+            Starter::serve(&["--registry", &registry, target])
                 .try_start()
                 .await
         }
@@ -342,7 +346,7 @@ async fn a_webhook_makes_the_server_look_at_once() {
         secret,
         "--register",
     ];
-    let registered = crate::server::Starter::command(&register).run().await;
+    let registered = Starter::command(&register).run().await;
     assert_eq!(registered.status.code(), Some(0), "{}", registered.stderr);
     for factor in [1, 2] {
         python
@@ -354,5 +358,66 @@ async fn a_webhook_makes_the_server_look_at_once() {
         let serves = async || ask(&server, path).await.1.as_deref() == Some(&factor.to_string());
         until("the version never came on stage", &server, serves).await;
     }
+    server.terminate().await;
+}
+
+async fn registry(arguments: &[&str]) {
+    let command = [&["registry"], arguments].concat();
+    let ended = Starter::command(&command).run().await;
+    assert_eq!(
+        ended.status.code(),
+        Some(0),
+        "{arguments:?}: {}",
+        ended.stderr
+    );
+}
+
+/// Four versions of which each really has to be loaded, moved to and fro under load. `benches/` has the figures.
+#[tokio::test]
+async fn a_storm_of_swaps_drops_no_request_and_mixes_no_answer() {
+    let directory = tempfile::tempdir().unwrap();
+    let models = directory.path().join("models");
+    let models = models.to_str().unwrap();
+    for factor in 1..=4u8 {
+        let graph = directory.path().join(format!("{factor}.onnx"));
+        crate::onnx::save(&crate::onnx::times(factor.into()), &graph);
+        let package = directory.path().join(format!("package-{factor}"));
+        let (graph, package) = (graph.to_str().unwrap(), package.to_str().unwrap());
+        let made = Starter::command(&["package", graph, "-o", package])
+            .run()
+            .await;
+        assert_eq!(made.status.code(), Some(0), "{}", made.stderr);
+        registry(&["register", "scale", package, "--registry", models]).await;
+    }
+    registry(&["alias", "scale", "champion", "1", "--registry", models]).await;
+    let server = Server::start(&["--registry", models, "--follow", "@champion"]).await;
+    let body = json!({ "inputs": [[1.0, 1.0]] });
+    let load = Load::with(&server, "/invocations", 8, &body);
+    for swap in 1..=24u64 {
+        let version = (swap % 4 + 1).to_string();
+        registry(&["alias", "scale", "champion", &version, "--registry", models]).await;
+        let serves = async || {
+            let request = server
+                .request(reqwest::Method::POST, "/invocations")
+                .json(&body);
+            request.send().await.unwrap().headers()["x-model-version"] == *version
+        };
+        until("the version never came on stage", &server, serves).await;
+        // Once it was seen, no later request gets another one.
+        for _ in 0..5 {
+            assert!(serves().await, "{}", server.stderr());
+        }
+    }
+    let (sent, failures) = load.end().await;
+    assert!(sent > 500 && failures.is_empty(), "{sent}: {failures:?}");
+    let text = metrics(&server).await;
+    assert!(
+        text.contains(r#"onstage_swaps_total{model="scale",outcome="published"} 25"#),
+        "{text}"
+    );
+    assert!(
+        !text.contains("onstage_candidate_failures_total{"),
+        "{text}"
+    );
     server.terminate().await;
 }
