@@ -1,7 +1,6 @@
 //! What the manager is told, and what it makes of it.
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::control::Command;
 use super::room::RoomRequest;
@@ -141,7 +140,7 @@ impl Manager {
                 let outcome = SwapOutcome::Failed(reason.label, reason.message);
                 let is_first = reason.attempt == 1;
                 if is_first || reason.retry_at.is_none() {
-                    self.remember(&id.name, Some(id.version), outcome, phases, Instant::now());
+                    self.remember(&id.name, Some(id.version), outcome, phases);
                 }
             }
         }

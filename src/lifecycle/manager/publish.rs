@@ -58,7 +58,7 @@ impl Manager {
             .metrics
             .swap_phase("publish", published.elapsed());
         let phases = phases.unwrap_or_default();
-        self.remember(name, Some(after), SwapOutcome::Published, phases, now);
+        self.remember(name, Some(after), SwapOutcome::Published, phases);
     }
 
     /// Looks at versions on probation.
@@ -143,7 +143,6 @@ impl Manager {
         to: Option<Version>,
         outcome: SwapOutcome,
         phases: Phases,
-        _now: Instant,
     ) {
         let Some(record) = self.records.get(name) else {
             return;
