@@ -1,5 +1,6 @@
 //! The served version follows its registry, and no request is lost on the way.
 
+mod admin;
 mod cache;
 mod files;
 mod mlflow;
