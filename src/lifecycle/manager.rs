@@ -378,6 +378,9 @@ impl Manager {
         let mut soonest: Option<Instant> = None;
         let mut at =
             |time: Instant| soonest = Some(soonest.map_or(time, |before| before.min(time)));
+        if !self.waiting.is_empty() {
+            at(now + LOOK_AGAIN);
+        }
         for record in self.records.values() {
             if record.probation.is_some() || !record.leaving_stage.is_empty() {
                 at(now + LOOK_AGAIN);
@@ -478,7 +481,10 @@ impl Record {
         let wait = asked
             .unwrap_or(Duration::ZERO)
             .max(jittered(backoff.min(LONGEST_BACKOFF)));
-        let retries = error.is_transient();
+        // What did not fit may fit when the next request asks for it.
+        let has_room_later =
+            self.options.on_demand.evictable && matches!(error, LoadError::Memory(_));
+        let retries = error.is_transient() || has_room_later;
         let reason = FailureReason {
             label: error.label(),
             message: error_chain(error),

@@ -115,6 +115,10 @@ pub enum Cause {
     Manual,
     /// The version on probation did badly.
     Probation,
+    /// A request for a model that is loaded on demand.
+    Demand,
+    /// Another model needed the memory.
+    Memory,
 }
 
 /// How a swap ended.
@@ -138,6 +142,8 @@ impl Cause {
             Self::Registry => "registry",
             Self::Manual => "manual",
             Self::Probation => "probation",
+            Self::Demand => "demand",
+            Self::Memory => "memory",
         }
     }
 }

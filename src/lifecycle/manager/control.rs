@@ -13,7 +13,7 @@ use crate::lifecycle::job::Supply;
 use crate::lifecycle::record::{Hold, Record, Status};
 use crate::model::{ModelId, ModelName, Version};
 use crate::registry::Wanted;
-use crate::serving::{Admin, AdminError, Cause, HoldRecord, SwapRecord};
+use crate::serving::{Admin, AdminError, Cause, Demand, HoldRecord, SwapRecord};
 
 /// What the manager lets everyone read.
 #[derive(Default)]
@@ -88,11 +88,6 @@ impl ManagerHandle {
         }
     }
 
-    /// Changes each time that the manager has come to rest; the catalog shows what came of it.
-    pub fn progress(&self) -> watch::Receiver<u64> {
-        self.progress.clone()
-    }
-
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.events.send(Event::Command(command(reply))).await;
@@ -165,6 +160,18 @@ impl Admin for ManagerHandle {
 
     fn history(&self) -> Vec<SwapRecord> {
         self.board.lock().history.iter().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Demand for ManagerHandle {
+    async fn wake(&self, model: &ModelName) {
+        // A manager that has gone wakes nobody; the request ends by its deadline.
+        let _ = self.events.send(Event::Wake(model.clone())).await;
+    }
+
+    fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.clone()
     }
 }
 
@@ -356,6 +363,7 @@ impl Record {
 
     fn resume(&mut self) {
         self.hold = None;
+        self.awake = true;
         self.cause = Cause::Manual;
         let versions: Vec<Version> = self.slots.keys().copied().collect();
         for version in versions {

@@ -3,5 +3,6 @@
 mod admin;
 mod cache;
 mod files;
+mod lazy;
 mod mlflow;
 mod scene;
