@@ -5,4 +5,4 @@ mod cache;
 mod files;
 mod lazy;
 mod mlflow;
-mod scene;
+pub(crate) mod scene;
