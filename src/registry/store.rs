@@ -3,6 +3,7 @@
 //! ```text
 //! iris/versions/1/MLmodel …   an immutable package
 //! iris/versions/1.json        it exists once this does: created, digest, source
+//! iris/versions/1.reserved    the number is taken
 //! iris/stages/Production      "1": the version that it points to
 //! iris/aliases/champion       likewise
 //! iris/history/…              one object for each change
@@ -10,8 +11,11 @@
 //!
 //! Each pointer is one small object that is replaced whole, so readers never see half a change and nobody locks.
 
+mod import;
 mod layout;
+mod pointer;
 mod read;
+mod upload;
 mod write;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -27,6 +31,8 @@ use url::Url;
 use super::object_files;
 use super::object_url::without_secrets;
 use super::{ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError};
+
+pub use import::Held;
 
 /// See the module.
 pub struct StoreRegistry {

@@ -91,14 +91,24 @@ impl StoreRegistry {
         path: &Path,
         text: &str,
     ) -> Result<(), SourceError> {
-        let version = || -> Result<Version, SourceError> {
-            text.trim()
-                .parse()
-                .map_err(|error| self.malformed(path, error))
+        let version = || -> Result<Option<Version>, SourceError> {
+            let text = text.trim();
+            // A pointer that was left points nowhere.
+            let text = (!text.is_empty()).then_some(text);
+            let version = text.map(str::parse).transpose();
+            version.map_err(|error| self.malformed(path, error))
         };
         match meaning {
-            Meaning::Alias(alias) => drop(model.aliases.insert(alias, version()?)),
-            Meaning::Stage(stage) => drop(model.stages.insert(stage, version()?)),
+            Meaning::Alias(alias) => {
+                let version = version()?;
+                model
+                    .aliases
+                    .extend(version.map(|version| (alias, version)));
+            }
+            Meaning::Stage(stage) => {
+                let version = version()?;
+                model.stages.extend(version.map(|version| (stage, version)));
+            }
             Meaning::Version(version) => {
                 let file: VersionFile =
                     serde_json::from_str(text).map_err(|error| self.malformed(path, error))?;
