@@ -64,6 +64,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_verify", help(&["onstage", "verify", "--help"]));
     insta::assert_snapshot!("help_diff", help(&["onstage", "diff", "--help"]));
     insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
+    insta::assert_snapshot!("help_pull", help(&["onstage", "pull", "--help"]));
     insta::assert_snapshot!("help_registry", help(&["onstage", "registry", "--help"]));
     for command in ["list", "show", "register", "transition", "alias", "unalias"] {
         let text = help(&["onstage", "registry", command, "--help"]);
@@ -112,6 +113,17 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["inspect"],
         &["health", "--url", "localhost:8080"],
         &["status", "--url", "http://me:s3cret@host:99999"],
+        &["pull", "models:/iris/1"],
+        &["pull", "-o", "made"],
+        &["pull", "iris", "-o", "made"],
+        &[
+            "pull",
+            "models:/iris/1",
+            "--follow",
+            "champion",
+            "-o",
+            "made",
+        ],
         &["package"],
         &["package", "x.onnx"],
         &["package", "model-examples/iris/model.onnx", "-o", "made:up"],

@@ -20,6 +20,7 @@ mod mlflow_server;
 mod onnx;
 mod operations;
 mod package;
+mod pull;
 mod remote;
 mod responses;
 mod server;
