@@ -9,7 +9,7 @@
 //! iris/history/…              one object for each change
 //! ```
 //!
-//! Each pointer is one small object that is replaced whole, so readers never see half a change and nobody locks.
+//! Each pointer is one small object that is replaced whole, so readers never see half a change and never wait.
 
 mod import;
 mod layout;

@@ -1,5 +1,8 @@
 //! Pointers: small objects that are replaced whole, each change knowing what it replaces.
 
+use std::fs::File;
+use std::time::Duration;
+
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
@@ -9,6 +12,9 @@ use crate::registry::SourceError;
 
 /// Others who may move the same pointer before we do.
 const ATTEMPTS: usize = 50;
+
+/// The longest wait for others who change a model in the same directory; each takes a moment only.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A pointer as it was read.
 struct Seen {
@@ -20,18 +26,19 @@ struct Seen {
 
 impl StoreRegistry {
     /// Points to `version`; the answer is what it pointed to before. Of two who do so at once the second knows of the
-    /// first, where the store can compare.
+    /// first: stores compare, and in a directory one waits for the other.
     pub(super) async fn point(
         &self,
         path: &Path,
         version: Version,
     ) -> Result<Option<Version>, SourceError> {
+        let _lock = self.lock(path).await;
         for _ in 0..ATTEMPTS {
             let seen = self.pointer(path).await?;
             match self.replace(path, version.to_string(), seen.mode).await {
                 Ok(()) => return Ok(seen.version),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-                // Directories cannot compare, nor can some stores: there the last one wins.
+                // Directories cannot compare, which is what the lock is for.
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
                     let put = self.replace(path, version.to_string(), PutMode::Overwrite);
                     put.await.map_err(|error| self.failed(error))?;
@@ -48,6 +55,7 @@ impl StoreRegistry {
 
     /// Points nowhere, unless it has been moved away from `version` already.
     pub(super) async fn leave(&self, path: &Path, version: Version) -> Result<(), SourceError> {
+        let _lock = self.lock(path).await;
         let seen = self.pointer(path).await?;
         if seen.version != Some(version) {
             return Ok(());
@@ -60,6 +68,28 @@ impl StoreRegistry {
             }
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Keeps other writers of a model in a directory waiting while it is held; readers need none. `None` for stores, and
+    /// where the file system knows no locks.
+    async fn lock(&self, path: &Path) -> Option<File> {
+        let model = path.parts().next()?;
+        let path = self.directory.as_ref()?.join(model.as_ref()).join(".lock");
+        let file = File::create(path).ok()?;
+        let locking = async {
+            loop {
+                match file.try_lock() {
+                    Ok(()) => return true,
+                    // Waiting for it could keep the one who holds it from going on: both may be tasks of ours.
+                    Err(std::fs::TryLockError::WouldBlock) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    Err(std::fs::TryLockError::Error(_)) => return false,
+                }
+            }
+        };
+        let locked = tokio::time::timeout(LOCK_PATIENCE, locking).await;
+        locked.unwrap_or(false).then_some(file)
     }
 
     async fn pointer(&self, path: &Path) -> Result<Seen, SourceError> {
