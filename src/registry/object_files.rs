@@ -129,7 +129,7 @@ pub(crate) fn store_error(address: &str, error: object_store::Error) -> SourceEr
     use object_store::Error;
     let reason = plain(&error);
     let registry = address.to_owned();
-    match error {
+    match &error {
         Error::NotFound { path, .. } => {
             SourceError::NotFound(format!("`{path}` is not in `{address}`"))
         }
@@ -147,9 +147,21 @@ pub(crate) fn store_error(address: &str, error: object_store::Error) -> SourceEr
                 reason,
                 retry_after: None,
             },
-            None => SourceError::Unreachable { registry, reason },
+            None => SourceError::Unreachable {
+                registry,
+                reason: unanswered(reason, &error),
+            },
         },
     }
+}
+
+/// The words of the transport, which a store's own words leave out.
+fn unanswered(reason: String, error: &object_store::Error) -> String {
+    let words = without_queries(&crate::network::words(error));
+    if reason.contains(&words) {
+        return reason;
+    }
+    format!("{reason}: {words}")
 }
 
 /// The status and the words of an answer that says no; lists and credentials tell it in no other way than in words.
@@ -164,7 +176,10 @@ fn answer(reason: &str) -> Option<(u16, String)> {
 
 /// An error's words on one line, without the queries of URLs, which may be keys.
 fn plain(error: &object_store::Error) -> String {
-    let words = error.to_string();
+    without_queries(&error.to_string())
+}
+
+fn without_queries(words: &str) -> String {
     let word = |word: &str| match word.split_once('?') {
         Some((url, _)) if url.contains("://") => format!("{url}?…"),
         _ => word.to_owned(),

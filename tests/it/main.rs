@@ -17,6 +17,7 @@ mod json;
 mod mlflow_faults;
 mod mlflow_registry;
 mod mlflow_server;
+mod network;
 mod object_registry;
 mod object_servers;
 mod onnx;

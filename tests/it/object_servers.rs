@@ -64,6 +64,12 @@ impl S3Server {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What leads to it.
     pub(crate) fn variables(&self) -> Variables {
         variables(&[
             ("AWS_ENDPOINT_URL", &self.url),
@@ -149,6 +155,12 @@ impl Imitation {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What leads to it.
     pub(crate) fn variables(&self) -> Variables {
         match self.dialect {
             Dialect::Google => variables(&[
