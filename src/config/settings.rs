@@ -44,6 +44,10 @@ pub struct ServerSettings {
     pub grpc_port: Option<u16>,
     /// The port of the management API.
     pub admin_port: Option<u16>,
+    /// The address on which the management API listens.
+    pub admin_host: String,
+    /// The file with its token.
+    pub admin_token_file: Option<PathBuf>,
     /// Empty, or a path with a slash in front and none behind.
     pub base_path: String,
     /// The model behind `/invocations`.
@@ -139,6 +143,8 @@ pub struct RegistrySettings {
     pub lazy: bool,
     /// Where fetched packages are kept.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of packages to keep.
+    pub cache_size: u64,
     /// The file with the secret of MLflow's webhooks.
     pub webhook_secret_file: Option<PathBuf>,
 }

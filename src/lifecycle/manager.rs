@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use control::ManagerHandle;
 pub(super) use events::Event;
 
-use self::control::{Board, Reply};
+use self::control::{Board, Waiting};
 use self::room::RoomRequest;
 use super::job::{Gate, Job, Supply, Workshop};
 use super::loader::{LoadError, Loader};
@@ -86,7 +86,7 @@ pub struct Manager {
     opened: HashMap<ModelId, Package>,
     waiting: Vec<RoomRequest>,
     /// Who waits to hear how a manual swap went.
-    answers: Vec<(ModelName, Version, Reply)>,
+    answers: Vec<Waiting>,
     next_ticket: u64,
     board: Arc<Mutex<Board>>,
     settled: watch::Sender<u64>,
@@ -215,6 +215,13 @@ impl Manager {
 
     /// Acts until nothing is left to do now, then shows what came of it.
     fn reconcile(&mut self) {
+        self.settle();
+        if self.answer_swaps() {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
         let now = Instant::now();
         self.judge(now);
         let names: Vec<ModelName> = self.records.keys().cloned().collect();
@@ -224,7 +231,6 @@ impl Manager {
         self.grant_room(now);
         self.collect_drained(now);
         self.show(now);
-        self.answer_swaps();
     }
 
     fn reconcile_model(&mut self, name: &ModelName, now: Instant) {

@@ -15,6 +15,7 @@ mod mlflow;
 mod object_files;
 mod object_url;
 mod pull;
+mod repository;
 mod selection;
 mod state;
 mod store;
@@ -34,13 +35,14 @@ pub use error::SourceError;
 pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_url::ObjectAccess;
 pub use pull::{Pull, Pulls};
+pub use repository::{Held, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
-pub use store::{Held, StoreRegistry};
+pub use store::{StoreRegistry, StoredVersion};
 pub use uri::{ModelUri, UriError, Which};
-pub use watcher::{FirstLook, LastKnown, Watcher, WatcherParts};
+pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};
 pub use writer::RegistryWriter;
 
 /// One registry.

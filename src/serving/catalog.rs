@@ -286,6 +286,22 @@ impl ModelEntry {
             && same_versions()
     }
 
+    /// The version behind paths without one, when it can answer.
+    pub fn serving(&self) -> Option<Version> {
+        let answers = |entry: &VersionEntry| entry.servable.is_some();
+        match self.default {
+            Some(version) => {
+                let entry = self.versions.get(&version);
+                entry.is_some_and(answers).then_some(version)
+            }
+            None => {
+                let mut newest_first = self.versions.iter().rev();
+                let newest = newest_first.find(|(_, entry)| answers(entry));
+                newest.map(|(version, _)| *version)
+            }
+        }
+    }
+
     /// Where an alias or stage leads.
     pub fn follow(&self, pointer: &Pointer) -> Option<Version> {
         match pointer {

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 
 use self::error::V2Error;
 use self::infer::InferCodec;
+pub(super) use self::repository::index as repository_index;
 use super::{Route, Shared, Surface, model_headers};
 use crate::model::ModelName;
 use crate::serving::{Selector, VersionSelector};
@@ -39,7 +40,7 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         row("/v2/health/ready", get(ready)),
         row("/v2/models", get(models)),
-        row("/v2/repository/index", post(repository_index)),
+        row("/v2/repository/index", post(list_repository)),
         row("/v2/models/{model}", get(model_metadata)),
         row(
             "/v2/models/{model}/versions/{version}",
@@ -58,7 +59,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -79,14 +80,14 @@ async fn models(State(shared): State<Shared>) -> Response {
     )
 }
 
-async fn repository_index(
+async fn list_repository(
     State(shared): State<Shared>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let snapshot = shared.service().catalog().snapshot();
     let listed =
-        read_body(&shared, &headers, body).and_then(|body| repository::index(&snapshot, &body));
+        read_body(&shared, &headers, body).and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),

@@ -15,7 +15,7 @@ const MARK: &str = "imported";
 
 /// A version as this registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct StoredVersion {
     /// As `sha256:<hex>`.
     pub digest: String,
     /// What [`StoreRegistry::import`] or registering said of its origin.
@@ -27,14 +27,14 @@ impl StoreRegistry {
     ///
     /// # Errors
     /// [`SourceError`].
-    pub async fn held(&self, id: &ModelId) -> Result<Option<Held>, SourceError> {
+    pub async fn held(&self, id: &ModelId) -> Result<Option<StoredVersion>, SourceError> {
         let path = self.version_file(id);
         let Some(text) = self.text(&path).await? else {
             return Ok(None);
         };
         let file: VersionFile =
             serde_json::from_str(&text).map_err(|error| self.malformed(&path, error))?;
-        Ok(Some(Held {
+        Ok(Some(StoredVersion {
             digest: file.digest,
             source: file.source,
         }))

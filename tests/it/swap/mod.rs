@@ -1,0 +1,7 @@
+//! The served version follows its registry, and no request is lost on the way.
+
+mod admin;
+mod cache;
+mod files;
+mod mlflow;
+mod scene;
