@@ -122,13 +122,13 @@ fn selection(args: &PullArgs) -> Result<Selection, Failure> {
 /// Where packages are on their way: on the disk that has room for them.
 fn room(output: &str) -> Result<TempDir, Failure> {
     let directory = Path::new(output);
-    let (made, shown) = if directory.is_dir() {
-        let made = tempfile::Builder::new()
-            .prefix(".pull-")
-            .tempdir_in(directory);
-        (made, directory.to_owned())
-    } else {
+    let (made, shown) = if output.contains("://") {
         (TempDir::new(), std::env::temp_dir())
+    } else {
+        let made = std::fs::create_dir_all(directory);
+        let mut builder = tempfile::Builder::new();
+        let made = made.and_then(|()| builder.prefix(".pull-").tempdir_in(directory));
+        (made, directory.to_owned())
     };
     made.map_err(|error| Failure::failed(format!("cannot write to `{}`: {error}", shown.display())))
 }

@@ -73,7 +73,7 @@ impl StoreRegistry {
     /// Keeps other writers of a model in a directory waiting while it is held; readers need none. `None` for stores, and
     /// where the file system knows no locks.
     async fn lock(&self, path: &Path) -> Option<File> {
-        let model = path.parts().next()?;
+        let model = path.prefix_match(&self.root)?.next()?;
         let path = self.directory.as_ref()?.join(model.as_ref()).join(".lock");
         let file = File::create(path).ok()?;
         let locking = async {

@@ -21,7 +21,6 @@ const LONGEST_POINTER: u64 = 64;
 
 impl StoreRegistry {
     pub(super) async fn read(&self, query: &Query) -> Result<RegistryState, SourceError> {
-        self.check_directory()?;
         let mut state = RegistryState::default();
         if query.everything {
             self.read_below(&self.root, &mut state).await?;
@@ -47,17 +46,6 @@ impl StoreRegistry {
         }
         state.models.retain(|_, model| !model.versions.is_empty());
         Ok(state)
-    }
-
-    /// A list of what is not there is empty, and an empty registry would unload every model.
-    fn check_directory(&self) -> Result<(), SourceError> {
-        let gone = self.directory.as_ref().filter(|path| !path.is_dir());
-        gone.map_or(Ok(()), |_| {
-            Err(SourceError::Unreachable {
-                registry: self.address.clone(),
-                reason: "the directory is not there any more".to_owned(),
-            })
-        })
     }
 
     async fn read_below(&self, path: &Path, state: &mut RegistryState) -> Result<(), SourceError> {

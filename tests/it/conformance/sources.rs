@@ -79,7 +79,9 @@ impl Scene {
 
     async fn directory() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let uri = directory.path().join("models").display().to_string();
+        let models = directory.path().join("50% of team a & b/models");
+        std::fs::create_dir_all(&models).unwrap();
+        let uri = models.display().to_string();
         Self::of_files(
             Server::Directory {
                 _directory: directory,
