@@ -26,6 +26,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use url::Url;
 
@@ -45,6 +46,7 @@ pub struct StoreRegistry {
     /// The directory, when it is one of this machine.
     directory: Option<PathBuf>,
     watching: OnceLock<Option<(Arc<Notify>, RecommendedWatcher)>>,
+    memory: Mutex<read::Memory>,
 }
 
 impl StoreRegistry {
@@ -88,6 +90,7 @@ impl StoreRegistry {
             address,
             directory,
             watching: OnceLock::new(),
+            memory: Mutex::default(),
         })
     }
 

@@ -103,6 +103,8 @@ struct Store {
     objects: BTreeMap<String, (Bytes, u64)>,
     generation: u64,
     refuses: bool,
+    /// Objects that were asked for.
+    gets: usize,
 }
 
 /// A store in memory. Dropping it ends it.
@@ -180,6 +182,11 @@ impl Imitation {
         }
     }
 
+    /// How many objects were asked for since the last call; lists do not count.
+    pub(crate) fn gets(&self) -> usize {
+        std::mem::take(&mut self.store.lock().unwrap().gets)
+    }
+
     /// Lets it refuse everybody, or no longer.
     pub(crate) fn refuse(&self, refuses: bool) {
         self.store.lock().unwrap().refuses = refuses;
@@ -213,7 +220,10 @@ impl Asked {
         let key = rest.trim_start_matches('/');
         match self.method {
             Method::GET if key.is_empty() => self.list(store),
-            Method::GET => self.get(store, key),
+            Method::GET => {
+                store.gets += 1;
+                self.get(store, key)
+            }
             Method::PUT => self.put(store, key),
             Method::DELETE => match store.objects.remove(key) {
                 Some(_) => StatusCode::NO_CONTENT.into_response(),

@@ -473,6 +473,36 @@ async fn what_has_gone_is_an_error_and_no_empty_registry(scene: Scene) {
 }
 
 #[rstest]
+#[case::google(Scene::google())]
+#[case::azure(Scene::azure())]
+#[tokio::test]
+async fn a_look_at_a_store_reads_only_what_has_changed(
+    #[future]
+    #[case]
+    scene: Scene,
+) {
+    let mut scene = scene.await;
+    for _ in 0..3 {
+        scene.register().await;
+    }
+    scene.alias("champion", 1).await;
+    scene.stage(Stage::Production, 2).await;
+    let Server::Imitation(imitation) = &scene.server else {
+        unreachable!("both are imitations");
+    };
+    let asked = async || {
+        imitation.gets();
+        scene.everything().await.unwrap();
+        imitation.gets()
+    };
+    assert_eq!(asked().await, 5, "three versions and two pointers");
+    assert_eq!(asked().await, 0);
+    scene.alias("champion", 3).await;
+    assert_eq!(asked().await, 1);
+    assert_eq!(scene.model().await.aliases[&alias("champion")], Version(3));
+}
+
+#[rstest]
 #[case::directory(Scene::directory())]
 #[case::s3(Scene::s3())]
 #[case::google(Scene::google())]
