@@ -1,0 +1,113 @@
+//! What the requests of one model feel of another one being loaded: no more than of any process at that priority.
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use crate::Scale;
+use crate::client::Request;
+use crate::files::{EACH_SWAP_LOADS, Files, until_announced};
+use crate::load::{OpenLoop, capacity, quantiles, within};
+use crate::process::cpu_seconds;
+use crate::report::{Report, quantile};
+
+/// Part of the capacity at which latency is judged.
+const SHARE: f64 = 0.3;
+
+/// Between a load and its control.
+const REST: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(scale: &Scale) -> Report {
+    let loads = scale.of(10, 2);
+    let files = Files::new();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/model-examples/iris");
+    files.add_package("iris", example.as_ref()).await;
+    files.promote("iris", 1).await;
+    files.add_generated("resnet").await;
+    let models = ["iris", "resnet"];
+    let server = files.serve(&models, EACH_SWAP_LOADS, scale).await;
+    let request = Request::invocations(server.address(), "[5.1, 3.5, 1.4, 0.2]");
+    let most = capacity(&request, Duration::from_secs(scale.of(5, 2) as u64));
+    let load = OpenLoop::start(&request, most * SHARE);
+    sleep(Duration::from_secs(1)).await;
+    let idle = cpu_share(server.process_id()).await;
+    let (mut loading, mut control) = (Vec::new(), Vec::new());
+    let mut burned = 0.0;
+    for number in 0..loads {
+        let (began, cpu) = (Instant::now(), cpu_seconds(server.process_id()));
+        files.promote("resnet", (number as u64 + 1) % 2 + 1).await;
+        until_announced(&server, number + 3).await;
+        loading.push((began, Instant::now()));
+        burned += cpu_seconds(server.process_id()) - cpu - idle * began.elapsed().as_secs_f64();
+        sleep(REST).await;
+        let took = loading[number].1 - loading[number].0;
+        let burner = Burner::start();
+        let began = Instant::now();
+        sleep(took).await;
+        control.push((began, Instant::now()));
+        drop(burner);
+        sleep(REST).await;
+    }
+    let (samples, failures) = load.end();
+    let mut report = Report::default();
+    let longest = loading.iter().map(|(from, to)| *to - *from).max();
+    let total: Duration = loading.iter().map(|(from, to)| *to - *from).sum();
+    report.line(format!(
+        "{most:.0} requests/s at most, judged at {:.0}. {loads} loads, {:.1} s on average, {:.1} s at most; they took {:.2} \
+         of a core.\n",
+        most * SHARE,
+        total.as_secs_f64() / loads as f64,
+        longest.unwrap_or_default().as_secs_f64(),
+        burned / total.as_secs_f64()
+    ));
+    report.line(
+        "| beside | requests | p50, ms | p99, ms | p99.9, ms | max, ms |\n|---|---|---|---|---|---|",
+    );
+    let gather = |windows: &[(Instant, Instant)]| -> Vec<Duration> {
+        let all = windows
+            .iter()
+            .flat_map(|(from, to)| within(&samples, *from, *to));
+        all.collect()
+    };
+    let (mut loading, mut control) = (gather(&loading), gather(&control));
+    for (what, latencies) in [("loading", &mut loading), ("another process", &mut control)] {
+        let line = quantiles(latencies);
+        report.line(format!("| {what} | {} | {line} |", latencies.len()));
+    }
+    let p99 = |latencies: &mut [Duration]| quantile(latencies, 0.99).as_secs_f64();
+    report.bar(
+        "p99 by the control's",
+        p99(&mut loading) / p99(&mut control),
+        2.0,
+        "",
+    );
+    report.never("failed requests", &failures);
+    server.terminate().await;
+    report
+}
+
+/// The part of a core that a process takes now.
+async fn cpu_share(process: u32) -> f64 {
+    let (began, before) = (Instant::now(), cpu_seconds(process));
+    sleep(Duration::from_secs(2)).await;
+    (cpu_seconds(process) - before) / began.elapsed().as_secs_f64()
+}
+
+/// A process that takes what it gets of one core, at the priority of loading.
+struct Burner(Child);
+
+impl Burner {
+    fn start() -> Self {
+        let mut command = Command::new("nice");
+        let burner = command.args(["-n", "10", "sh", "-c", "while :; do :; done"]);
+        Self(burner.spawn().expect("every system has `nice` and `sh`"))
+    }
+}
+
+impl Drop for Burner {
+    fn drop(&mut self) {
+        self.0.kill().expect("it runs until it is killed");
+        self.0.wait().expect("it was killed");
+    }
+}
