@@ -1,21 +1,21 @@
 //! The registry that `serve` follows. The one table of sources.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use tempfile::TempDir;
 
 use crate::config::Settings;
 use crate::lifecycle::{Supplied, Supply};
 use crate::model::ModelId;
 use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    Environment, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter, Selection,
-    Source, SourceError, StoreRegistry,
+    Environment, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter, Repository,
+    RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
 };
+use crate::telemetry::Metrics;
 
 /// A registry that is followed.
 pub(super) struct Followed {
@@ -23,7 +23,7 @@ pub(super) struct Followed {
     pub(super) fallback: Option<Arc<dyn Source>>,
     pub(super) interval: Duration,
     pub(super) memory: Option<Arc<dyn LastKnown>>,
-    downloads: Arc<TempDir>,
+    repository: Repository,
 }
 
 /// The variables that MLflow's own client reads for the registry's address, first one first.
@@ -44,6 +44,7 @@ impl Followed {
         settings: &Settings,
         environment: &Arc<Environment>,
         selection: &Selection,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Option<Self>> {
         if selection.is_empty() {
             return Ok(None);
@@ -57,31 +58,28 @@ impl Followed {
             );
         };
         let fallback = settings.registry.fallback.as_deref();
-        let downloads = match &settings.registry.cache_dir {
-            Some(directory) => std::fs::create_dir_all(directory)
-                .and_then(|()| TempDir::new_in(directory))
-                .with_context(|| {
-                    format!(
-                        "cannot write to `registry.cache_dir` `{}`",
-                        directory.display()
-                    )
-                })?,
-            None => TempDir::new().context("cannot make a directory for packages")?,
+        let config = RepositoryConfig {
+            directory: cache_directory(settings, environment),
+            limit: settings.registry.cache_size,
         };
+        let repository = Repository::open(&config, metrics).context(
+            "cannot use the package cache: name another directory in `registry.cache_dir`",
+        )?;
+        let source = source(uri, settings, environment)?;
         let default = if is_directory(uri) {
             FILE_INTERVAL
         } else {
             INTERVAL
         };
         Ok(Some(Self {
-            source: source(uri, settings, environment)?,
+            memory: repository.last_known(source.address(), &selection.query()),
+            source,
             fallback: fallback
-                .map(|uri| source(uri, settings, environment))
+                .map(|uri| self::source(uri, settings, environment))
                 .transpose()
                 .context("invalid `registry.fallback`")?,
             interval: settings.registry.poll_interval.unwrap_or(default),
-            memory: None,
-            downloads: Arc::new(downloads),
+            repository,
         }))
     }
 
@@ -90,7 +88,7 @@ impl Followed {
         RegistrySupply {
             source: Arc::clone(&self.source),
             fallback: self.fallback.clone(),
-            downloads: Arc::clone(&self.downloads),
+            repository: self.repository.clone(),
         }
     }
 }
@@ -165,11 +163,20 @@ fn open(
     }
 }
 
-/// Gets packages out of a registry, each into a directory of its own that goes with the last one who uses it.
+/// The directory of the package cache: the chosen one, else one of the user's; `None` where there is no user.
+fn cache_directory(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
+    let chosen = settings.registry.cache_dir.clone();
+    let caches = || environment.get("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(environment.get("HOME")?).join(".cache"));
+    let local = || environment.get("LOCALAPPDATA").map(PathBuf::from);
+    chosen.or_else(|| Some(caches().or_else(home).or_else(local)?.join("onstage")))
+}
+
+/// Gets packages out of a registry and its fallback, through the cache.
 pub(super) struct RegistrySupply {
     source: Arc<dyn Source>,
     fallback: Option<Arc<dyn Source>>,
-    downloads: Arc<TempDir>,
+    repository: Repository,
 }
 
 impl RegistrySupply {
@@ -178,30 +185,12 @@ impl RegistrySupply {
         source: &Arc<dyn Source>,
         package: &PackageRef,
     ) -> Result<Supplied, SourceError> {
-        let all = self.downloads.path();
-        let made = tempfile::Builder::new().prefix("package-").tempdir_in(all);
-        let directory = made.map_err(|error| SourceError::Io {
-            path: all.to_owned(),
-            error,
-        })?;
-        let files = package_directory(directory.path(), package);
-        std::fs::create_dir_all(&files).map_err(SourceError::io(&files))?;
-        source.fetch(package, &files).await?;
+        let held = self.repository.get(&**source, package).await?;
         Ok(Supplied {
-            directory: files,
-            // Removed when the last one lets go; the directory of all of them after that.
-            lease: Box::new((directory, Arc::clone(&self.downloads))),
+            directory: held.directory,
+            lease: held.lease,
         })
     }
-}
-
-/// Called as the model is, for messages; a name may hold what a file name may not.
-fn package_directory(parent: &Path, package: &PackageRef) -> PathBuf {
-    let name = percent_encoding::utf8_percent_encode(
-        package.id.name.as_str(),
-        percent_encoding::NON_ALPHANUMERIC,
-    );
-    parent.join(format!("{name}-{}", package.id.version))
 }
 
 #[async_trait]
@@ -216,6 +205,17 @@ impl Supply for RegistrySupply {
                 self.fetch_from(fallback, package).await
             }
             _ => Err(error),
+        }
+    }
+
+    async fn discard(&self, package: &PackageRef) {
+        for source in [Some(&self.source), self.fallback.as_ref()] {
+            let Some(address) = source.map(|source| source.address()) else {
+                continue;
+            };
+            if let Err(error) = self.repository.discard(address, package).await {
+                tracing::warn!(%error, model = %package.id, "cannot remove it from the package cache");
+            }
         }
     }
 

@@ -16,8 +16,10 @@ use crate::serving::{CatalogSnapshot, Servable, VersionState};
 /// What runs beside the servers.
 pub(super) struct Stage {
     pub(super) manager: ManagerHandle,
-    /// What each look at the registry found.
+    /// What the first look at the registry found.
     first_look: Option<tokio::sync::oneshot::Receiver<FirstLook>>,
+    /// Whether versions of the registry were named, which the server cannot do without.
+    names_targets: bool,
 }
 
 impl Stage {
@@ -38,7 +40,12 @@ impl Stage {
         catalog.update(|snapshot| snapshot.default_model = default);
         let local = plan.local();
         let (desired, wishes) = watch::channel(local.clone());
-        let followed = registry::Followed::open(settings, &request.environment, &plan.selection)?;
+        let followed = registry::Followed::open(
+            settings,
+            &request.environment,
+            &plan.selection,
+            shared.service().shared_metrics(),
+        )?;
         let supply = followed.as_ref().map(registry::Followed::supply);
         let first_look = followed.map(|followed| {
             let (told, first_look) = tokio::sync::oneshot::channel();
@@ -74,6 +81,7 @@ impl Stage {
         Ok(Self {
             manager: handle,
             first_look,
+            names_targets: !plan.selection.targets.is_empty(),
         })
     }
 
@@ -93,8 +101,10 @@ impl Stage {
                         missing.iter().map(|uri| format!("`{uri}`")).collect();
                     bail!("the registry does not have {}", missing.join(", "));
                 }
-                // A target that was named cannot be served; what is only followed may come later.
-                FirstLook::Failed(error) => return Err(error.into()),
+                // A target that was named cannot be served.
+                FirstLook::Failed(error) if self.names_targets => return Err(error.into()),
+                // What is only followed may come later; until then the server is not ready.
+                FirstLook::Failed(_) => {}
             }
         }
         let mut progress = self.manager.progress();

@@ -139,6 +139,8 @@ pub struct RegistrySettings {
     pub lazy: bool,
     /// Where fetched packages are kept.
     pub cache_dir: Option<PathBuf>,
+    /// Bytes of packages to keep.
+    pub cache_size: u64,
     /// The file with the secret of MLflow's webhooks.
     pub webhook_secret_file: Option<PathBuf>,
 }

@@ -29,6 +29,9 @@ pub trait Supply: Send + Sync {
     /// [`SourceError`].
     async fn fetch(&self, package: &PackageRef) -> Result<Supplied, SourceError>;
 
+    /// Told when what was fetched is not what the registry says: another attempt must fetch it anew.
+    async fn discard(&self, package: &PackageRef);
+
     /// A version that is not among those that are wanted.
     ///
     /// # Errors
@@ -126,6 +129,7 @@ impl Job {
             }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
         };
+        let (wanted, supply) = (self.wanted.clone(), workshop.supply.clone());
         let permit = Arc::clone(&workshop.slots).acquire_owned().await;
         let (done, finished) = oneshot::channel();
         let (workshop, clock) = (workshop.clone(), Arc::clone(clock));
@@ -146,9 +150,15 @@ impl Job {
         if let Err(error) = spawned {
             return Err(LoadError::Panicked(format!("no thread: {error}")));
         }
-        finished
+        let result = finished
             .await
-            .unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())))
+            .unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())));
+        if let (Err(LoadError::Digest { .. }), Wanted::Package(package), Some(supply)) =
+            (&result, &wanted, &supply)
+        {
+            supply.discard(package).await;
+        }
+        result
     }
 
     fn compile(

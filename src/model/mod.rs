@@ -19,7 +19,7 @@ pub use manifest::{
     ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
     SessionOptions,
 };
-pub use package::{Draft, DraftError, Example, Misfit, Package, PackageError, discover};
+pub use package::{Content, Draft, DraftError, Example, Misfit, Package, PackageError, discover};
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use schema::{

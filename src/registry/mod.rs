@@ -14,6 +14,7 @@ mod error;
 mod mlflow;
 mod object_files;
 mod object_url;
+mod repository;
 mod selection;
 mod state;
 mod store;
@@ -32,13 +33,14 @@ pub use environment::Environment;
 pub use error::SourceError;
 pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_url::ObjectAccess;
+pub use repository::{Held, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
 pub use store::StoreRegistry;
 pub use uri::{ModelUri, UriError, Which};
-pub use watcher::{FirstLook, LastKnown, Watcher, WatcherParts};
+pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};
 pub use writer::RegistryWriter;
 
 /// One registry.

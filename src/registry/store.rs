@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use tokio::sync::Notify;
 use url::Url;
@@ -58,9 +59,17 @@ impl StoreRegistry {
             .flatten();
         if let Some(directory) = &directory {
             refuse_mlflow_store(directory)?;
-            std::fs::create_dir_all(directory).map_err(SourceError::io(directory))?;
         }
-        let (store, root) = access.open(&url)?;
+        let (store, root): (Arc<dyn ObjectStore>, Path) = match &directory {
+            // It need not exist yet.
+            Some(directory) => {
+                let root = Path::from_absolute_path(directory).map_err(|error| {
+                    SourceError::Invalid(format!("invalid registry `{uri}`: {error}"))
+                })?;
+                (Arc::new(LocalFileSystem::new()), root)
+            }
+            None => access.open(&url)?,
+        };
         let address = match &directory {
             Some(directory) => directory.display().to_string(),
             None => without_secrets(&url),
@@ -114,6 +123,16 @@ impl Source for StoreRegistry {
     }
 
     async fn snapshot(&self, query: &Query) -> Result<RegistryState, SourceError> {
+        if let Some(directory) = &self.directory
+            && !directory.is_dir()
+        {
+            // Not mounted, or not there yet: an empty answer would unload everything.
+            return Err(SourceError::Unreachable {
+                registry: self.address.clone(),
+                reason: "there is no such directory; `onstage registry register` makes one"
+                    .to_owned(),
+            });
+        }
         self.read(query).await
     }
 

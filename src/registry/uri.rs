@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Alias, IdError, ModelName, Pointer, PointerError, Stage, Version};
 
 /// A parsed URI.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ModelUri {
     /// A registered model: `models:/name/3`, `models:/name/latest`, `models:/name/Production`, `models:/name@champion`.
     Registered {
@@ -61,6 +64,20 @@ pub enum UriError {
         /// What is wrong.
         error: PointerError,
     },
+}
+
+impl TryFrom<String> for ModelUri {
+    type Error = UriError;
+
+    fn try_from(text: String) -> Result<Self, UriError> {
+        text.parse()
+    }
+}
+
+impl From<ModelUri> for String {
+    fn from(uri: ModelUri) -> Self {
+        uri.to_string()
+    }
 }
 
 impl ModelUri {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -16,10 +17,19 @@ use crate::telemetry::Metrics;
 /// Remembers the last complete answer of a registry, for a start without it.
 pub trait LastKnown: Send + Sync {
     /// Keeps `state`. Failing is worth a warning of its own, no more.
-    fn save(&self, state: &RegistryState);
+    fn save(&self, state: &KnownState);
 
     /// What was kept last, and when.
-    fn load(&self) -> Option<(RegistryState, SystemTime)>;
+    fn load(&self) -> Option<(KnownState, SystemTime)>;
+}
+
+/// All that must be known to serve without the registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownState {
+    /// Its answer.
+    pub registry: RegistryState,
+    /// The packages of targets that are no registered versions.
+    pub resolved: BTreeMap<ModelUri, PackageRef>,
 }
 
 /// What a watcher works with.
@@ -91,7 +101,7 @@ impl Watcher {
         }
     }
 
-    /// The first look: the registry, else its fallback, else what was last known of it.
+    /// The first look: the registry, else what was last known of it, else its fallback.
     pub async fn first_look(&mut self) -> (Option<DesiredState>, FirstLook) {
         let source = Arc::clone(&self.parts.source);
         let error = match self.look(&source).await {
@@ -102,6 +112,20 @@ impl Watcher {
             Err(error) => error,
         };
         self.failed(&error);
+        let remembered = self.parts.memory.as_ref().and_then(|memory| memory.load());
+        if let Some((known, at)) = remembered {
+            let age = SystemTime::now().duration_since(at).unwrap_or_default();
+            let age = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
+            tracing::warn!(
+                registry = self.parts.source.address(),
+                age,
+                "serving the last known state of the registry"
+            );
+            self.resolved = known.resolved;
+            let state = known.registry;
+            let desired = self.parts.selection.desired(&state, &self.resolved);
+            return (Some(desired), self.read(&state));
+        }
         if let Some(fallback) = self.parts.fallback.clone() {
             match self.look(&fallback).await {
                 Ok((state, desired)) => {
@@ -116,21 +140,7 @@ impl Watcher {
                 }
             }
         }
-        match self.parts.memory.as_ref().and_then(|memory| memory.load()) {
-            Some((state, at)) => {
-                let age = SystemTime::now().duration_since(at).unwrap_or_default();
-                let age =
-                    humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
-                tracing::warn!(
-                    registry = self.parts.source.address(),
-                    age,
-                    "serving the last known state of the registry"
-                );
-                let desired = self.parts.selection.desired(&state, &self.resolved);
-                (Some(desired), self.read(&state))
-            }
-            None => (None, FirstLook::Failed(error)),
-        }
+        (None, FirstLook::Failed(error))
     }
 
     fn read(&self, state: &RegistryState) -> FirstLook {
@@ -202,7 +212,10 @@ impl Watcher {
         self.failures = 0;
         self.parts.metrics.registry_synced(true);
         if let Some(memory) = &self.parts.memory {
-            memory.save(state);
+            memory.save(&KnownState {
+                registry: state.clone(),
+                resolved: self.resolved.clone(),
+            });
         }
     }
 
@@ -290,14 +303,14 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Notebook(Mutex<Option<RegistryState>>);
+    struct Notebook(Mutex<Option<KnownState>>);
 
     impl LastKnown for Notebook {
-        fn save(&self, state: &RegistryState) {
+        fn save(&self, state: &KnownState) {
             *self.0.lock() = Some(state.clone());
         }
 
-        fn load(&self) -> Option<(RegistryState, SystemTime)> {
+        fn load(&self) -> Option<(KnownState, SystemTime)> {
             Some((self.0.lock().clone()?, SystemTime::now()))
         }
     }
@@ -345,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_without_the_registry_takes_the_fallback_then_the_last_known_state() {
+    async fn a_start_without_the_registry_takes_the_last_known_state_then_the_fallback() {
         let memory = Arc::new(Notebook::default());
         let down = || scripted(&[Err(503)]);
         let (desired, look) = watcher(down(), None, Arc::clone(&memory))
@@ -358,8 +371,12 @@ mod tests {
             .await;
         assert_eq!(champion(&desired.unwrap()), 7);
 
-        memory.save(&state(3));
-        let (desired, _) = watcher(down(), None, memory).first_look().await;
+        memory.save(&KnownState {
+            registry: state(3),
+            ..KnownState::default()
+        });
+        let fallback = Some(scripted(&[Ok(7)]));
+        let (desired, _) = watcher(down(), fallback, memory).first_look().await;
         assert_eq!(champion(&desired.unwrap()), 3);
     }
 

@@ -20,6 +20,33 @@ const MAX_ENTRIES: usize = 100_000;
 /// Directories inside each other; MLflow makes two or three.
 const MAX_DEPTH: usize = 64;
 
+/// What a directory holds, whether or not it is a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 over its files, as `sha256:<hex>`: that of a [`Package`](crate::model::Package) with a manifest.
+    pub digest: String,
+    /// The bytes of all files.
+    pub bytes: u64,
+}
+
+impl Content {
+    /// Reads all files of `directory`. Blocking.
+    ///
+    /// # Errors
+    /// [`PackageError`] when one cannot be read, leads outside, or there are too many.
+    pub fn of(directory: &Path) -> Result<Self, PackageError> {
+        let root = directory
+            .canonicalize()
+            .map_err(PackageError::io(directory))?;
+        let mut files = Files::default();
+        files.add_directory(&Confined::of(root))?;
+        Ok(Self {
+            digest: files.digest()?,
+            bytes: files.bytes()?,
+        })
+    }
+}
+
 /// Files by their path relative to the package, so that the order is the same everywhere.
 #[derive(Debug, Default)]
 pub(crate) struct Files {

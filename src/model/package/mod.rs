@@ -11,6 +11,7 @@ mod name;
 
 use std::path::{Path, PathBuf};
 
+pub use self::digest::Content;
 pub use self::discover::discover;
 pub use self::draft::{Draft, DraftError, Example};
 pub use self::error::PackageError;

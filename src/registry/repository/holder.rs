@@ -1,0 +1,90 @@
+//! Which packages a process uses, told to other processes by a file that is locked for as long as it lives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::open_lock;
+
+/// What this process uses. Changed and read under the cache's lock only.
+#[derive(Debug)]
+pub(super) struct Holder {
+    path: PathBuf,
+    file: File,
+    uses: BTreeMap<String, usize>,
+}
+
+impl Holder {
+    pub(super) fn new(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(uuid::Uuid::new_v4().simple().to_string());
+        let file = open_lock(&path)?;
+        file.lock()?;
+        Ok(Self {
+            path,
+            file,
+            uses: BTreeMap::new(),
+        })
+    }
+
+    /// What it is called.
+    pub(super) fn id(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    pub(super) fn add(&mut self, digest: &str) -> io::Result<()> {
+        *self.uses.entry(digest.to_owned()).or_default() += 1;
+        self.write()
+    }
+
+    pub(super) fn remove(&mut self, digest: &str) -> io::Result<()> {
+        if let Some(uses) = self.uses.get_mut(digest) {
+            *uses -= 1;
+            if *uses == 0 {
+                self.uses.remove(digest);
+            }
+        }
+        self.write()
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let lines: String = self.uses.keys().map(|key| format!("{key}\n")).collect();
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(lines.as_bytes())
+    }
+
+    /// What this and every other living process uses. Files of those that have ended are removed.
+    pub(super) fn all_uses(&self) -> io::Result<BTreeSet<String>> {
+        let mut all: BTreeSet<String> = self.uses.keys().cloned().collect();
+        let directory = self.path.parent().unwrap_or(&self.path);
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path == self.path {
+                continue;
+            }
+            let file = match File::open(&path) {
+                // Its process has ended meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            match file.try_lock() {
+                Ok(()) => drop(fs::remove_file(&path)),
+                Err(TryLockError::WouldBlock) => {
+                    let lines = io::read_to_string(file)?;
+                    all.extend(lines.lines().map(str::to_owned));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Else the next process that sweeps removes it.
+        let _ = fs::remove_file(&self.path);
+    }
+}

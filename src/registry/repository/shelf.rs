@@ -1,0 +1,508 @@
+//! The files of the cache: found and checked, admitted, swept. Blocking.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tempfile::TempDir;
+
+use super::holder::Holder;
+use super::known::KnownFile;
+use super::{Held, RepositoryConfig, digest_of, open_lock};
+use crate::model::{Content, PackageError};
+use crate::registry::{LastKnown, Query, SourceError};
+use crate::telemetry::Metrics;
+
+/// The cache's directory.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    root: PathBuf,
+    /// Tells the things to remove of this process from those of others.
+    id: String,
+    /// A cache that can only be read, in which to look first.
+    beneath: Option<PathBuf>,
+    outlives: bool,
+    limit: u64,
+    holder: Mutex<Holder>,
+    metrics: Arc<Metrics>,
+    /// Removed last.
+    _temporary: Option<TempDir>,
+}
+
+/// `packages/<digest>.json`
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    bytes: u64,
+}
+
+/// `refs/<key>.json`
+#[derive(Debug, Serialize, Deserialize)]
+struct Reference {
+    digest: String,
+}
+
+const DIRECTORIES: [&str; 5] = ["packages", "refs", "downloads", "holders", "known"];
+
+/// A use of a package.
+struct Use {
+    shelf: Arc<Shelf>,
+    digest: String,
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let released = self.shelf.locked(|holder| holder.remove(&self.digest));
+        if let Err(error) = released {
+            tracing::warn!(%error, "a package of the cache cannot be released before this process ends");
+        }
+    }
+}
+
+impl Shelf {
+    pub(super) fn open(
+        config: &RepositoryConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SourceError> {
+        let wanted = config.directory.as_deref();
+        let (temporary, beneath) = match wanted.map(|root| (root, prepare(root))) {
+            Some((_, Ok(()))) => (None, None),
+            Some((root, Err(error))) if root.is_dir() => {
+                tracing::warn!(%error, "the package cache cannot be written to: it is only read, and what is fetched is kept for as long as this process runs");
+                (Some(temporary()?), Some(root.to_owned()))
+            }
+            Some((_, Err(error))) => return Err(error),
+            None => (Some(temporary()?), None),
+        };
+        let root = match (&temporary, wanted) {
+            (Some(temporary), _) => temporary.path(),
+            (None, Some(root)) => root,
+            (None, None) => unreachable!("without a directory there is a temporary one"),
+        };
+        if temporary.is_some() {
+            prepare(root)?;
+        }
+        let holder = begin(root)?;
+        let shelf = Self {
+            id: holder.id(),
+            root: root.to_owned(),
+            beneath,
+            outlives: temporary.is_none(),
+            limit: config.limit,
+            holder: Mutex::new(holder),
+            metrics,
+            _temporary: temporary,
+        };
+        shelf.sweep(shelf.limit)?;
+        Ok(shelf)
+    }
+
+    pub(super) fn download(&self, key: &str) -> PathBuf {
+        self.root.join("downloads").join(key)
+    }
+
+    pub(super) fn claim(&self, key: &str) -> PathBuf {
+        self.root.join("downloads").join(format!("{key}.lock"))
+    }
+
+    fn package(&self, digest: &str) -> PathBuf {
+        self.root.join("packages").join(digest)
+    }
+
+    fn entry(&self, digest: &str) -> PathBuf {
+        self.root.join("packages").join(format!("{digest}.json"))
+    }
+
+    /// What a cache that can only be read has.
+    pub(super) fn find_beneath(&self, key: &str) -> Result<Option<Held>, SourceError> {
+        let Some(root) = &self.beneath else {
+            return Ok(None);
+        };
+        let Some(Reference { digest }) = read(&reference(root, key)) else {
+            return Ok(None);
+        };
+        let directory = root.join("packages").join(&digest);
+        Ok(is_whole(&directory, &digest).then_some(Held {
+            directory,
+            lease: Box::new(()),
+        }))
+    }
+
+    /// The package, when it is complete and as it was when it was admitted.
+    pub(super) fn find(self: &Arc<Self>, key: &str) -> Result<Option<Held>, SourceError> {
+        let Some(Reference { digest }) = read(&reference(&self.root, key)) else {
+            return Ok(None);
+        };
+        let entry = self.entry(&digest);
+        let complete = self.locked(|holder| {
+            let complete = entry.is_file();
+            if complete {
+                holder.add(&digest)?;
+                touch(&entry)?;
+            }
+            Ok(complete)
+        })?;
+        if !complete {
+            return Ok(None);
+        }
+        let directory = self.package(&digest);
+        let lease = Use {
+            shelf: Arc::clone(self),
+            digest: digest.clone(),
+        };
+        if is_whole(&directory, &digest) {
+            let lease = Box::new(lease);
+            return Ok(Some(Held { directory, lease }));
+        }
+        tracing::warn!(path = %directory.display(), "a package in the cache was damaged; it is fetched again");
+        drop(lease);
+        let trash = self.trash();
+        self.locked(|_| {
+            fs::remove_file(&entry)?;
+            fs::rename(&directory, &trash)
+        })?;
+        remove(&trash);
+        Ok(None)
+    }
+
+    /// Takes what was fetched into the cache. It can be used at once; `claim` is let go when it is written down.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        key: &str,
+        files: &Path,
+        claim: File,
+    ) -> Result<Held, SourceError> {
+        let Content { digest, bytes } = match content(files) {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::debug!(%error, "not kept in the cache");
+                return self.set_apart(files);
+            }
+        };
+        let directory = self.package(&digest);
+        let old = self.trash();
+        let known = self.locked(|holder| {
+            let mut known = self.entry(&digest).is_file();
+            if !known && directory.exists() {
+                if holder.all_uses()?.contains(&digest) {
+                    // Another version with the same content, about to be written down.
+                    known = true;
+                } else {
+                    // A process ended before it had written it down: who knows what the disk has of it.
+                    fs::rename(&directory, &old)?;
+                }
+            }
+            if !known {
+                fs::rename(files, &directory)?;
+            }
+            holder.add(&digest)?;
+            Ok(known)
+        })?;
+        remove(&old);
+        if known {
+            remove(files);
+        }
+        let lease = Use {
+            shelf: Arc::clone(self),
+            digest: digest.clone(),
+        };
+        let held = Held {
+            directory,
+            lease: Box::new(lease),
+        };
+        let (shelf, key) = (Arc::clone(self), key.to_owned());
+        let write_down = move || {
+            let written = shelf.write_down(&key, &digest, bytes);
+            if let Err(error) = written {
+                tracing::warn!(%error, "a package was fetched and cannot be kept in the cache");
+            }
+            drop(claim);
+        };
+        // Waiting for the disk must not delay the swap.
+        let thread = std::thread::Builder::new().name("cache".to_owned());
+        drop(thread.spawn(write_down));
+        Ok(held)
+    }
+
+    /// Makes an admitted package outlive this process.
+    fn write_down(&self, key: &str, digest: &str, bytes: u64) -> Result<(), SourceError> {
+        let (directory, entry) = (self.package(digest), self.entry(digest));
+        let reference = reference(&self.root, key);
+        if !entry.is_file() {
+            sync(&directory).map_err(SourceError::io(&directory))?;
+            self.write_json(&entry, &Entry { bytes })?;
+        }
+        let digest = digest.to_owned();
+        self.write_json(&reference, &Reference { digest })?;
+        self.sweep(self.limit).map(|_| ())
+    }
+
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), SourceError> {
+        let text = serde_json::to_vec(value).map_err(io::Error::from);
+        let written = text.and_then(|text| self.write_whole(path, &text));
+        written.map_err(SourceError::io(path))
+    }
+
+    /// Writes a file that is there whole or not at all, also after a loss of power.
+    pub(super) fn write_whole(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let prefix = format!("{TRASH}{}-", self.id);
+        let temporary = tempfile::Builder::new()
+            .prefix(&prefix)
+            .tempfile_in(self.root.join("downloads"));
+        let mut file = temporary?;
+        file.write_all(text)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()
+    }
+
+    /// What cannot be kept is used once.
+    fn set_apart(&self, files: &Path) -> Result<Held, SourceError> {
+        let apart = self.trash();
+        fs::rename(files, &apart).map_err(SourceError::io(files))?;
+        Ok(Held {
+            directory: apart.clone(),
+            lease: Box::new(Apart(apart)),
+        })
+    }
+
+    /// Forgets what a key stands for.
+    pub(super) fn forget(&self, key: &str) -> Result<(), SourceError> {
+        remove(&self.download(key));
+        let path = reference(&self.root, key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SourceError::Io { path, error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes packages that nobody uses until at most `limit` bytes are left, and what has no use at all. Says how many
+    /// packages went.
+    pub(super) fn sweep(&self, limit: u64) -> Result<usize, SourceError> {
+        let mut trash = Vec::new();
+        let (left, removed) = self.locked(|holder| {
+            let used = holder.all_uses()?;
+            let mut entries = self.entries()?;
+            entries.sort();
+            let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+            let mut removed = 0;
+            let mut kept = BTreeSet::new();
+            for Listed { digest, bytes, .. } in entries {
+                if total > limit && !used.contains(&digest) {
+                    fs::remove_file(self.entry(&digest))?;
+                    total -= bytes;
+                    removed += 1;
+                } else {
+                    kept.insert(digest);
+                }
+            }
+            for path in children(&self.root.join("packages"))? {
+                let name = file_name(&path);
+                let wanted = kept.contains(&name) || used.contains(&name);
+                if path.is_dir() && !wanted {
+                    let away = self.trash();
+                    fs::rename(&path, &away)?;
+                    trash.push(away);
+                }
+            }
+            for path in children(&self.root.join("refs"))? {
+                let known = read(&path).is_some_and(|reference: Reference| {
+                    kept.contains(&reference.digest) || used.contains(&reference.digest)
+                });
+                if !known {
+                    fs::remove_file(&path)?;
+                }
+            }
+            Ok((total, removed))
+        })?;
+        trash.iter().for_each(|path| remove(path));
+        self.metrics.set_cache_bytes(left);
+        Ok(removed)
+    }
+
+    fn entries(&self) -> io::Result<Vec<Listed>> {
+        let mut entries = Vec::new();
+        for path in children(&self.root.join("packages"))? {
+            let Some(digest) = file_name(&path).strip_suffix(".json").map(str::to_owned) else {
+                continue;
+            };
+            // One that cannot be read is as good as none.
+            let Some(Entry { bytes }) = read(&path) else {
+                continue;
+            };
+            entries.push(Listed {
+                used: fs::metadata(&path)?.modified()?,
+                digest,
+                bytes,
+            });
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn last_known(
+        self: &Arc<Self>,
+        address: &str,
+        query: &Query,
+    ) -> Option<Arc<dyn LastKnown>> {
+        if !self.outlives && self.beneath.is_none() {
+            return None;
+        }
+        let key = digest_of(&[address, &format!("{query:?}")]);
+        let file = |root: &Path| root.join("known").join(format!("{key}.json"));
+        Some(Arc::new(KnownFile {
+            shelf: Arc::clone(self),
+            path: file(&self.root),
+            beneath: self.beneath.as_deref().map(file),
+            last: Arc::default(),
+        }))
+    }
+
+    /// Changes what is there, alone among all processes.
+    fn locked<T>(
+        &self,
+        change: impl FnOnce(&mut Holder) -> io::Result<T>,
+    ) -> Result<T, SourceError> {
+        let mut holder = self.holder.lock();
+        let changed = lock(&self.root).and_then(|_lock| change(&mut holder));
+        changed.map_err(SourceError::io(&self.root))
+    }
+
+    fn trash(&self) -> PathBuf {
+        let name = format!("{TRASH}{}-{}", self.id, uuid::Uuid::new_v4().simple());
+        self.root.join("downloads").join(name)
+    }
+}
+
+/// The age at which an unfinished download is given up.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What a directory for things to remove is called.
+const TRASH: &str = "removed-";
+
+/// A package of the cache, the one used longest ago first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    used: SystemTime,
+    digest: String,
+    bytes: u64,
+}
+
+/// A package that is removed after its use.
+struct Apart(PathBuf);
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn reference(root: &Path, key: &str) -> PathBuf {
+    root.join("refs").join(format!("{key}.json"))
+}
+
+fn temporary() -> Result<TempDir, SourceError> {
+    TempDir::with_prefix("onstage-").map_err(SourceError::io(&std::env::temp_dir()))
+}
+
+/// Makes the directories, and sees whether they can be written to.
+fn prepare(root: &Path) -> Result<(), SourceError> {
+    for name in DIRECTORIES {
+        let path = root.join(name);
+        fs::create_dir_all(&path).map_err(SourceError::io(&path))?;
+    }
+    let probe = tempfile::tempfile_in(root.join("known"));
+    probe.map(drop).map_err(SourceError::io(root))
+}
+
+/// Makes this process known, and removes what others left.
+fn begin(root: &Path) -> Result<Holder, SourceError> {
+    let begun = lock(root).and_then(|_lock| {
+        let holders = root.join("holders");
+        let holder = Holder::new(&holders)?;
+        holder.all_uses()?;
+        let living = children(&holders)?;
+        let living: BTreeSet<String> = living.iter().map(|path| file_name(path)).collect();
+        for path in children(&root.join("downloads"))? {
+            let name = file_name(&path);
+            let owner = name
+                .strip_prefix(TRASH)
+                .and_then(|name| name.split('-').next());
+            if match owner {
+                Some(owner) => !living.contains(owner),
+                None => path.is_dir() && is_abandoned(&path)?,
+            } {
+                remove(&path);
+            }
+        }
+        Ok(holder)
+    });
+    begun.map_err(SourceError::io(root))
+}
+
+/// Whether nobody continues a download, and it is too old for that to change.
+fn is_abandoned(files: &Path) -> io::Result<bool> {
+    let age = fs::metadata(files)?.modified()?.elapsed();
+    if age.unwrap_or_default() < ABANDONED {
+        return Ok(false);
+    }
+    let claim = open_lock(&files.with_extension("lock"))?;
+    Ok(claim.try_lock().is_ok())
+}
+
+fn lock(root: &Path) -> io::Result<File> {
+    let file = open_lock(&root.join("lock"))?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn content(directory: &Path) -> Result<Content, PackageError> {
+    let mut content = Content::of(directory)?;
+    let hex = content.digest.trim_start_matches("sha256:").to_owned();
+    content.digest = hex;
+    Ok(content)
+}
+
+fn is_whole(directory: &Path, digest: &str) -> bool {
+    content(directory).is_ok_and(|content| content.digest == digest)
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory)?;
+    entries.map(|entry| Ok(entry?.path())).collect()
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// What cannot be removed now is removed by the next process.
+fn remove(path: &Path) {
+    let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Sets a file's time of modification to now.
+pub(super) fn touch(path: &Path) -> io::Result<()> {
+    let file = File::options().append(true).open(path)?;
+    file.set_modified(SystemTime::now())
+}
+
+/// Waits until the disk has a directory with all that is in it.
+fn sync(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        for child in children(path)? {
+            sync(&child)?;
+        }
+    }
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,275 @@
+use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::{ModelId, ModelName, Version};
+use crate::registry::{KnownState, RegistryState};
+use crate::telemetry::DURATION_BUCKETS;
+
+/// A registry whose packages hold their own location.
+#[derive(Default)]
+struct Counting {
+    fetches: AtomicUsize,
+    /// Stops after the first file.
+    breaks: bool,
+}
+
+#[async_trait]
+impl Source for Counting {
+    fn address(&self) -> &str {
+        "counting"
+    }
+
+    async fn snapshot(&self, _: &Query) -> Result<RegistryState, SourceError> {
+        unreachable!("a cache asks for packages only")
+    }
+
+    async fn fetch(&self, package: &PackageRef, directory: &Path) -> Result<(), SourceError> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
+        let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+        write("MLmodel", &package.location);
+        tokio::task::yield_now().await;
+        if self.breaks {
+            return Err(SourceError::Unreachable {
+                registry: "counting".to_owned(),
+                reason: "broken off".to_owned(),
+            });
+        }
+        write("model.onnx", &"x".repeat(1000));
+        Ok(())
+    }
+}
+
+impl Counting {
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+}
+
+fn package(location: &str) -> PackageRef {
+    PackageRef {
+        id: ModelId {
+            name: ModelName::new("m").unwrap(),
+            version: Version(1),
+        },
+        location: location.to_owned(),
+        revision: "1".to_owned(),
+        digest: None,
+    }
+}
+
+/// A cache as another process would open it.
+fn open(directory: &Path, limit: u64) -> Repository {
+    let config = RepositoryConfig {
+        directory: Some(directory.to_owned()),
+        limit,
+    };
+    Repository::open(&config, metrics()).unwrap()
+}
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&DURATION_BUCKETS))
+}
+
+/// Gets a package, and waits until it is written down.
+async fn get(repository: &Repository, source: &Counting, location: &str) -> Held {
+    let held = repository.get(source, &package(location)).await.unwrap();
+    drop(repository.claim(&key("counting", &package(location))).await);
+    held
+}
+
+fn packages(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory.join("packages")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.is_dir()).count()
+}
+
+#[tokio::test]
+async fn a_package_is_fetched_once_for_all_processes_and_starts() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let first = open(directory.path(), 1 << 20);
+    let held = get(&first, &source, "a").await;
+    let second = open(directory.path(), 1 << 20);
+    let again = get(&second, &source, "a").await;
+    assert_eq!(held.directory, again.directory);
+    assert_eq!(fs::read(again.directory.join("MLmodel")).unwrap(), b"a");
+    drop((first, second, held, again));
+    let restarted = open(directory.path(), 1 << 20);
+    get(&restarted, &source, "a").await;
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test]
+async fn those_who_want_the_same_at_the_same_time_share_one_download() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let (one, other) = (
+        open(directory.path(), 1 << 20),
+        open(directory.path(), 1 << 20),
+    );
+    let wanted = package("a");
+    let got = tokio::join!(
+        one.get(&source, &wanted),
+        one.get(&source, &wanted),
+        other.get(&source, &wanted)
+    );
+    assert!(got.0.is_ok() && got.1.is_ok() && got.2.is_ok());
+    assert_eq!(source.fetches(), 1);
+}
+
+#[tokio::test]
+async fn equal_content_is_kept_once() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    let held = get(&repository, &source, "a").await;
+    let copied = PackageRef {
+        revision: "2".to_owned(),
+        ..package("a")
+    };
+    let copy = repository.get(&source, &copied).await.unwrap();
+    assert_eq!(source.fetches(), 2, "who knows whether it is equal before");
+    assert_eq!(held.directory, copy.directory);
+    assert_eq!(packages(directory.path()), 1);
+}
+
+#[tokio::test]
+async fn what_nobody_uses_goes_the_longest_unused_first() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    // Room for two packages.
+    let repository = open(directory.path(), 2500);
+    let other = open(directory.path(), 2500);
+    let used = get(&other, &source, "used elsewhere").await;
+    drop(get(&repository, &source, "older").await);
+    drop(get(&repository, &source, "newer").await);
+    assert_eq!(packages(directory.path()), 2, "the older one has gone");
+    drop(get(&repository, &source, "newer").await);
+    drop(get(&repository, &source, "used elsewhere").await);
+    assert_eq!(source.fetches(), 3, "both are there");
+    assert!(used.directory.join("model.onnx").is_file());
+    drop(get(&repository, &source, "older").await);
+    assert_eq!(source.fetches(), 4, "this one is not");
+}
+
+#[tokio::test]
+async fn what_is_used_stays_however_small_the_cache() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 0);
+    let held = get(&repository, &source, "a").await;
+    let other = get(&repository, &source, "b").await;
+    assert!(held.directory.is_dir() && other.directory.is_dir());
+    drop(held);
+    repository.shelf.sweep(0).unwrap();
+    assert_eq!(packages(directory.path()), 1);
+}
+
+#[tokio::test]
+async fn damage_is_noticed_and_repaired() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    let held = get(&repository, &source, "a").await;
+    fs::write(held.directory.join("MLmodel"), "b").unwrap();
+    drop(held);
+    let again = get(&repository, &source, "a").await;
+    assert_eq!(fs::read(again.directory.join("MLmodel")).unwrap(), b"a");
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_continued_or_removed() {
+    let directory = TempDir::new().unwrap();
+    let broken = Counting {
+        breaks: true,
+        ..Counting::default()
+    };
+    let repository = open(directory.path(), 1 << 20);
+    let error = repository.get(&broken, &package("a")).await.unwrap_err();
+    assert!(error.is_transient());
+    let half = repository.shelf.download(&key("counting", &package("a")));
+    assert!(half.join("MLmodel").is_file(), "the next attempt goes on");
+    // Admitted, but not written down before the end; and a holder that lives no more.
+    let lost = directory.path().join("packages/0123");
+    fs::create_dir(&lost).unwrap();
+    fs::write(directory.path().join("holders/dead"), "0123\n").unwrap();
+    let trash = directory.path().join("downloads/removed-dead-1");
+    fs::create_dir(&trash).unwrap();
+    open(directory.path(), 1 << 20);
+    assert!(!lost.exists() && !trash.exists());
+    assert!(half.exists());
+    get(&repository, &Counting::default(), "a").await;
+    assert!(!half.exists());
+}
+
+#[tokio::test]
+async fn what_turns_out_wrong_is_fetched_anew() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    drop(get(&repository, &source, "a").await);
+    repository.discard("counting", &package("a")).await.unwrap();
+    drop(get(&repository, &source, "a").await);
+    assert_eq!(source.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_cache_that_can_only_be_read_is_read() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let config = RepositoryConfig {
+        directory: Some(directory.path().to_owned()),
+        limit: 1 << 20,
+    };
+    drop(get(&open(directory.path(), 1 << 20), &source, "a").await);
+    // Permissions do not stop the administrator; a file where a directory should be does.
+    fs::remove_dir_all(directory.path().join("holders")).unwrap();
+    fs::write(directory.path().join("holders"), "").unwrap();
+    let repository = Repository::open(&config, metrics()).unwrap();
+    let held = repository.get(&source, &package("a")).await.unwrap();
+    assert!(held.directory.starts_with(directory.path()));
+    assert_eq!(source.fetches(), 1);
+    let held = repository.get(&source, &package("b")).await.unwrap();
+    assert!(!held.directory.starts_with(directory.path()));
+    let elsewhere = held.directory.clone();
+    drop((repository, held));
+    // Nothing is left behind, once the last thread lets go.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while elsewhere.exists() {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_answer_outlives_the_process() {
+    let directory = TempDir::new().unwrap();
+    let query = Query::default();
+    let known = |repository: &Repository| repository.last_known("counting", &query).unwrap();
+    let state = KnownState {
+        resolved: [("runs:/abc/model".parse().unwrap(), package("a"))].into(),
+        ..KnownState::default()
+    };
+    let first = known(&open(directory.path(), 1 << 20));
+    assert!(first.load().is_none());
+    first.save(&state);
+    let second = known(&open(directory.path(), 1 << 20));
+    let loaded = loop {
+        if let Some((loaded, _)) = second.load() {
+            break loaded;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(loaded, state);
+    let config = RepositoryConfig {
+        directory: None,
+        limit: 0,
+    };
+    let passing = Repository::open(&config, metrics()).unwrap();
+    assert!(passing.last_known("counting", &query).is_none());
+}

@@ -1,0 +1,242 @@
+//! The served version follows a real MLflow server: MLflow's own client moves stages and aliases.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::scene::{Load, ask, metrics, until, until_version, version};
+use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::server::{Server, Starter};
+
+/// A server of MLflow with `versions` of model `scale`, of which version N multiplies by N.
+async fn scene(versions: u64) -> (MlflowServer, MlflowClient) {
+    let mlflow = MlflowServer::start("", &[], &[]).await;
+    let mut python = MlflowClient::start(&mlflow, &[]);
+    for factor in 1..=versions {
+        python
+            .eval(&format!("register('scale', times({factor}))"))
+            .await;
+    }
+    (mlflow, python)
+}
+
+#[tokio::test]
+async fn stages_and_aliases_that_mlflows_client_moves_swap_the_served_version() {
+    let (mlflow, mut python) = scene(3).await;
+    python
+        .eval("client.transition_model_version_stage('scale', '1', 'Production')")
+        .await;
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--follow",
+        "Production",
+        "--poll-interval",
+        "200ms",
+    ];
+    let server = Server::start(&follow).await;
+    assert_eq!(version(&server, "/invocations").await, 1);
+    assert_eq!(
+        version(&server, "/models/scale/stages/production/invocations").await,
+        1
+    );
+    let load = Load::start(&server, "/models/scale/invocations", 4);
+
+    python
+        .eval("client.transition_model_version_stage('scale', '2', 'Production')")
+        .await;
+    until_version(&server, "/invocations", 2).await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '3')")
+        .await;
+    until_version(&server, "/invocations", 3).await;
+    assert_eq!(
+        version(&server, "/models/scale/stages/Production/invocations").await,
+        2
+    );
+    assert_eq!(
+        version(&server, "/models/scale/aliases/champion/invocations").await,
+        3
+    );
+    assert_eq!(
+        version(&server, "/models/scale/versions/2/invocations").await,
+        2
+    );
+    let (status, _, answer) = ask(&server, "/models/scale/aliases/nobody/invocations").await;
+    assert_eq!(status, 404, "{answer}");
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '1')")
+        .await;
+    until_version(&server, "/invocations", 1).await;
+
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    let text = metrics(&server).await;
+    for line in [
+        r#"onstage_model_alias_info{alias="@champion",model="scale",version="1"} 1"#,
+        r#"onstage_model_alias_info{alias="Production",model="scale",version="2"} 1"#,
+        r#"onstage_swaps_total{model="scale",outcome="published"} 4"#,
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    server.terminate().await;
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_new_version_the_last_good_one_serves() {
+    let (mlflow, mut python) = scene(2).await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '2')")
+        .await;
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "200ms",
+    ];
+    let server = Server::start(&follow).await;
+    let load = Load::start(&server, "/invocations", 2);
+    python
+        .eval("register('scale', times(3, input='other'))")
+        .await;
+    let broken = "[register('scale', times(4)), open(next(pathlib.Path(home).rglob(f\"{client.get_model_version('scale', '4').source.split('/')[-1]}/artifacts/model.onnx\")), 'wb').write(b'no graph')]";
+    python
+        .eval(
+            &broken
+                .replace("pathlib", "__import__('pathlib')")
+                .replace("home", &format!("{:?}", mlflow.home().to_str().unwrap())),
+        )
+        .await;
+    for (candidate, reason) in [(3, "contract_changed"), (4, "invalid_package")] {
+        let alias =
+            format!("client.set_registered_model_alias('scale', 'champion', '{candidate}')");
+        python.eval(&alias).await;
+        let failed =
+            format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}}"#);
+        until(&failed, &server, async || {
+            metrics(&server).await.contains(&failed)
+        })
+        .await;
+        assert_eq!(version(&server, "/invocations").await, 2);
+        let ready = server.get("/v2/health/ready").await;
+        assert_eq!(
+            ready.status(),
+            200,
+            "a failing successor does not flip readiness"
+        );
+    }
+    let out_of_sync = r#"onstage_model_out_of_sync_seconds{model="scale"} 0"#;
+    until("out of sync", &server, async || {
+        !metrics(&server).await.contains(&format!("{out_of_sync}\n"))
+    })
+    .await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '1')")
+        .await;
+    until_version(&server, "/invocations", 1).await;
+
+    drop(mlflow);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        version(&server, "/invocations").await,
+        1,
+        "an outage unloads nothing"
+    );
+    assert!(
+        metrics(&server)
+            .await
+            .contains(r#"onstage_registry_syncs_total{outcome="failure"}"#)
+    );
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    server.terminate().await;
+}
+
+#[tokio::test]
+async fn a_target_of_the_registry_is_required() {
+    let (mlflow, _python) = scene(2).await;
+    let serve = |target: &'static str| {
+        let registry = mlflow.url.clone();
+        async move {
+            Starter::serve(&["--registry", &registry, target])
+                .try_start()
+                .await
+        }
+    };
+    let server = serve("models:/scale/1").await.ok().unwrap();
+    assert_eq!(version(&server, "/invocations").await, 1);
+    server.terminate().await;
+    let server = serve("models:/scale/latest").await.ok().unwrap();
+    assert_eq!(version(&server, "/invocations").await, 2);
+    server.terminate().await;
+    let ended = serve("models:/scale@nobody").await.err().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended
+            .stderr
+            .contains("the registry does not have `models:/scale@nobody`"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_webhook_makes_the_server_look_at_once() {
+    let allowed = [
+        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
+        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ),
+    ];
+    let mlflow = MlflowServer::start("", &[], &allowed).await;
+    let mut python = MlflowClient::start(&mlflow, &[]);
+    let secret = mlflow.home().join("secret");
+    std::fs::write(&secret, "s3cr3t\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let follow = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "1h",
+        "--webhook-secret-file",
+        secret,
+    ];
+    let server = Server::start(&follow).await;
+    let unsigned = server
+        .request(reqwest::Method::POST, "/webhooks/mlflow")
+        .body("{}");
+    assert_eq!(unsigned.send().await.unwrap().status(), 401);
+    // Before the first event: MLflow remembers for a minute which webhooks there are.
+    let register = [
+        "registry",
+        "webhook",
+        "--registry",
+        &mlflow.url,
+        "--url",
+        &server.url(""),
+        "--webhook-secret-file",
+        secret,
+        "--register",
+    ];
+    let registered = Starter::command(&register).run().await;
+    assert_eq!(registered.status.code(), Some(0), "{}", registered.stderr);
+    for factor in [1, 2] {
+        python
+            .eval(&format!("register('scale', times({factor}))"))
+            .await;
+        let alias = format!("client.set_registered_model_alias('scale', 'champion', '{factor}')");
+        python.eval(&alias).await;
+        let path = "/models/scale/invocations";
+        let serves = async || ask(&server, path).await.1.as_deref() == Some(&factor.to_string());
+        until("the version never came on stage", &server, serves).await;
+    }
+    server.terminate().await;
+}
