@@ -12,8 +12,8 @@ use crate::files::{EACH_SWAP_LOADS, Files, until_announced};
 use crate::process::Usage;
 use crate::report::Report;
 
-/// Time for the last old version to be freed before memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+/// Threads that read files end when they had nothing to do for ten seconds; by then the last old version is freed too.
+const SETTLE: Duration = Duration::from_secs(12);
 
 /// Between two requests: the model answers ten to twenty of them in a second and a core.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +36,7 @@ pub(crate) async fn run(scale: &Scale) -> Report {
         files.promote("big", swap as u64 % 2 + 1).await;
         until_announced(&server, swap + 1).await;
         if swap == 5 || swap == 20 || swap == 50 || swap == swaps {
+            report.line(Usage::of(server.process_id()).row(format!("{swap}, at once")));
             sleep(SETTLE).await;
             let usage = Usage::of(server.process_id());
             report.line(usage.row(swap));

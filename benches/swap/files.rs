@@ -75,10 +75,14 @@ impl Files {
     async fn add_graph(&self, model: &str, graph: &Path) {
         let package = graph.with_extension("package");
         if !package.exists() {
-            let (graph, package) = (graph.to_str().unwrap(), package.to_str().unwrap());
-            let made = Starter::command(&["package", graph, "-o", package])
-                .run()
-                .await;
+            let example = graph.with_extension("example.json");
+            let [graph, package, example] =
+                [graph, &package, &example].map(|path| path.to_str().unwrap());
+            let mut arguments = vec!["package", graph, "-o", package];
+            if Path::new(example).exists() {
+                arguments.extend(["--input-example", example]);
+            }
+            let made = Starter::command(&arguments).run().await;
             assert_eq!(made.status.code(), Some(0), "{}", made.stderr);
         }
         self.add_package(model, &package).await;

@@ -1,6 +1,6 @@
 //! What the requests of one model feel of another one being loaded: no more than of any process at that priority.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -39,14 +39,14 @@ pub(crate) async fn run(scale: &Scale) -> Report {
         files.promote("resnet", (number as u64 + 1) % 2 + 1).await;
         until_announced(&server, number + 3).await;
         loading.push((began, Instant::now()));
-        burned += cpu_seconds(server.process_id()) - cpu - idle * began.elapsed().as_secs_f64();
+        let all = cpu_seconds(server.process_id()) - cpu;
+        let for_loading = all - idle * began.elapsed().as_secs_f64();
+        burned += for_loading;
         sleep(REST).await;
         let took = loading[number].1 - loading[number].0;
-        let burner = Burner::start();
         let began = Instant::now();
-        sleep(took).await;
+        burn(for_loading, began + took).await;
         control.push((began, Instant::now()));
-        drop(burner);
         sleep(REST).await;
     }
     let (samples, failures) = load.end();
@@ -94,20 +94,15 @@ async fn cpu_share(process: u32) -> f64 {
     (cpu_seconds(process) - before) / began.elapsed().as_secs_f64()
 }
 
-/// A process that takes what it gets of one core, at the priority of loading.
-struct Burner(Child);
-
-impl Burner {
-    fn start() -> Self {
-        let mut command = Command::new("nice");
-        let burner = command.args(["-n", "10", "sh", "-c", "while :; do :; done"]);
-        Self(burner.spawn().expect("every system has `nice` and `sh`"))
+/// Takes that much processor time at the priority of loading, if it gets it until then; returns no earlier than then.
+async fn burn(cpu: f64, until: Instant) {
+    let mut command = Command::new("nice");
+    let burner = command.args(["-n", "10", "sh", "-c", "while :; do :; done"]);
+    let mut burner = burner.spawn().expect("every system has `nice` and `sh`");
+    while Instant::now() < until && cpu_seconds(burner.id()) < cpu {
+        sleep(Duration::from_millis(5)).await;
     }
-}
-
-impl Drop for Burner {
-    fn drop(&mut self) {
-        self.0.kill().expect("it runs until it is killed");
-        self.0.wait().expect("it was killed");
-    }
+    burner.kill().expect("it runs until it is killed");
+    burner.wait().expect("it was killed");
+    sleep(until.saturating_duration_since(Instant::now())).await;
 }

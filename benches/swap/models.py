@@ -1,5 +1,6 @@
-"""Writes two versions of a model with random weights: `models.py big|resnet DIRECTORY`."""
+"""Writes two versions of a model with random weights: `models.py big|resnet DIRECTORY`. Images come with an example."""
 
+import json
 import pathlib
 import sys
 
@@ -70,6 +71,8 @@ def resnet(path, version):
     x = graph.add("Flatten", [graph.add("GlobalAveragePool", [x])])
     graph.add("Gemm", [x, graph.weight(512, 1000, scale=0.05), graph.weight(1000)], "y")
     graph.save(path, ["n", 3, 224, 224], ["n", 1000])
+    image = random.standard_normal((1, 3, 224, 224)).round(2)
+    path.with_suffix(".example.json").write_text(json.dumps({"inputs": image.tolist()}))
 
 
 model, directory = sys.argv[1:]
