@@ -115,9 +115,11 @@ impl Files {
             .map(|model| format!("models:/{model}@champion"))
             .collect();
         let registry = self.directory().join("models");
+        let cache = self.directory().join("cache");
         let mut arguments: Vec<&str> = targets.iter().map(String::as_str).collect();
         arguments.extend(["--registry", registry.to_str().unwrap()]);
         arguments.extend(["--config", config.to_str().unwrap()]);
+        arguments.extend(["--cache-dir", cache.to_str().unwrap()]);
         arguments.extend(["--engine", &scale.engine, "--default-model", models[0]]);
         Server::start(&arguments).await
     }

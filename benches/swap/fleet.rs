@@ -29,11 +29,16 @@ pub(crate) async fn run(scale: &Scale) -> Report {
             python.eval(&expression).await;
         }
     }
-    let follow = ["--registry", &mlflow.url, "--follow", "@champion"];
-    let engine = ["--engine", &scale.engine];
     let mut fleet = Vec::new();
-    for _ in 0..servers {
-        fleet.push(Server::start(&[&follow[..], &engine].concat()).await);
+    for number in 0..servers {
+        let cache = mlflow.home().join(format!("cache-{number}"));
+        let arguments = [
+            ["--registry", &mlflow.url],
+            ["--follow", "@champion"],
+            ["--cache-dir", cache.to_str().unwrap()],
+            ["--engine", &scale.engine],
+        ];
+        fleet.push(Server::start(&arguments.concat()).await);
     }
     let began = Instant::now();
     for server in &fleet {

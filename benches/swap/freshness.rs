@@ -131,7 +131,8 @@ impl Scene {
 
     async fn serve(&self, follow: &str, poll: &str, scale: &Scale) -> Server {
         let home = self.mlflow.home();
-        let (config, secret) = (home.join("onstage.toml"), home.join("secret"));
+        let [config, secret, cache] =
+            ["onstage.toml", "secret", "cache"].map(|name| home.join(name));
         std::fs::write(&config, format!("[models.scale]\n{EACH_SWAP_LOADS}\n")).unwrap();
         std::fs::write(&secret, "s3cr3t\n").unwrap();
         let arguments = [
@@ -139,6 +140,7 @@ impl Scene {
             ["--follow", follow],
             ["--poll-interval", poll],
             ["--config", config.to_str().unwrap()],
+            ["--cache-dir", cache.to_str().unwrap()],
             ["--webhook-secret-file", secret.to_str().unwrap()],
             ["--engine", &scale.engine],
         ];

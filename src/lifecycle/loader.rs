@@ -174,6 +174,11 @@ impl Loader {
         }
     }
 
+    /// Starts what models of this choice of engine share, at the priority of the caller.
+    pub(super) fn start_engine(&self, choice: EngineChoice) {
+        self.engines.start(choice);
+    }
+
     /// Compiles an opened package and warms it up. Blocking; for a thread of its own.
     ///
     /// # Errors

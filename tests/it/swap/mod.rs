@@ -3,4 +3,6 @@
 mod cache;
 mod files;
 mod mlflow;
+#[cfg(target_os = "linux")]
+mod priority;
 mod scene;
