@@ -230,9 +230,12 @@ impl Loader {
             instances: self.pool.threads(),
         };
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
+        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
+        // other work.
+        let own = RunnerPool::new(1).map(Arc::new);
         let batcher = Batcher::new(
             Arc::clone(model),
-            Arc::clone(&self.pool),
+            own.unwrap_or_else(|_| Arc::clone(&self.pool)),
             Box::new(OneByOne),
             config,
             observer,
@@ -253,7 +256,7 @@ impl Loader {
             batcher,
             (limits, Arc::clone(metrics)),
         );
-        let servable = Arc::new(servable.with_response(response));
+        let servable = servable.with_response(response);
         let non_finite = match example {
             Some(body) => self.run_example(&servable, body)?,
             None => {
@@ -263,7 +266,8 @@ impl Loader {
                 0
             }
         };
-        Ok((servable, non_finite))
+        let servable = servable.on(Arc::clone(&self.pool));
+        Ok((Arc::new(servable), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::batching::{BatchObserver, Batcher};
+use crate::batching::{BatchObserver, Batcher, RunnerPool};
 use crate::engine::CompiledModel;
 use crate::model::{ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
@@ -83,6 +83,13 @@ impl Servable {
     #[must_use]
     pub fn with_response(mut self, response: ResponseOutput) -> Self {
         self.response = response;
+        self
+    }
+
+    /// The same servable, run by another pool.
+    #[must_use]
+    pub fn on(mut self, pool: Arc<RunnerPool>) -> Self {
+        self.batcher = self.batcher.on(pool);
         self
     }
 
