@@ -10,6 +10,7 @@
 //!         engine
 //!         model
 //!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it;
+//!                     machine: a leaf that knows the limits of this process;
 //!                     network: a leaf for whoever calls other servers)
 //! ```
 
@@ -20,6 +21,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod lifecycle;
+pub mod machine;
 pub mod middleware;
 pub mod model;
 pub mod network;

@@ -15,6 +15,7 @@ use crate::serving::Servable;
 pub(super) struct Addresses {
     pub(super) http: SocketAddr,
     pub(super) grpc: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
 }
 
 /// A request longer than this is not for pasting.
@@ -57,6 +58,9 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
         let _ = writeln!(out, "  gRPC     {} (health)", reachable(grpc));
     }
     let _ = writeln!(out, "  metrics  {base}/metrics");
+    if let Some(admin) = addresses.admin {
+        let _ = writeln!(out, "  admin    http://{}", reachable(admin));
+    }
     if let Some(servable) = servables.first() {
         let path = if servables.len() == 1 {
             "/invocations".to_owned()

@@ -1,11 +1,13 @@
 //! The composition root: the only place that names concrete engines and protocols and puts the parts together.
 
+mod admin;
 mod banner;
 mod listen;
 mod measure;
 mod offline;
 mod plan;
 pub mod registry;
+mod secret;
 mod stage;
 mod webhook;
 
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use self::admin::AdminServer;
 use self::stage::Stage;
 pub use measure::{Cost, Point, measure};
 pub use offline::{Offline, Refusal, Trial, try_request};
@@ -145,12 +148,13 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .grpc_port
         .map(|port| listen::bind(&server.host, port, "--grpc-port"))
         .transpose()?;
+    let shared = shared(settings);
+    let admin = AdminServer::start(settings, &shared)?;
     let addresses = banner::Addresses {
         http: http.address,
         grpc: grpc.as_ref().map(|grpc| grpc.address),
+        admin: admin.as_ref().map(|admin| admin.address),
     };
-
-    let shared = shared(settings);
     let stop = CancellationToken::new();
     let (reporter, grpc_task) = start_grpc(grpc, &stop).await?;
     let handle = Handle::new();
@@ -161,7 +165,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let mut http_task = start_http(http, router, settings, handle.clone());
 
     let stopped_early = tokio::select! {
-        loaded = begin(&request, &shared, hint, &stop) => {
+        loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
             let servables = loaded?;
             if let Some(reporter) = &reporter {
                 reporter.set_service_status("", ServingStatus::Serving).await;
@@ -188,6 +192,9 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(task) = grpc_task {
         end_grpc(task, &give_up).await?;
     }
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -196,11 +203,14 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 async fn begin(
     request: &ServeRequest,
     shared: &Shared,
-    hint: Arc<Notify>,
-    stop: &CancellationToken,
+    admin: Option<&AdminServer>,
+    (hint, stop): (Arc<Notify>, &CancellationToken),
 ) -> anyhow::Result<Vec<Arc<Servable>>> {
     let loader = loader(&request.settings, shared)?;
     let mut stage = Stage::begin(request, shared, loader, (hint, stop.clone())).await?;
+    if let Some(admin) = admin {
+        admin.manage(Arc::new(stage.manager.clone()));
+    }
     stage.ready(shared).await
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
-use crate::lifecycle::{Contract, LoadOptions, ModelOptions, SwapOrder};
+use crate::lifecycle::{Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
 use crate::model::{
     ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, discover,
 };
@@ -188,6 +188,8 @@ pub(super) fn options(
     Box::new(move |name| {
         let default = ModelSettings::default();
         let model = settings.models.get(name.as_str()).unwrap_or(&default);
+        let is_required = required.contains(name) || model.required == Some(true);
+        let lazy = settings.registry.lazy && !is_required;
         ModelOptions {
             load: options_for(&settings, name.as_str()),
             keep_previous: model.keep_previous.unwrap_or(1),
@@ -197,7 +199,11 @@ pub(super) fn options(
             },
             contract: contract(model.signature_policy.unwrap_or_default()),
             probation: model.probation.unwrap_or(PROBATION),
-            required: required.contains(name) || model.required == Some(true),
+            required: is_required,
+            on_demand: OnDemand {
+                lazy,
+                evictable: model.evictable.unwrap_or(lazy),
+            },
         }
     })
 }

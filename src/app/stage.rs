@@ -8,10 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
+use crate::config::Settings;
 use crate::lifecycle::{Loader, Manager, ManagerHandle, ManagerParts, Supply};
+use crate::machine;
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Watcher, WatcherParts};
-use crate::serving::{CatalogSnapshot, Servable, VersionState};
+use crate::serving::{CatalogSnapshot, Demand as _, Servable, VersionState};
 
 /// What runs beside the servers.
 pub(super) struct Stage {
@@ -73,10 +75,11 @@ impl Stage {
             catalog,
             metrics: shared.service().shared_metrics(),
             options: plan::options(settings, plan.required),
-            memory_budget: settings.engine.memory_budget,
+            memory_budget: memory_budget(settings),
             drain_timeout: settings.server.drain_timeout,
         };
         let (manager, handle) = Manager::new(parts, wishes, plan.packages, stop);
+        shared.service().load_on_demand(Arc::new(handle.clone()));
         tokio::spawn(manager.run());
         Ok(Self {
             manager: handle,
@@ -117,6 +120,12 @@ impl Stage {
             progress.changed().await.context("the manager stopped")?;
         }
     }
+}
+
+/// The chosen budget, else what leaves a fifth of the memory to requests and to everything else.
+fn memory_budget(settings: &Settings) -> Option<u64> {
+    let chosen = settings.engine.memory_budget;
+    chosen.or_else(|| Some(machine::memory_limit()? / 5 * 4))
 }
 
 /// Reads the packages on a thread that may block.
@@ -174,7 +183,7 @@ fn settled(snapshot: &CatalogSnapshot) -> anyhow::Result<Option<Vec<Arc<Servable
                     );
                 }
                 VersionState::Ready => servables.extend(entry.servable.clone()),
-                VersionState::Failed(_) => {}
+                VersionState::Failed(_) | VersionState::Unloaded => {}
                 _ => pending = true,
             }
         }

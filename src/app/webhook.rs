@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
@@ -15,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::sync::Notify;
 
+use super::secret;
 use crate::registry::webhook::{DELIVERY_ID, Headers, Hint, Receiver, SIGNATURE, TIMESTAMP};
 
 /// The path below the base path.
@@ -35,14 +35,7 @@ pub(super) fn router(
     let Some(file) = secret else {
         return Ok(Router::new());
     };
-    let shown = file.display();
-    let read = std::fs::read_to_string(file);
-    let text =
-        read.with_context(|| format!("cannot read `registry.webhook_secret_file` `{shown}`"))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        bail!("`registry.webhook_secret_file` `{shown}` is empty, expected a secret");
-    }
+    let secret = secret::read("registry.webhook_secret_file", file)?;
     let receiver = Arc::new(Receiver::new(secret));
     let hint = Arc::clone(hint);
     let handler = move |headers: HeaderMap, body: Bytes| {

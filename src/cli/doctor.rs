@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use clap::Args;
 use serde::Serialize;
 
-use super::machine::Machine;
 use super::text::{self, Page};
 use super::{Console, Failure, LookArgs};
 use crate::app::{self, LibraryPlace};
 use crate::config::EngineSettings;
 use crate::engine::EngineError;
+use crate::machine::Machine;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -154,7 +154,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::machine::Cgroup;
+    use crate::machine::Cgroup;
 
     fn report() -> Report {
         Report {

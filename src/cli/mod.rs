@@ -12,7 +12,6 @@ mod failure;
 mod flags;
 mod health;
 mod inspect;
-mod machine;
 mod package;
 mod predict;
 mod progress;

@@ -17,15 +17,40 @@ const MAX_ANSWER: usize = 16 << 20;
 pub(super) struct Remote {
     client: reqwest::Client,
     base: Url,
+    /// For the management API.
+    token: Option<String>,
 }
 
 impl Remote {
     /// The server at `url`, or the one that these settings start on this machine. `timeout` is for one call.
     pub(super) fn new(url: Option<&str>, settings: &Settings) -> Result<Self, Failure> {
         let base = match url {
-            Some(url) => parse(url)?,
+            Some(url) => parse(url, "--url")?,
             None => configured(&settings.server)?,
         };
+        Self::at(base, settings)
+    }
+
+    /// The management API at `url`, or that of the server that these settings start on this machine; `None` when they
+    /// start none.
+    pub(super) fn admin(url: Option<&str>, settings: &Settings) -> Result<Option<Self>, Failure> {
+        let server = &settings.server;
+        let base = match (url, server.admin_port) {
+            (Some(url), _) => parse(url, "--admin-url")?,
+            (None, None | Some(0)) => return Ok(None),
+            (None, Some(port)) => {
+                let host = local(&server.admin_host);
+                address(
+                    &format!("http://{host}:{port}"),
+                    "server.admin_host",
+                    "server.admin_port",
+                )?
+            }
+        };
+        Self::at(base, settings).map(Some)
+    }
+
+    fn at(base: Url, settings: &Settings) -> Result<Self, Failure> {
         let config = config(settings);
         // A proxy reaches another loopback than ours.
         let client = if is_loopback(&base) {
@@ -34,13 +59,24 @@ impl Remote {
             network::client(&config)
         };
         let client = client.map_err(no_client)?;
-        Ok(Self { client, base })
+        let token = None;
+        Ok(Self {
+            client,
+            base,
+            token,
+        })
     }
 
     /// Past every proxy: the server is asked as if it were on this machine.
     pub(super) fn direct(self, settings: &Settings) -> Result<Self, Failure> {
         let client = network::direct(&config(settings)).map_err(no_client)?;
         Ok(Self { client, ..self })
+    }
+
+    /// The same for requests that bear a token.
+    pub(super) fn bearing(self, token: String) -> Self {
+        let token = Some(token);
+        Self { token, ..self }
     }
 
     /// The address without a password.
@@ -69,8 +105,16 @@ impl Remote {
         timeout: Duration,
     ) -> Result<Response, Failure> {
         let mut url = self.base.clone();
+        let (path, query) = match path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (path, None),
+        };
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        let request = self.client.request(method, url).timeout(timeout);
+        url.set_query(query);
+        let mut request = self.client.request(method, url).timeout(timeout);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         request.send().await.map_err(|error| self.failed(error))
     }
 
@@ -109,6 +153,11 @@ impl Remote {
             )
         };
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
+            let message = format!("`{}` does not know the token", self.shown());
+            return Err(Failure::failed(message)
+                .hint("expected the one that the server has in its `server.admin_token_file`"));
+        }
         if !status.is_success() {
             return Err(other(format!("status {}", status.as_u16())));
         }
@@ -144,12 +193,12 @@ fn no_client(error: NetworkError) -> Failure {
     }
 }
 
-fn parse(text: &str) -> Result<Url, Failure> {
+fn parse(text: &str, flag: &str) -> Result<Url, Failure> {
     let refuse = || {
         // Whatever is before an `@` may be a password.
         let shown = text.rsplit('@').next().unwrap_or(text);
         Failure::usage(format!(
-            "invalid value `{shown}` for `--url`: expected an address such as `http://127.0.0.1:8080`"
+            "invalid value `{shown}` for `{flag}`: expected an address such as `http://127.0.0.1:8080`"
         ))
     };
     let url = Url::parse(text).map_err(|_| refuse())?;
@@ -167,17 +216,25 @@ fn configured(server: &ServerSettings) -> Result<Url, Failure> {
         let failure = Failure::usage("the port of the server is not known: `server.port` is 0");
         return Err(failure.hint("name the server with `--url http://127.0.0.1:PORT`"));
     }
-    // A server that listens on every address also listens on this machine's own.
-    let host = match server.host.parse() {
+    let host = local(&server.host);
+    let text = format!("http://{host}:{}{}", server.port, server.base_path);
+    address(&text, "server.host", "server.port")
+}
+
+/// A server that listens on every address also listens on this machine's own.
+fn local(host: &str) -> String {
+    match host.parse() {
         Ok(std::net::IpAddr::V4(address)) if address.is_unspecified() => "127.0.0.1".to_owned(),
         Ok(std::net::IpAddr::V6(address)) if address.is_unspecified() => "[::1]".to_owned(),
         Ok(std::net::IpAddr::V6(address)) => format!("[{address}]"),
-        _ => server.host.clone(),
-    };
-    let text = format!("http://{host}:{}{}", server.port, server.base_path);
-    Url::parse(&text).map_err(|_| {
+        _ => host.to_owned(),
+    }
+}
+
+fn address(text: &str, host: &str, port: &str) -> Result<Url, Failure> {
+    Url::parse(text).map_err(|_| {
         Failure::config(format!(
-            "`{text}`, made of `server.host` and `server.port`, is no address"
+            "`{text}`, made of `{host}` and `{port}`, is no address"
         ))
     })
 }

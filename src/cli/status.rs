@@ -12,7 +12,7 @@ use super::doctor::to_json;
 use super::remote::{self, Remote};
 use super::text::{self, Page};
 use super::{Console, Failure};
-use crate::config::{self, Inputs};
+use crate::config::{self, Inputs, Settings};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -21,6 +21,15 @@ pub(super) struct StatusArgs {
     /// Address of the server, with its base path [default: where the configuration lets it listen]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Address of its management API, for holds and history [default: where the configuration lets it listen]
+    #[arg(long, value_name = "URL")]
+    admin_url: Option<String>,
+    /// File with the token of the management API [default: `server.admin_token_file`]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Swaps to show of those that the management API remembers
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    history: usize,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -37,6 +46,38 @@ struct Report {
     version: String,
     ready: bool,
     models: Vec<Row>,
+    /// What the management API adds.
+    #[serde(flatten)]
+    managed: Option<Managed>,
+}
+
+/// What only the management API tells.
+#[derive(Debug, Serialize)]
+struct Managed {
+    holds: Vec<Hold>,
+    swaps: Vec<Swap>,
+}
+
+/// A manual decision.
+#[derive(Debug, Serialize)]
+struct Hold {
+    name: String,
+    version: Option<String>,
+    since: String,
+}
+
+/// One change, or refused change, of the version that serves.
+#[derive(Debug, Serialize, Deserialize)]
+struct Swap {
+    at: String,
+    model: String,
+    from: Option<String>,
+    to: Option<String>,
+    cause: String,
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    seconds: f64,
 }
 
 /// One entry of the index. Servers leave out what they do not know.
@@ -65,12 +106,21 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let width = text::width(&environment);
     let loaded = config::load(&Inputs {
-        file: args.config,
+        file: args.config.clone(),
         environment,
         flags: Vec::new(),
     })?;
     let remote = Remote::new(args.url.as_deref(), &loaded.settings)?;
-    let report = remote::block_on(ask(&remote)).map_err(|failure| match failure.hint {
+    let admin = admin(&args, &loaded.settings)?;
+    let report = remote::block_on(async {
+        let report = ask(&remote).await?;
+        let managed = match &admin {
+            Some(admin) => Some(ask_admin(admin, args.history).await?),
+            None => None,
+        };
+        Ok(Report { managed, ..report })
+    });
+    let report = report.map_err(|failure| match failure.hint {
         Some(_) => failure,
         None => failure.hint("is `onstage serve` running there? name another server with `--url`"),
     })?;
@@ -86,12 +136,7 @@ async fn ask(remote: &Remote) -> Result<Report, Failure> {
     let index = remote.json(Method::POST, "/v2/repository/index", TIMEOUT);
     let index = index.await?;
     let ready = remote.status("/v2/health/ready", TIMEOUT).await?;
-    let unknown = |error: serde_json::Error| {
-        let address = remote.shown();
-        Failure::failed(format!(
-            "`{address}` describes itself in an unknown form: {error}"
-        ))
-    };
+    let unknown = |error| unknown_form(remote, error);
     let about: About = serde_json::from_value(about).map_err(unknown)?;
     Ok(Report {
         url: remote.shown(),
@@ -99,7 +144,78 @@ async fn ask(remote: &Remote) -> Result<Report, Failure> {
         version: about.version,
         ready: ready.is_success(),
         models: serde_json::from_value(index).map_err(unknown)?,
+        managed: None,
     })
+}
+
+/// The management API, when there is one and its token is known.
+fn admin(args: &StatusArgs, settings: &Settings) -> Result<Option<Remote>, Failure> {
+    let configured = settings.server.admin_token_file.as_ref();
+    let Some(file) = args.token_file.as_ref().or(configured) else {
+        return match args.admin_url {
+            Some(_) => Err(Failure::usage("`--admin-url` needs `--token-file`")),
+            None => Ok(None),
+        };
+    };
+    let Some(remote) = Remote::admin(args.admin_url.as_deref(), settings)? else {
+        return match args.token_file {
+            Some(_) => Err(Failure::usage("`--token-file` needs `--admin-url`")),
+            None => Ok(None),
+        };
+    };
+    let token = std::fs::read_to_string(file).map_err(|error| {
+        Failure::failed(format!(
+            "cannot read the token `{}`: {error}",
+            file.display()
+        ))
+    })?;
+    Ok(Some(remote.bearing(token.trim_end().to_owned())))
+}
+
+async fn ask_admin(admin: &Remote, history: usize) -> Result<Managed, Failure> {
+    #[derive(Deserialize)]
+    struct Server {
+        models: Vec<Model>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        name: String,
+        hold: Option<Held>,
+    }
+    #[derive(Deserialize)]
+    struct Held {
+        version: Option<String>,
+        since: String,
+    }
+    #[derive(Deserialize)]
+    struct History {
+        swaps: Vec<Swap>,
+    }
+    let server = admin.json(Method::GET, "/admin/models", TIMEOUT).await?;
+    let path = format!("/admin/history?limit={history}");
+    let history = admin.json(Method::GET, &path, TIMEOUT).await?;
+    let unknown = |error| unknown_form(admin, error);
+    let server: Server = serde_json::from_value(server).map_err(unknown)?;
+    let history: History = serde_json::from_value(history).map_err(unknown)?;
+    let holds = server.models.into_iter().filter_map(|model| {
+        let Held { version, since } = model.hold?;
+        Some(Hold {
+            name: model.name,
+            version,
+            since,
+        })
+    });
+    Ok(Managed {
+        holds: holds.collect(),
+        swaps: history.swaps,
+    })
+}
+
+fn unknown_form(remote: &Remote, error: serde_json::Error) -> Failure {
+    let address = remote.shown();
+    Failure::failed(format!(
+        "`{address}` describes itself in an unknown form: {error}"
+    ))
 }
 
 fn render(report: &Report, width: usize) -> String {
@@ -116,7 +232,46 @@ fn render(report: &Report, width: usize) -> String {
         |row: &Row| [&row.name, &row.version, &row.state, &row.reason].map(|text| one_line(text));
     let rows: Vec<[String; 4]> = report.models.iter().map(row).collect();
     page.table(["model", "version", "state", "reason"], &rows);
+    if let Some(managed) = &report.managed {
+        managed.render(&mut page);
+    }
     page.into_text()
+}
+
+impl Managed {
+    fn render(&self, page: &mut Page) {
+        if !self.holds.is_empty() {
+            page.heading("held by hand, whatever the registry says");
+            let row = |hold: &Hold| {
+                let version = hold.version.as_deref().unwrap_or("unloaded");
+                [&hold.name, version, &hold.since].map(one_line)
+            };
+            let rows: Vec<[String; 3]> = self.holds.iter().map(row).collect();
+            page.table(["model", "version", "since"], &rows);
+        }
+        page.heading("swaps, newest first");
+        let row = |swap: &Swap| {
+            let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".into());
+            let outcome = match &swap.reason {
+                Some(reason) => format!("{}: {reason}", swap.outcome),
+                None => swap.outcome.clone(),
+            };
+            let cells = [
+                swap.at.clone(),
+                swap.model.clone(),
+                format!("{} -> {}", version(&swap.from), version(&swap.to)),
+                swap.cause.clone(),
+                format!("{:.3} s", swap.seconds),
+                outcome,
+            ];
+            cells.map(|cell| one_line(&cell))
+        };
+        let rows: Vec<[String; 6]> = self.swaps.iter().map(row).collect();
+        page.table(
+            ["at", "model", "version", "cause", "took", "outcome"],
+            &rows,
+        );
+    }
 }
 
 /// Another server's words must not move the cursor of this terminal.
@@ -151,6 +306,7 @@ mod tests {
                 ),
                 row("evil\u{1b}[2J", "", "", ""),
             ],
+            managed: None,
         }
     }
 
@@ -162,6 +318,38 @@ mod tests {
             "tells_people_of_nothing",
             render(&Report { models, ..report() }, 80)
         );
+    }
+
+    #[test]
+    fn tells_what_the_management_api_adds() {
+        let swap = |from: Option<&str>, outcome: &str, reason: Option<&str>| Swap {
+            at: "2026-03-01T12:00:00.250Z".to_owned(),
+            model: "iris".to_owned(),
+            from: from.map(str::to_owned),
+            to: Some("2".to_owned()),
+            cause: "registry".to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.map(str::to_owned),
+            seconds: 0.0421,
+        };
+        let managed = Managed {
+            holds: vec![Hold {
+                name: "iris".to_owned(),
+                version: None,
+                since: "2026-03-01T12:30:00.000Z".to_owned(),
+            }],
+            swaps: vec![
+                swap(Some("1"), "failed", Some("the input example fails")),
+                swap(None, "published", None),
+            ],
+        };
+        let managed = Some(managed);
+        let report = Report {
+            managed,
+            ..report()
+        };
+        insta::assert_snapshot!(render(&report, 100));
+        insta::assert_snapshot!("programs_are_told_it_too", to_json(&report));
     }
 
     #[test]

@@ -197,8 +197,8 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
 #[test]
 fn what_is_not_built_yet_says_so() {
     let cases: &[&[&str]] = &[
-        &["serve", "x", "--lazy"],
-        &["serve", "x", "--admin-port", "9000"],
+        &["serve", "x", "--otlp-endpoint", "http://127.0.0.1:4317"],
+        &["serve", "x", "--max-batch-size", "8"],
     ];
     let texts = cases.iter().map(|arguments| {
         let outcome = onstage(arguments);
@@ -365,7 +365,7 @@ fn mistakes_in_the_environment_end_with_78() {
         ("ONSTAGE_SERVER__PORT", "http"),
         ("ONSTAGE_PORT", "8080"),
         ("ONSTAGE_ENGINE__DEFAULT", "trakt"),
-        ("ONSTAGE_REGISTRY__LAZY", "true"),
+        ("ONSTAGE_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
         ("ONSTAGE_MODELS__IRIS__SOURCE", "models:/iris@v1"),
         ("ONSTAGE_MODELS__A:B__SOURCE", "x"),
     ];
@@ -450,7 +450,7 @@ fn check_config_tells_ignored_service_links_and_ends_with_0() {
 fn check_config_shows_the_settings_and_then_refuses_what_is_not_built() {
     let variables = [
         ("ONSTAGE_REGISTRY__URI", "http://me:s3cret@mlflow"),
-        ("ONSTAGE_REGISTRY__LAZY", "true"),
+        ("ONSTAGE_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
     ];
     let outcome = onstage_in(&["serve", "--check-config"], &variables);
     assert_eq!(outcome.exit, Exit::Config);

@@ -44,6 +44,10 @@ pub struct ServerSettings {
     pub grpc_port: Option<u16>,
     /// The port of the management API.
     pub admin_port: Option<u16>,
+    /// The address on which the management API listens.
+    pub admin_host: String,
+    /// The file with its token.
+    pub admin_token_file: Option<PathBuf>,
     /// Empty, or a path with a slash in front and none behind.
     pub base_path: String,
     /// The model behind `/invocations`.

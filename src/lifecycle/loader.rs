@@ -8,6 +8,7 @@ use crate::engine::{
     CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
 };
 use crate::error::{ErrorKind, Kinded};
+use crate::machine;
 use crate::model::{NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput};
 use crate::registry::SourceError;
 use crate::serving::{Limits, Servable, VersionState};
@@ -190,7 +191,9 @@ impl Loader {
         around: &Circumstances<'_>,
     ) -> Result<Arc<Servable>, LoadError> {
         let engine = self.engines.choose(options.engine, &package.graph)?;
-        (around.room)(engine.estimate(&package))?;
+        let estimate = engine.estimate(&package);
+        (around.room)(estimate)?;
+        let (before, weights) = (machine::resident(), package.weight_bytes);
         (around.enter)(VersionState::Compiling);
         let compiled = engine.compile(&package, &options.engine_options, around.cancel);
         let model = compiled.map_err(|error| match error {
@@ -202,7 +205,6 @@ impl Loader {
         let metrics =
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
-        metrics.set_memory(model.footprint());
         (around.enter)(VersionState::WarmingUp);
         let warmed = self.warm(package, (engine.name(), &model), options, &metrics);
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
@@ -210,10 +212,17 @@ impl Loader {
             1.. if around.replaces => Err(LoadError::NonFinite(non_finite)),
             _ => Ok(servable),
         });
-        if warmed.is_err() {
-            metrics.remove();
+        match warmed {
+            Ok(servable) => {
+                let footprint = footprint(before, weights, estimate);
+                metrics.set_memory(footprint);
+                Ok(Arc::new(servable.with_footprint(footprint)))
+            }
+            Err(error) => {
+                metrics.remove();
+                Err(error)
+            }
         }
-        warmed
     }
 
     fn warm(
@@ -222,7 +231,7 @@ impl Loader {
         (engine, model): (&'static str, &Arc<dyn CompiledModel>),
         options: &LoadOptions,
         metrics: &Arc<VersionMetrics>,
-    ) -> Result<(Arc<Servable>, usize), LoadError> {
+    ) -> Result<(Servable, usize), LoadError> {
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
         let config = BatcherConfig {
@@ -266,8 +275,7 @@ impl Loader {
                 0
             }
         };
-        let servable = servable.on(Arc::clone(&self.pool));
-        Ok((Arc::new(servable), non_finite))
+        Ok((servable.on(Arc::clone(&self.pool)), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks
@@ -283,6 +291,15 @@ impl Loader {
             }
         }
     }
+}
+
+/// What the process has grown by since `before`, within reason: other loads and requests grow it at the same time, and
+/// memory of models that have gone is used again.
+fn footprint(before: Option<u64>, weights: u64, estimate: u64) -> u64 {
+    let grown = before.and_then(|before| Some(machine::resident()?.saturating_sub(before)));
+    grown.map_or(estimate, |grown| {
+        grown.clamp(weights.min(estimate), estimate)
+    })
 }
 
 /// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use control::ManagerHandle;
 pub(super) use events::Event;
 
-use self::control::{Board, Reply};
+use self::control::{Board, Waiting};
 use self::room::RoomRequest;
 use super::job::{Gate, Job, Supply, Workshop};
 use super::loader::{LoadError, Loader};
@@ -86,7 +86,7 @@ pub struct Manager {
     opened: HashMap<ModelId, Package>,
     waiting: Vec<RoomRequest>,
     /// Who waits to hear how a manual swap went.
-    answers: Vec<(ModelName, Version, Reply)>,
+    answers: Vec<Waiting>,
     next_ticket: u64,
     board: Arc<Mutex<Board>>,
     settled: watch::Sender<u64>,
@@ -215,6 +215,13 @@ impl Manager {
 
     /// Acts until nothing is left to do now, then shows what came of it.
     fn reconcile(&mut self) {
+        self.settle();
+        if self.answer_swaps() {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
         let now = Instant::now();
         self.judge(now);
         let names: Vec<ModelName> = self.records.keys().cloned().collect();
@@ -224,7 +231,6 @@ impl Manager {
         self.grant_room(now);
         self.collect_drained(now);
         self.show(now);
-        self.answer_swaps();
     }
 
     fn reconcile_model(&mut self, name: &ModelName, now: Instant) {
@@ -372,6 +378,9 @@ impl Manager {
         let mut soonest: Option<Instant> = None;
         let mut at =
             |time: Instant| soonest = Some(soonest.map_or(time, |before| before.min(time)));
+        if !self.waiting.is_empty() {
+            at(now + LOOK_AGAIN);
+        }
         for record in self.records.values() {
             if record.probation.is_some() || !record.leaving_stage.is_empty() {
                 at(now + LOOK_AGAIN);
@@ -472,7 +481,10 @@ impl Record {
         let wait = asked
             .unwrap_or(Duration::ZERO)
             .max(jittered(backoff.min(LONGEST_BACKOFF)));
-        let retries = error.is_transient();
+        // What did not fit may fit when the next request asks for it.
+        let has_room_later =
+            self.options.on_demand.evictable && matches!(error, LoadError::Memory(_));
+        let retries = error.is_transient() || has_room_later;
         let reason = FailureReason {
             label: error.label(),
             message: error_chain(error),

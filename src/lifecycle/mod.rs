@@ -10,4 +10,4 @@ mod record;
 pub use job::{Lease, Supplied, Supply};
 pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp};
 pub use manager::{Manager, ManagerHandle, ManagerParts};
-pub use record::{Contract, ContractCheck, ModelOptions, SwapOrder};
+pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

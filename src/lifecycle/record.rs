@@ -31,6 +31,17 @@ pub struct ModelOptions {
     pub probation: Duration,
     /// Whether the server is not ready without it.
     pub required: bool,
+    /// Whether it may be unloaded although it is wanted.
+    pub on_demand: OnDemand,
+}
+
+/// When a wanted model need not be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OnDemand {
+    /// It is loaded by its first request.
+    pub lazy: bool,
+    /// It is unloaded when others need the memory, and loaded again by the next request.
+    pub evictable: bool,
 }
 
 /// Says what clients of the first package would miss in the second one.
@@ -75,6 +86,10 @@ pub(super) struct Record {
     pub(super) probation: Option<Probation>,
     /// Whether the current change was asked for by hand.
     pub(super) cause: Cause,
+    /// Whether it should be loaded now; others than those on demand always are.
+    pub(super) awake: bool,
+    /// When a request last asked for it to be loaded.
+    pub(super) woken: Option<Instant>,
     pub(super) out_of_sync_since: Option<Instant>,
     /// Versions that were taken back, and finish their last requests.
     pub(super) leaving_stage: Vec<(Instant, OnStage)>,
@@ -168,6 +183,8 @@ impl Slot {
 impl Record {
     pub(super) fn new(options: ModelOptions) -> Self {
         Self {
+            awake: !options.on_demand.lazy,
+            woken: None,
             options,
             desired: None,
             hold: None,
@@ -213,6 +230,39 @@ impl Record {
         desired
     }
 
+    /// Whether it waits for a request before it is loaded.
+    pub(super) fn is_asleep(&self) -> bool {
+        !self.awake && self.hold.is_none()
+    }
+
+    /// A request wants it loaded.
+    pub(super) fn wake(&mut self, now: Instant) {
+        self.woken = Some(now);
+        if !self.awake {
+            self.awake = true;
+            self.cause = Cause::Demand;
+        }
+    }
+
+    /// When it was used last, or wanted.
+    pub(super) fn last_used(&self) -> Option<Instant> {
+        let servables = self.slots.values().filter_map(Slot::servable);
+        let used = servables.map(|servable| servable.vitals().last_used());
+        used.chain(self.woken).max()
+    }
+
+    /// Whether a version of it was loaded for a request that has not come yet.
+    pub(super) fn is_unused(&self, now: Instant) -> bool {
+        let mut servables = self.slots.values().filter_map(Slot::servable);
+        servables.any(|servable| servable.vitals().is_unused(now))
+    }
+
+    /// Whether a load of it has been granted memory and goes on.
+    pub(super) fn is_loading(&self) -> bool {
+        let loading = |slot: &Slot| matches!(slot.status, Status::Loading { reserved: 1.., .. });
+        self.slots.values().any(loading)
+    }
+
     /// The paths that are wanted, wherever they lead now.
     pub(super) fn wanted_paths(&self, desired: &DesiredModel) -> Paths {
         Paths {
@@ -230,10 +280,12 @@ impl Record {
             .iter()
             .filter(|(_, wanted)| is_there(wanted));
         let mut wanted: BTreeSet<Version> = wanted.map(|(version, _)| *version).collect();
-        if !wanted.is_empty() && self.nothing_serves_and_the_target_failed(desired) {
+        if self.is_asleep() {
+            wanted.clear();
+        } else if !wanted.is_empty() && self.nothing_serves_and_the_target_failed(desired) {
             wanted.extend(self.last_good.iter().map(|(version, _)| *version));
         }
-        let unwanted_whole = desired.versions.is_empty();
+        let unwanted_whole = desired.versions.is_empty() || self.is_asleep();
         ModelView {
             wanted,
             target: desired.default,
@@ -330,6 +382,7 @@ impl Record {
                     attempt: 0,
                     retry_at: None,
                 }),
+                _ if self.is_asleep() => VersionState::Unloaded,
                 _ => VersionState::New,
             };
             versions.entry(*version).or_insert_with(|| VersionEntry {
@@ -343,7 +396,14 @@ impl Record {
             aliases: self.paths.aliases.clone(),
             stages: self.paths.stages.clone(),
             required: self.options.required,
+            on_demand: self.waits_for(),
         }
+    }
+
+    /// How long a request may wait until it is loaded.
+    fn waits_for(&self) -> Option<Duration> {
+        let OnDemand { lazy, evictable } = self.options.on_demand;
+        (lazy || evictable).then_some(self.options.load.request_timeout)
     }
 
     /// What the gauges show.

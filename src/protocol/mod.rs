@@ -2,6 +2,7 @@
 //!
 //! A protocol is one file (or folder) with a `routes()` function and one row in [`router`].
 
+mod admin;
 mod health;
 mod json;
 mod mlflow;
@@ -17,6 +18,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::MethodRouter;
 
+pub use admin::{AdminSlot, admin_router};
 pub use json::NonFinite;
 
 use crate::error::ErrorKind;

@@ -18,6 +18,19 @@ pub trait Admin: Send + Sync {
     /// [`AdminError`]; what served before still does.
     async fn swap(&self, model: &ModelName, version: Version) -> Result<(), AdminError>;
 
+    /// Loads what the registry wants of a model, also when a hold or a failure stands against it, and waits until it
+    /// serves.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    async fn load(&self, model: &ModelName) -> Result<(), AdminError>;
+
+    /// Holds a model on the version that serves now.
+    ///
+    /// # Errors
+    /// [`AdminError`] when nothing serves.
+    async fn hold(&self, model: &ModelName) -> Result<(), AdminError>;
+
     /// Unloads a model and holds it so.
     ///
     /// # Errors
@@ -102,6 +115,10 @@ pub enum Cause {
     Manual,
     /// The version on probation did badly.
     Probation,
+    /// A request for a model that is loaded on demand.
+    Demand,
+    /// Another model needed the memory.
+    Memory,
 }
 
 /// How a swap ended.
@@ -125,6 +142,8 @@ impl Cause {
             Self::Registry => "registry",
             Self::Manual => "manual",
             Self::Probation => "probation",
+            Self::Demand => "demand",
+            Self::Memory => "memory",
         }
     }
 }
@@ -137,6 +156,14 @@ impl SwapOutcome {
             Self::RolledBack(_) => "rolled_back",
             Self::Failed(..) => "failed",
             Self::Unloaded => "unloaded",
+        }
+    }
+
+    /// Why it ended so.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::RolledBack(reason) | Self::Failed(_, reason) => Some(reason),
+            Self::Published | Self::Unloaded => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub struct ModelEntry {
     pub stages: BTreeMap<Stage, Version>,
     /// Whether the server is not ready without it.
     pub required: bool,
+    /// How long a request may wait for it to be loaded, when it may be unloaded although it is wanted.
+    pub on_demand: Option<Duration>,
 }
 
 /// One version of a [`ModelEntry`].
@@ -119,6 +122,16 @@ pub enum LookupError {
     /// It is not known yet which models there are.
     #[error("the server is starting: its models are not known yet")]
     Starting,
+    /// The model is wanted and not loaded; asking for it loads it.
+    #[error("model `{name}` is not loaded yet; it is loaded on demand")]
+    Asleep {
+        /// The model.
+        name: ModelName,
+        /// How long a request may wait for it.
+        wait: Duration,
+        /// Whether it is on its way already.
+        is_loading: bool,
+    },
     /// The model is known but cannot answer.
     #[error("model `{name}` is not ready: {state}")]
     NotReady {
@@ -136,7 +149,7 @@ impl Kinded for LookupError {
             | Self::UnknownVersion { .. }
             | Self::UnknownPointer { .. }
             | Self::NoDefault { .. } => ErrorKind::NotFound,
-            Self::Starting | Self::NotReady { .. } => ErrorKind::NotReady,
+            Self::Starting | Self::Asleep { .. } | Self::NotReady { .. } => ErrorKind::NotReady,
         }
     }
 }
@@ -206,7 +219,7 @@ impl CatalogSnapshot {
                     .versions
                     .values()
                     .all(|version| version.state.is_settled());
-                serves || (settled && !model.required)
+                serves || (!model.required && (settled || model.on_demand.is_some()))
             })
     }
 
@@ -281,9 +294,26 @@ impl ModelEntry {
         self.versions.len() == other.versions.len()
             && self.default == other.default
             && self.required == other.required
+            && self.on_demand == other.on_demand
             && self.aliases == other.aliases
             && self.stages == other.stages
             && same_versions()
+    }
+
+    /// The version behind paths without one, when it can answer.
+    pub fn serving(&self) -> Option<Version> {
+        let answers = |entry: &VersionEntry| entry.servable.is_some();
+        match self.default {
+            Some(version) => {
+                let entry = self.versions.get(&version);
+                entry.is_some_and(answers).then_some(version)
+            }
+            None => {
+                let mut newest_first = self.versions.iter().rev();
+                let newest = newest_first.find(|(_, entry)| answers(entry));
+                newest.map(|(version, _)| *version)
+            }
+        }
     }
 
     /// Where an alias or stage leads.
@@ -319,10 +349,24 @@ impl ModelEntry {
         let newest = newest_first.clone().next();
         newest_first
             .find_map(|version| version.servable.clone())
-            .ok_or_else(|| LookupError::NotReady {
-                name: name.clone(),
-                state: newest.map_or(VersionState::New, |version| version.state.clone()),
+            .ok_or_else(|| {
+                let newest = newest.map(|version| &version.state);
+                self.not_ready(name, newest.unwrap_or(&VersionState::New))
             })
+    }
+
+    fn not_ready(&self, name: &ModelName, state: &VersionState) -> LookupError {
+        match (self.on_demand, state) {
+            (None, _) | (_, VersionState::Failed(_)) => LookupError::NotReady {
+                name: name.clone(),
+                state: state.clone(),
+            },
+            (Some(wait), state) => LookupError::Asleep {
+                name: name.clone(),
+                wait,
+                is_loading: *state != VersionState::Unloaded,
+            },
+        }
     }
 
     fn exact_version(
@@ -340,10 +384,7 @@ impl ModelEntry {
                 },
                 known: self.versions.keys().copied().collect(),
             })?;
-        let not_ready = || LookupError::NotReady {
-            name: name.clone(),
-            state: entry.state.clone(),
-        };
+        let not_ready = || self.not_ready(name, &entry.state);
         entry.servable.clone().ok_or_else(not_ready)
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::batching::{BatchObserver, Batcher, RunnerPool};
 use crate::engine::CompiledModel;
 use crate::model::{ModelId, Package, ResponseOutput, Signature};
@@ -27,10 +29,24 @@ pub struct Servable {
 }
 
 /// How the requests of one version ended since it was loaded: what its probation is judged by.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Vitals {
     judged: AtomicU64,
     bad: AtomicU64,
+    since: Instant,
+    /// Milliseconds after `since`.
+    used: AtomicU64,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            judged: AtomicU64::new(0),
+            bad: AtomicU64::new(0),
+            since: Instant::now(),
+            used: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Vitals {
@@ -38,6 +54,24 @@ impl Vitals {
     pub fn count(&self, bad: bool) {
         self.judged.fetch_add(1, Ordering::Relaxed);
         self.bad.fetch_add(u64::from(bad), Ordering::Relaxed);
+    }
+
+    /// Notes that a request came at this time.
+    pub fn touch(&self, at: Instant) {
+        let after = at.saturating_duration_since(self.since).as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        self.used.fetch_max(after, Ordering::Relaxed);
+    }
+
+    /// Whether it was loaded just now, and the request that it was loaded for may not have come yet.
+    pub fn is_unused(&self, now: Instant) -> bool {
+        let grace = Duration::from_secs(1);
+        self.used.load(Ordering::Relaxed) == 0 && now < self.since + grace
+    }
+
+    /// When the last request came, or when it was loaded.
+    pub fn last_used(&self) -> Instant {
+        self.since + Duration::from_millis(self.used.load(Ordering::Relaxed))
     }
 
     /// How many requests were counted, and how many of them were bad: server errors and outputs that are NaN or
@@ -90,6 +124,13 @@ impl Servable {
     #[must_use]
     pub fn on(mut self, pool: Arc<RunnerPool>) -> Self {
         self.batcher = self.batcher.on(pool);
+        self
+    }
+
+    /// The same servable, which turned out to take these bytes.
+    #[must_use]
+    pub fn with_footprint(mut self, footprint: u64) -> Self {
+        self.footprint = footprint;
         self
     }
 

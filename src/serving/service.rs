@@ -1,9 +1,11 @@
 //! Runs one request: lease, decode, queue, run, encode; measured once, here, for every protocol.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::runtime::RuntimeFlavor;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::catalog::{Catalog, LookupError, Selector};
@@ -11,7 +13,7 @@ use super::servable::{Servable, ServableHandle};
 use crate::batching::BatchError;
 use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Batch, ModelId};
+use crate::model::{Batch, ModelId, ModelName};
 use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics};
 use crate::tensor::Value;
 
@@ -71,17 +73,91 @@ impl Kinded for ServeError {
     }
 }
 
+/// Loads models that are loaded on demand only.
+#[async_trait]
+pub trait Demand: Send + Sync {
+    /// Says that a request waits for this model.
+    async fn wake(&self, model: &ModelName);
+
+    /// Changes each time that something may have come on stage.
+    fn progress(&self) -> watch::Receiver<u64>;
+}
+
 /// The one way from a protocol to the models.
-#[derive(Debug)]
 pub struct InferenceService {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
+    demand: OnceLock<Arc<dyn Demand>>,
+}
+
+impl std::fmt::Debug for InferenceService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InferenceService").finish_non_exhaustive()
+    }
 }
 
 impl InferenceService {
     /// A service over `catalog`.
     pub fn new(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
-        Self { catalog, metrics }
+        let demand = OnceLock::new();
+        Self {
+            catalog,
+            metrics,
+            demand,
+        }
+    }
+
+    /// From here on models are loaded on demand.
+    pub fn load_on_demand(&self, demand: Arc<dyn Demand>) {
+        // There is one manager, once.
+        let _ = self.demand.set(demand);
+    }
+
+    /// Finds the servable that a request means; where that is loaded on demand, it is, and the request waits.
+    ///
+    /// # Errors
+    /// [`ServeError::Lookup`], [`ServeError::Deadline`].
+    pub async fn find(
+        &self,
+        selector: &Selector,
+        started: Instant,
+    ) -> Result<ServableHandle, ServeError> {
+        let wait = match self.catalog.lookup(selector) {
+            Err(LookupError::Asleep { wait, .. }) => wait,
+            found => return Ok(found?),
+        };
+        let awake = async {
+            let demand = self.demand.get();
+            let mut progress = demand.map(|demand| demand.progress());
+            loop {
+                if let Some(progress) = &mut progress {
+                    progress.mark_unchanged();
+                }
+                let error = match self.catalog.lookup(selector) {
+                    Ok(servable) => return Ok(servable),
+                    Err(error) => error,
+                };
+                let (
+                    LookupError::Asleep {
+                        name, is_loading, ..
+                    },
+                    Some(demand),
+                    Some(progress),
+                ) = (&error, demand, &mut progress)
+                else {
+                    return Err(error);
+                };
+                // Once it is on its way it may still be unloaded again before our turn comes.
+                if !is_loading {
+                    demand.wake(name).await;
+                }
+                if progress.changed().await.is_err() {
+                    return Err(error);
+                }
+            }
+        };
+        let woken = timeout_at(started + wait, awake).await;
+        Ok(woken.map_err(|_| ServeError::Deadline(wait))??)
     }
 
     /// What is wanted and loaded.
@@ -115,17 +191,18 @@ impl InferenceService {
         codec: C,
     ) -> Answered<C::Answer, C::Error> {
         let started = Instant::now();
-        let servable = match self.catalog.lookup(selector) {
+        let servable = match self.find(selector, started).await {
             Ok(servable) => servable,
             Err(error) => {
                 self.metrics
                     .unknown_request(protocol, Some(error.kind()), started.elapsed());
                 return Answered {
                     model: None,
-                    result: Err(ServeError::from(error).into()),
+                    result: Err(error.into()),
                 };
             }
         };
+        servable.vitals().touch(started);
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
         let mut non_finite = 0;
         let result = exchange(&servable, started, codec, &mut non_finite).await;

@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("shutdown", &[]),
     ("network", &[]),
+    ("machine", &[]),
     ("tensor", &[]),
     ("model", &["tensor"]),
     ("engine", &["model", "tensor"]),
@@ -22,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "lifecycle",
         &[
-            "registry", "serving", "batching", "engine", "model", "tensor",
+            "registry", "serving", "batching", "engine", "model", "tensor", "machine",
         ],
     ),
     (
@@ -61,7 +62,8 @@ const EVERYTHING_BELOW_CONFIG: [&str; 10] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_APP: [&str; 13] = [
+const EVERYTHING_BELOW_APP: [&str; 14] = [
+    "machine",
     "config",
     "shutdown",
     "network",
@@ -76,7 +78,8 @@ const EVERYTHING_BELOW_APP: [&str; 13] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_CLI: [&str; 14] = [
+const EVERYTHING_BELOW_CLI: [&str; 15] = [
+    "machine",
     "app",
     "config",
     "shutdown",

@@ -210,6 +210,14 @@ impl Server {
             .unwrap()
     }
 
+    /// Where the management API is, when it was asked for.
+    pub(crate) fn admin_url(&self) -> String {
+        let block = self.stdout();
+        let line = block.lines().find(|line| line.trim().starts_with("admin"));
+        let line = line.unwrap_or_else(|| panic!("no management API in the block:\n{block}"));
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    }
+
     /// A request to be completed; the connections of one server are shared and kept.
     pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method, self.url(path))

@@ -13,7 +13,7 @@ use crate::lifecycle::job::Supply;
 use crate::lifecycle::record::{Hold, Record, Status};
 use crate::model::{ModelId, ModelName, Version};
 use crate::registry::Wanted;
-use crate::serving::{Admin, AdminError, Cause, HoldRecord, SwapRecord};
+use crate::serving::{Admin, AdminError, Cause, Demand, HoldRecord, SwapRecord};
 
 /// What the manager lets everyone read.
 #[derive(Default)]
@@ -31,6 +31,14 @@ pub(in crate::lifecycle) enum Command {
         wanted: Option<Wanted>,
         reply: Reply,
     },
+    Load {
+        model: ModelName,
+        reply: Reply,
+    },
+    Hold {
+        model: ModelName,
+        reply: Reply,
+    },
     Unload {
         model: ModelName,
         reply: Reply,
@@ -44,6 +52,15 @@ pub(in crate::lifecycle) enum Command {
 /// Where the outcome is told.
 pub(in crate::lifecycle) type Reply = oneshot::Sender<Result<(), AdminError>>;
 
+/// Someone who waits until a version serves.
+pub(super) struct Waiting {
+    model: ModelName,
+    version: Version,
+    /// Whether a change in the registry makes the wish void.
+    by_hold: bool,
+    reply: Reply,
+}
+
 /// The way to a running manager.
 #[derive(Clone)]
 pub struct ManagerHandle {
@@ -53,7 +70,7 @@ pub struct ManagerHandle {
     supply: Option<Arc<dyn Supply>>,
 }
 
-/// How often a swap looks whether it is done.
+/// How long someone waits for a version to serve.
 const LONGEST_SWAP: Duration = Duration::from_secs(600);
 
 impl ManagerHandle {
@@ -71,16 +88,24 @@ impl ManagerHandle {
         }
     }
 
-    /// Changes each time that the manager has come to rest; the catalog shows what came of it.
-    pub fn progress(&self) -> watch::Receiver<u64> {
-        self.progress.clone()
-    }
-
     async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.events.send(Event::Command(command(reply))).await;
         sent.map_err(|_| AdminError::Stopping)?;
         answer.await.unwrap_or(Err(AdminError::Stopping))
+    }
+
+    async fn ask_in_time(
+        &self,
+        model: &ModelName,
+        command: impl FnOnce(Reply) -> Command,
+    ) -> Result<(), AdminError> {
+        let asked = tokio::time::timeout(LONGEST_SWAP, self.ask(command)).await;
+        asked.unwrap_or_else(|_| {
+            Err(AdminError::Failed(format!(
+                "model `{model}` was not on stage within {LONGEST_SWAP:?}; it goes on loading"
+            )))
+        })
     }
 }
 
@@ -102,12 +127,21 @@ impl Admin for ManagerHandle {
             wanted,
             reply,
         };
-        let swapped = tokio::time::timeout(LONGEST_SWAP, self.ask(command)).await;
-        swapped.unwrap_or_else(|_| {
-            Err(AdminError::Failed(format!(
-                "model {id} was not on stage within {LONGEST_SWAP:?}; it goes on loading"
-            )))
-        })
+        self.ask_in_time(model, command).await
+    }
+
+    async fn load(&self, model: &ModelName) -> Result<(), AdminError> {
+        let wanted = model.clone();
+        let command = |reply| Command::Load {
+            model: wanted,
+            reply,
+        };
+        self.ask_in_time(model, command).await
+    }
+
+    async fn hold(&self, model: &ModelName) -> Result<(), AdminError> {
+        let model = model.clone();
+        self.ask(|reply| Command::Hold { model, reply }).await
     }
 
     async fn unload(&self, model: &ModelName) -> Result<(), AdminError> {
@@ -126,6 +160,18 @@ impl Admin for ManagerHandle {
 
     fn history(&self) -> Vec<SwapRecord> {
         self.board.lock().history.iter().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Demand for ManagerHandle {
+    async fn wake(&self, model: &ModelName) {
+        // A manager that has gone wakes nobody; the request ends by its deadline.
+        let _ = self.events.send(Event::Wake(model.clone())).await;
+    }
+
+    fn progress(&self) -> watch::Receiver<u64> {
+        self.progress.clone()
     }
 }
 
@@ -154,6 +200,11 @@ impl Manager {
                 wanted,
                 reply,
             } => self.swap_by_hand(&model, version, wanted, reply),
+            Command::Load { model, reply } => self.load_by_hand(&model, reply),
+            Command::Hold { model, reply } => {
+                let held = self.hold_what_serves(&model);
+                let _ = reply.send(held);
+            }
             Command::Unload { model, reply } => {
                 let held = self.hold(&model, None);
                 let _ = reply.send(held);
@@ -179,8 +230,47 @@ impl Manager {
             })
         });
         match wanted.and_then(|wanted| self.hold(model, Some((version, wanted)))) {
-            Ok(()) => self.answers.push((model.clone(), version, reply)),
+            Ok(()) => self.answers.push(Waiting {
+                model: model.clone(),
+                version,
+                by_hold: true,
+                reply,
+            }),
             Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn load_by_hand(&mut self, model: &ModelName, reply: Reply) {
+        let version = self.find(model).and_then(|record| {
+            record.resume();
+            let desired = record.effective();
+            let newest = desired.versions.keys().next_back().copied();
+            desired.default.or(newest).ok_or_else(|| {
+                AdminError::NotFound(format!("nothing is wanted of model `{model}`"))
+            })
+        });
+        match version {
+            Ok(version) => self.answers.push(Waiting {
+                model: model.clone(),
+                version,
+                by_hold: false,
+                reply,
+            }),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn hold_what_serves(&mut self, model: &ModelName) -> Result<(), AdminError> {
+        let record = self.find(model)?;
+        let serving = record.serving().and_then(|version| {
+            let wanted = record.known(version)?;
+            Some((version, wanted))
+        });
+        match serving {
+            Some(serving) => self.hold(model, Some(serving)),
+            None => Err(AdminError::Failed(format!(
+                "no version of model `{model}` serves that could be held"
+            ))),
         }
     }
 
@@ -206,35 +296,49 @@ impl Manager {
         known.ok_or_else(|| AdminError::NotFound(format!("no model named `{model}`")))
     }
 
-    /// Tells those who asked for a swap how it went, once it is known.
-    pub(super) fn answer_swaps(&mut self) {
-        let records = &self.records;
-        let waiting = std::mem::take(&mut self.answers);
-        for (model, version, reply) in waiting {
-            let Some(record) = records.get(&model) else {
-                let gone = AdminError::NotFound(format!("no model named `{model}`"));
-                let _ = reply.send(Err(gone));
+    /// Tells those who wait how it went, once it is known. A swap by hand that failed holds nothing; then it says so,
+    /// as what the registry wants has to be seen to.
+    pub(super) fn answer_swaps(&mut self) -> bool {
+        let mut let_go = false;
+        for wish in std::mem::take(&mut self.answers) {
+            let Some(record) = self.records.get_mut(&wish.model) else {
+                let gone = AdminError::NotFound(format!("no model named `{}`", wish.model));
+                let _ = wish.reply.send(Err(gone));
                 continue;
             };
-            if record.serving() == Some(version) {
-                let _ = reply.send(Ok(()));
+            let Some(result) = wish.result(record) else {
+                self.answers.push(wish);
                 continue;
+            };
+            let held = record.hold.as_ref().and_then(|hold| hold.version.as_ref());
+            if wish.by_hold && result.is_err() && held.is_some_and(|held| held.0 == wish.version) {
+                record.hold = None;
+                let_go = true;
             }
-            match record.slots.get(&version).map(|slot| &slot.status) {
-                Some(Status::Failed { reason, .. }) => {
-                    let _ = reply.send(Err(AdminError::Failed(format!(
-                        "model `{model}` version {version} cannot be served: {}",
-                        reason.message
-                    ))));
-                }
-                _ if record.hold.is_none() => {
-                    let _ = reply.send(Err(AdminError::Failed(
-                        "the registry changed meanwhile, which ends the manual swap".to_owned(),
-                    )));
-                }
-                _ => self.answers.push((model, version, reply)),
-            }
+            let _ = wish.reply.send(result);
         }
+        let_go
+    }
+}
+
+impl Waiting {
+    /// How it went; `None` while it is not known.
+    fn result(&self, record: &Record) -> Option<Result<(), AdminError>> {
+        let Self { model, version, .. } = self;
+        if record.serving() == Some(*version) {
+            return Some(Ok(()));
+        }
+        let failed = match record.slots.get(version).map(|slot| &slot.status) {
+            Some(Status::Failed { reason, .. }) => format!(
+                "model `{model}` version {version} cannot be served: {}",
+                reason.message
+            ),
+            _ if self.by_hold && record.hold.is_none() => {
+                "the registry changed meanwhile, which ends the manual swap".to_owned()
+            }
+            _ => return None,
+        };
+        Some(Err(AdminError::Failed(failed)))
     }
 }
 
@@ -259,6 +363,7 @@ impl Record {
 
     fn resume(&mut self) {
         self.hold = None;
+        self.awake = true;
         self.cause = Cause::Manual;
         let versions: Vec<Version> = self.slots.keys().copied().collect();
         for version in versions {

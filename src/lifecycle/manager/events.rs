@@ -1,6 +1,7 @@
 //! What the manager is told, and what it makes of it.
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::control::Command;
 use super::room::RoomRequest;
@@ -8,7 +9,7 @@ use super::{Manager, free};
 use crate::lifecycle::job::{Loaded, Phases};
 use crate::lifecycle::loader::LoadError;
 use crate::lifecycle::record::{OnStage, Status};
-use crate::model::ModelId;
+use crate::model::{ModelId, ModelName};
 use crate::serving::{SwapOutcome, VersionState};
 
 /// A message to the manager.
@@ -33,6 +34,8 @@ pub(in crate::lifecycle) enum Event {
         result: Result<Loaded, LoadError>,
         phases: Phases,
     },
+    /// A request waits for a model that is not loaded.
+    Wake(ModelName),
     /// A person decides.
     Command(Command),
 }
@@ -64,6 +67,11 @@ impl Manager {
                 result,
                 phases,
             } => self.loaded(&id, ticket, result, phases),
+            Event::Wake(model) => {
+                if let Some(record) = self.records.get_mut(&model) {
+                    record.wake(Instant::now());
+                }
+            }
             Event::Command(command) => self.command(command),
         }
     }

@@ -154,7 +154,7 @@ impl Manager {
         self.remember_from(name, (from, to), outcome, phases);
     }
 
-    fn remember_from(
+    pub(super) fn remember_from(
         &mut self,
         name: &ModelName,
         (from, to): (Option<Version>, Option<Version>),
@@ -291,7 +291,7 @@ impl Record {
 
     /// Since when another version is wanted than the one that serves.
     fn keep_time(&mut self, wanted: Option<Version>, now: Instant) {
-        let in_sync = wanted.is_none() || self.serving() == wanted;
+        let in_sync = wanted.is_none() || self.serving() == wanted || self.is_asleep();
         self.out_of_sync_since = if in_sync {
             None
         } else {

@@ -7,6 +7,7 @@ use super::Manager;
 use crate::lifecycle::loader::LoadError;
 use crate::lifecycle::record::{Status, SwapOrder};
 use crate::model::{ModelId, ModelName, Version};
+use crate::serving::{Cause, SwapOutcome};
 
 /// A job that waits for memory.
 pub(super) struct RoomRequest {
@@ -68,23 +69,54 @@ impl Manager {
         if { slots }.any(|slot| is_leaving(&slot.status)) {
             return Answer::Wait;
         }
-        match self.expendable() {
-            Some((name, version)) => {
-                tracing::info!(model = %name, %version, for_model = %request.id.name, "unloaded to make room");
-                if let Some(record) = self.records.get_mut(&name) {
-                    record.previous.retain(|previous| *previous != version);
-                }
-                self.unload(&name, version, now);
-                Answer::Wait
+        if let Some((name, version)) = self.expendable() {
+            tracing::info!(model = %name, %version, for_model = %request.id.name, "unloaded to make room");
+            if let Some(record) = self.records.get_mut(&name) {
+                record.previous.retain(|previous| *previous != version);
             }
-            None => Answer::Refused(format!(
-                "it needs about {}, and {} of the budget of {} (`engine.memory_budget`) are taken: raise the budget, \
-                 or serve fewer models",
-                iec(request.bytes),
-                iec(used),
-                iec(budget)
-            )),
+            self.unload(&name, version, now);
+            return Answer::Wait;
         }
+        if self.evict(&request.id.name, now) {
+            return Answer::Wait;
+        }
+        Answer::Refused(format!(
+            "it needs about {}, and {} of the budget of {} (`engine.memory_budget`) are taken: raise the budget, \
+             serve fewer models, or let them be unloaded (`evictable`, `--lazy`)",
+            iec(request.bytes),
+            iec(used),
+            iec(budget)
+        ))
+    }
+
+    /// Puts the model to sleep that was used longest ago, of those that may be; or finds that one will be loaded soon
+    /// that may.
+    fn evict(&mut self, for_model: &ModelName, now: Instant) -> bool {
+        let others = self.records.iter_mut();
+        let mut may_go: Vec<_> = others
+            .filter(|(name, record)| {
+                *name != for_model && record.options.on_demand.evictable && record.hold.is_none()
+            })
+            .collect();
+        let soon =
+            { may_go.iter() }.any(|(_, record)| record.is_loading() || record.is_unused(now));
+        may_go.retain(|(_, record)| !record.ready().is_empty() && !record.is_unused(now));
+        let oldest = may_go
+            .into_iter()
+            .min_by_key(|(_, record)| record.last_used());
+        let Some((name, record)) = oldest else {
+            return soon;
+        };
+        let (name, served) = (name.clone(), record.serving());
+        tracing::info!(model = %name, for_model = %for_model, "unloaded to make room; its next request loads it again");
+        record.awake = false;
+        record.cause = Cause::Memory;
+        let gone: Vec<Version> = record.ready().into_iter().collect();
+        for version in gone {
+            self.unload(&name, version, now);
+        }
+        self.remember_from(&name, (served, None), SwapOutcome::Unloaded, Vec::new());
+        true
     }
 
     /// With `break-before-make` the version that serves goes before the new one is compiled.

@@ -11,7 +11,7 @@ use crate::tensor::TensorError;
 
 /// A v2 request that got no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum V2Error {
+pub(in crate::protocol) enum V2Error {
     /// No JSON, or another form.
     #[error("{0}")]
     Invalid(String),

@@ -14,12 +14,14 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::time::Instant;
 
 use self::error::V2Error;
 use self::infer::InferCodec;
+pub(super) use self::repository::index as repository_index;
 use super::{Route, Shared, Surface, model_headers};
 use crate::model::ModelName;
-use crate::serving::{Selector, VersionSelector};
+use crate::serving::{LookupError, Selector, VersionSelector};
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -39,7 +41,7 @@ pub(super) fn routes() -> Vec<Route> {
         ),
         row("/v2/health/ready", get(ready)),
         row("/v2/models", get(models)),
-        row("/v2/repository/index", post(repository_index)),
+        row("/v2/repository/index", post(list_repository)),
         row("/v2/models/{model}", get(model_metadata)),
         row(
             "/v2/models/{model}/versions/{version}",
@@ -58,7 +60,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
@@ -79,14 +81,14 @@ async fn models(State(shared): State<Shared>) -> Response {
     )
 }
 
-async fn repository_index(
+async fn list_repository(
     State(shared): State<Shared>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let snapshot = shared.service().catalog().snapshot();
     let listed =
-        read_body(&shared, &headers, body).and_then(|body| repository::index(&snapshot, &body));
+        read_body(&shared, &headers, body).and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),
@@ -94,21 +96,26 @@ async fn repository_index(
 }
 
 async fn model_metadata(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
-    metadata_of(&shared, select(model, None))
+    metadata_of(&shared, select(model, None)).await
 }
 
 async fn version_metadata(
     State(shared): State<Shared>,
     Path((model, version)): Path<(String, String)>,
 ) -> Response {
-    metadata_of(&shared, select(model, Some(&version)))
+    metadata_of(&shared, select(model, Some(&version))).await
 }
 
-fn metadata_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
-    let snapshot = shared.service().catalog().snapshot();
-    let found = selector.and_then(|selector| Ok(snapshot.lookup(&selector)?));
-    match found {
-        Ok(servable) => json(StatusCode::OK, metadata::model(&snapshot, &servable)),
+async fn metadata_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
+    let found = async {
+        let service = shared.service();
+        Ok::<_, V2Error>(service.find(&selector?, Instant::now()).await?)
+    };
+    match found.await {
+        Ok(servable) => {
+            let snapshot = shared.service().catalog().snapshot();
+            json(StatusCode::OK, metadata::model(&snapshot, &servable))
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -125,10 +132,17 @@ async fn version_ready(
 }
 
 fn ready_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
-    let found = selector.and_then(|selector| Ok(shared.service().catalog().lookup(&selector)?));
+    let found = selector.and_then(|selector| {
+        match shared.service().catalog().lookup(&selector) {
+            Ok(servable) => Ok(servable.id().name.clone()),
+            // A request would be answered.
+            Err(LookupError::Asleep { name, .. }) => Ok(name),
+            Err(error) => Err(error.into()),
+        }
+    });
     match found {
-        Ok(servable) => {
-            let name = serde_json::Value::from(servable.id().name.as_str());
+        Ok(name) => {
+            let name = serde_json::Value::from(name.as_str());
             json(
                 StatusCode::OK,
                 format!("{{\"name\":{name},\"ready\":true}}").into_bytes(),

@@ -16,7 +16,10 @@ struct Filter {
 }
 
 /// `POST /v2/repository/index`.
-pub(super) fn index(snapshot: &CatalogSnapshot, body: &Bytes) -> Result<Vec<u8>, V2Error> {
+pub(in crate::protocol) fn index(
+    snapshot: &CatalogSnapshot,
+    body: &Bytes,
+) -> Result<Vec<u8>, V2Error> {
     let filter = filter(body)?;
     let versions = snapshot.models.iter().flat_map(|(name, model)| {
         let versions = model.versions.iter();

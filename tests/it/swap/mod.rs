@@ -1,7 +1,9 @@
 //! The served version follows its registry, and no request is lost on the way.
 
+mod admin;
 mod cache;
 mod files;
+mod lazy;
 mod mlflow;
 #[cfg(target_os = "linux")]
 mod priority;

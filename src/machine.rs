@@ -7,34 +7,35 @@ use serde::Serialize;
 
 /// The machine as this process sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Machine {
+pub struct Machine {
     /// `x86_64`, `aarch64`, …
-    pub(super) architecture: &'static str,
+    pub architecture: &'static str,
     /// The operating system.
-    pub(super) system: &'static str,
+    pub system: &'static str,
     /// Instruction sets that matter to the engines.
-    pub(super) cpu_features: Vec<&'static str>,
+    pub cpu_features: Vec<&'static str>,
     /// What the container may use.
-    pub(super) cgroup: Cgroup,
+    pub cgroup: Cgroup,
     /// Threads that run at the same time: CPUs, affinity and quota together.
-    pub(super) threads: usize,
+    pub threads: usize,
     /// Memory of the whole machine.
-    pub(super) memory_bytes: Option<u64>,
+    pub memory_bytes: Option<u64>,
 }
 
 /// Limits of the control group, the tightest along its path.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub(super) struct Cgroup {
+pub struct Cgroup {
     /// 1 or 2; absent outside of Linux.
-    pub(super) version: Option<u8>,
+    pub version: Option<u8>,
     /// CPUs' worth of time.
-    pub(super) cpu_quota: Option<f64>,
+    pub cpu_quota: Option<f64>,
     /// Bytes of memory.
-    pub(super) memory_limit_bytes: Option<u64>,
+    pub memory_limit_bytes: Option<u64>,
 }
 
 impl Machine {
-    pub(super) fn detect() -> Self {
+    /// Asks the operating system.
+    pub fn detect() -> Self {
         Self {
             architecture: std::env::consts::ARCH,
             system: std::env::consts::OS,
@@ -44,6 +45,18 @@ impl Machine {
             memory_bytes: memory(Path::new("/")),
         }
     }
+}
+
+/// Bytes that this process may take: the limit of its control group, else all that the machine has.
+pub fn memory_limit() -> Option<u64> {
+    let root = Path::new("/");
+    let limits = [Cgroup::read(root).memory_limit_bytes, memory(root)];
+    limits.into_iter().flatten().min()
+}
+
+/// Bytes of memory that this process holds now.
+pub fn resident() -> Option<u64> {
+    kibibytes(Path::new("/proc/self/status"), "VmRSS:")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -88,10 +101,13 @@ fn there(features: &[(&'static str, bool)]) -> Vec<&'static str> {
 }
 
 fn memory(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    kibibytes(&root.join("proc/meminfo"), "MemTotal:")
+}
+
+/// The bytes that a line of a file of `/proc` tells.
+fn kibibytes(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }

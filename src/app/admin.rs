@@ -1,0 +1,77 @@
+//! The listener of the management API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use axum_server::Handle;
+use tokio::task::JoinHandle;
+
+use super::{listen, secret};
+use crate::config::Settings;
+use crate::middleware::{MiddlewareOptions, layered};
+use crate::protocol::{AdminSlot, Shared, admin_router};
+use crate::serving::Admin;
+
+/// A swap by hand is answered when the version serves, which may take as long as it loads.
+const LONGEST_REQUEST: Duration = Duration::from_secs(660);
+
+/// A management API that listens.
+pub(super) struct AdminServer {
+    pub(super) address: SocketAddr,
+    slot: AdminSlot,
+    handle: Handle<SocketAddr>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl AdminServer {
+    /// Listens, when a port is configured.
+    ///
+    /// # Errors
+    /// Without a token, or when the port is taken.
+    pub(super) fn start(settings: &Settings, shared: &Shared) -> anyhow::Result<Option<Self>> {
+        let server = &settings.server;
+        let Some(port) = server.admin_port else {
+            return Ok(None);
+        };
+        let Some(file) = &server.admin_token_file else {
+            bail!(
+                "the management API needs a token: write one to a file, such as with \
+                 `openssl rand -hex 32 > token`, and name it with `--admin-token-file`"
+            );
+        };
+        let token = secret::read("server.admin_token_file", file)?;
+        let bound = listen::bind(&server.admin_host, port, "--admin-port")?;
+        let address = bound.address;
+        let slot = AdminSlot::default();
+        let router = layered(
+            admin_router(shared, &token, Arc::clone(&slot)),
+            MiddlewareOptions {
+                request_timeout: LONGEST_REQUEST,
+                access_log: settings.telemetry.access_log,
+                cors_origins: Vec::new(),
+            },
+        );
+        let handle = Handle::new();
+        let task = tokio::spawn(listen::serve_http(bound, router, handle.clone()));
+        Ok(Some(Self {
+            address,
+            slot,
+            handle,
+            task,
+        }))
+    }
+
+    /// Answers from here on.
+    pub(super) fn manage(&self, admin: Arc<dyn Admin>) {
+        // There is one manager, once.
+        let _ = self.slot.set(admin);
+    }
+
+    /// Stops listening; what still runs ends with the process.
+    pub(super) fn stop(self) {
+        self.handle.shutdown();
+        self.task.abort();
+    }
+}

@@ -1,0 +1,286 @@
+//! The management API, on a listener of its own: state, history, and what a person decides against the registry.
+//!
+//! Every request needs the token. Besides our own paths it answers the model repository extension of the Open
+//! Inference Protocol (`/v2/repository/…`), so that tools made for it can load and unload.
+
+mod view;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::v2_rest;
+use super::{Shared, Surface};
+use crate::error::{ErrorKind, Kinded};
+use crate::model::{ModelName, Version};
+use crate::serving::{Admin, AdminError};
+
+/// A management request is a few words.
+const LONGEST_BODY: usize = 64 << 10;
+
+/// Swaps that `/admin/history` tells without `limit`.
+const TOLD: usize = 100;
+
+/// The router of the management API. `admin` is asked for each request; it is `None` until there is one.
+pub fn admin_router(shared: &Shared, token: &str, admin: AdminSlot) -> Router {
+    let state = AdminState {
+        shared: shared.clone(),
+        admin,
+    };
+    let token: Arc<[u8]> = token.as_bytes().into();
+    Router::new()
+        .route("/admin/models", get(models))
+        .route("/admin/models/{model}", get(model))
+        .route("/admin/models/{model}/{action}", post(act))
+        .route("/admin/history", get(history))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/{action}", post(act_as_v2))
+        .fallback(|| async { Surface::V2.plain_error(StatusCode::NOT_FOUND, "Not Found") })
+        .method_not_allowed_fallback(|| async { Surface::V2.method_not_allowed() })
+        .with_state(state)
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .layer(from_fn(move |request: Request, next: Next| {
+            let token = Arc::clone(&token);
+            async move {
+                if is_known(&token, &request) {
+                    next.run(request).await
+                } else {
+                    refuse(&request)
+                }
+            }
+        }))
+}
+
+/// Where the manager is put once it runs.
+pub type AdminSlot = Arc<std::sync::OnceLock<Arc<dyn Admin>>>;
+
+#[derive(Clone)]
+struct AdminState {
+    shared: Shared,
+    admin: AdminSlot,
+}
+
+fn is_known(token: &[u8], request: &Request) -> bool {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.map_or(&b""[..], |value| value.as_bytes());
+    match given.split_at_checked(7) {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
+            given.trim_ascii().ct_eq(token).into()
+        }
+        _ => false,
+    }
+}
+
+fn refuse(request: &Request) -> Response {
+    tracing::warn!(
+        target: "onstage::audit",
+        method = %request.method(),
+        path = request.uri().path(),
+        "a management request without the right token was refused"
+    );
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    let body = Surface::V2.plain_error(
+        StatusCode::UNAUTHORIZED,
+        "expected `Authorization: Bearer TOKEN` with the token of `server.admin_token_file`",
+    );
+    (challenge, body).into_response()
+}
+
+/// Why a management request fails.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the server is starting: its models are not known yet")]
+    Starting,
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+impl Kinded for Refused {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Starting => ErrorKind::NotReady,
+            Self::Admin(error) => error.kind(),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind().http_status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::json!({ "error": self.to_string() }).to_string();
+        v2_rest::json(status, body.into_bytes())
+    }
+}
+
+impl AdminState {
+    fn admin(&self) -> Result<&Arc<dyn Admin>, Refused> {
+        self.admin.get().ok_or(Refused::Starting)
+    }
+}
+
+async fn models(State(state): State<AdminState>) -> Result<Response, Refused> {
+    let admin = state.admin()?;
+    let snapshot = state.shared.service().catalog().snapshot();
+    Ok(answer(&view::Server {
+        ready: state.shared.is_ready(),
+        models: view::models(&snapshot, &admin.holds()),
+    }))
+}
+
+async fn model(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
+    let name = model_name(name)?;
+    described(&state, &name)
+}
+
+fn described(state: &AdminState, name: &ModelName) -> Result<Response, Refused> {
+    let holds = state.admin()?.holds();
+    let snapshot = state.shared.service().catalog().snapshot();
+    let entry = snapshot.models.get(name);
+    let entry = entry.ok_or_else(|| Refused::NotFound(format!("no model named `{name}`")))?;
+    Ok(answer(&view::model(name, entry, &holds)))
+}
+
+/// Which part of the history is wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    model: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn history(
+    State(state): State<AdminState>,
+    wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(wanted) = wanted.map_err(|error| {
+        Refused::Invalid(format!(
+            "the query is not understood: {error}; expected `model=NAME` and `limit=NUMBER`"
+        ))
+    })?;
+    let swaps = state.admin()?.history();
+    let swaps = swaps.iter().filter(|swap| {
+        let name = wanted.model.as_deref();
+        name.is_none_or(|name| name == swap.model.as_str())
+    });
+    let swaps = swaps.take(wanted.limit.unwrap_or(TOLD)).map(view::swap);
+    Ok(answer(&view::History {
+        swaps: swaps.collect(),
+    }))
+}
+
+/// The body of a swap.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwapTo {
+    version: VersionNumber,
+}
+
+/// A number, or its text as the other surfaces write it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum VersionNumber {
+    Number(u64),
+    Text(String),
+}
+
+async fn act(
+    State(state): State<AdminState>,
+    Path((model, action)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let name = model_name(model)?;
+    let admin = state.admin()?;
+    let done = match action.as_str() {
+        "swap" => admin.swap(&name, version_of(&body)?).await,
+        "load" => admin.load(&name).await,
+        "unload" => admin.unload(&name).await,
+        "hold" => admin.hold(&name).await,
+        "resume" => admin.resume(&name).await,
+        _ => {
+            return Err(Refused::NotFound(format!(
+                "no action `{action}`; there are `swap`, `load`, `unload`, `hold` and `resume`"
+            )));
+        }
+    };
+    audit(&name, &action, &done);
+    done?;
+    described(&state, &name)
+}
+
+async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
+    let snapshot = state.shared.service().catalog().snapshot();
+    match v2_rest::repository_index(&snapshot, &body) {
+        Ok(list) => v2_rest::json(StatusCode::OK, list),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// As Triton has it: an empty answer, and parameters that mean nothing here are ignored.
+async fn act_as_v2(
+    State(state): State<AdminState>,
+    Path((model, action)): Path<(String, String)>,
+) -> Result<Response, Refused> {
+    let name = model_name(model)?;
+    let admin = state.admin()?;
+    let done = match action.as_str() {
+        "load" => admin.load(&name).await,
+        "unload" => admin.unload(&name).await,
+        _ => {
+            return Err(Refused::NotFound(format!(
+                "no action `{action}`; there are `load` and `unload`"
+            )));
+        }
+    };
+    audit(&name, &action, &done);
+    done?;
+    Ok(StatusCode::OK.into_response())
+}
+
+fn audit(model: &ModelName, action: &str, done: &Result<(), AdminError>) {
+    match done {
+        Ok(()) => tracing::info!(target: "onstage::audit", %model, action, "done by hand"),
+        Err(error) => {
+            tracing::warn!(target: "onstage::audit", %model, action, %error, "asked for by hand, and not done");
+        }
+    }
+}
+
+fn model_name(name: String) -> Result<ModelName, Refused> {
+    ModelName::new(name).map_err(|error| Refused::NotFound(error.to_string()))
+}
+
+fn version_of(body: &Bytes) -> Result<Version, Refused> {
+    let expected =
+        |what: String| Refused::Invalid(format!("{what}; expected `{{\"version\": \"3\"}}`"));
+    let swap: SwapTo = serde_json::from_slice(body)
+        .map_err(|error| expected(format!("the body does not say which version: {error}")))?;
+    match swap.version {
+        VersionNumber::Number(number) => Ok(Version(number)),
+        VersionNumber::Text(text) => text.parse().map_err(|error| expected(format!("{error}"))),
+    }
+}
+
+fn answer(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => v2_rest::json(StatusCode::OK, body),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
