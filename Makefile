@@ -35,8 +35,16 @@ run: ## Serve the iris example
 	$(CARGO) run --release -- serve model-examples/iris
 
 .PHONY: bench
-bench: $(STAMP) ## Measure: start-up time and memory
-	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked
+bench: bench-start bench-swap ## Measure: start-up time and memory, and what swapping costs
+
+.PHONY: bench-start
+bench-start: $(STAMP)
+	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
+
+# Another engine: ARGS="--engine onnxruntime".
+.PHONY: bench-swap
+bench-swap: $(STAMP) ## Measure swaps (ARGS="storm latency big freshness loading fleet --quick")
+	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench swap -- $(ARGS)
 
 .PHONY: differential
 differential: $(STAMP) ## Compare with MLflow on random requests (ARGS="--seed 2 --count 2000")

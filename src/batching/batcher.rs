@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,7 +74,7 @@ pub struct Batcher {
 
 struct Inner {
     /// Weak, lest a runner that drops the last batcher joins itself.
-    pool: std::sync::Weak<RunnerPool>,
+    pool: Mutex<Weak<RunnerPool>>,
     model: Arc<dyn CompiledModel>,
     policy: Box<dyn BatchPolicy>,
     observer: Arc<dyn BatchObserver>,
@@ -121,7 +121,7 @@ impl Batcher {
             turns: 0,
         });
         let idle_sessions = Mutex::new(Vec::new());
-        let pool_of = Arc::downgrade(&pool);
+        let pool_of = Mutex::new(Arc::downgrade(&pool));
         let inner = Inner {
             pool: pool_of,
             model,
@@ -135,6 +135,15 @@ impl Batcher {
             inner: Arc::new(inner),
             pool,
         }
+    }
+
+    /// The same queue and sessions on another pool.
+    #[must_use]
+    pub fn on(mut self, pool: Arc<RunnerPool>) -> Self {
+        *self.inner.pool.lock() = Arc::downgrade(&pool);
+        // Ends the runners of the pool before, if this was its last batcher.
+        self.pool = pool;
+        self
     }
 
     /// Queues one request and waits for its outputs.
@@ -259,7 +268,8 @@ impl Work for Inner {
             !queue.entries.is_empty()
         };
         if again {
-            match self.pool.upgrade() {
+            let pool = self.pool.lock().upgrade();
+            match pool {
                 Some(pool) => pool.schedule(Arc::clone(&self) as Arc<dyn Work>),
                 // The pool is closing: nobody else will come for these.
                 None => self.run_one(),

@@ -394,3 +394,21 @@ async fn dropping_the_pool_leaves_nobody_waiting() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batcher_can_move_to_another_pool_with_its_sessions() {
+    let (fake, first) = (Fake::default(), pool(1));
+    let (batcher, _) = batcher(&fake, config(8, 1), &first);
+    let left = Arc::downgrade(&first);
+    drop(first);
+    for value in [1.0, 2.0] {
+        batcher.submit(batch(value), None).await.unwrap();
+    }
+    let moved = batcher.on(pool(1));
+    assert!(left.upgrade().is_none(), "the first pool has ended");
+    let answers = (0..100u8).map(|value| moved.submit(batch(f32::from(value)), None));
+    for answer in futures_util::future::join_all(answers).await {
+        assert!(matches!(answer, Ok(_) | Err(BatchError::QueueFull(_))));
+    }
+    moved.submit(batch(3.0), None).await.unwrap();
+}

@@ -82,10 +82,7 @@ impl Engines {
         choice: EngineChoice,
         graph: &Graph,
     ) -> Result<Arc<dyn Engine>, EngineError> {
-        let engine = match choice {
-            EngineChoice::Auto => self.first_there(),
-            named => self.named(named.as_str()),
-        }?;
+        let engine = self.chosen(choice)?;
         match engine.supports(graph) {
             Support::Yes => Ok(Arc::clone(engine)),
             Support::No(mut reasons) => {
@@ -97,6 +94,19 @@ impl Engines {
                     reasons,
                 })
             }
+        }
+    }
+
+    /// Starts what all models of a choice share, if it is there: its threads inherit the priority of the caller.
+    pub fn start(&self, choice: EngineChoice) {
+        // What is missing or broken is told to the model that needs it.
+        let _ = self.chosen(choice);
+    }
+
+    fn chosen(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, EngineError> {
+        match choice {
+            EngineChoice::Auto => self.first_there(),
+            named => self.named(named.as_str()),
         }
     }
 

@@ -136,6 +136,7 @@ impl Job {
         let name = format!("load-{}", self.id.version);
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
             if self.background {
+                workshop.loader.start_engine(self.options.engine);
                 lower_priority();
             }
             let caught = catch_unwind(AssertUnwindSafe(|| {

@@ -175,6 +175,11 @@ impl Loader {
         }
     }
 
+    /// Starts what models of this choice of engine share, at the priority of the caller.
+    pub(super) fn start_engine(&self, choice: EngineChoice) {
+        self.engines.start(choice);
+    }
+
     /// Compiles an opened package and warms it up. Blocking; for a thread of its own.
     ///
     /// # Errors
@@ -234,9 +239,12 @@ impl Loader {
             instances: self.pool.threads(),
         };
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
+        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
+        // other work.
+        let own = RunnerPool::new(1).map(Arc::new);
         let batcher = Batcher::new(
             Arc::clone(model),
-            Arc::clone(&self.pool),
+            own.unwrap_or_else(|_| Arc::clone(&self.pool)),
             Box::new(OneByOne),
             config,
             observer,
@@ -267,7 +275,7 @@ impl Loader {
                 0
             }
         };
-        Ok((servable, non_finite))
+        Ok((servable.on(Arc::clone(&self.pool)), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks

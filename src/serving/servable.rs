@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::batching::{BatchObserver, Batcher};
+use crate::batching::{BatchObserver, Batcher, RunnerPool};
 use crate::engine::CompiledModel;
 use crate::model::{ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
@@ -117,6 +117,13 @@ impl Servable {
     #[must_use]
     pub fn with_response(mut self, response: ResponseOutput) -> Self {
         self.response = response;
+        self
+    }
+
+    /// The same servable, run by another pool.
+    #[must_use]
+    pub fn on(mut self, pool: Arc<RunnerPool>) -> Self {
+        self.batcher = self.batcher.on(pool);
         self
     }
 

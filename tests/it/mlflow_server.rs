@@ -71,6 +71,7 @@ impl MlflowServer {
             .args(["--port", &port.to_string()])
             .args(arguments)
             .envs(environment.iter().copied())
+            .stdout(log.try_clone().unwrap())
             .stderr(log)
             .process_group(0)
             .spawn()

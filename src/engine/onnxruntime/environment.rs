@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::Config;
 use super::library::{Origin, Place, look_up, version_of};
+use super::threads::Nursery;
 use crate::engine::{EngineError, one_line, panic_text};
 
 /// The loaded library. `ort` allows one for each process and keeps only a weak reference to its environment, so the
@@ -32,6 +33,8 @@ pub(super) struct Runtime {
     pub(super) environment: Environment,
     pub(super) library: PathBuf,
     pub(super) version: String,
+    /// Starts the threads of sessions that have a pool of their own.
+    pub(super) nursery: Nursery,
     /// Threads inside an operator, of the pool that all sessions share.
     pub(super) intra_op_threads: usize,
     /// Threads across operators, of the same pool.
@@ -161,6 +164,7 @@ fn load(library: &Path, config: &Config, process: &mut Process) -> Result<Runtim
             runtime.library.display()
         ));
     }
+    let nursery = Nursery::new().map_err(|error| format!("no thread: {error}"))?;
     let environment = match open(library, config) {
         Ok(environment) => environment,
         Err(reason) => {
@@ -173,6 +177,7 @@ fn load(library: &Path, config: &Config, process: &mut Process) -> Result<Runtim
         environment,
         library: library.to_owned(),
         version: version(library),
+        nursery,
         intra_op_threads: intra_op_threads(config),
         inter_op_threads: inter_op_threads(config),
     };

@@ -9,6 +9,7 @@ pub mod library;
 mod model;
 mod operators;
 mod providers;
+mod threads;
 
 use std::sync::{Arc, OnceLock};
 

@@ -71,6 +71,7 @@ impl Recipe {
         if self.has_own_threads() {
             builder = builder
                 .with_independent_thread_pool()?
+                .with_thread_manager(self.runtime.nursery.clone())?
                 .with_intra_threads(
                     self.intra_op_threads
                         .unwrap_or(self.runtime.intra_op_threads),

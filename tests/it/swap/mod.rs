@@ -5,4 +5,6 @@ mod cache;
 mod files;
 mod lazy;
 mod mlflow;
+#[cfg(target_os = "linux")]
+mod priority;
 pub(crate) mod scene;

@@ -1,0 +1,89 @@
+//! The threads of ONNX Runtime's pools.
+//!
+//! A thread inherits the priority of the one that starts it. A model that takes the place of another is loaded at a low
+//! priority, and its pool must not serve at that: a thread of normal priority starts them all.
+
+use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use ort::environment::ThreadManager;
+
+/// Starts threads at the priority of the thread that made it.
+#[derive(Debug, Clone)]
+pub(super) struct Nursery {
+    orders: Sender<Order>,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+type Order = (
+    Work,
+    std::sync::mpsc::SyncSender<std::io::Result<JoinHandle<()>>>,
+);
+
+impl Nursery {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn new() -> std::io::Result<Self> {
+        let (orders, received) = channel::<Order>();
+        Builder::new()
+            .name("ort-threads".to_owned())
+            .spawn(move || {
+                // Ends with the last one who could order.
+                for (work, reply) in received {
+                    let thread = Builder::new().name("ort-pool".to_owned()).spawn(work);
+                    // Whoever ordered it waits for the answer.
+                    let _ = reply.send(thread);
+                }
+            })?;
+        Ok(Self { orders })
+    }
+}
+
+impl ThreadManager for Nursery {
+    type Thread = JoinHandle<()>;
+
+    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<JoinHandle<()>> {
+        let (reply, thread) = sync_channel(1);
+        let ended = || ort::Error::new("the thread that starts threads has ended");
+        let order = (Box::new(work) as Work, reply);
+        self.orders.send(order).map_err(|_| ended())?;
+        let thread = thread.recv().map_err(|_| ended())?;
+        thread.map_err(|error| ort::Error::new(format!("no thread: {error}")))
+    }
+
+    fn join(thread: JoinHandle<()>) -> ort::Result<()> {
+        let joined = thread.join();
+        joined.map_err(|_| ort::Error::new("a thread of the pool panicked"))
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
+
+    fn niceness() -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1;
+        fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_a_slow_one_asks_for_is_not_slow() {
+        let normal = niceness();
+        let nursery = Nursery::new().unwrap();
+        let asking = std::thread::spawn(move || {
+            let lower = ThreadPriorityValue::try_from(23u8).unwrap();
+            set_current_thread_priority(ThreadPriority::Crossplatform(lower)).unwrap();
+            let (told, heard) = channel();
+            let work = move || told.send(niceness()).unwrap();
+            let thread = nursery.create(work).unwrap();
+            Nursery::join(thread).unwrap();
+            (niceness(), heard.recv().unwrap())
+        });
+        let (slow, started) = asking.join().unwrap();
+        assert!(slow > normal, "{slow} is no lower priority than {normal}");
+        assert_eq!(started, normal);
+    }
+}
