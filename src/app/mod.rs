@@ -35,7 +35,7 @@ use crate::config::{EngineSettings, Nonfinite, Settings};
 use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
-use crate::lifecycle::{Loader, WarmUp};
+use crate::lifecycle::{Loader, WarmUp, Warmed};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
@@ -239,8 +239,10 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
     let runtime = tokio::runtime::Handle::current();
-    let warm_up: WarmUp =
-        Arc::new(move |servable, body| runtime.block_on(protocol::check_example(servable, body)));
+    let warm_up: WarmUp = Arc::new(move |servable, body| {
+        let (non_finite, batch) = runtime.block_on(protocol::check_example(servable, body))?;
+        Ok(Warmed { non_finite, batch })
+    });
     let service = shared.service();
     Ok(Loader::new(
         Arc::new(Engines::new(engines(&settings.engine))),

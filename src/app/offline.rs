@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::plan::options_for;
 use super::{engines, non_finite};
-use crate::batching::{BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
+use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
 use crate::model::{Package, ResponseForm, ResponseOutput};
@@ -141,16 +141,20 @@ pub(super) fn servable(
     let config = BatcherConfig {
         max_queue_size: 1,
         instances: 1,
+        groups: false,
+        max_rows: None,
+        max_delay: Duration::ZERO,
+        in_place: Duration::ZERO,
     };
     let batcher = Batcher::new(
         Arc::clone(model),
         Arc::new(RunnerPool::new(1).context("cannot start a runner thread")?),
-        Box::new(OneByOne),
         config,
         Arc::clone(&metrics) as Arc<dyn BatchObserver>,
     );
     let limits = Limits {
         request_timeout: Duration::MAX,
+        max_concurrency: None,
     };
     let (package, name) = (package.clone(), engine.name());
     let servable = Servable::new(package, name, &**model, batcher, (limits, metrics));

@@ -1,7 +1,7 @@
 //! The queue of one servable, and what a runner does with it.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,9 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::policy::{BatchPolicy, Decision, QueueView};
+use super::cost::{Costs, RowCost};
+use super::group::{join_outputs, split_outputs};
+use super::policy::{BatchPolicy, Decision, QueueView, WorkConserving};
 use super::pool::{RunnerPool, Work};
-use crate::engine::{CancelToken, CompiledModel, EngineError, Outputs, Session};
+use super::queue::{Entry, Place, Queue};
+use super::run::Run;
+use crate::engine::{CompiledModel, EngineError, Outputs, Session};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
 
@@ -22,6 +26,33 @@ pub struct BatcherConfig {
     pub max_queue_size: usize,
     /// Sessions, and so concurrent runs, of this model.
     pub instances: usize,
+    /// Whether requests may run together at all.
+    pub groups: bool,
+    /// The most rows of one call of the engine: more requests wait for the next one, and larger requests are run in
+    /// parts. `None` learns what pays, and leaves requests whole.
+    pub max_rows: Option<usize>,
+    /// The longest wait for more rows.
+    pub max_delay: Duration,
+    /// A run that is expected to be shorter happens where the request is; zero is never.
+    pub in_place: Duration,
+}
+
+/// What a request asks of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Nobody waits for it any longer than this.
+    pub deadline: Option<Instant>,
+    /// Whether it goes before those that are not.
+    pub urgent: bool,
+}
+
+impl From<Option<Instant>> for Terms {
+    fn from(deadline: Option<Instant>) -> Self {
+        Self {
+            deadline,
+            ..Self::default()
+        }
+    }
 }
 
 /// Sees what happens to requests. Called on runner threads: must be quick and must not block.
@@ -76,34 +107,29 @@ struct Inner {
     /// Weak, lest a runner that drops the last batcher joins itself.
     pool: Mutex<Weak<RunnerPool>>,
     model: Arc<dyn CompiledModel>,
-    policy: Box<dyn BatchPolicy>,
+    policy: WorkConserving,
     observer: Arc<dyn BatchObserver>,
     config: BatcherConfig,
+    costs: Costs,
+    /// Turned off when outputs turn out not to have the rows of the inputs.
+    groups: AtomicBool,
     queue: Mutex<Queue>,
     idle_sessions: Mutex<Vec<Box<dyn Session>>>,
 }
 
-struct Queue {
-    entries: VecDeque<Entry>,
-    /// Turns that are scheduled on the pool or running.
-    turns: usize,
+/// A client that waits; when it stops, its run may stop.
+struct Client {
+    outputs: oneshot::Receiver<Result<Outputs, BatchError>>,
+    place: Arc<Mutex<Place>>,
 }
 
-struct Entry {
-    batch: Batch,
-    enqueued: Instant,
-    deadline: Option<Instant>,
-    reply: oneshot::Sender<Result<Outputs, BatchError>>,
-}
-
-impl Entry {
-    /// The entry, unless its client has gone or its deadline has passed; then the client is told so.
-    fn still_wanted(self, now: Instant) -> Option<Self> {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            let _ = self.reply.send(Err(BatchError::Expired));
-            return None;
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.outputs.close();
+        let place = std::mem::replace(&mut *self.place.lock(), Place::Gone);
+        if let Place::Running(run) = place {
+            run.abandon();
         }
-        (!self.reply.is_closed()).then_some(self)
     }
 }
 
@@ -112,24 +138,21 @@ impl Batcher {
     pub fn new(
         model: Arc<dyn CompiledModel>,
         pool: Arc<RunnerPool>,
-        policy: Box<dyn BatchPolicy>,
         config: BatcherConfig,
         observer: Arc<dyn BatchObserver>,
     ) -> Self {
-        let queue = Mutex::new(Queue {
-            entries: VecDeque::new(),
-            turns: 0,
-        });
-        let idle_sessions = Mutex::new(Vec::new());
-        let pool_of = Mutex::new(Arc::downgrade(&pool));
         let inner = Inner {
-            pool: pool_of,
+            pool: Mutex::new(Arc::downgrade(&pool)),
+            policy: WorkConserving {
+                max_delay: config.max_delay,
+            },
             model,
-            policy,
             observer,
             config,
-            queue,
-            idle_sessions,
+            costs: Costs::new(),
+            groups: AtomicBool::new(config.groups),
+            queue: Mutex::default(),
+            idle_sessions: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -146,27 +169,37 @@ impl Batcher {
         self
     }
 
-    /// Queues one request and waits for its outputs.
+    /// Runs one request, here when that is quick, else on a runner, with others where that pays, and waits for its
+    /// outputs.
     ///
     /// # Errors
-    /// [`BatchError`]: at once when the queue is full, else after a run, or when `deadline` passes in the queue.
+    /// [`BatchError`]: at once when the queue is full, else after a run, or when the deadline passes in the queue.
     ///
     /// # Cancel safety
-    /// Dropping the future takes the request out of the queue; a run that began goes on, unheard.
+    /// Dropping the future takes the request out of the queue; a run that nobody else waits for is stopped, where the
+    /// engine can.
     pub async fn submit(
         &self,
         batch: Batch,
-        deadline: Option<Instant>,
+        terms: impl Into<Terms>,
     ) -> Result<Outputs, BatchError> {
+        let batch = match self.inner.run_in_place(batch) {
+            Ok(result) => return result,
+            Err(batch) => batch,
+        };
         let (reply, outputs) = oneshot::channel();
+        let place = Arc::new(Mutex::new(Place::Waiting));
         let entry = Entry {
             batch,
             enqueued: Instant::now(),
-            deadline,
+            terms: terms.into(),
             reply,
+            place: Arc::clone(&place),
         };
         self.inner.push(entry, &self.pool)?;
-        outputs.await.unwrap_or(Err(BatchError::Closed))
+        let mut client = Client { outputs, place };
+        let outputs = (&mut client.outputs).await;
+        outputs.unwrap_or(Err(BatchError::Closed))
     }
 
     /// Makes a session ahead of the first request.
@@ -178,25 +211,82 @@ impl Batcher {
         self.inner.idle_sessions.lock().push(session);
         Ok(())
     }
+
+    /// Does something with a session of its own: an idle one, else a new one.
+    ///
+    /// # Errors
+    /// [`EngineError`] when there is none to be had.
+    pub fn with_session<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Session) -> T,
+    ) -> Result<T, EngineError> {
+        let idle = self.inner.idle_sessions.lock().pop();
+        let mut session = idle.map_or_else(|| self.inner.model.session(), Ok)?;
+        let done = work(&mut *session);
+        self.inner.idle_sessions.lock().push(session);
+        Ok(done)
+    }
+
+    /// Whether requests may run together.
+    pub fn groups(&self) -> bool {
+        self.inner.groups.load(Ordering::Relaxed)
+    }
+
+    /// From here on requests run alone.
+    pub fn stop_grouping(&self) {
+        self.inner.groups.store(false, Ordering::Relaxed);
+    }
+
+    /// The most rows of a batch of several requests, now.
+    pub fn row_limit(&self) -> usize {
+        self.inner.limit()
+    }
+
+    /// What runs cost, by their number of rows, as far as they were seen.
+    pub fn costs(&self) -> Vec<RowCost> {
+        self.inner.costs.known()
+    }
 }
 
 impl Inner {
+    fn limit(&self) -> usize {
+        if !self.groups.load(Ordering::Relaxed) {
+            return 1;
+        }
+        let learned = || self.costs.limit();
+        self.config.max_rows.unwrap_or_else(learned).max(1)
+    }
+
+    /// Runs a request on the calling thread when that is expected to be quicker than handing it over. Gives it back
+    /// otherwise.
+    fn run_in_place(&self, batch: Batch) -> Result<Result<Outputs, BatchError>, Batch> {
+        let rows = u32::try_from(batch.rows()).unwrap_or(u32::MAX);
+        let quick = { self.costs.single() }
+            .is_some_and(|single| single.saturating_mul(rows) < self.config.in_place);
+        // Those that wait were first.
+        if !quick || !self.queue.lock().is_idle() {
+            return Err(batch);
+        }
+        let Some(session) = self.idle_sessions.lock().pop() else {
+            return Err(batch);
+        };
+        self.observer.queued(Duration::ZERO);
+        Ok(self.timed(&batch, |batch| {
+            self.with_session(session, batch, &Run::new(1))
+        }))
+    }
+
     fn push(self: &Arc<Self>, entry: Entry, pool: &RunnerPool) -> Result<(), BatchError> {
         let mut queue = self.queue.lock();
-        if queue.entries.len() >= self.config.max_queue_size {
+        if queue.len() >= self.config.max_queue_size {
             // Those that would not reach the engine make room first.
-            let now = Instant::now();
-            let entries = std::mem::take(&mut queue.entries);
-            queue.entries = entries
-                .into_iter()
-                .filter_map(|entry| entry.still_wanted(now))
-                .collect();
+            queue.purge(Instant::now());
         }
-        if queue.entries.len() >= self.config.max_queue_size {
-            return Err(BatchError::QueueFull(queue.entries.len()));
+        if queue.len() >= self.config.max_queue_size {
+            return Err(BatchError::QueueFull(queue.len()));
         }
-        queue.entries.push_back(entry);
-        self.observer.depth(queue.entries.len());
+        queue.push(entry);
+        self.observer.depth(queue.len());
         let needs_turn = queue.turns < self.config.instances.max(1);
         queue.turns += usize::from(needs_turn);
         drop(queue);
@@ -207,50 +297,154 @@ impl Inner {
     }
 
     /// The next requests to run together; those without a listener or past their deadline leave here.
-    fn take(&self) -> Vec<Entry> {
+    fn take(self: &Arc<Self>) -> Vec<Entry> {
         let now = Instant::now();
+        let limit = self.limit();
         let mut queue = self.queue.lock();
         let mut taken = Vec::new();
-        loop {
+        while taken.is_empty() {
             let view = QueueView {
-                waiting: queue.entries.len(),
-                oldest: queue.entries.front().map(|entry| entry.enqueued),
+                rows: queue.rows(limit),
+                limit,
+                oldest: queue.oldest(),
             };
-            let Decision::Dispatch(count) = self.policy.decide(&view, now) else {
-                break;
-            };
-            let available = count.min(queue.entries.len());
-            let oldest = queue.entries.drain(..available);
-            taken.extend(oldest.filter_map(|entry| entry.still_wanted(now)));
-            if !taken.is_empty() || available == 0 {
-                break;
+            match self.policy.decide(&view, now) {
+                Decision::Idle => break,
+                Decision::Dispatch(limit) => taken = queue.take(limit, now),
+                Decision::WaitUntil(at) => {
+                    let parks = !std::mem::replace(&mut queue.parked, true);
+                    let pool = self.pool.lock().upgrade();
+                    if let Some(pool) = pool.filter(|_| parks) {
+                        pool.look_again_at(at, Arc::clone(self) as Arc<dyn Work>);
+                    }
+                    break;
+                }
             }
         }
-        self.observer.depth(queue.entries.len());
+        self.observer.depth(queue.len());
         taken
     }
 
-    fn run_entry(&self, entry: Entry) {
-        let started = Instant::now();
-        self.observer.queued(started - entry.enqueued);
+    /// Runs requests that may join; each gets its own rows.
+    fn run_entries(&self, mut entries: Vec<Entry>) {
+        let now = Instant::now();
+        for entry in &entries {
+            self.observer.queued(now - entry.enqueued);
+        }
+        if let [_] = entries.as_slice() {
+            entries.into_iter().for_each(|entry| self.run_alone(entry));
+            return;
+        }
+        let run = Run::new(entries.len());
+        entries.retain(|entry| entry.begin(&run));
+        let batches: Vec<&Batch> = entries.iter().map(|entry| &entry.batch).collect();
+        let rows: Vec<usize> = batches.iter().map(|batch| batch.rows()).collect();
+        let joined = Batch::join(&batches);
+        let result = joined.map(|joined| self.timed(&joined, |batch| self.run_batch(batch, &run)));
+        match result {
+            Some(Ok(outputs)) => match split_outputs(&outputs, &rows) {
+                Some(parts) => {
+                    for (entry, part) in entries.into_iter().zip(parts) {
+                        // The client may have gone meanwhile.
+                        let _ = entry.reply.send(Ok(part));
+                    }
+                    return;
+                }
+                None => {
+                    tracing::warn!(
+                        "outputs do not have the rows of the inputs: requests of this model run alone from here on"
+                    );
+                    self.groups.store(false, Ordering::Relaxed);
+                }
+            },
+            // Stopped, as nobody waits for any of them.
+            Some(Err(BatchError::Engine(EngineError::Cancelled))) => return,
+            // One of them is to blame; the others must not pay for it.
+            Some(Err(_)) | None => {}
+        }
+        entries.into_iter().for_each(|entry| self.run_alone(entry));
+    }
+
+    fn run_alone(&self, entry: Entry) {
+        let run = Run::new(1);
+        if !entry.begin(&run) {
+            return;
+        }
         let rows = entry.batch.rows();
-        let result = catch_unwind(AssertUnwindSafe(|| self.run_batch(&entry.batch)));
-        self.observer.ran(rows, started.elapsed());
-        let result = result.unwrap_or_else(|_| {
-            tracing::error!("the engine panicked; the session was dropped");
-            Err(BatchError::Panicked)
+        let part = { self.config.max_rows }.filter(|most| {
+            self.groups.load(Ordering::Relaxed) && rows > *most && entry.batch.is_even()
         });
+        let result = match part {
+            Some(most) => self.run_in_parts(&entry.batch, most, &run),
+            None => self.timed(&entry.batch, |batch| self.run_batch(batch, &run)),
+        };
         // The client may have gone meanwhile.
         let _ = entry.reply.send(result);
     }
 
-    fn run_batch(&self, batch: &Batch) -> Result<Outputs, BatchError> {
+    /// A request that is larger than the operator allows.
+    fn run_in_parts(
+        &self,
+        batch: &Batch,
+        most: usize,
+        run: &Arc<Run>,
+    ) -> Result<Outputs, BatchError> {
+        let rows = batch.rows();
+        let mut parts = Vec::new();
+        for start in (0..rows).step_by(most) {
+            let Some(part) = batch.rows_of(start..rows.min(start + most)) else {
+                break;
+            };
+            parts.push(self.timed(&part, |part| self.run_batch(part, run))?);
+        }
+        match join_outputs(&parts) {
+            Some(outputs) => Ok(outputs),
+            // The parts do not fit together: this model has to see the whole.
+            None => self.timed(batch, |batch| self.run_batch(batch, run)),
+        }
+    }
+
+    /// Runs, measures, and catches a panic.
+    fn timed(
+        &self,
+        batch: &Batch,
+        run: impl FnOnce(&Batch) -> Result<Outputs, BatchError>,
+    ) -> Result<Outputs, BatchError> {
+        let (rows, started) = (batch.rows(), Instant::now());
+        let result = catch_unwind(AssertUnwindSafe(|| run(batch)));
+        let took = started.elapsed();
+        self.observer.ran(rows, took);
+        if matches!(result, Ok(Ok(_))) {
+            self.costs.learn(rows, took);
+        }
+        result.unwrap_or_else(|_| {
+            tracing::error!("the engine panicked; the session was dropped");
+            Err(BatchError::Panicked)
+        })
+    }
+
+    fn run_batch(&self, batch: &Batch, run: &Arc<Run>) -> Result<Outputs, BatchError> {
         let idle = self.idle_sessions.lock().pop();
-        let mut session = match idle {
+        let session = match idle {
             Some(session) => session,
             None => self.model.session()?,
         };
-        let result = session.run(batch, &CancelToken::new());
+        self.with_session(session, batch, run)
+    }
+
+    fn with_session(
+        &self,
+        mut session: Box<dyn Session>,
+        batch: &Batch,
+        run: &Arc<Run>,
+    ) -> Result<Outputs, BatchError> {
+        let interrupt = session.interrupt();
+        if let Some(interrupt) = &interrupt {
+            interrupt.clear();
+        }
+        run.begin(interrupt);
+        let result = session.run(batch, run.cancel());
+        run.end();
         // Not reached after a panic: that session is dropped.
         self.idle_sessions.lock().push(session);
         Ok(result?)
@@ -259,13 +453,17 @@ impl Inner {
 
 impl Work for Inner {
     fn run_one(self: Arc<Self>) {
-        for entry in self.take() {
-            self.run_entry(entry);
+        let taken = self.take();
+        let waits = taken.is_empty();
+        if !waits {
+            self.run_entries(taken);
         }
         let again = {
             let mut queue = self.queue.lock();
-            queue.turns -= usize::from(queue.entries.is_empty());
-            !queue.entries.is_empty()
+            // What waits for more rows is looked at again later, or when a request arrives.
+            let again = !queue.is_empty() && !waits;
+            queue.turns -= usize::from(!again);
+            again
         };
         if again {
             let pool = self.pool.lock().upgrade();
@@ -275,6 +473,18 @@ impl Work for Inner {
                 None => self.run_one(),
             }
         }
+    }
+
+    fn look_again(self: Arc<Self>) {
+        {
+            let mut queue = self.queue.lock();
+            queue.parked = false;
+            if queue.turns >= self.config.instances.max(1) {
+                return;
+            }
+            queue.turns += 1;
+        }
+        self.run_one();
     }
 }
 

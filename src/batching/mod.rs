@@ -6,11 +6,17 @@
 //! ```
 
 mod batcher;
+mod cost;
+mod group;
 mod policy;
 mod pool;
+mod queue;
+mod run;
 
-pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig};
-pub use policy::{BatchPolicy, Decision, OneByOne, QueueView};
+pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig, Terms};
+pub use cost::RowCost;
+pub use group::split_outputs;
+pub use policy::{BatchPolicy, Decision, QueueView, WorkConserving};
 pub use pool::RunnerPool;
 
 #[cfg(test)]

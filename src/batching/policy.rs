@@ -1,20 +1,24 @@
-//! When to run what waits: a pure decision.
+//! When to run what waits, and how much of it: a pure decision.
+
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// What a policy may know of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueView {
-    /// How many requests wait.
-    pub waiting: usize,
-    /// Since when the oldest waits.
+    /// Rows of the next request and of those behind it that may run with it, as far as they were counted.
+    pub rows: usize,
+    /// The most rows that one call of the engine should have.
+    pub limit: usize,
+    /// Since when the oldest request waits; `None` when none does.
     pub oldest: Option<Instant>,
 }
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Run this many of the oldest requests as one batch.
+    /// Run the next request, and with it those that may join it up to this many rows in all.
     Dispatch(usize),
     /// Look again at this time, or when a request arrives.
     WaitUntil(Instant),
@@ -28,32 +32,66 @@ pub trait BatchPolicy: Send + Sync {
     fn decide(&self, view: &QueueView, now: Instant) -> Decision;
 }
 
-/// Runs each request alone, as soon as a runner is free.
+/// A free runner takes what is there; only when asked to does it wait for more.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OneByOne;
+pub struct WorkConserving {
+    /// The longest wait for more rows.
+    pub max_delay: Duration,
+}
 
-impl BatchPolicy for OneByOne {
-    fn decide(&self, view: &QueueView, _now: Instant) -> Decision {
-        if view.waiting > 0 {
-            Decision::Dispatch(1)
+impl BatchPolicy for WorkConserving {
+    fn decide(&self, view: &QueueView, now: Instant) -> Decision {
+        let Some(oldest) = view.oldest else {
+            return Decision::Idle;
+        };
+        let until = oldest + self.max_delay;
+        if view.rows >= view.limit || now >= until {
+            Decision::Dispatch(view.limit)
         } else {
-            Decision::Idle
+            Decision::WaitUntil(until)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn one_by_one_never_waits() {
-        let now = Instant::now();
-        let view = |waiting| QueueView {
-            waiting,
-            oldest: Some(now),
-        };
-        assert_eq!(OneByOne.decide(&view(0), now), Decision::Idle);
-        assert_eq!(OneByOne.decide(&view(7), now), Decision::Dispatch(1));
+    proptest! {
+        #[test]
+        fn never_idles_with_work_never_waits_past_the_delay_and_never_waits_when_full(
+            rows in 0usize..100,
+            limit in 1usize..64,
+            delay in 0u64..50,
+            waited in 0u64..100,
+        ) {
+            let now = Instant::now() + Duration::from_secs(1);
+            let max_delay = Duration::from_millis(delay);
+            let policy = WorkConserving { max_delay };
+            let oldest = (rows > 0).then(|| now - Duration::from_millis(waited));
+            let view = QueueView { rows, limit, oldest };
+            match policy.decide(&view, now) {
+                Decision::Idle => prop_assert_eq!(rows, 0),
+                Decision::Dispatch(most) => {
+                    prop_assert!(rows > 0);
+                    prop_assert_eq!(most, limit);
+                    prop_assert!(rows >= limit || waited >= delay);
+                }
+                Decision::WaitUntil(until) => {
+                    prop_assert!(rows > 0 && rows < limit && until > now);
+                    prop_assert_eq!(Some(until), oldest.map(|oldest| oldest + max_delay));
+                }
+            }
+        }
+
+        #[test]
+        fn without_a_delay_it_never_waits(rows in 1usize..100, limit in 1usize..64) {
+            let now = Instant::now();
+            let view = QueueView { rows, limit, oldest: Some(now) };
+            let decision = WorkConserving::default().decide(&view, now);
+            prop_assert_eq!(decision, Decision::Dispatch(limit));
+        }
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::{Instant, timeout};
 
-use super::{BatchError, BatchObserver, Batcher, BatcherConfig, OneByOne, RunnerPool};
+use super::{BatchError, BatchObserver, Batcher, BatcherConfig, RunnerPool, Terms};
 use crate::engine::fake::{Behaviour, Fake};
 use crate::engine::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session,
@@ -40,6 +40,10 @@ fn config(max_queue_size: usize, instances: usize) -> BatcherConfig {
     BatcherConfig {
         max_queue_size,
         instances,
+        groups: false,
+        max_rows: None,
+        max_delay: Duration::ZERO,
+        in_place: Duration::ZERO,
     }
 }
 
@@ -51,13 +55,7 @@ fn batcher(fake: &Fake, config: BatcherConfig, pool: &Arc<RunnerPool>) -> (Batch
     let seen = Arc::new(Seen::default());
     let observer = Arc::clone(&seen) as Arc<dyn BatchObserver>;
     (
-        Batcher::new(
-            model,
-            Arc::clone(pool),
-            Box::new(OneByOne),
-            config,
-            observer,
-        ),
+        Batcher::new(model, Arc::clone(pool), config, observer),
         seen,
     )
 }
@@ -233,7 +231,6 @@ async fn a_session_that_panicked_is_replaced_and_the_next_is_kept() {
     let batcher = Batcher::new(
         Arc::clone(&model) as Arc<dyn CompiledModel>,
         pool(1),
-        Box::new(OneByOne),
         config(8, 1),
         Arc::new(Seen::default()),
     );
@@ -411,4 +408,221 @@ async fn a_batcher_can_move_to_another_pool_with_its_sessions() {
         assert!(matches!(answer, Ok(_) | Err(BatchError::QueueFull(_))));
     }
     moved.submit(batch(3.0), None).await.unwrap();
+}
+
+/// A configuration under which requests run together.
+fn together(max_rows: Option<usize>, max_delay: Duration) -> BatcherConfig {
+    BatcherConfig {
+        groups: true,
+        max_rows,
+        max_delay,
+        ..config(64, 1)
+    }
+}
+
+/// Holds the only runner of a pool until the other end is dropped.
+struct Held(Mutex<std::sync::mpsc::Receiver<()>>);
+
+fn hold(pool: &Arc<RunnerPool>) -> std::sync::mpsc::Sender<()> {
+    let (held, door) = std::sync::mpsc::channel();
+    pool.schedule(Arc::new(Held(Mutex::new(door))));
+    held
+}
+
+impl super::pool::Work for Held {
+    fn run_one(self: Arc<Self>) {
+        let _ = self.0.lock().recv();
+    }
+
+    fn look_again(self: Arc<Self>) {}
+}
+
+/// Submits everything while no runner is free, then lets it run; the answers are in order.
+async fn all_at_once(
+    batcher: &Arc<Batcher>,
+    pool: &Arc<RunnerPool>,
+    requests: Vec<(Batch, Terms)>,
+) -> Vec<Result<Outputs, BatchError>> {
+    let closed = hold(pool);
+    let submitted: Vec<_> = requests
+        .into_iter()
+        .map(|(batch, terms)| {
+            let batcher = Arc::clone(batcher);
+            tokio::spawn(async move { batcher.submit(batch, terms).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(closed);
+    let mut answers = Vec::new();
+    for request in submitted {
+        answers.push(timeout(HANG, request).await.unwrap().unwrap());
+    }
+    answers
+}
+
+/// These values as rows of one number.
+fn column(values: &[f32]) -> Batch {
+    let signature = crate::engine::fake::package("fake", 1, &[("x", DType::F32)])
+        .graph
+        .signature;
+    let tensor = Tensor::from_vec(vec![values.len(), 1], values.to_vec()).unwrap();
+    signature.bind(vec![("x".to_owned(), tensor)]).unwrap()
+}
+
+fn values_of(outputs: &[Value]) -> Vec<f32> {
+    outputs[0].as_tensor().unwrap().to_vec::<f32>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_runs_together_and_each_gets_its_own_rows() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let batcher = Arc::new(batcher(&fake, together(Some(8), Duration::ZERO), &pool).0);
+    let requests = (0..12u8).map(|value| {
+        let rows = vec![f32::from(value); usize::from(value % 3) + 1];
+        (column(&rows), Terms::default())
+    });
+    let answers = all_at_once(&batcher, &pool, requests.collect()).await;
+    for (value, answer) in (0..12u8).zip(answers) {
+        let expected = vec![f32::from(value); usize::from(value % 3) + 1];
+        assert_eq!(values_of(&answer.unwrap()), expected);
+    }
+    assert_eq!(fake.rows(), 24);
+    assert!(
+        fake.runs() <= 4,
+        "{} runs for 24 rows, 8 at a time",
+        fake.runs()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_shapes_do_not_join() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let batcher = Arc::new(batcher(&fake, together(Some(64), Duration::ZERO), &pool).0);
+    let signature = crate::engine::fake::package("fake", 1, &[("x", DType::F32)])
+        .graph
+        .signature;
+    let wide = |width: usize| {
+        let tensor = Tensor::from_vec(vec![1, width], vec![1.0f32; width]).unwrap();
+        signature.bind(vec![("x".to_owned(), tensor)]).unwrap()
+    };
+    let requests = [1, 2, 1, 2, 3].map(|width| (wide(width), Terms::default()));
+    let answers = all_at_once(&batcher, &pool, requests.into()).await;
+    for (width, answer) in [1, 2, 1, 2, 3].into_iter().zip(answers) {
+        assert_eq!(values_of(&answer.unwrap()).len(), width);
+    }
+    assert_eq!(fake.runs(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_larger_than_the_operator_allows_is_run_in_parts() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let batcher = batcher(&fake, together(Some(4), Duration::ZERO), &pool).0;
+    let values: Vec<f32> = (0..10u8).map(f32::from).collect();
+    let answer = timeout(HANG, batcher.submit(column(&values), None)).await;
+    assert_eq!(values_of(&answer.unwrap().unwrap()), values);
+    assert_eq!((fake.runs(), fake.rows()), (3, 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urgent_requests_go_first() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let batcher = Arc::new(batcher(&fake, config(64, 1), &pool).0);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let closed = hold(&pool);
+    let mut submitted = Vec::new();
+    for (value, urgent) in [(1.0, false), (2.0, false), (3.0, true), (4.0, true)] {
+        let (batcher, order) = (Arc::clone(&batcher), Arc::clone(&order));
+        submitted.push(tokio::spawn(async move {
+            let terms = Terms {
+                deadline: None,
+                urgent,
+            };
+            let outputs = batcher.submit(batch(value), terms).await.unwrap();
+            order.lock().push(value_of(&outputs));
+        }));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(closed);
+    for request in submitted {
+        timeout(HANG, request).await.unwrap().unwrap();
+    }
+    // Answers arrive on several threads; the last of the urgent ones may be overtaken by the first of the others.
+    assert_eq!(order.lock().len(), 4);
+    let first = order.lock()[0];
+    assert!(first >= 2.0, "{first} was first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_request_costs_its_neighbours_nothing() {
+    let fake = Fake::default()
+        .behaving(Behaviour::BadInput("13 is bad luck".to_owned()))
+        .only_for(13.0);
+    let pool = pool(1);
+    let batcher = Arc::new(batcher(&fake, together(Some(64), Duration::ZERO), &pool).0);
+    let requests = [1.0, 13.0, 2.0].map(|value| (column(&[value]), Terms::default()));
+    let answers = all_at_once(&batcher, &pool, requests.into()).await;
+    let answers: Vec<Option<f32>> = answers
+        .into_iter()
+        .map(|answer| answer.ok().map(|outputs| value_of(&outputs)))
+        .collect();
+    assert_eq!(answers, [Some(1.0), None, Some(2.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_to_wait_for_company_waits_no_longer_than_that() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let delay = Duration::from_millis(30);
+    let batcher_of = batcher;
+    let batcher = Arc::new(batcher(&fake, together(Some(3), delay), &pool).0);
+    let started = Instant::now();
+    let alone = timeout(HANG, batcher.submit(column(&[7.0]), None)).await;
+    assert_eq!(values_of(&alone.unwrap().unwrap()), [7.0]);
+    assert!(started.elapsed() >= delay, "it did not wait for anybody");
+    // A full batch waits for nobody.
+    let long = Arc::new(batcher_of(&fake, together(Some(3), Duration::from_secs(3600)), &pool).0);
+    let three = [1.0, 2.0, 3.0].map(|value| long.submit(column(&[value]), None));
+    let answers = timeout(HANG, futures_util::future::join_all(three))
+        .await
+        .unwrap();
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(fake.runs(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quick_model_runs_where_the_request_is_once_that_is_known() {
+    let (fake, pool) = (Fake::default(), pool(1));
+    let quick = BatcherConfig {
+        in_place: Duration::from_secs(1),
+        ..config(8, 1)
+    };
+    let batcher = Arc::new(batcher(&fake, quick, &pool).0);
+    timeout(HANG, batcher.submit(batch(0.0), None))
+        .await
+        .unwrap()
+        .unwrap();
+    // The runner takes a moment to see that nothing is left.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let closed = hold(&pool);
+    let answer = timeout(HANG, batcher.submit(batch(1.0), None)).await;
+    assert_eq!(
+        value_of(&answer.unwrap().unwrap()),
+        1.0,
+        "no runner was free"
+    );
+    drop(closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_waits_for_is_stopped() {
+    let slow = Fake::default().delayed(Duration::from_secs(3600));
+    let pool = pool(1);
+    let (batcher, running) = busy(&slow, 8, &pool).await;
+    running.abort();
+    let _ = running.await;
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let next = timeout(HANG, batcher.submit(batch(1.0), Some(deadline))).await;
+    assert!(
+        matches!(next.unwrap(), Err(BatchError::Expired)),
+        "the runner is free for it"
+    );
 }

@@ -213,15 +213,14 @@ fn an_invalid_flag_is_a_mistake_of_use_and_an_invalid_file_is_not() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_unless_it_is_the_default() {
-    let (_dir, inputs) = file("[batching]\nmax_queue_delay = '0s'\n[registry]\nlazy = false");
-    assert!(load(&inputs).unwrap().require_built().is_ok());
-    let inputs = with_flag(inputs, "max-queue-delay", "5ms");
+fn what_is_not_built_yet_is_refused() {
+    assert!(load(&Inputs::default()).unwrap().require_built().is_ok());
+    let inputs = with_flag(Inputs::default(), "otlp-endpoint", "http://127.0.0.1:4317");
     let error = load(&inputs).unwrap().require_built().unwrap_err();
     assert!(error.is_usage());
     assert_eq!(
         error.to_string(),
-        "`batching.max_queue_delay` (from flag `--max-queue-delay`) needs a part of onstage that this build does not have yet"
+        "`telemetry.otlp_endpoint` (from flag `--otlp-endpoint`) needs a part of onstage that this build does not have yet"
     );
 }
 

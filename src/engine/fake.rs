@@ -36,6 +36,8 @@ pub struct Fake {
     refusal: Option<String>,
     behaviour: Behaviour,
     delay: Duration,
+    /// The only value that it misbehaves for.
+    only_for: Option<f32>,
     counters: Arc<Counters>,
 }
 
@@ -68,6 +70,7 @@ impl Fake {
             refusal: None,
             behaviour: Behaviour::Echo,
             delay: Duration::ZERO,
+            only_for: None,
             counters: Arc::default(),
         }
     }
@@ -103,6 +106,15 @@ impl Fake {
     #[must_use]
     pub fn behaving(self, behaviour: Behaviour) -> Self {
         Self { behaviour, ..self }
+    }
+
+    /// One that echoes but when a batch holds this value.
+    #[must_use]
+    pub fn only_for(self, value: f32) -> Self {
+        Self {
+            only_for: Some(value),
+            ..self
+        }
     }
 
     /// One whose sessions block their thread this long before each answer. Ends early when the run is cancelled.
@@ -275,7 +287,19 @@ impl Session for FakeSession {
             reason: reason.clone(),
             bad_input,
         };
-        match &self.0.behaviour {
+        let is_spared = |value: f32| {
+            let mut inputs = batch
+                .inputs()
+                .iter()
+                .filter_map(|input| input.as_slice::<f32>());
+            !inputs.any(|input| input.contains(&value))
+        };
+        let echo = Behaviour::Echo;
+        let behaviour = match self.0.only_for {
+            Some(value) if is_spared(value) => &echo,
+            _ => &self.0.behaviour,
+        };
+        match behaviour {
             Behaviour::Echo => Ok(batch.inputs().iter().cloned().map(Value::Tensor).collect()),
             Behaviour::Fail(reason) => Err(failure(reason, false)),
             Behaviour::BadInput(reason) => Err(failure(reason, true)),

@@ -88,6 +88,20 @@ pub trait Session: Send {
     /// # Errors
     /// [`EngineError::Run`], or [`EngineError::Cancelled`] when `cancel` fired.
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError>;
+
+    /// What stops a run that has begun, for engines that do not look at `cancel` meanwhile.
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        None
+    }
+}
+
+/// Stops what a session runs, from another thread.
+pub trait Interrupt: Send + Sync {
+    /// The run that goes on ends soon, with an error; so does the next one, until [`Interrupt::clear`].
+    fn interrupt(&self);
+
+    /// The next run is not stopped by what was said before.
+    fn clear(&self);
 }
 
 /// What the operator may choose for an engine; what is `None` is the package's choice, then the engine's.

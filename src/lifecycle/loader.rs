@@ -3,21 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::batching::{Batcher, BatcherConfig, OneByOne, RunnerPool};
+use super::trial::rows_are_independent;
+use crate::batching::{Batcher, BatcherConfig, RunnerPool};
 use crate::engine::{
-    CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines,
+    CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines, Session,
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
-use crate::model::{NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput};
+use crate::model::{Batch, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput};
 use crate::registry::SourceError;
 use crate::serving::{Limits, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
-/// Runs a package's own example through a servable and says how many numbers in the outputs are NaN or infinite;
-/// blocking.
+/// Runs a package's own example through a servable; blocking.
 pub type WarmUp =
-    Arc<dyn Fn(&Servable, Vec<u8>) -> Result<usize, (ErrorKind, String)> + Send + Sync>;
+    Arc<dyn Fn(&Servable, Vec<u8>) -> Result<Warmed, (ErrorKind, String)> + Send + Sync>;
+
+/// What came of a package's own example.
+#[derive(Debug)]
+pub struct Warmed {
+    /// How many numbers in the outputs are NaN or infinite.
+    pub non_finite: usize,
+    /// Its tensors.
+    pub batch: Batch,
+}
 
 /// Makes servables out of packages.
 pub struct Loader {
@@ -34,8 +43,12 @@ pub struct LoadOptions {
     pub engine: EngineChoice,
     /// Threads and providers.
     pub engine_options: EngineOptions,
-    /// Requests that may wait.
-    pub max_queue_size: usize,
+    /// How requests wait and run together; whether they may at all is tried.
+    pub batching: BatcherConfig,
+    /// The most sessions; `None` is one for each runner.
+    pub instances: Option<usize>,
+    /// Requests that may be in work at a time.
+    pub max_concurrency: Option<usize>,
     /// Time for one request.
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving.
@@ -234,9 +247,11 @@ impl Loader {
     ) -> Result<(Servable, usize), LoadError> {
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
+        let threads = self.pool.threads();
         let config = BatcherConfig {
-            max_queue_size: options.max_queue_size,
-            instances: self.pool.threads(),
+            instances: options.instances.unwrap_or(threads).min(threads),
+            groups: true,
+            ..options.batching
         };
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
         // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
@@ -245,7 +260,6 @@ impl Loader {
         let batcher = Batcher::new(
             Arc::clone(model),
             own.unwrap_or_else(|_| Arc::clone(&self.pool)),
-            Box::new(OneByOne),
             config,
             observer,
         );
@@ -257,6 +271,7 @@ impl Loader {
         };
         let limits = Limits {
             request_timeout: options.request_timeout,
+            max_concurrency: options.max_concurrency,
         };
         let servable = Servable::new(
             package,
@@ -266,28 +281,33 @@ impl Loader {
             (limits, Arc::clone(metrics)),
         );
         let servable = servable.with_response(response);
-        let non_finite = match example {
+        let warmed = match example {
             Some(body) => self.run_example(&servable, body)?,
             None => {
                 if options.warmup {
-                    run_zeros(&servable, model);
+                    run_zeros(&servable);
                 }
-                0
+                None
             }
         };
+        let batch = warmed.as_ref().map(|warmed| &warmed.batch);
+        if !rows_are_independent(&servable, batch) {
+            servable.batcher().stop_grouping();
+        }
+        let non_finite = warmed.map_or(0, |warmed| warmed.non_finite);
         Ok((servable.on(Arc::clone(&self.pool)), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks
     /// the engine is not worth a place on stage.
-    fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<usize, LoadError> {
+    fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<Option<Warmed>, LoadError> {
         match (self.warm_up)(servable, body) {
-            Ok(non_finite) => Ok(non_finite),
+            Ok(warmed) => Ok(Some(warmed)),
             Err((ErrorKind::Internal, message)) => Err(LoadError::Example(message)),
             Err((_, message)) => {
                 let id = servable.id();
                 tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example is refused");
-                Ok(0)
+                Ok(None)
             }
         }
     }
@@ -303,14 +323,13 @@ fn footprint(before: Option<u64>, weights: u64, estimate: u64) -> u64 {
 }
 
 /// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.
-fn run_zeros(servable: &Servable, model: &Arc<dyn CompiledModel>) {
+fn run_zeros(servable: &Servable) {
     let Some(batch) = servable.signature().zeros() else {
         return;
     };
-    let ran = model
-        .session()
-        .and_then(|mut session| session.run(&batch, &CancelToken::new()));
-    if let Err(error) = ran {
+    let run = |session: &mut dyn Session| session.run(&batch, &CancelToken::new());
+    let ran = servable.batcher().with_session(run);
+    if let Err(error) = ran.and_then(|ran| ran) {
         tracing::debug!(model = %servable.id().name, %error, "the graph does not take zeros; not warmed up");
     }
 }

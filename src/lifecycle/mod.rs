@@ -6,8 +6,9 @@ mod manager;
 mod policy;
 mod probation;
 mod record;
+mod trial;
 
 pub use job::{Lease, Supplied, Supply};
-pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp};
+pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp, Warmed};
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

@@ -1,5 +1,6 @@
 //! What a package is on disk: manifest, signature, graph, digest. Nothing here runs a model.
 
+mod batch;
 mod compatibility;
 mod graph;
 mod id;
@@ -10,6 +11,7 @@ mod response;
 mod schema;
 mod signature;
 
+pub use batch::Batch;
 pub use compatibility::{
     Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
 };
@@ -26,6 +28,4 @@ pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,
 };
-pub use signature::{
-    Batch, Dim, InputSpec, Names, OutputKind, OutputSpec, Signature, SignatureError,
-};
+pub use signature::{Dim, InputSpec, Names, OutputKind, OutputSpec, Signature, SignatureError};

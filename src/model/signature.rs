@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::batch::Batch;
 use crate::error::{ErrorKind, Kinded};
 use crate::tensor::{DType, Storage, Tensor};
 
@@ -79,33 +80,6 @@ impl Dim {
             Self::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
             Self::Any(_) => -1,
         }
-    }
-}
-
-/// The inputs of one engine call, in the order of [`Signature::inputs`]; made by [`Signature::bind`], or of another
-/// one.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    inputs: Vec<Tensor>,
-}
-
-impl Batch {
-    /// The tensors, in the order of the signature's inputs.
-    pub fn inputs(&self) -> &[Tensor] {
-        &self.inputs
-    }
-
-    /// The first dimension of the first input, which is the number of rows where the model has a batch axis; else 1.
-    pub fn rows(&self) -> usize {
-        self.inputs.first().and_then(Tensor::rows).unwrap_or(1)
-    }
-
-    /// A batch of this many rows: those of this one, over and over. For models with a
-    /// [batch axis](Signature::has_batch_axis) only; `None` when there are no rows.
-    pub fn repeat_rows(&self, rows: usize) -> Option<Self> {
-        let inputs = self.inputs.iter().map(|input| input.repeat_rows(rows));
-        let inputs = inputs.collect::<Option<_>>()?;
-        Some(Self { inputs })
     }
 }
 
@@ -201,9 +175,7 @@ impl Signature {
         if !missing.is_empty() {
             return Err(SignatureError::MissingInputs(Names(missing)));
         }
-        Ok(Batch {
-            inputs: slots.into_iter().flatten().collect(),
-        })
+        Ok(Batch::new(slots.into_iter().flatten().collect()))
     }
 
     /// Whether a call may bring any number of rows: the first dimension of every input is open, and one and the same

@@ -10,10 +10,11 @@ mod v2_rest;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::MethodRouter;
@@ -168,6 +169,23 @@ async fn readable_path(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// How long the client of a request waits: the header `x-request-timeout`, a duration such as `250ms`.
+///
+/// # Errors
+/// What is wrong with the header.
+fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get("x-request-timeout") else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("?");
+    let timeout = humantime::parse_duration(text)
+        .ok()
+        .filter(|timeout| !timeout.is_zero());
+    timeout.map(Some).ok_or_else(|| {
+        format!("invalid header `x-request-timeout: {text}`: expected a duration such as `250ms` or `2s`")
+    })
+}
+
 /// Says which version answered.
 fn model_headers(response: &mut Response, model: Option<&ModelId>) {
     let Some(id) = model else { return };
@@ -192,14 +210,14 @@ pub async fn score_example(
     score(servable, "application/json", body, NonFinite::Null).await
 }
 
-/// The same for the sake of its outputs: how many numbers in them are NaN or infinite.
+/// The same for the sake of its outputs: how many numbers in them are NaN or infinite, and which tensors were sent.
 ///
 /// # Errors
 /// The kind of failure and its message.
 pub async fn check_example(
     servable: &Servable,
     body: Vec<u8>,
-) -> Result<usize, (ErrorKind, String)> {
+) -> Result<(usize, Batch), (ErrorKind, String)> {
     mlflow::check(servable, body).await
 }
 

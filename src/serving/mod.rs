@@ -11,5 +11,5 @@ pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };
 pub use servable::{Limits, Servable, ServableHandle, Vitals};
-pub use service::{Answered, Codec, Demand, InferenceService, ServeError};
+pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
 pub use state::{FailureReason, VersionState};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::batching::{BatchObserver, Batcher, RunnerPool};
@@ -23,6 +24,8 @@ pub struct Servable {
     signature: Signature,
     batcher: Batcher,
     limits: Limits,
+    /// One for each request that may be in work.
+    permits: Option<Arc<Semaphore>>,
     response: ResponseOutput,
     metrics: Arc<VersionMetrics>,
     vitals: Vitals,
@@ -88,6 +91,8 @@ impl Vitals {
 pub struct Limits {
     /// From the arrival of the request to its answer.
     pub request_timeout: Duration,
+    /// Requests of this version in work at a time; more are refused. `None` has no limit but the queue's.
+    pub max_concurrency: Option<usize>,
 }
 
 impl Servable {
@@ -107,6 +112,7 @@ impl Servable {
             signature,
             batcher,
             limits,
+            permits: { limits.max_concurrency }.map(|most| Arc::new(Semaphore::new(most))),
             response: ResponseOutput::default(),
             metrics,
             vitals: Vitals::default(),
@@ -167,6 +173,20 @@ impl Servable {
     /// What one request may take.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Leave to work on one request, for as long as it is held; an error when as many as may be are in work.
+    ///
+    /// # Errors
+    /// How many may be.
+    pub fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, usize> {
+        let Some(permits) = &self.permits else {
+            return Ok(None);
+        };
+        let permit = Arc::clone(permits).try_acquire_owned();
+        permit
+            .map(Some)
+            .map_err(|_| self.limits.max_concurrency.unwrap_or_default())
     }
 
     /// How its requests ended so far.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::catalog::{Catalog, LookupError, Selector};
 use super::servable::{Servable, ServableHandle};
-use crate::batching::BatchError;
+use crate::batching::{BatchError, Terms};
 use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId, ModelName};
@@ -33,11 +33,25 @@ pub trait Codec {
     /// The client's fault.
     fn decode(&mut self, servable: &Servable) -> Result<Batch, Self::Error>;
 
+    /// What the request asks of its run, once it was decoded.
+    fn wishes(&self) -> Wishes {
+        Wishes::default()
+    }
+
     /// The answer out of the outputs, which are in the order of the signature.
     ///
     /// # Errors
     /// When this protocol cannot express them.
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Self::Answer, Self::Error>;
+}
+
+/// What a request asks of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wishes {
+    /// How long it is worth waiting for; the operator's limit holds as well.
+    pub timeout: Option<Duration>,
+    /// Whether it goes before others.
+    pub urgent: bool,
 }
 
 /// The result of a request, and which version gave it.
@@ -58,6 +72,9 @@ pub enum ServeError {
     /// Queue or engine.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// As many requests as the operator allows are in work.
+    #[error("{0} requests of this model are in work, which is its `max_concurrency`")]
+    Busy(usize),
     /// The deadline passed while the engine ran.
     #[error("the request took longer than {0:?}")]
     Deadline(Duration),
@@ -68,6 +85,7 @@ impl Kinded for ServeError {
         match self {
             Self::Lookup(error) => error.kind(),
             Self::Batch(error) => error.kind(),
+            Self::Busy(_) => ErrorKind::Overloaded,
             Self::Deadline(_) => ErrorKind::DeadlineExceeded,
         }
     }
@@ -226,11 +244,18 @@ async fn exchange<C: Codec>(
     mut codec: C,
     non_finite: &mut usize,
 ) -> Result<C::Answer, C::Error> {
-    let timeout = servable.limits().request_timeout;
-    let deadline = started + timeout;
+    let _permit = servable.permit().map_err(ServeError::Busy)?;
     let heavy = codec.bytes() > HEAVY_BYTES;
     let batch = compute(heavy, || codec.decode(servable))?;
-    let outputs = timeout_at(deadline, servable.batcher().submit(batch, Some(deadline))).await;
+    let Wishes { timeout, urgent } = codec.wishes();
+    let longest = servable.limits().request_timeout;
+    let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
+    let deadline = started + timeout;
+    let terms = Terms {
+        deadline: Some(deadline),
+        urgent,
+    };
+    let outputs = timeout_at(deadline, servable.batcher().submit(batch, terms)).await;
     let outputs = match outputs {
         Ok(Ok(outputs)) => outputs,
         Ok(Err(error)) => return Err(ServeError::from(error).into()),

@@ -11,6 +11,8 @@ pub use dtype::{DType, Element};
 pub use storage::{Buffer, Storage};
 pub use value::{Labels, MapSequence, Value};
 
+use std::ops::Range;
+
 use crate::error::{ErrorKind, Kinded};
 
 /// An n-dimensional array with a fixed element type, row-major and dense.
@@ -231,6 +233,49 @@ impl Tensor {
         Self::from_storage(self.dtype, shape, storage).ok()
     }
 
+    /// One tensor with the rows of all, in order. `None` unless they agree in datatype and in all dimensions but the
+    /// first.
+    pub fn join_rows(parts: &[&Self]) -> Option<Self> {
+        let first = parts.first()?;
+        let inner = first.shape.get(1..)?;
+        let agree = |part: &&&Self| part.dtype == first.dtype && part.shape.get(1..) == Some(inner);
+        if !parts.iter().all(|part| agree(&part)) {
+            return None;
+        }
+        let mut shape = first.shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        if first.dtype == DType::String {
+            let texts = parts.iter().filter_map(|part| part.as_strings());
+            return Self::from_strings(shape, texts.flatten().cloned().collect()).ok();
+        }
+        let bytes: Vec<&[u8]> = parts.iter().map(|part| part.bytes()).collect();
+        let storage = Storage::Shared(bytes.concat().into());
+        Self::from_storage(first.dtype, shape, storage).ok()
+    }
+
+    /// Some of the rows, without a copy but for text; `None` when there are fewer.
+    pub fn rows_of(&self, rows: Range<usize>) -> Option<Self> {
+        let given = self.rows().filter(|given| rows.end <= *given)?;
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        let width = self.len().checked_div(given)?;
+        let storage = match &self.storage {
+            Storage::Strings(texts) => {
+                let texts = &texts[rows.start * width..rows.end * width];
+                Storage::Strings(texts.into())
+            }
+            storage => {
+                let width = width * self.dtype.width()?;
+                storage.part(rows.start * width..rows.end * width)
+            }
+        };
+        Some(Self {
+            dtype: self.dtype,
+            shape,
+            storage,
+        })
+    }
+
     /// The same elements in another shape.
     ///
     /// # Errors
@@ -275,6 +320,37 @@ mod tests {
         let tensor = Tensor::from_storage(DType::F32, vec![2], Storage::Shared(slice)).unwrap();
         assert_eq!(tensor.to_vec::<f32>().unwrap(), [1.5, 2.5]);
         assert!(tensor.as_slice::<f64>().is_none());
+    }
+
+    #[test]
+    fn rows_are_joined_and_taken_apart_again() {
+        let rows =
+            |values: &[f32]| Tensor::from_vec(vec![values.len() / 2, 2], values.to_vec()).unwrap();
+        let joined =
+            Tensor::join_rows(&[&rows(&[1.0, 2.0]), &rows(&[3.0, 4.0, 5.0, 6.0])]).unwrap();
+        assert_eq!(joined.shape(), [3, 2]);
+        let last = joined.rows_of(1..3).unwrap();
+        assert_eq!(last.to_vec::<f32>().unwrap(), [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(
+            last.rows_of(1..2).unwrap().to_vec::<f32>().unwrap(),
+            [5.0, 6.0]
+        );
+        assert!(joined.rows_of(2..4).is_none());
+        let texts = |values: &[&str]| {
+            let values = values
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>();
+            Tensor::from_strings(vec![values.len()], values).unwrap()
+        };
+        let joined = Tensor::join_rows(&[&texts(&["a"]), &texts(&["b", "c"])]).unwrap();
+        assert_eq!(
+            joined.rows_of(1..3).unwrap().as_strings().unwrap(),
+            ["b", "c"]
+        );
+        assert!(Tensor::join_rows(&[&texts(&["a"]), &rows(&[1.0, 2.0])]).is_none());
+        let owned = Tensor::from_vec(vec![2, 0], Vec::<f32>::new()).unwrap();
+        assert_eq!(owned.rows_of(0..1).unwrap().shape(), [1, 0]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where the elements of a tensor live.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +20,18 @@ impl<T: Element> Buffer for Vec<T> {
     }
 }
 
+/// Some bytes of a buffer.
+struct Part {
+    whole: Arc<dyn Buffer>,
+    range: Range<usize>,
+}
+
+impl Buffer for Part {
+    fn bytes(&self) -> &[u8] {
+        &self.whole.bytes()[self.range.clone()]
+    }
+}
+
 /// The memory of a tensor; cloning shares it.
 #[derive(Clone)]
 pub enum Storage {
@@ -34,6 +47,18 @@ impl Storage {
     /// Storage over a vector, without a copy.
     pub fn owned<T: Element>(values: Vec<T>) -> Self {
         Self::Owned(Arc::new(values))
+    }
+
+    /// Some of the bytes, without a copy. Not for strings, which have none.
+    pub(super) fn part(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Shared(bytes) => Self::Shared(bytes.slice(range)),
+            Self::Owned(whole) => Self::Owned(Arc::new(Part {
+                whole: Arc::clone(whole),
+                range,
+            })),
+            Self::Strings(texts) => Self::Strings(Arc::clone(texts)),
+        }
     }
 
     /// The bytes; empty for strings.

@@ -1,5 +1,7 @@
 //! What a graph's output can be: a tensor, or the sequence of maps that ZipMap makes.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::{DType, Element, Tensor};
@@ -19,6 +21,45 @@ impl Value {
         match self {
             Self::Tensor(tensor) => Some(tensor),
             Self::Maps(_) => None,
+        }
+    }
+
+    /// The first dimension; `None` for a scalar.
+    pub fn rows(&self) -> Option<usize> {
+        match self {
+            Self::Tensor(tensor) => tensor.rows(),
+            Self::Maps(maps) => maps.scores.rows(),
+        }
+    }
+
+    /// Some of the rows; `None` when there are fewer.
+    pub fn rows_of(&self, rows: Range<usize>) -> Option<Self> {
+        Some(match self {
+            Self::Tensor(tensor) => Self::Tensor(tensor.rows_of(rows)?),
+            Self::Maps(maps) => Self::Maps(MapSequence {
+                labels: maps.labels.clone(),
+                scores: maps.scores.rows_of(rows)?,
+            }),
+        })
+    }
+
+    /// One value with the rows of all, in order; `None` unless they are alike.
+    pub fn join_rows(parts: &[&Self]) -> Option<Self> {
+        match parts.first()? {
+            Self::Tensor(_) => {
+                let parts: Option<Vec<&Tensor>> =
+                    parts.iter().map(|part| part.as_tensor()).collect();
+                Tensor::join_rows(&parts?).map(Self::Tensor)
+            }
+            Self::Maps(first) => {
+                let scores = parts.iter().map(|part| match part {
+                    Self::Maps(maps) if maps.labels == first.labels => Some(&maps.scores),
+                    _ => None,
+                });
+                let scores = Tensor::join_rows(&scores.collect::<Option<Vec<_>>>()?)?;
+                let labels = first.labels.clone();
+                Some(Self::Maps(MapSequence { labels, scores }))
+            }
         }
     }
 

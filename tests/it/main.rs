@@ -6,6 +6,7 @@
 
 mod architecture;
 mod bad_input;
+mod batched;
 mod cli;
 mod conformance;
 mod custom_operators;

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::session::{RunOptions, Session as OrtSession, SessionInputValue};
 use ort::value::{DynValue, Outlet, ValueType};
 use ort::{Error, ErrorCode};
 use parking_lot::Mutex;
@@ -19,7 +20,8 @@ use super::environment::Runtime;
 use super::operators::Operators;
 use super::providers::{Selection, select};
 use crate::engine::{
-    CancelToken, CompiledModel, EngineError, EngineOptions, Outputs, Session, load_error, one_line,
+    CancelToken, CompiledModel, EngineError, EngineOptions, Interrupt, Outputs, Session,
+    load_error, one_line,
 };
 use crate::model::{Batch, OutputKind, Package, Provider, SessionOptions, Signature};
 use crate::tensor::Tensor;
@@ -259,9 +261,15 @@ impl CompiledModel for Model {
                 })?
             }
         };
+        let stop = Stop::new().map_err(|error| EngineError::Load {
+            engine: NAME,
+            file: self.file.clone(),
+            reason: one_line(&error.to_string()),
+        })?;
         Ok(Box::new(Running {
             session,
             signature: Arc::clone(&self.signature),
+            stop: Arc::new(stop),
         }))
     }
 }
@@ -270,21 +278,64 @@ impl CompiledModel for Model {
 struct Running {
     session: OrtSession,
     signature: Arc<Signature>,
+    stop: Arc<Stop>,
+}
+
+/// The options of a session's runs, by which another thread stops them. ONNX Runtime has no way to take that back, so
+/// that options are used until a run was stopped.
+struct Stop {
+    options: Mutex<Arc<RunOptions>>,
+    fired: AtomicBool,
+}
+
+impl Stop {
+    fn new() -> ort::Result<Self> {
+        Ok(Self {
+            options: Mutex::new(Arc::new(RunOptions::new()?)),
+            fired: AtomicBool::new(false),
+        })
+    }
+
+    fn options(&self) -> Arc<RunOptions> {
+        Arc::clone(&self.options.lock())
+    }
+}
+
+impl Interrupt for Stop {
+    fn interrupt(&self) {
+        self.fired.store(true, Ordering::Relaxed);
+        // Not stopped, it ends a little later.
+        let _ = self.options().terminate();
+    }
+
+    fn clear(&self) {
+        if self.fired.swap(false, Ordering::Relaxed)
+            && let Ok(fresh) = RunOptions::new()
+        {
+            *self.options.lock() = Arc::new(fresh);
+        }
+    }
 }
 
 impl Session for Running {
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
-        // A run that has begun is not stopped: the token cannot call back, and a thread for each run costs more than
-        // the run of a small model.
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        self.answer(batch.inputs())
-            .map_err(|error| EngineError::Run {
+        self.answer(batch.inputs()).map_err(|error| {
+            if cancel.is_cancelled() {
+                return EngineError::Cancelled;
+            }
+            EngineError::Run {
                 engine: NAME,
                 reason: one_line(&error.to_string()),
                 bad_input: blames_inputs(&error),
-            })
+            }
+        })
+    }
+
+    fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        Some(Arc::clone(&self.stop) as Arc<dyn Interrupt>)
     }
 }
 
@@ -310,7 +361,9 @@ impl Running {
                 ))
             })
             .collect::<ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>>>()?;
-        let outputs: Vec<(&str, DynValue)> = self.session.run(feeds)?.into_iter().collect();
+        let options = self.stop.options();
+        let outputs = self.session.run_with_options(feeds, &*options)?;
+        let outputs: Vec<(&str, DynValue)> = outputs.into_iter().collect();
         outputs
             .into_iter()
             .zip(&self.signature.outputs)

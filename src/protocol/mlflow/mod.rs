@@ -24,6 +24,8 @@ mod python;
 mod request;
 mod tensors;
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
@@ -35,12 +37,12 @@ use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
 use super::json::NonFinite;
-use super::{Route, Shared, Surface, model_headers};
+use super::{Route, Shared, Surface, model_headers, timeout_header};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Alias, Batch, IdError, ModelName, Pointer, ResponseOutput, Schema};
-use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector};
+use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector, Wishes};
 use crate::telemetry::Protocol;
 use crate::tensor::Value;
 
@@ -196,6 +198,10 @@ async fn score(
             "the body could not be read: {rejection}"
         ))),
     });
+    let (timeout, input) = match timeout_header(headers) {
+        Ok(timeout) => (timeout, input),
+        Err(reason) => (None, Err(ScoringError::Invalid(reason))),
+    };
     let bytes = input.as_ref().map_or(0, |(_, body)| body.len());
     shared.service().metrics().request_size(bytes);
     let codec = ScoringCodec {
@@ -203,6 +209,7 @@ async fn score(
         bytes,
         non_finite: shared.non_finite(),
         form: Form::Lists,
+        timeout,
     };
     let answered = shared
         .service()
@@ -271,6 +278,8 @@ struct ScoringCodec {
     bytes: usize,
     non_finite: NonFinite,
     form: Form,
+    /// How long the client waits.
+    timeout: Option<Duration>,
 }
 
 impl ScoringCodec {
@@ -280,6 +289,7 @@ impl ScoringCodec {
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
+            timeout: None,
         }
     }
 }
@@ -290,6 +300,13 @@ impl Codec for ScoringCodec {
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            timeout: self.timeout,
+            urgent: false,
+        }
     }
 
     fn decode(&mut self, servable: &Servable) -> Result<Batch, ScoringError> {
@@ -415,15 +432,15 @@ pub(super) async fn score_once(
 pub(super) async fn check(
     servable: &Servable,
     body: Vec<u8>,
-) -> Result<usize, (ErrorKind, String)> {
+) -> Result<(usize, Batch), (ErrorKind, String)> {
     let mut codec = ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null);
     let outcome = async {
         let batch = codec.decode(servable)?;
-        let outputs = servable.batcher().submit(batch, None).await;
+        let outputs = servable.batcher().submit(batch.clone(), None).await;
         let outputs = outputs.map_err(ServeError::from)?;
         let non_finite = outputs.iter().map(Value::count_non_finite).sum();
         codec.encode(servable, outputs)?;
-        Ok(non_finite)
+        Ok((non_finite, batch))
     };
     outcome
         .await

@@ -1,5 +1,7 @@
 //! The infer request and response as JSON.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use half::{bf16, f16};
 
@@ -9,7 +11,7 @@ use crate::model::Batch;
 use crate::protocol::json::{
     Cells, Flat, Json, Layout, NonFinite, Reader, write_str, write_tensor,
 };
-use crate::serving::{Codec, Servable};
+use crate::serving::{Codec, Servable, Wishes};
 use crate::tensor::{DType, Element, Tensor, Value};
 
 /// One infer request.
@@ -21,6 +23,7 @@ pub(super) struct InferCodec {
     id: Option<String>,
     /// The outputs asked for, in the order of the answer; empty for all.
     requested: Vec<String>,
+    wishes: Wishes,
 }
 
 /// The parts of a request's JSON.
@@ -29,6 +32,7 @@ struct Parsed {
     id: Option<String>,
     inputs: Option<Vec<Input>>,
     outputs: Vec<String>,
+    wishes: Wishes,
 }
 
 /// One tensor of a request.
@@ -41,13 +45,22 @@ struct Input {
 }
 
 impl InferCodec {
-    pub(super) fn new(body: Result<Bytes, V2Error>, non_finite: NonFinite) -> Self {
+    /// `timeout` is what the headers say.
+    pub(super) fn new(
+        body: Result<Bytes, V2Error>,
+        non_finite: NonFinite,
+        timeout: Option<Duration>,
+    ) -> Self {
         Self {
             bytes: body.as_ref().map_or(0, Bytes::len),
             body: Some(body),
             non_finite,
             id: None,
             requested: Vec::new(),
+            wishes: Wishes {
+                timeout,
+                urgent: false,
+            },
         }
     }
 }
@@ -88,7 +101,16 @@ impl Codec for InferCodec {
         }
         self.id = parsed.id;
         self.requested = parsed.outputs;
+        let timeouts = [self.wishes.timeout, parsed.wishes.timeout];
+        self.wishes = Wishes {
+            timeout: timeouts.into_iter().flatten().min(),
+            ..parsed.wishes
+        };
         Ok(servable.signature().bind(named?)?)
+    }
+
+    fn wishes(&self) -> Wishes {
+        self.wishes
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, V2Error> {
@@ -181,6 +203,7 @@ fn parse(body: &[u8]) -> Result<Parsed, V2Error> {
             "id" => parsed.id = text(reader.value()?, "id")?,
             "inputs" => parsed.inputs = Some(read_list(reader, "inputs", read_input)?),
             "outputs" => parsed.outputs = read_list(reader, "outputs", read_requested)?,
+            "parameters" => parsed.wishes = wishes(&reader.value()?)?,
             _ => reader.skip()?,
         }
         Ok::<(), V2Error>(())
@@ -235,6 +258,34 @@ fn read_requested(reader: &mut Reader<'_>, index: usize) -> Result<String, V2Err
         Ok::<(), V2Error>(())
     })?;
     name.ok_or_else(|| V2Error::Invalid(format!("`outputs[{index}].name` is missing")))
+}
+
+/// `priority`: 1 is before all others, anything else the usual one. `timeout`: microseconds, 0 is none.
+fn wishes(parameters: &Json) -> Result<Wishes, V2Error> {
+    let mut wishes = Wishes::default();
+    let Json::Object(entries) = parameters else {
+        return Ok(wishes);
+    };
+    for (name, value) in entries {
+        if !matches!(name.as_str(), "priority" | "timeout") {
+            continue;
+        }
+        let number = match value {
+            Json::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        let number = number.ok_or_else(|| {
+            V2Error::Invalid(format!(
+                "the parameter `{name}` is no whole number from 0 up"
+            ))
+        })?;
+        if name == "priority" {
+            wishes.urgent = number == 1;
+        } else {
+            wishes.timeout = (number > 0).then(|| Duration::from_micros(number));
+        }
+    }
+    Ok(wishes)
 }
 
 fn check_output_parameters(parameters: &Json) -> Result<(), V2Error> {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use self::error::V2Error;
 use self::infer::InferCodec;
 pub(super) use self::repository::index as repository_index;
-use super::{Route, Shared, Surface, model_headers};
+use super::{Route, Shared, Surface, model_headers, timeout_header};
 use crate::model::ModelName;
 use crate::serving::{LookupError, Selector, VersionSelector};
 use crate::telemetry::Protocol;
@@ -180,10 +180,14 @@ async fn infer(
         Ok(selector) => selector,
         Err(error) => return error.into_response(),
     };
-    let body = read_body(shared, headers, body);
+    let timeout = timeout_header(headers).map_err(V2Error::Invalid);
+    let (timeout, body) = match (timeout, read_body(shared, headers, body)) {
+        (Ok(timeout), body) => (timeout, body),
+        (Err(error), _) => (None, Err(error)),
+    };
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
-    let codec = InferCodec::new(body, shared.non_finite());
+    let codec = InferCodec::new(body, shared.non_finite(), timeout);
     let answered = shared
         .service()
         .infer(Protocol::V2Rest, &selector, codec)

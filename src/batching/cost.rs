@@ -1,0 +1,208 @@
+//! What a run costs at each number of rows, learned from the runs themselves, and the largest batch that still pays.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// Sizes are told apart by powers of two: 1, 2–3, 4–7, … The last one is for everything larger.
+const SIZES: usize = 8;
+
+/// A larger batch must be cheaper for each row by at least one part in this many.
+const WORTH_IT: f64 = 32.0;
+
+/// After this many runs the next larger size is tried again: load and machine may have changed.
+const TRY_AGAIN: u32 = 512;
+
+/// How much one run weighs against all before it.
+const WEIGHT: f64 = 0.25;
+
+/// The costs of one model. Reading never waits.
+#[derive(Debug)]
+pub(super) struct Costs {
+    learned: Mutex<Learned>,
+    /// The most rows that pay, by what is known.
+    limit: AtomicUsize,
+    /// Nanoseconds of a run of one row; 0 while unknown.
+    single: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Learned {
+    /// Seconds for each row at each size; `None` while unknown.
+    per_row: [Option<f64>; SIZES],
+    runs: u32,
+}
+
+/// What is known of one size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowCost {
+    /// The least number of rows of this size.
+    pub rows: usize,
+    /// Time for each row.
+    pub per_row: Duration,
+}
+
+impl Costs {
+    pub(super) fn new() -> Self {
+        let learned = Learned::default();
+        Self {
+            limit: AtomicUsize::new(learned.limit()),
+            learned: Mutex::new(learned),
+            single: AtomicU64::new(0),
+        }
+    }
+
+    /// Learns from a run.
+    pub(super) fn learn(&self, rows: usize, took: Duration) {
+        if rows == 0 {
+            return;
+        }
+        let mut learned = self.learned.lock();
+        learned.add(rows, took);
+        self.limit.store(learned.limit(), Ordering::Relaxed);
+        if let Some(single) = learned.per_row[0] {
+            let nanoseconds = Duration::from_secs_f64(single).as_nanos();
+            let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+            self.single.store(nanoseconds.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// The most rows that a batch should have.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// How long a run of one row takes, once that is known.
+    pub(super) fn single(&self) -> Option<Duration> {
+        let single = self.single.load(Ordering::Relaxed);
+        (single > 0).then(|| Duration::from_nanos(single))
+    }
+
+    /// Everything that is known.
+    pub(super) fn known(&self) -> Vec<RowCost> {
+        let learned = self.learned.lock();
+        let sizes = learned.per_row.iter().enumerate();
+        let known = sizes.filter_map(|(size, cost)| {
+            Some(RowCost {
+                rows: 1 << size,
+                per_row: Duration::from_secs_f64((*cost)?),
+            })
+        });
+        known.collect()
+    }
+}
+
+impl Learned {
+    fn add(&mut self, rows: usize, took: Duration) {
+        let size = size_of(rows);
+        #[expect(clippy::cast_precision_loss, reason = "rows of a request")]
+        let cost = took.as_secs_f64() / rows as f64;
+        let known = &mut self.per_row[size];
+        // The first run of a size pays for what is made once; it is soon forgotten.
+        *known = Some(known.map_or(cost, |known| known + (cost - known) * WEIGHT));
+        self.runs += 1;
+        if self.runs >= TRY_AGAIN {
+            self.runs = 0;
+            let beyond = self.best() + 1;
+            if let Some(cost) = self.per_row.get_mut(beyond) {
+                *cost = None;
+            }
+        }
+    }
+
+    /// The size with the least cost, of those that are known without a gap.
+    fn best(&self) -> usize {
+        let mut best = 0;
+        let Some(mut least) = self.per_row[0] else {
+            return 0;
+        };
+        for (size, cost) in self.per_row.iter().enumerate().skip(1) {
+            match cost {
+                Some(cost) if *cost < least - least / WORTH_IT => {
+                    least = *cost;
+                    best = size;
+                }
+                // A size that is not worth it may have one behind it that is.
+                Some(_) => {}
+                None => break,
+            }
+        }
+        best
+    }
+
+    /// All rows up to the best size, or one size more while that is unknown.
+    fn limit(&self) -> usize {
+        let best = self.best();
+        let next = self.per_row.get(best + 1);
+        let open = self.per_row[0].is_some() && matches!(next, Some(None));
+        (2 << (best + usize::from(open))) - 1
+    }
+}
+
+fn size_of(rows: usize) -> usize {
+    let size = usize::BITS - 1 - rows.leading_zeros();
+    (size as usize).min(SIZES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs batches as large as they may be until nothing changes any more.
+    fn settle(cost: impl Fn(usize) -> f64) -> usize {
+        let costs = Costs::new();
+        for _ in 0..40 {
+            let rows = costs.limit();
+            costs.learn(rows, Duration::from_secs_f64(cost(rows)));
+        }
+        costs.limit()
+    }
+
+    #[test]
+    fn a_model_that_gains_from_batches_gets_large_ones() {
+        assert_eq!(settle(|rows| 1e-3 + 1e-5 * rows as f64), 255);
+    }
+
+    #[test]
+    fn a_model_that_loses_gets_none() {
+        assert_eq!(settle(|rows| 1e-3 * (rows as f64).powf(1.2)), 1);
+        assert_eq!(settle(|rows| 1e-3 * rows as f64), 1, "nothing is gained");
+    }
+
+    #[test]
+    fn a_model_whose_cache_is_full_at_some_size_gets_batches_below_it() {
+        let cost = |rows: usize| {
+            let thrash = if rows > 16 { 3.0 } else { 1.0 };
+            (1e-4 + 1e-5 * rows as f64) * thrash
+        };
+        assert_eq!(settle(cost), 15);
+    }
+
+    #[test]
+    fn what_was_not_worth_it_is_tried_again_after_a_while() {
+        let costs = Costs::new();
+        let run = |rows: usize, per_row: f64| {
+            costs.learn(rows, Duration::from_secs_f64(per_row * rows as f64));
+        };
+        run(1, 1e-3);
+        run(3, 2e-3);
+        assert_eq!(costs.limit(), 1);
+        for _ in 0..TRY_AGAIN {
+            run(1, 1e-3);
+        }
+        assert_eq!(costs.limit(), 3, "one step beyond");
+        run(3, 1e-4);
+        assert_eq!(costs.limit(), 7);
+    }
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        let costs = Costs::new();
+        assert_eq!((costs.limit(), costs.single()), (1, None));
+        costs.learn(1, Duration::from_micros(20));
+        assert_eq!(costs.single(), Some(Duration::from_micros(20)));
+        costs.learn(0, Duration::from_secs(1));
+        assert_eq!(costs.known().len(), 1);
+    }
+}

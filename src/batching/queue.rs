@@ -1,0 +1,160 @@
+//! The requests that wait for one model.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::batcher::{BatchError, Terms};
+use super::run::Run;
+use crate::engine::Outputs;
+use crate::model::Batch;
+
+/// A request that waits.
+pub(super) struct Entry {
+    pub(super) batch: Batch,
+    pub(super) enqueued: Instant,
+    pub(super) terms: Terms,
+    pub(super) reply: oneshot::Sender<Result<Outputs, BatchError>>,
+    /// Where it is, for a client that goes away meanwhile.
+    pub(super) place: Arc<Mutex<Place>>,
+}
+
+/// Where a request is.
+pub(super) enum Place {
+    /// In the queue.
+    Waiting,
+    /// In a run.
+    Running(Arc<Run>),
+    /// Nobody waits for it any more.
+    Gone,
+}
+
+impl Entry {
+    /// The entry, unless its client has gone or its deadline has passed; then the client is told so.
+    pub(super) fn still_wanted(self, now: Instant) -> Option<Self> {
+        if self.terms.deadline.is_some_and(|deadline| deadline <= now) {
+            let _ = self.reply.send(Err(BatchError::Expired));
+            return None;
+        }
+        (!self.reply.is_closed()).then_some(self)
+    }
+
+    /// Notes the run that it is in; false when its client has gone, which the run is told.
+    pub(super) fn begin(&self, run: &Arc<Run>) -> bool {
+        let mut place = self.place.lock();
+        if matches!(*place, Place::Gone) {
+            run.abandon();
+            return false;
+        }
+        *place = Place::Running(Arc::clone(run));
+        true
+    }
+}
+
+/// Those with priority first, then the oldest first.
+#[derive(Default)]
+pub(super) struct Queue {
+    urgent: VecDeque<Entry>,
+    normal: VecDeque<Entry>,
+    /// Turns that are scheduled on the pool or running.
+    pub(super) turns: usize,
+    /// Whether someone will look again after a wait for more rows.
+    pub(super) parked: bool,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.normal.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether nothing waits and no runner comes for anything.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_empty() && self.turns == 0
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        if entry.terms.urgent {
+            self.urgent.push_back(entry);
+        } else {
+            self.normal.push_back(entry);
+        }
+    }
+
+    /// Drops those that nobody waits for any more.
+    pub(super) fn purge(&mut self, now: Instant) {
+        for queue in [&mut self.urgent, &mut self.normal] {
+            let entries = std::mem::take(queue);
+            queue.extend(
+                entries
+                    .into_iter()
+                    .filter_map(|entry| entry.still_wanted(now)),
+            );
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.urgent.iter().chain(&self.normal)
+    }
+
+    /// Since when the oldest waits.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        let fronts = [self.urgent.front(), self.normal.front()];
+        fronts
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.enqueued)
+            .min()
+    }
+
+    /// Rows of the next request and those that may join it; counted up to `limit`.
+    pub(super) fn rows(&self, limit: usize) -> usize {
+        let Some(first) = self.iter().next() else {
+            return 0;
+        };
+        let mut rows = first.batch.rows();
+        for entry in self.iter().skip(1) {
+            if rows >= limit {
+                break;
+            }
+            if first.batch.may_join(&entry.batch) {
+                rows += entry.batch.rows();
+            }
+        }
+        rows.max(1)
+    }
+
+    /// Takes the next request, and with it those that may join it while all together have at most `limit` rows.
+    pub(super) fn take(&mut self, limit: usize, now: Instant) -> Vec<Entry> {
+        let mut taken: Vec<Entry> = Vec::new();
+        let mut rows = 0;
+        for queue in [&mut self.urgent, &mut self.normal] {
+            let mut index = 0;
+            while index < queue.len() && (taken.is_empty() || rows < limit) {
+                let joins = match taken.first() {
+                    None => true,
+                    Some(first) => {
+                        let batch = &queue[index].batch;
+                        rows + batch.rows() <= limit && first.batch.may_join(batch)
+                    }
+                };
+                if !joins {
+                    index += 1;
+                    continue;
+                }
+                let entry = queue.remove(index);
+                if let Some(entry) = entry.and_then(|entry| entry.still_wanted(now)) {
+                    rows += entry.batch.rows();
+                    taken.push(entry);
+                }
+            }
+        }
+        taken
+    }
+}
