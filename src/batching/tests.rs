@@ -619,10 +619,7 @@ async fn a_run_that_nobody_waits_for_is_stopped() {
     let (batcher, running) = busy(&slow, 8, &pool).await;
     running.abort();
     let _ = running.await;
-    let deadline = Instant::now() + Duration::from_millis(20);
-    let next = timeout(HANG, batcher.submit(batch(1.0), Some(deadline))).await;
-    assert!(
-        matches!(next.unwrap(), Err(BatchError::Expired)),
-        "the runner is free for it"
-    );
+    let next = timeout(Duration::from_millis(500), batcher.submit(batch(1.0), None)).await;
+    assert!(next.is_err(), "it is as slow");
+    assert_eq!(slow.runs(), 2, "the runner was free for it");
 }
