@@ -25,7 +25,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -82,13 +82,23 @@ converted: rust-tools $(STAMP)
 	$(CARGO) build --locked --tests
 	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
+# The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day.
 .PHONY: rust-tests
 rust-tests: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked; \
+		set -x; $(CARGO) nextest run --locked -E 'not test(/^faults::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --lib --bins --tests; \
+		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults::; \
+	fi
+
+.PHONY: test-faults
+test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the real binary: minutes
+	@$(WITH_ONNXRUNTIME) \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^faults::/)'; \
+	else \
+		set -x; $(CARGO) test --locked --test it -- faults::; \
 	fi
 
 $(STAMP): | python-tools

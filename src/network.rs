@@ -121,13 +121,22 @@ pub fn reason(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
-    let error = error.without_url();
-    // The outer levels only say that it was a request and that it failed; the words are at the bottom.
-    let mut innermost: &dyn Error = &error;
+    words(&error.without_url())
+}
+
+/// What an error says at its bottom: the outer levels only say that it was a request and that it failed.
+pub fn words(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    let words = innermost.to_string();
+    if words.contains("invalid peer certificate") {
+        return format!(
+            "{words} (an authority of your own is trusted when `network.ca_file` names its certificate)"
+        );
+    }
+    words
 }
 
 #[cfg(test)]

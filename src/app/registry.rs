@@ -123,6 +123,23 @@ pub fn writer(
     })
 }
 
+/// A registry of files, in a directory or an object store.
+///
+/// # Errors
+/// When the address is that of another kind of registry.
+pub fn store(
+    uri: &str,
+    settings: &Settings,
+    environment: &Arc<Environment>,
+) -> anyhow::Result<StoreRegistry> {
+    match open(uri, settings, environment)? {
+        Registry::Store(store) => Ok(*store),
+        Registry::Mlflow(_) => bail!(
+            "`{uri}` is an MLflow server; expected a directory or an object store (`s3://`, `gs://`, `az://`)"
+        ),
+    }
+}
+
 /// One row per kind of registry.
 enum Registry {
     Mlflow(Box<Mlflow>),

@@ -15,6 +15,7 @@ mod inspect;
 mod package;
 mod predict;
 mod progress;
+mod pull;
 mod registry;
 mod remote;
 mod serve;
@@ -61,6 +62,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Make an MLflow package of a bare ONNX file
     Package(package::PackageArgs),
+    /// Copy versions of a registry into a directory: for an image, or a site without network
+    Pull(pull::PullArgs),
     /// Look at and change a model registry
     Registry(registry::RegistryArgs),
     /// Show the models of a running server
@@ -137,6 +140,7 @@ pub fn execute(
             Command::Verify(args) => verify::run(&args, environment, console),
             Command::Diff(args) => diff::run(&args, environment, console),
             Command::Package(args) => package::run(&args, environment, console),
+            Command::Pull(args) => pull::run(&args, &environment, console),
             Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),

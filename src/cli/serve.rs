@@ -16,6 +16,12 @@ use crate::model::{ModelName, Pointer};
 use crate::registry::{Environment, Filter, ModelUri};
 use crate::telemetry::{self, LogFormat, LogOptions};
 
+/// Most threads that work on files at a time.
+const FILE_THREADS: usize = 64;
+
+/// How long one of them waits for more to do.
+const FILE_THREADS_STAY: Duration = Duration::from_secs(1);
+
 /// How long a thread may keep the process from ending once serving is over.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
@@ -92,7 +98,12 @@ pub(super) fn run(
 
 fn serve(request: ServeRequest) -> Result<(), Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().build();
+    // Files are read and written by threads that come and go; there need not be hundreds of them.
+    let runtime = builder
+        .enable_all()
+        .max_blocking_threads(FILE_THREADS)
+        .thread_keep_alive(FILE_THREADS_STAY)
+        .build();
     let runtime =
         runtime.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(app::serve(request));

@@ -64,6 +64,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_verify", help(&["onstage", "verify", "--help"]));
     insta::assert_snapshot!("help_diff", help(&["onstage", "diff", "--help"]));
     insta::assert_snapshot!("help_package", help(&["onstage", "package", "--help"]));
+    insta::assert_snapshot!("help_pull", help(&["onstage", "pull", "--help"]));
     insta::assert_snapshot!("help_registry", help(&["onstage", "registry", "--help"]));
     for command in ["list", "show", "register", "transition", "alias", "unalias"] {
         let text = help(&["onstage", "registry", command, "--help"]);
@@ -184,14 +185,37 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
         &["completions"],
         &["completions", "tcsh"],
     ];
+    let text = mistakes(cases);
+    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+/// What is said of command lines that make no sense.
+fn mistakes(cases: &[&[&str]]) -> String {
     let texts = cases.iter().map(|arguments| {
         let outcome = onstage(arguments);
         assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}: {}", outcome.err);
         assert_eq!(outcome.out, "", "{arguments:?}");
         format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
     });
-    let text = texts.collect::<Vec<_>>().join("\n");
-    insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_pull_cannot_copy_ends_with_2() {
+    let follow = [
+        "pull",
+        "models:/iris/1",
+        "--follow",
+        "champion",
+        "-o",
+        "made",
+    ];
+    insta::assert_snapshot!(mistakes(&[
+        &["pull", "models:/iris/1"],
+        &["pull", "-o", "made"],
+        &["pull", "iris", "-o", "made"],
+        &follow,
+    ]));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod error;
 mod mlflow;
 mod object_files;
 mod object_url;
+mod pull;
 mod repository;
 mod selection;
 mod state;
@@ -33,12 +34,13 @@ pub use environment::Environment;
 pub use error::SourceError;
 pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_url::ObjectAccess;
+pub use pull::{Pull, Pulls};
 pub use repository::{Held, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
-pub use store::StoreRegistry;
+pub use store::{StoreRegistry, StoredVersion};
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};
 pub use writer::RegistryWriter;

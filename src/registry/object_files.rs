@@ -129,7 +129,7 @@ pub(crate) fn store_error(address: &str, error: object_store::Error) -> SourceEr
     use object_store::Error;
     let reason = plain(&error);
     let registry = address.to_owned();
-    match error {
+    match &error {
         Error::NotFound { path, .. } => {
             SourceError::NotFound(format!("`{path}` is not in `{address}`"))
         }
@@ -139,13 +139,47 @@ pub(crate) fn store_error(address: &str, error: object_store::Error) -> SourceEr
         Error::NotSupported { .. } | Error::NotImplemented { .. } => {
             SourceError::Unsupported(format!("`{address}`: {reason}"))
         }
-        _ => SourceError::Unreachable { registry, reason },
+        _ => match answer(&reason) {
+            Some((401 | 403, reason)) => SourceError::Unauthenticated { registry, reason },
+            Some((status, reason)) => SourceError::Status {
+                registry,
+                status,
+                reason,
+                retry_after: None,
+            },
+            None => SourceError::Unreachable {
+                registry,
+                reason: unanswered(reason, &error),
+            },
+        },
     }
+}
+
+/// The words of the transport, which a store's own words leave out.
+fn unanswered(reason: String, error: &object_store::Error) -> String {
+    let words = without_queries(&crate::network::words(error));
+    if reason.contains(&words) {
+        return reason;
+    }
+    format!("{reason}: {words}")
+}
+
+/// The status and the words of an answer that says no; lists and credentials tell it in no other way than in words.
+fn answer(reason: &str) -> Option<(u16, String)> {
+    let (_, answer) = reason.split_once("non-2xx status code: ")?;
+    let (status, words) = answer.split_at_checked(3)?;
+    let message = words.split_once("<Message>").map(|(_, rest)| rest);
+    let message = message.and_then(|rest| rest.split_once("</Message>"));
+    let words = message.map_or(words, |(message, _)| message);
+    Some((status.parse().ok()?, words.trim().to_owned()))
 }
 
 /// An error's words on one line, without the queries of URLs, which may be keys.
 fn plain(error: &object_store::Error) -> String {
-    let words = error.to_string();
+    without_queries(&error.to_string())
+}
+
+fn without_queries(words: &str) -> String {
     let word = |word: &str| match word.split_once('?') {
         Some((url, _)) if url.contains("://") => format!("{url}?…"),
         _ => word.to_owned(),
@@ -228,6 +262,43 @@ mod tests {
             "{error}"
         );
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_store_that_cannot_be_reached() {
+        let of = |words: &str| {
+            let source = words.to_owned().into();
+            store_error(
+                "s3://a",
+                object_store::Error::Generic { store: "x", source },
+            )
+        };
+        let list = "Error performing list request: Error performing GET http://a in 1ms - Server returned non-2xx status code";
+        let error = of(&format!(
+            "{list}: 403 Forbidden: <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        ));
+        assert!(
+            matches!(error, SourceError::Unauthenticated { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().ends_with(": Access Denied"), "{error}");
+        let error = of(&format!("{list}: 503 Slow Down: later"));
+        assert!(
+            matches!(error, SourceError::Status { status: 503, .. }),
+            "{error:?}"
+        );
+        assert!(error.is_transient());
+        for words in [
+            "error sending request",
+            "non-2xx status code: ",
+            "non-2xx status code: x€",
+        ] {
+            let error = of(words);
+            assert!(
+                matches!(error, SourceError::Unreachable { .. }),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]

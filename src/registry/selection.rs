@@ -108,7 +108,8 @@ impl FromStr for Filter {
 }
 
 impl Filter {
-    fn passes(&self, name: &ModelName, model: &RegisteredModel) -> bool {
+    /// Whether a model fits all conditions.
+    pub(super) fn passes(&self, name: &ModelName, model: &RegisteredModel) -> bool {
         self.0.iter().all(|condition| match condition {
             Condition::Name(pattern) => matches(pattern, name.as_str()),
             Condition::Tag { key, value } => {

@@ -3,15 +3,19 @@
 //! ```text
 //! iris/versions/1/MLmodel …   an immutable package
 //! iris/versions/1.json        it exists once this does: created, digest, source
+//! iris/versions/1.reserved    the number is taken
 //! iris/stages/Production      "1": the version that it points to
 //! iris/aliases/champion       likewise
 //! iris/history/…              one object for each change
 //! ```
 //!
-//! Each pointer is one small object that is replaced whole, so readers never see half a change and nobody locks.
+//! Each pointer is one small object that is replaced whole, so readers never see half a change and never wait.
 
+mod import;
 mod layout;
+mod pointer;
 mod read;
+mod upload;
 mod write;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -22,12 +26,15 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use url::Url;
 
 use super::object_files;
 use super::object_url::without_secrets;
 use super::{ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError};
+
+pub use import::StoredVersion;
 
 /// See the module.
 pub struct StoreRegistry {
@@ -39,6 +46,7 @@ pub struct StoreRegistry {
     /// The directory, when it is one of this machine.
     directory: Option<PathBuf>,
     watching: OnceLock<Option<(Arc<Notify>, RecommendedWatcher)>>,
+    memory: Mutex<read::Memory>,
 }
 
 impl StoreRegistry {
@@ -82,6 +90,7 @@ impl StoreRegistry {
             address,
             directory,
             watching: OnceLock::new(),
+            memory: Mutex::default(),
         })
     }
 

@@ -74,6 +74,10 @@ pub struct Watcher {
     /// Packages of targets that are no registered versions; they never change.
     resolved: BTreeMap<ModelUri, PackageRef>,
     failures: u32,
+    /// How many models the registry had when it had any.
+    had: usize,
+    /// Since when it says that it has none.
+    empty_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Watcher {
@@ -88,6 +92,10 @@ const LONGEST_LOOK: Duration = Duration::from_secs(60);
 /// A registry is looked at for at most one part in this many of the time.
 const SHARE: u32 = 10;
 
+/// A registry that had models and has none any more is believed after this long: an empty database, or a directory that
+/// is not mounted, looks the same.
+const EMPTY_BELIEVED: Duration = Duration::from_secs(60);
+
 /// The longest wait after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -98,6 +106,8 @@ impl Watcher {
             parts,
             resolved: BTreeMap::new(),
             failures: 0,
+            had: 0,
+            empty_since: None,
         }
     }
 
@@ -168,11 +178,11 @@ impl Watcher {
                 Ok((state, desired)) => {
                     self.succeeded(&state);
                     publish(desired);
-                    jittered(self.parts.interval.max(took * SHARE))
+                    jittered(self.parts.interval.max(share(took)))
                 }
                 Err(error) => {
                     self.failed(&error);
-                    self.after_failure(&error).max(took * SHARE)
+                    self.after_failure(&error).max(share(took))
                 }
             };
         }
@@ -198,8 +208,33 @@ impl Watcher {
             Ok::<_, SourceError>(state)
         });
         let state = looked.await.map_err(|_| silent())??;
+        self.doubt_emptiness(source, &state)?;
         let desired = self.parts.selection.desired(&state, &self.resolved);
         Ok((state, desired))
+    }
+
+    fn doubt_emptiness(
+        &mut self,
+        source: &Arc<dyn Source>,
+        state: &RegistryState,
+    ) -> Result<(), SourceError> {
+        if !state.models.is_empty() {
+            self.had = state.models.len();
+            self.empty_since = None;
+            return Ok(());
+        }
+        let since = *self.empty_since.get_or_insert_with(Instant::now);
+        if self.had == 0 || since.elapsed() >= EMPTY_BELIEVED {
+            self.had = 0;
+            return Ok(());
+        }
+        Err(SourceError::Malformed {
+            registry: source.address().to_owned(),
+            reason: format!(
+                "it says that it has no model, and had {}; that is believed when it lasts for {EMPTY_BELIEVED:?}",
+                self.had
+            ),
+        })
     }
 
     fn succeeded(&mut self, state: &RegistryState) {
@@ -238,6 +273,11 @@ impl Watcher {
     }
 }
 
+/// The wait after a look that took so long.
+fn share(took: Duration) -> Duration {
+    took.saturating_mul(SHARE).min(LONGEST_WAIT)
+}
+
 /// Four fifths to six fifths of `wait`: a fleet must not ask all at once.
 fn jittered(wait: Duration) -> Duration {
     let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
@@ -259,7 +299,11 @@ mod tests {
     /// A registry whose answers are given one after the other; the last one stays.
     struct Scripted(Mutex<Vec<Result<u64, u16>>>);
 
+    /// A registry with one model; 0 is an empty one.
     fn state(champion: u64) -> RegistryState {
+        if champion == 0 {
+            return RegistryState::default();
+        }
         let version = RegisteredVersion {
             status: VersionStatus::Ready,
             location: String::new(),
@@ -378,6 +422,24 @@ mod tests {
         let fallback = Some(scripted(&[Ok(7)]));
         let (desired, _) = watcher(down(), fallback, memory).first_look().await;
         assert_eq!(champion(&desired.unwrap()), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_is_suddenly_empty_is_believed_after_a_minute() {
+        let source = Arc::new(Scripted(Mutex::new(vec![Ok(1), Ok(0)])));
+        let watcher = watcher(source, None, Arc::default());
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let started = Instant::now();
+        tokio::spawn(watcher.run(move |desired| {
+            let _ = told.send(desired.models.len());
+        }));
+        assert_eq!(heard.recv().await, Some(1));
+        assert_eq!(heard.recv().await, Some(0));
+        let waited = started.elapsed();
+        assert!(
+            waited >= EMPTY_BELIEVED && waited < EMPTY_BELIEVED * 4,
+            "{waited:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,10 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, stream};
 use onstage::model::{ModelId, ModelName, Version};
@@ -19,75 +17,11 @@ use onstage::registry::{
 };
 use serde_json::{Value, json};
 
-/// One request as it came in.
-#[derive(Debug, Clone)]
-struct Asked {
-    /// With the query.
-    path: String,
-    headers: HeaderMap,
-}
+use crate::imitation::{Asked, Imitation, absent, json_answer, with_status};
 
-impl Asked {
-    fn header(&self, name: &str) -> &str {
-        let value = self.headers.get(name);
-        value.map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-/// A server that answers what a function says, and remembers what it was asked.
-struct Imitation {
-    url: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-impl Imitation {
-    async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
-        onstage::network::install_provider();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (answer, seen) = (Arc::new(answer), asked.clone());
-        let router = Router::new().fallback(move |request: Request| {
-            let (answer, seen) = (answer.clone(), seen.clone());
-            async move {
-                let path = request.uri().path_and_query().unwrap().to_string();
-                let headers = request.headers().clone();
-                let asked = Asked { path, headers };
-                seen.lock().unwrap().push(asked.clone());
-                answer(&asked)
-            }
-        });
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, asked }
-    }
-
-    fn registry(&self, variables: &[(&str, &str)]) -> Mlflow {
-        registry(&self.url, variables)
-    }
-
-    /// The requests since the last call.
-    fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
-    }
-}
-
-fn registry(url: &str, variables: &[(&str, &str)]) -> Mlflow {
+fn mlflow_at(url: &str, variables: &[(&str, &str)]) -> Mlflow {
     let environment = Environment::from_iter(variables.iter().copied());
     Mlflow::new(url, &NetworkConfig::default(), Arc::new(environment)).unwrap()
-}
-
-fn json_answer(value: &Value) -> Response {
-    axum::Json(value.clone()).into_response()
-}
-
-fn with_status(status: u16, kind: &'static str, body: &'static str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap();
-    (status, [("content-type", kind)], body).into_response()
-}
-
-fn absent() -> Response {
-    let body = json!({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "not found"});
-    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
 }
 
 fn name(text: &str) -> ModelName {
@@ -199,7 +133,7 @@ async fn no_bad_answer_is_taken_for_an_empty_registry() {
             vec![everything(), one("m")]
         };
         for query in queries {
-            let result = look(&server.registry(&[]), &query).await;
+            let result = look(&mlflow_at(&server.url, &[]), &query).await;
             let error = result.expect_err(body).to_string();
             let is_single =
                 !query.everything && status == 200 && body.contains("registered_models");
@@ -218,13 +152,13 @@ async fn errors_say_whether_and_when_to_try_again() {
         (StatusCode::TOO_MANY_REQUESTS, headers, "slow down").into_response()
     })
     .await;
-    let error = look(&server.registry(&[]), &everything())
+    let error = look(&mlflow_at(&server.url, &[]), &everything())
         .await
         .unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     assert!(error.is_transient());
     let server = Imitation::start(|_| with_status(401, HTML, "no")).await;
-    let error = look(&server.registry(&[]), &everything())
+    let error = look(&mlflow_at(&server.url, &[]), &everything())
         .await
         .unwrap_err();
     assert!(!error.is_transient());
@@ -243,7 +177,7 @@ async fn redirects_are_followed_to_mlflow_and_not_to_a_page() {
         _ => with_status(200, HTML, "<html>Log in</html>"),
     })
     .await;
-    let registry = server.registry(&[]);
+    let registry = mlflow_at(&server.url, &[]);
     let state = look(&registry, &everything()).await.unwrap();
     assert!(state.models.contains_key(&name("m")));
     let error = look(&registry, &one("m")).await.unwrap_err();
@@ -260,7 +194,7 @@ async fn silence_ends_after_the_timeout_wherever_it_begins() {
     })
     .await;
     for url in [&whole, &server.url] {
-        let registry = registry(url, &[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
+        let registry = mlflow_at(url, &[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
         let error = look(&registry, &everything()).await.unwrap_err();
         assert!(matches!(error, SourceError::Unreachable { .. }), "{error}");
         assert!(
@@ -301,7 +235,7 @@ async fn a_look_at_fifty_models_is_one_request_once_their_versions_are_known() {
         ..Query::default()
     };
     for query in [everything(), by_name] {
-        let registry = server.registry(&[]);
+        let registry = mlflow_at(&server.url, &[]);
         let state = look(&registry, &query).await.unwrap();
         assert_eq!(state.models.len(), 50);
         assert_eq!(server.asked().len(), 51);
@@ -338,7 +272,7 @@ async fn a_model_that_slips_between_two_pages_is_still_there() {
         json_answer(&json!({"registered_models": models, "next_page_token": "2"}))
     })
     .await;
-    let registry = server.registry(&[]);
+    let registry = mlflow_at(&server.url, &[]);
     let names = |state: RegistryState| -> Vec<String> {
         state.models.keys().map(ToString::to_string).collect()
     };
@@ -351,7 +285,7 @@ async fn a_model_that_slips_between_two_pages_is_still_there() {
 #[tokio::test]
 async fn pages_without_end_are_an_error() {
     let server = Imitation::start(|_| json_answer(&json!({"next_page_token": "again"}))).await;
-    let error = look(&server.registry(&[]), &everything())
+    let error = look(&mlflow_at(&server.url, &[]), &everything())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("does not end"), "{error}");
@@ -369,7 +303,9 @@ async fn odd_names_versions_and_stages_do_not_hide_the_others() {
         ]}))
     })
     .await;
-    let state = look(&server.registry(&[]), &everything()).await.unwrap();
+    let state = look(&mlflow_at(&server.url, &[]), &everything())
+        .await
+        .unwrap();
     let shown = serde_json::to_value(&state.models).unwrap();
     assert_eq!(
         shown,
@@ -441,7 +377,7 @@ async fn a_file_whose_connection_breaks_is_continued() {
         other => panic!("range {other}"),
     })
     .await;
-    let (registry, directory) = (server.registry(&[]), tempfile::tempdir().unwrap());
+    let (registry, directory) = (mlflow_at(&server.url, &[]), tempfile::tempdir().unwrap());
     let error = fetch(&registry, directory.path()).await.unwrap_err();
     assert!(
         matches!(error, SourceError::Unreachable { .. }),
@@ -464,7 +400,7 @@ async fn a_server_without_ranges_or_of_another_mind_is_asked_anew() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("data")).unwrap();
         std::fs::write(directory.path().join("data/model.onnx"), "old").unwrap();
-        fetch(&server.registry(&[]), directory.path())
+        fetch(&mlflow_at(&server.url, &[]), directory.path())
             .await
             .unwrap();
         assert_eq!(graph(directory.path()), CONTENT, "{status}");
@@ -476,7 +412,7 @@ async fn a_file_that_is_not_as_long_as_listed_is_refused() {
     for body in [&b"012345678"[..], b"0123456789x"] {
         let server = package_server(move |_| body.into_response()).await;
         let directory = tempfile::tempdir().unwrap();
-        let error = fetch(&server.registry(&[]), directory.path())
+        let error = fetch(&mlflow_at(&server.url, &[]), directory.path())
             .await
             .unwrap_err();
         assert!(matches!(error, SourceError::Malformed { .. }), "{error:?}");
@@ -501,7 +437,7 @@ async fn a_server_that_hands_out_nothing_itself_is_asked_for_signed_urls() {
         with_status(403, "text/plain", "proxied transfers are off")
     })
     .await;
-    let registry = server.registry(&[("MLFLOW_TRACKING_TOKEN", "s3cret")]);
+    let registry = mlflow_at(&server.url, &[("MLFLOW_TRACKING_TOKEN", "s3cret")]);
     let directory = tempfile::tempdir().unwrap();
     fetch(&registry, directory.path()).await.unwrap();
     assert_eq!(graph(directory.path()), CONTENT);
@@ -519,10 +455,10 @@ async fn a_server_that_hands_out_nothing_itself_is_asked_for_signed_urls() {
 
     // Where there is neither, the first refusal counts.
     let server = package_server(|_| with_status(501, "text/plain", "not today")).await;
-    let error = fetch(&server.registry(&[]), directory.path()).await;
+    let error = fetch(&mlflow_at(&server.url, &[]), directory.path()).await;
     assert!(error.is_ok(), "what is there already needs no request");
     let empty = tempfile::tempdir().unwrap();
-    let error = fetch(&server.registry(&[]), empty.path())
+    let error = fetch(&mlflow_at(&server.url, &[]), empty.path())
         .await
         .unwrap_err();
     assert!(
@@ -538,7 +474,7 @@ async fn silence_in_the_middle_of_a_file_ends() {
         Body::from_stream(begin.chain(stream::pending())).into_response()
     })
     .await;
-    let registry = server.registry(&[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
+    let registry = mlflow_at(&server.url, &[("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")]);
     let directory = tempfile::tempdir().unwrap();
     let error = fetch(&registry, directory.path()).await.unwrap_err();
     assert!(error.to_string().contains("no bytes for 1s"), "{error}");
@@ -558,7 +494,9 @@ async fn a_hostile_list_of_files_writes_nothing() {
         let outer = tempfile::tempdir().unwrap();
         let directory = outer.path().join("inner");
         std::fs::create_dir(&directory).unwrap();
-        let error = fetch(&server.registry(&[]), &directory).await.unwrap_err();
+        let error = fetch(&mlflow_at(&server.url, &[]), &directory)
+            .await
+            .unwrap_err();
         assert!(
             error.to_string().contains("inside of the package"),
             "{path}: {error}"
@@ -578,7 +516,7 @@ async fn a_hostile_list_of_files_writes_nothing() {
     })
     .await;
     let directory = tempfile::tempdir().unwrap();
-    let error = fetch(&server.registry(&[]), directory.path())
+    let error = fetch(&mlflow_at(&server.url, &[]), directory.path())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("folders"), "{error}");
@@ -594,7 +532,7 @@ async fn places_that_cannot_be_read_are_named() {
     ] {
         let server = Imitation::start(move |_| json_answer(&json!({"artifact_uri": uri}))).await;
         let directory = tempfile::tempdir().unwrap();
-        let error = fetch(&server.registry(&[]), directory.path())
+        let error = fetch(&mlflow_at(&server.url, &[]), directory.path())
             .await
             .unwrap_err();
         assert!(matches!(error, SourceError::Unsupported(_)), "{error:?}");
@@ -615,12 +553,12 @@ async fn each_way_to_identify_us_is_sent() {
         (&credentials[..], "Basic bWU6czNjcmV0"),
         (&credentials[2..], "Bearer token"),
     ] {
-        let registry = server.registry(variables);
+        let registry = mlflow_at(&server.url, variables);
         look(&registry, &everything()).await.unwrap();
         assert_eq!(server.asked()[0].header("authorization"), expected);
         assert!(!format!("{registry:?}").contains("s3cret"));
     }
-    let registry = server.registry(&[("MLFLOW_WORKSPACE", "team-a")]);
+    let registry = mlflow_at(&server.url, &[("MLFLOW_WORKSPACE", "team-a")]);
     look(&registry, &everything()).await.unwrap();
     assert_eq!(server.asked()[0].header("x-mlflow-workspace"), "team-a");
 }
@@ -665,7 +603,7 @@ fn unity_catalog(asked: &Asked) -> Response {
 #[tokio::test]
 async fn unity_catalog_is_read_as_mlflows_client_does() {
     let server = Imitation::start(unity_catalog).await;
-    let registry = registry(
+    let registry = mlflow_at(
         "databricks-uc",
         &[
             ("DATABRICKS_HOST", &server.url),

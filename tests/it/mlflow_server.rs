@@ -30,7 +30,7 @@ fn python() -> PathBuf {
 }
 
 /// A command of that Python with nothing of this process's environment but `PATH` and what finds Python packages.
-fn command(home: &Path) -> Command {
+pub(crate) fn command(home: &Path) -> Command {
     let mut command = Command::new(python());
     command.env_clear().env("HOME", home).current_dir(home);
     for name in ["PATH", "PYTHONPATH"] {

@@ -34,12 +34,26 @@ pub(crate) fn echo(datatypes: &[(&str, u64)]) -> Vec<u8> {
 
 /// A model that adds two numbers to each row; they are in the file `location`, or so it says.
 pub(crate) fn with_external_data(location: &str) -> Vec<u8> {
-    let entry = [text(1, "location"), text(2, location)].concat();
+    external(2, &[("location", location)])
+}
+
+/// The same with so many bytes, or so it says.
+pub(crate) fn with_external_data_of(location: &str, bytes: u64) -> Vec<u8> {
+    let length = bytes.to_string();
+    external(bytes / 4, &[("location", location), ("length", &length)])
+}
+
+fn external(elements: u64, entries: &[(&str, &str)]) -> Vec<u8> {
+    let entries = entries.iter().map(|(key, value)| {
+        let entry = [text(1, key), text(2, value)].concat();
+        message(13, &entry)
+    });
+    let entries: Vec<u8> = entries.flatten().collect();
     let tensor = [
-        number(1, 2),
+        number(1, elements),
         number(2, 1),
         text(8, "bias"),
-        message(13, &entry),
+        entries,
         number(14, 1),
     ];
     let graph = [
@@ -68,6 +82,73 @@ pub(crate) fn times(factor: f32) -> Vec<u8> {
         message(12, &value("y", 1)),
     ];
     model(&graph.concat())
+}
+
+/// A graph put together from parts.
+#[derive(Default)]
+pub(crate) struct Parts {
+    graph: Vec<u8>,
+}
+
+impl Parts {
+    /// One operator with one output.
+    pub(crate) fn node(mut self, operator: &str, inputs: &[&str], output: &str) -> Self {
+        self.graph
+            .extend(message(1, &node(operator, inputs, output)));
+        self
+    }
+
+    /// An initializer of FP32 that holds the same number everywhere.
+    pub(crate) fn filled(mut self, name: &str, shape: &[u64], number: f32) -> Self {
+        let elements = usize::try_from(shape.iter().product::<u64>()).unwrap();
+        let mut tensor: Vec<u8> = shape.iter().flat_map(|dim| self::number(1, *dim)).collect();
+        tensor.extend(self::number(2, 1));
+        tensor.extend(text(8, name));
+        tensor.extend(message(9, &number.to_le_bytes().repeat(elements)));
+        self.graph.extend(message(5, &tensor));
+        self
+    }
+
+    /// An initializer of INT64.
+    pub(crate) fn integers(mut self, name: &str, values: &[u64]) -> Self {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let tensor = [
+            number(1, values.len() as u64),
+            number(2, 7),
+            text(8, name),
+            message(9, &bytes),
+        ];
+        self.graph.extend(message(5, &tensor.concat()));
+        self
+    }
+
+    /// An input or output of this data type and shape; 0 is any number of rows.
+    pub(crate) fn value(
+        mut self,
+        is_input: bool,
+        name: &str,
+        datatype: u64,
+        shape: &[u64],
+    ) -> Self {
+        let dims = shape.iter().map(|dim| match dim {
+            0 => message(1, &text(2, "n")),
+            dim => message(1, &number(1, *dim)),
+        });
+        let dims: Vec<u8> = dims.flatten().collect();
+        let tensor = [number(1, datatype), message(2, &dims)].concat();
+        let value = [text(1, name), message(2, &message(1, &tensor))].concat();
+        let field = if is_input { 11 } else { 12 };
+        self.graph.extend(message(field, &value));
+        self
+    }
+
+    /// The whole model.
+    pub(crate) fn model(self) -> Vec<u8> {
+        model(&[self.graph, text(2, "parts")].concat())
+    }
 }
 
 /// Writes a model to a file.

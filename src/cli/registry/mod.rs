@@ -39,7 +39,7 @@ enum RegistryCommand {
 
 /// What all of them have in common.
 #[derive(Debug, Args)]
-struct WhereArgs {
+pub(super) struct WhereArgs {
     /// Model registry: a directory, an MLflow server or an object store
     #[arg(long, value_name = "URI")]
     registry: Option<String>,
@@ -50,7 +50,7 @@ struct WhereArgs {
 
 impl WhereArgs {
     /// The settings and the registry's URI: the flag, the configuration, then MLflow's own variables.
-    fn load(
+    pub(super) fn load(
         &self,
         environment: &[(OsString, OsString)],
         further: Option<config::FlagValue>,

@@ -15,6 +15,8 @@ struct Counting {
     fetches: AtomicUsize,
     /// Stops after the first file.
     breaks: bool,
+    /// Finds the disk full this often.
+    full: AtomicUsize,
 }
 
 #[async_trait]
@@ -32,6 +34,16 @@ impl Source for Counting {
         let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
         write("MLmodel", &package.location);
         tokio::task::yield_now().await;
+        let full = |times: usize| times.checked_sub(1);
+        if { &self.full }
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, full)
+            .is_ok()
+        {
+            return Err(SourceError::Io {
+                path: directory.to_owned(),
+                error: ErrorKind::StorageFull.into(),
+            });
+        }
         if self.breaks {
             return Err(SourceError::Unreachable {
                 registry: "counting".to_owned(),
@@ -167,6 +179,25 @@ async fn what_is_used_stays_however_small_the_cache() {
     drop(held);
     repository.shelf.sweep(0).unwrap();
     assert_eq!(packages(directory.path()), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_what_nobody_uses() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    let used = get(&repository, &source, "used").await;
+    drop(get(&repository, &source, "unused").await);
+    source.full.store(1, Ordering::SeqCst);
+    let held = get(&repository, &source, "new").await;
+    assert!(held.directory.is_dir() && used.directory.is_dir());
+    assert_eq!(packages(directory.path()), 2);
+    source.full.store(9, Ordering::SeqCst);
+    let error = repository
+        .get(&source, &package("another"))
+        .await
+        .unwrap_err();
+    assert!(error.is_transient(), "{error}: there may be room later");
 }
 
 #[tokio::test]

@@ -46,6 +46,16 @@ pub(super) fn child(path: &Path, part: &str) -> Path {
     }
 }
 
+/// What makes a version exist.
+pub(super) fn version_file(versions: &Path, version: Version) -> Path {
+    child(versions, &format!("{version}.json"))
+}
+
+/// What keeps others from taking the number of a version; it stays, as a number is never given twice.
+pub(super) fn reservation(versions: &Path, version: Version) -> Path {
+    child(versions, &format!("{version}.reserved"))
+}
+
 /// The model and the meaning of an object below `root`; `None` for packages, history and what is not ours.
 pub(super) fn meaning(root: &Path, path: &Path) -> Option<(ModelName, Meaning)> {
     let parts: Vec<_> = path.prefix_match(root)?.collect();
@@ -84,6 +94,7 @@ mod tests {
         let root = Path::from("r");
         for path in [
             "r/iris/versions/1/MLmodel",
+            "r/iris/versions/1.reserved",
             "r/iris/history/1.json",
             "r/x",
             "r/iris/stages/Prod",

@@ -1,10 +1,10 @@
 //! What the registry holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::StoreRegistry;
 use super::layout::{self, Meaning, VersionFile};
@@ -12,6 +12,33 @@ use crate::model::{ModelName, Version};
 use crate::registry::{
     Query, RegisteredModel, RegisteredVersion, RegistryState, SourceError, VersionStatus,
 };
+
+/// The small objects of a store as they were last read, so that a look at what has not changed costs a list.
+#[derive(Debug, Default)]
+pub(super) struct Memory(BTreeMap<Path, (String, String)>);
+
+impl Memory {
+    fn get(&self, path: &Path, tag: &str) -> Option<String> {
+        let (kept, text) = self.0.get(path)?;
+        (kept == tag).then(|| text.clone())
+    }
+
+    fn keep(&mut self, path: &Path, tag: &str, text: &str) {
+        let entry = (tag.to_owned(), text.to_owned());
+        self.0.insert(path.clone(), entry);
+    }
+
+    /// Drops what is below `place` and no longer there.
+    fn forget(&mut self, place: &Path, there: &BTreeSet<Path>) {
+        self.0
+            .retain(|path, _| !path.prefix_matches(place) || there.contains(path));
+    }
+}
+
+/// A tag without its quotes, which lists leave out in some stores.
+fn plain(tag: &str) -> &str {
+    tag.trim_matches('"')
+}
 
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 16;
@@ -55,18 +82,26 @@ impl StoreRegistry {
             .try_collect()
             .await
             .map_err(|error| self.failed(error))?;
-        let meanings = listed.into_iter().filter_map(|object| {
-            let (name, meaning) = layout::meaning(&self.root, &object.location)?;
-            Some((name, meaning, object))
-        });
-        let read = meanings.map(|(name, meaning, object)| async move {
-            let is_pointer = !matches!(meaning, Meaning::Version(_));
-            if is_pointer && object.size > LONGEST_POINTER {
-                return Err(self.malformed(&object.location, "it is no version number"));
-            }
-            let text = self.text(&object.location).await?;
-            Ok((name, meaning, object.location, text))
-        });
+        let meanings: Vec<_> = { listed.into_iter() }
+            .filter_map(|object| {
+                let (name, meaning) = layout::meaning(&self.root, &object.location)?;
+                Some((name, meaning, object))
+            })
+            .collect();
+        let there: BTreeSet<Path> = { meanings.iter() }
+            .map(|(_, _, object)| object.location.clone())
+            .collect();
+        self.memory.lock().forget(path, &there);
+        let read = meanings
+            .into_iter()
+            .map(|(name, meaning, object)| async move {
+                let is_pointer = !matches!(meaning, Meaning::Version(_));
+                if is_pointer && object.size > LONGEST_POINTER {
+                    return Err(self.malformed(&object.location, "it is no version number"));
+                }
+                let text = self.remembered(&object).await?;
+                Ok((name, meaning, object.location, text))
+            });
         let read: Vec<_> = futures_util::stream::iter(read)
             .buffer_unordered(AT_ONCE)
             .try_collect()
@@ -91,14 +126,24 @@ impl StoreRegistry {
         path: &Path,
         text: &str,
     ) -> Result<(), SourceError> {
-        let version = || -> Result<Version, SourceError> {
-            text.trim()
-                .parse()
-                .map_err(|error| self.malformed(path, error))
+        let version = || -> Result<Option<Version>, SourceError> {
+            let text = text.trim();
+            // A pointer that was left points nowhere.
+            let text = (!text.is_empty()).then_some(text);
+            let version = text.map(str::parse).transpose();
+            version.map_err(|error| self.malformed(path, error))
         };
         match meaning {
-            Meaning::Alias(alias) => drop(model.aliases.insert(alias, version()?)),
-            Meaning::Stage(stage) => drop(model.stages.insert(stage, version()?)),
+            Meaning::Alias(alias) => {
+                let version = version()?;
+                model
+                    .aliases
+                    .extend(version.map(|version| (alias, version)));
+            }
+            Meaning::Stage(stage) => {
+                let version = version()?;
+                model.stages.extend(version.map(|version| (stage, version)));
+            }
             Meaning::Version(version) => {
                 let file: VersionFile =
                     serde_json::from_str(text).map_err(|error| self.malformed(path, error))?;
@@ -128,16 +173,43 @@ impl StoreRegistry {
         url.into()
     }
 
+    /// The contents of an object that was listed; asked for only when it is not as it was at the last look. A directory
+    /// is always read: that is quick, and the time of a file does not tell each change.
+    async fn remembered(&self, object: &ObjectMeta) -> Result<Option<String>, SourceError> {
+        let tag = object.e_tag.as_deref().map(plain);
+        let tag = tag.filter(|_| self.directory.is_none());
+        let Some(tag) = tag else {
+            return self.text(&object.location).await;
+        };
+        if let Some(text) = self.memory.lock().get(&object.location, tag) {
+            return Ok(Some(text));
+        }
+        let Some((found, text)) = self.tagged(&object.location).await? else {
+            return Ok(None);
+        };
+        // It may have been replaced since the list.
+        if found.as_deref().map(plain) == Some(tag) {
+            self.memory.lock().keep(&object.location, tag, &text);
+        }
+        Ok(Some(text))
+    }
+
     /// The contents of an object; `None` when it is not there.
     pub(super) async fn text(&self, path: &Path) -> Result<Option<String>, SourceError> {
-        let bytes = match self.store.get(path).await {
-            Ok(found) => found.bytes().await.map_err(|error| self.failed(error))?,
+        Ok(self.tagged(path).await?.map(|(_, text)| text))
+    }
+
+    async fn tagged(&self, path: &Path) -> Result<Option<(Option<String>, String)>, SourceError> {
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.failed(error)),
         };
+        let tag = found.meta.e_tag.clone();
+        let bytes = found.bytes().await.map_err(|error| self.failed(error))?;
         let text = String::from_utf8(bytes.to_vec());
-        text.map(Some)
-            .map_err(|_| self.malformed(path, "it is not UTF-8"))
+        let text = text.map_err(|_| self.malformed(path, "it is not UTF-8"))?;
+        Ok(Some((tag, text)))
     }
 
     /// One model with its versions.

@@ -132,6 +132,24 @@ async fn those_who_register_at_once_get_different_versions() {
 }
 
 #[tokio::test]
+async fn writers_of_a_directory_wait_for_each_other_and_readers_for_nobody() {
+    let (directory, registry) = filled(1).await;
+    let path = directory.path().join("my%20iris/.lock");
+    let other = std::fs::File::create(path).unwrap();
+    other.lock().unwrap();
+    let (alias, id) = (alias("champion"), id(1));
+    let set = registry.set_alias(&alias, &id);
+    let mut set = std::pin::pin!(set);
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut set).await;
+    assert!(early.is_err(), "it waits");
+    everything(&registry).await;
+    drop(other);
+    set.await.unwrap();
+    let model = &everything(&registry).await.models[&id.name];
+    assert_eq!(model.aliases.get(&alias), Some(&Version(1)));
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_an_error_and_not_an_empty_registry() {
     let (directory, registry) = filled(1).await;
     registry

@@ -1,15 +1,15 @@
 //! Changes, each of which is one object that counts.
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 
 use async_trait::async_trait;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{PutMode, PutOptions, PutPayload};
 use serde_json::json;
 
-use super::StoreRegistry;
 use super::layout::{self, VersionFile, child};
-use crate::model::{Alias, ModelId, ModelName, Package, Stage, Version};
+use super::{StoreRegistry, upload};
+use crate::model::{Alias, ModelId, ModelName, Stage, Version};
 use crate::registry::{RegistryWriter, SourceError};
 
 /// Writers that may take a number before us.
@@ -22,44 +22,21 @@ impl RegistryWriter for StoreRegistry {
         name: &ModelName,
         directory: &FilePath,
     ) -> Result<Version, SourceError> {
-        let package = Package::open(directory).map_err(|error| {
-            SourceError::Invalid(format!(
-                "`{}` cannot be registered: {error}",
-                directory.display()
-            ))
-        })?;
-        if !package.root.join("MLmodel").exists() || !directory.is_dir() {
-            return Err(SourceError::Invalid(format!(
-                "`{}` is no package: make one with `onstage package {} -o DIR`",
-                directory.display(),
-                package.model_file.display()
-            )));
-        }
-        let versions = child(&layout::model(&self.root, name), "versions");
+        let package = upload::package(directory)?;
+        let versions = self.versions(name);
         let version = self.reserve(name, &versions).await?;
         let place = child(&versions, &version.to_string());
-        for file in files(&package.root)? {
-            let relative = file.strip_prefix(&package.root).unwrap_or(&file);
-            let target = relative.iter().fold(place.clone(), |path, part| {
-                child(&path, &part.to_string_lossy())
-            });
-            let bytes = std::fs::read(&file).map_err(SourceError::io(&file))?;
-            let put = self.store.put(&target, PutPayload::from(bytes)).await;
-            put.map_err(|error| self.failed(error))?;
-        }
-        let file = VersionFile {
-            created: jiff::Timestamp::now().to_string(),
-            digest: package.digest,
-            source: package.root.display().to_string(),
-            description: String::new(),
+        self.upload(&package.root, &place).await?;
+        let id = ModelId {
+            name: name.clone(),
+            version,
         };
-        let text = serde_json::to_string_pretty(&file).expect("a struct of texts");
-        self.put(
-            &child(&versions, &format!("{version}.json")),
-            text,
-            PutMode::Create,
-        )
-        .await?;
+        let source = package.root.display().to_string();
+        if !self.complete(&id, package.digest, source).await? {
+            return Err(SourceError::Invalid(format!(
+                "version {version} of model `{name}` was completed by somebody else"
+            )));
+        }
         self.remember(name, json!({ "what": "registered", "to": version }))
             .await?;
         Ok(version)
@@ -73,34 +50,32 @@ impl RegistryWriter for StoreRegistry {
     ) -> Result<(), SourceError> {
         let model = self.existing(id).await?;
         let stages = child(&layout::model(&self.root, &id.name), "stages");
+        let mut from = None;
         if matches!(stage, Stage::Staging | Stage::Production) {
             // One version at a time is in a stage: whichever was there is archived by this.
             let pointer = child(&stages, stage.as_str());
-            self.put(&pointer, id.version.to_string(), PutMode::Overwrite)
-                .await?;
+            from = self.point(&pointer, id.version).await?;
         }
         let left = model
             .stages
             .iter()
             .filter(|(other, version)| **other != stage && **version == id.version);
-        for (other, _) in left {
-            self.delete(&child(&stages, other.as_str())).await?;
+        for (other, version) in left {
+            let pointer = child(&stages, other.as_str());
+            self.leave(&pointer, *version).await?;
         }
-        let from = model.stages.get(&stage);
         let change =
             json!({ "what": "stage", "stage": stage.as_str(), "from": from, "to": id.version });
         self.remember(&id.name, change).await
     }
 
     async fn set_alias(&self, alias: &Alias, id: &ModelId) -> Result<(), SourceError> {
-        let model = self.existing(id).await?;
+        self.existing(id).await?;
         let pointer = child(
             &child(&layout::model(&self.root, &id.name), "aliases"),
             alias.as_str(),
         );
-        self.put(&pointer, id.version.to_string(), PutMode::Overwrite)
-            .await?;
-        let from = model.aliases.get(alias);
+        let from = self.point(&pointer, id.version).await?;
         let change =
             json!({ "what": "alias", "alias": alias.as_str(), "from": from, "to": id.version });
         self.remember(&id.name, change).await
@@ -134,7 +109,7 @@ impl StoreRegistry {
             Err(error) => return Err(error),
         };
         for number in highest + 1..=highest + ATTEMPTS {
-            let mark = child(&child(versions, &number.to_string()), ".reserved");
+            let mark = layout::reservation(versions, Version(number));
             let options = PutOptions::from(PutMode::Create);
             match self
                 .store
@@ -174,23 +149,41 @@ impl StoreRegistry {
         )))
     }
 
-    async fn put(&self, path: &Path, text: String, mode: PutMode) -> Result<(), SourceError> {
-        let put = self
-            .store
-            .put_opts(path, PutPayload::from(text), PutOptions::from(mode))
-            .await;
-        put.map(drop).map_err(|error| self.failed(error))
+    /// The directory of a model's versions.
+    pub(super) fn versions(&self, name: &ModelName) -> Path {
+        child(&layout::model(&self.root, name), "versions")
     }
 
-    async fn delete(&self, path: &Path) -> Result<(), SourceError> {
-        match self.store.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+    /// Makes a version exist whose files are there; `false` when it exists already.
+    pub(super) async fn complete(
+        &self,
+        id: &ModelId,
+        digest: String,
+        source: String,
+    ) -> Result<bool, SourceError> {
+        let file = VersionFile {
+            created: jiff::Timestamp::now().to_string(),
+            digest,
+            source,
+            description: String::new(),
+        };
+        let text = serde_json::to_string_pretty(&file).expect("a struct of texts");
+        let path = layout::version_file(&self.versions(&id.name), id.version);
+        match self.create(&path, text).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
     }
 
+    async fn create(&self, path: &Path, text: String) -> object_store::Result<()> {
+        let options = PutOptions::from(PutMode::Create);
+        let put = self.store.put_opts(path, PutPayload::from(text), options);
+        put.await.map(drop)
+    }
+
     /// Appends to the history of a model.
-    async fn remember(
+    pub(super) async fn remember(
         &self,
         name: &ModelName,
         mut change: serde_json::Value,
@@ -203,28 +196,7 @@ impl StoreRegistry {
             uuid::Uuid::new_v4().simple()
         );
         let path = child(&child(&layout::model(&self.root, name), "history"), &object);
-        self.put(&path, change.to_string(), PutMode::Create).await
+        let created = self.create(&path, change.to_string()).await;
+        created.map_err(|error| self.failed(error))
     }
-}
-
-/// The files of a package, without those of tools.
-fn files(directory: &FilePath) -> Result<Vec<PathBuf>, SourceError> {
-    let mut files = Vec::new();
-    let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).map_err(SourceError::io(&directory))? {
-            let path = entry.map_err(SourceError::io(&directory))?.path();
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            if name.starts_with(b".") || name == b"__pycache__" {
-                continue;
-            }
-            if path.is_dir() {
-                directories.push(path);
-            } else {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -7,4 +7,4 @@ mod lazy;
 mod mlflow;
 #[cfg(target_os = "linux")]
 mod priority;
-mod scene;
+pub(crate) mod scene;

@@ -13,7 +13,7 @@ use crate::server::{Server, Starter};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request whose answer tells the version: version N multiplies by N.
-pub(super) async fn ask(server: &Server, path: &str) -> (u16, Option<String>, Value) {
+pub(crate) async fn ask(server: &Server, path: &str) -> (u16, Option<String>, Value) {
     let request = server.request(reqwest::Method::POST, path);
     let response = request
         .json(&json!({ "inputs": [[1.0]] }))
@@ -27,7 +27,7 @@ pub(super) async fn ask(server: &Server, path: &str) -> (u16, Option<String>, Va
 }
 
 /// The version that answers on `path`; the header and the prediction must agree.
-pub(super) async fn version(server: &Server, path: &str) -> u64 {
+pub(crate) async fn version(server: &Server, path: &str) -> u64 {
     let (status, header, answer) = ask(server, path).await;
     assert_eq!(status, 200, "{answer}");
     let predicted = answer["predictions"]["y"][0][0].as_f64().unwrap();
@@ -39,7 +39,7 @@ pub(super) async fn version(server: &Server, path: &str) -> u64 {
     format!("{predicted}").parse().unwrap()
 }
 
-pub(super) async fn until_version(server: &Server, path: &str, expected: u64) -> Duration {
+pub(crate) async fn until_version(server: &Server, path: &str, expected: u64) -> Duration {
     let started = Instant::now();
     let wait = async {
         while version(server, path).await != expected {
@@ -55,7 +55,7 @@ pub(super) async fn until_version(server: &Server, path: &str, expected: u64) ->
     started.elapsed()
 }
 
-pub(super) async fn until(what: &str, server: &Server, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, server: &Server, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !holds().await {
             sleep(Duration::from_millis(20)).await;
@@ -66,23 +66,23 @@ pub(super) async fn until(what: &str, server: &Server, mut holds: impl AsyncFnMu
     }
 }
 
-pub(super) async fn metrics(server: &Server) -> String {
+pub(crate) async fn metrics(server: &Server) -> String {
     server.get("/metrics").await.text().await.unwrap()
 }
 
 /// Requests without a pause, and how many of them failed.
-pub(super) struct Load {
-    pub(super) stop: Arc<AtomicBool>,
-    pub(super) sent: Arc<AtomicU64>,
-    pub(super) tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
+pub(crate) struct Load {
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) sent: Arc<AtomicU64>,
+    pub(crate) tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
 }
 
 impl Load {
-    pub(super) fn start(server: &Server, path: &str, clients: usize) -> Self {
+    pub(crate) fn start(server: &Server, path: &str, clients: usize) -> Self {
         Self::with(server, path, clients, &json!({ "inputs": [[1.0]] }))
     }
 
-    pub(super) fn with(server: &Server, path: &str, clients: usize, body: &Value) -> Self {
+    pub(crate) fn with(server: &Server, path: &str, clients: usize, body: &Value) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let tasks = (0..clients).map(|_| {
@@ -99,8 +99,9 @@ impl Load {
                                 .unwrap()
                                 .to_owned();
                             let answer: Value = response.json().await.unwrap();
-                            let predicted = answer["predictions"]["y"][0][0].as_f64().unwrap();
-                            if header != format!("{predicted}") {
+                            let predicted = &answer["predictions"]["y"][0][0];
+                            let told = predicted.as_f64().map(|number| number.to_string());
+                            if told.as_ref() != Some(&header) {
                                 failures.push(format!("version {header} answered {predicted}"));
                             }
                         }
@@ -117,7 +118,7 @@ impl Load {
         Self { stop, sent, tasks }
     }
 
-    pub(super) async fn end(self) -> (u64, Vec<String>) {
+    pub(crate) async fn end(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let mut failures = Vec::new();
         for task in self.tasks {
@@ -127,7 +128,7 @@ impl Load {
     }
 }
 
-pub(super) async fn registry(arguments: &[&str]) {
+pub(crate) async fn registry(arguments: &[&str]) {
     let command = [&["registry"], arguments].concat();
     let ended = Starter::command(&command).run().await;
     assert_eq!(
@@ -139,13 +140,13 @@ pub(super) async fn registry(arguments: &[&str]) {
 }
 
 /// A registry of files in which version N of model `scale` multiplies by the N-th factor; version 1 is the champion.
-pub(super) struct Files {
-    pub(super) directory: tempfile::TempDir,
-    pub(super) models: String,
+pub(crate) struct Files {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) models: String,
 }
 
 impl Files {
-    pub(super) async fn of(factors: &[f32]) -> Self {
+    pub(crate) async fn of(factors: &[f32]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let models = directory.path().join("models").to_str().unwrap().to_owned();
         let files = Self { directory, models };
@@ -164,7 +165,7 @@ impl Files {
         files
     }
 
-    pub(super) async fn promote(&self, version: u64) {
+    pub(crate) async fn promote(&self, version: u64) {
         let version = version.to_string();
         registry(&[
             "alias",
@@ -178,7 +179,7 @@ impl Files {
     }
 
     /// A server that follows the champion, with these settings for the model.
-    pub(super) async fn serve(&self, settings: &str, flags: &[&str]) -> Server {
+    pub(crate) async fn serve(&self, settings: &str, flags: &[&str]) -> Server {
         let config = self.directory.path().join("onstage.toml");
         std::fs::write(&config, format!("[models.scale]\n{settings}\n")).unwrap();
         let config = config.to_str().unwrap();
@@ -195,7 +196,7 @@ impl Files {
 }
 
 /// The version that answers; the prediction is not looked at.
-pub(super) async fn answering(server: &Server, path: &str) -> Option<u64> {
+pub(crate) async fn answering(server: &Server, path: &str) -> Option<u64> {
     let body = json!({ "inputs": [[1.0, 1.0]] });
     let request = server.request(reqwest::Method::POST, path).json(&body);
     let response = request.send().await.unwrap();
@@ -204,7 +205,7 @@ pub(super) async fn answering(server: &Server, path: &str) -> Option<u64> {
 }
 
 /// The loaded versions, by the repository index.
-pub(super) async fn loaded(server: &Server) -> Vec<u64> {
+pub(crate) async fn loaded(server: &Server) -> Vec<u64> {
     let (_, index) = server.post_json("/v2/repository/index", "{}").await;
     let ready = index
         .as_array()

@@ -1,0 +1,89 @@
+//! Packages on their way into the registry.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use tokio::io::{AsyncWriteExt, BufReader};
+
+use super::StoreRegistry;
+use super::layout::child;
+use crate::model::Package;
+use crate::registry::SourceError;
+
+/// What is read of a file at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Files up to this size are sent in one piece, larger ones in pieces of it.
+const PIECE: usize = 16 << 20;
+
+/// The package in `directory`, which must have a manifest.
+pub(super) fn package(directory: &FilePath) -> Result<Package, SourceError> {
+    let package = Package::open(directory).map_err(|error| {
+        SourceError::Invalid(format!(
+            "`{}` cannot be registered: {error}",
+            directory.display()
+        ))
+    })?;
+    if !package.root.join("MLmodel").exists() || !directory.is_dir() {
+        return Err(SourceError::Invalid(format!(
+            "`{}` is no package: make one with `onstage package {} -o DIR`",
+            directory.display(),
+            package.model_file.display()
+        )));
+    }
+    Ok(package)
+}
+
+impl StoreRegistry {
+    /// Copies the files of the package at `root` to `place`.
+    pub(super) async fn upload(&self, root: &FilePath, place: &Path) -> Result<(), SourceError> {
+        for file in files(root)? {
+            let relative = file.strip_prefix(root).unwrap_or(&file);
+            let target = relative.iter().fold(place.clone(), |path, part| {
+                child(&path, &part.to_string_lossy())
+            });
+            self.upload_file(&file, target).await?;
+        }
+        Ok(())
+    }
+
+    /// Never the whole file in memory: models are large.
+    async fn upload_file(&self, file: &FilePath, target: Path) -> Result<(), SourceError> {
+        let opened = tokio::fs::File::open(file).await;
+        let mut input = BufReader::with_capacity(CHUNK, opened.map_err(SourceError::io(file))?);
+        let mut output = BufWriter::with_capacity(Arc::clone(&self.store), target, PIECE);
+        let copied = async {
+            tokio::io::copy_buf(&mut input, &mut output).await?;
+            output.shutdown().await
+        };
+        let copied: std::io::Result<()> = copied.await;
+        copied.map_err(|error| match error.downcast::<object_store::Error>() {
+            Ok(error) => self.failed(error),
+            Err(error) => SourceError::io(file)(error),
+        })
+    }
+}
+
+/// The files of a package, without those of tools.
+fn files(directory: &FilePath) -> Result<Vec<PathBuf>, SourceError> {
+    let mut files = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).map_err(SourceError::io(&directory))? {
+            let path = entry.map_err(SourceError::io(&directory))?.path();
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(b".") || name == b"__pycache__" {
+                continue;
+            }
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,145 @@
+//! What goes wrong in production, done to the real binary: bad candidates, registries on a bad day, full disks, killed
+//! processes. Slow, so `make test-faults` runs it, and `make check` does not.
+
+mod candidates;
+mod machine;
+mod registry;
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::{Body, Bytes};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use serde_json::{Value, json};
+
+use crate::imitation::{Asked, Imitation, absent, json_answer};
+use crate::onnx::times;
+use crate::server::{Server, Starter};
+
+/// What an imitation of MLflow answers, which may change at any time.
+#[derive(Clone, Default)]
+struct Script(Arc<Mutex<Answers>>);
+
+/// The answer to a request for a graph of these bytes.
+type GraphAnswer = Box<dyn Fn(&Asked, &[u8]) -> Response + Send>;
+
+#[derive(Default)]
+struct Answers {
+    /// To every question about models; `None` is the truth.
+    instead: Option<Box<dyn Fn() -> Response + Send>>,
+    /// Where each model's champion is.
+    champions: Vec<(&'static str, u64)>,
+    /// To a request for a graph; `None` is the whole file.
+    graph: Option<GraphAnswer>,
+}
+
+impl Script {
+    fn change(&self, change: impl FnOnce(&mut Answers)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    /// The champion of model `m`.
+    fn champion(&self, version: u64) {
+        self.change(|answers| answers.champions = vec![("m", version)]);
+    }
+
+    fn instead(&self, answer: impl Fn() -> Response + Send + 'static) {
+        self.change(|answers| answers.instead = Some(Box::new(answer)));
+    }
+
+    fn truth(&self) {
+        self.change(|answers| answers.instead = None);
+    }
+
+    /// A server of MLflow that answers so; version N of a model multiplies by N.
+    async fn serve(&self) -> Imitation {
+        let script = self.clone();
+        Imitation::start(move |asked| script.answer(asked)).await
+    }
+
+    fn answer(&self, asked: &Asked) -> Response {
+        let answers = self.0.lock().unwrap();
+        let path = asked.path.as_str();
+        let asks_for_models =
+            path.contains("registered-models") || path.contains("model-versions/get?");
+        if asks_for_models && let Some(instead) = &answers.instead {
+            return instead();
+        }
+        if path.contains("registered-models/search") {
+            let model = |(name, champion): &(&str, u64)| {
+                json!({
+                    "name": name, "creation_timestamp": 1, "latest_versions": [],
+                    "aliases": [{"alias": "champion", "version": champion.to_string()}],
+                })
+            };
+            let models: Vec<Value> = answers.champions.iter().map(model).collect();
+            return json_answer(&json!({ "registered_models": models }));
+        }
+        if path.contains("model-versions/get?") {
+            let version = query(path, "version");
+            return json_answer(&json!({ "model_version": {
+                "version": version, "status": "READY", "source": format!("mlflow-artifacts:/{version}"),
+            }}));
+        }
+        if path.contains("get-download-uri") {
+            let uri = format!("mlflow-artifacts:/{}", query(path, "version"));
+            return json_answer(&json!({ "artifact_uri": uri }));
+        }
+        let Some(rest) = path.strip_prefix("/api/2.0/mlflow-artifacts/artifacts") else {
+            return absent();
+        };
+        if let Some(version) = rest.strip_prefix("?path=") {
+            let length = times(number(version)).len();
+            return json_answer(&json!({"files": [
+                {"path": "model.onnx", "is_dir": false, "file_size": length},
+            ]}));
+        }
+        let version = rest.trim_start_matches('/').split('/').next().unwrap();
+        let graph = times(number(version));
+        match &answers.graph {
+            Some(answer) => answer(asked, &graph),
+            None => graph.into_response(),
+        }
+    }
+}
+
+fn query<'a>(path: &'a str, name: &str) -> &'a str {
+    let (_, query) = path.split_once('?').unwrap_or_default();
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(key, _)| *key == name)
+        .map_or("", |(_, value)| value)
+}
+
+fn number(version: &str) -> f32 {
+    version.parse().unwrap_or(0.0)
+}
+
+/// These bytes, then nothing more, although more was announced; `None` is a break of the connection, with a duration
+/// silence.
+fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Response {
+    let first = Bytes::copy_from_slice(bytes);
+    let last = stream::once(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        if then_silence {
+            std::future::pending::<()>().await;
+        }
+        Err("broken")
+    });
+    let parts = stream::once(async move { Ok(first) }).chain(last);
+    let headers = [("content-length", announced.to_string())];
+    (headers, Body::from_stream(parts)).into_response()
+}
+
+/// A server that follows the champions of `mlflow`, looking ten times a second.
+async fn follow(mlflow: &Imitation, flags: &[&str]) -> Server {
+    let fixed = [
+        "--registry",
+        &mlflow.url,
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "100ms",
+    ];
+    Starter::serve(&[&fixed, flags].concat()).start().await
+}
