@@ -12,7 +12,7 @@ use crate::files::{EACH_SWAP_LOADS, Files, until_announced};
 use crate::process::Usage;
 use crate::report::Report;
 
-/// Threads that read files end when they had nothing to do for ten seconds; by then the last old version is freed too.
+/// Longer than idle threads that read files stay; by then the last old version is freed too.
 const SETTLE: Duration = Duration::from_secs(12);
 
 /// Between two requests: the model answers ten to twenty of them in a second and a core.
