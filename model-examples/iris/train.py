@@ -60,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("package"))
     parser.add_argument("--regularisation", type=float, default=1.0)
+    parser.add_argument("--register", metavar="NAME", help="register the model under this name")
     arguments = parser.parse_args()
 
     model, accuracy, example = train(arguments.regularisation)
@@ -74,7 +75,7 @@ def main():
         mlflow.log_param("regularisation", arguments.regularisation)
         mlflow.log_metric("accuracy", accuracy)
         mlflow.set_tag("model.onnx.sha256", write_package(arguments.output, **package))
-        mlflow.onnx.log_model(name="iris", **package)
+        mlflow.onnx.log_model(name="iris", registered_model_name=arguments.register, **package)
     print(f"accuracy on unseen rows: {accuracy:.3f}")
 
 

@@ -260,8 +260,9 @@ async fn dropping_a_batcher_with_waiting_requests_frees_its_runner() {
         .collect();
     tokio::time::sleep(Duration::from_millis(10)).await;
     drop(dropped);
-    for request in std::iter::once(running).chain(waiting) {
-        request.abort();
+    let requests: Vec<_> = std::iter::once(running).chain(waiting).collect();
+    requests.iter().for_each(tokio::task::JoinHandle::abort);
+    for request in requests {
         // Those that already have an answer may keep it; nobody hangs.
         let _ = timeout(HANG, request).await.unwrap();
     }
@@ -274,11 +275,6 @@ async fn dropping_a_batcher_with_waiting_requests_frees_its_runner() {
             .unwrap();
         assert_eq!(value_of(&outputs.unwrap()), value);
     }
-    assert_eq!(
-        slow.runs(),
-        1,
-        "only the one that ran when its batcher was dropped"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

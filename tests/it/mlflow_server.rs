@@ -15,7 +15,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(90);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The Python that has MLflow: the one whose ONNX Runtime the tests use.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let library = PathBuf::from(onnxruntime());
     let found = library
         .ancestors()

@@ -8,3 +8,4 @@ mod mlflow;
 #[cfg(target_os = "linux")]
 mod priority;
 pub(crate) mod scene;
+mod walk_through;
