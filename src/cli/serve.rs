@@ -17,7 +17,7 @@ use crate::registry::{Environment, Filter, ModelUri};
 use crate::telemetry::{self, LogFormat, LogOptions};
 
 /// Most threads that work on files at a time.
-const FILE_THREADS: usize = 64;
+const FILE_THREADS: usize = 16;
 
 /// How long one of them waits for more to do.
 const FILE_THREADS_STAY: Duration = Duration::from_secs(1);

@@ -36,7 +36,7 @@ use super::record::{ModelOptions, Record, Slot, Status};
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::DesiredState;
 use crate::serving::{Catalog, Cause, FailureReason, VersionState};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, VersionMetrics};
 
 /// What a manager works with.
 pub struct ManagerParts {
@@ -357,9 +357,7 @@ impl Manager {
                 let drained = now - since;
                 self.parts.metrics.swap_phase("drain", drained);
                 tracing::info!(model = %name, %version, ?drained, "unloaded");
-                record
-                    .leaving
-                    .push((now + SERIES_LINGER, Arc::clone(stage.servable.metrics())));
+                record.let_series_linger(Arc::clone(stage.servable.metrics()), now);
                 free(stage);
             }
             record.leaving.retain(|(at, metrics)| {
@@ -457,12 +455,19 @@ impl Record {
         }
     }
 
+    fn let_series_linger(&mut self, metrics: Arc<VersionMetrics>, now: Instant) {
+        // Those of an earlier load of the same version stay as long as these do.
+        self.leaving
+            .retain(|(_, earlier)| !earlier.is_of_same_version(&metrics));
+        self.leaving.push((now + SERIES_LINGER, metrics));
+    }
+
     /// Frees versions that were taken back once their last request has gone.
     fn free_taken_back(&mut self, timeout: Duration, now: Instant) {
         for (since, stage) in std::mem::take(&mut self.leaving_stage) {
             if Arc::strong_count(&stage.servable) == 1 || now >= since + timeout {
                 let metrics = Arc::clone(stage.servable.metrics());
-                self.leaving.push((now + SERIES_LINGER, metrics));
+                self.let_series_linger(metrics, now);
                 free(stage);
             } else {
                 self.leaving_stage.push((since, stage));

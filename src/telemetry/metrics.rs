@@ -280,6 +280,11 @@ impl VersionMetrics {
         self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Whether both have the same series.
+    pub fn is_of_same_version(&self, other: &Self) -> bool {
+        self.model == other.model && self.version == other.version
+    }
+
     /// Takes the series of this version away, and the model's own when it was the last version. Later observations
     /// are lost. When the same version was loaded again meanwhile, its series stay.
     pub fn remove(&self) {

@@ -43,6 +43,9 @@ fn plain(tag: &str) -> &str {
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 16;
 
+/// The same of a directory of this machine, where each takes a thread for a moment.
+const FILES_AT_ONCE: usize = 4;
+
 /// A pointer is a number; more is no pointer.
 const LONGEST_POINTER: u64 = 64;
 
@@ -102,8 +105,12 @@ impl StoreRegistry {
                 let text = self.remembered(&object).await?;
                 Ok((name, meaning, object.location, text))
             });
+        let at_once = match &self.directory {
+            Some(_) => FILES_AT_ONCE,
+            None => AT_ONCE,
+        };
         let read: Vec<_> = futures_util::stream::iter(read)
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(at_once)
             .try_collect()
             .await?;
         for (name, meaning, path, text) in read {

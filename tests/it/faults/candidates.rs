@@ -384,7 +384,7 @@ async fn twenty_one_bad_candidates_come_and_go_and_nobody_else_feels_it() {
     // Threads for files go ten seconds after their last use.
     until("threads or files leak", &server, async || {
         let (threads, open) = held(&server);
-        threads <= threads_before + 4 && open <= open_before + 4
+        threads <= threads_before + 8 && open <= open_before + 4
     })
     .await;
     let history: Value = server.post_json("/v2/repository/index", "{}").await.1;
