@@ -160,7 +160,7 @@ async fn keys_that_this_server_does_not_know_are_passed_over() {
     let mut input = features(&flat());
     input["parameters"] = json!({ "any": [1, { "thing": null }] });
     let body = json!({
-        "parameters": { "priority": 1, "timeout": 5 },
+        "parameters": { "priority": 1, "timeout": 5000000 },
         "extra": [[], {}],
         "inputs": [input],
         "outputs": [{ "name": "label", "parameters": { "binary_data": false } }],
