@@ -41,7 +41,7 @@ impl AdminServer {
                  `openssl rand -hex 32 > token`, and name it with `--admin-token-file`"
             );
         };
-        let token = secret::read("server.admin_token_file", file)?;
+        let token = secret::read(Some("server.admin_token_file"), file)?;
         let bound = listen::bind(&server.admin_host, port, "--admin-port")?;
         let address = bound.address;
         let slot = AdminSlot::default();

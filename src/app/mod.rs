@@ -7,7 +7,7 @@ mod measure;
 mod offline;
 mod plan;
 pub mod registry;
-mod secret;
+pub mod secret;
 mod stage;
 mod webhook;
 

@@ -259,11 +259,11 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             } else {
                 Duration::ZERO
             },
-            // What the loader decides.
-            groups: false,
-            instances: 1,
+            groups: true,
+            instances: { model.batching.instances }
+                .or(settings.batching.instances)
+                .unwrap_or(usize::MAX),
         },
-        instances: model.batching.instances.or(settings.batching.instances),
         max_concurrency: model.max_concurrency,
         request_timeout: model
             .request_timeout

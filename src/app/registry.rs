@@ -8,12 +8,12 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 
 use crate::config::Settings;
-use crate::lifecycle::{Supplied, Supply};
+use crate::lifecycle::Supply;
 use crate::model::ModelId;
 use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    Environment, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter, Repository,
-    RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
+    Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter,
+    Repository, RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
 };
 use crate::telemetry::Metrics;
 
@@ -196,41 +196,23 @@ pub(super) struct RegistrySupply {
     repository: Repository,
 }
 
-impl RegistrySupply {
-    async fn fetch_from(
-        &self,
-        source: &Arc<dyn Source>,
-        package: &PackageRef,
-    ) -> Result<Supplied, SourceError> {
-        let held = self.repository.get(&**source, package).await?;
-        Ok(Supplied {
-            directory: held.directory,
-            lease: held.lease,
-        })
-    }
-}
-
 #[async_trait]
 impl Supply for RegistrySupply {
-    async fn fetch(&self, package: &PackageRef) -> Result<Supplied, SourceError> {
-        let error = match self.fetch_from(&self.source, package).await {
-            Ok(supplied) => return Ok(supplied),
-            Err(error) => error,
-        };
-        match &self.fallback {
-            Some(fallback) if matches!(error, SourceError::Unreachable { .. }) => {
-                self.fetch_from(fallback, package).await
+    async fn fetch(&self, package: &PackageRef) -> Result<Held, SourceError> {
+        match (
+            self.repository.get(&*self.source, package).await,
+            &self.fallback,
+        ) {
+            (Err(SourceError::Unreachable { .. }), Some(fallback)) => {
+                self.repository.get(&**fallback, package).await
             }
-            _ => Err(error),
+            (fetched, _) => fetched,
         }
     }
 
     async fn discard(&self, package: &PackageRef) {
-        for source in [Some(&self.source), self.fallback.as_ref()] {
-            let Some(address) = source.map(|source| source.address()) else {
-                continue;
-            };
-            if let Err(error) = self.repository.discard(address, package).await {
+        for source in [&self.source].into_iter().chain(&self.fallback) {
+            if let Err(error) = self.repository.discard(source.address(), package).await {
                 tracing::warn!(%error, model = %package.id, "cannot remove it from the package cache");
             }
         }

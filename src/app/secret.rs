@@ -2,19 +2,36 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+/// Why a file gives no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// It cannot be read.
+    #[error("cannot read {what}: {error}")]
+    Read {
+        /// The file, and the setting that names it.
+        what: String,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
+    /// Nothing is in it.
+    #[error("{0} is empty, expected a secret")]
+    Empty(String),
+}
 
-/// The secret in `file`, which the setting `key` names; a line break at its end is none of it.
+/// The secret in `file`, which the setting `key` names where there is one to tell; a line break at its end is none of it.
 ///
 /// # Errors
-/// When the file cannot be read, or is empty.
-pub(super) fn read(key: &str, file: &Path) -> anyhow::Result<String> {
-    let shown = file.display();
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read `{key}` `{shown}`"))?;
+/// [`SecretError`].
+pub fn read(key: Option<&str>, file: &Path) -> Result<String, SecretError> {
+    let shown = format!("`{}`", file.display());
+    let what = key.map_or(shown.clone(), |key| format!("`{key}` {shown}"));
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => return Err(SecretError::Read { what, error }),
+    };
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        bail!("`{key}` `{shown}` is empty, expected a secret");
+        return Err(SecretError::Empty(what));
     }
     Ok(secret.to_owned())
 }

@@ -35,7 +35,7 @@ pub(super) fn router(
     let Some(file) = secret else {
         return Ok(Router::new());
     };
-    let secret = secret::read("registry.webhook_secret_file", file)?;
+    let secret = secret::read(Some("registry.webhook_secret_file"), file)?;
     let receiver = Arc::new(Receiver::new(secret));
     let hint = Arc::clone(hint);
     let handler = move |headers: HeaderMap, body: Bytes| {

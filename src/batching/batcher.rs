@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::cost::{Costs, RowCost};
+use super::cost::Costs;
 use super::group::{join_outputs, split_outputs};
 use super::policy::{BatchPolicy, Decision, QueueView, WorkConserving};
 use super::pool::{RunnerPool, Work};
@@ -227,24 +227,9 @@ impl Batcher {
         Ok(done)
     }
 
-    /// Whether requests may run together.
-    pub fn groups(&self) -> bool {
-        self.inner.groups.load(Ordering::Relaxed)
-    }
-
     /// From here on requests run alone.
     pub fn stop_grouping(&self) {
         self.inner.groups.store(false, Ordering::Relaxed);
-    }
-
-    /// The most rows of a batch of several requests, now.
-    pub fn row_limit(&self) -> usize {
-        self.inner.limit()
-    }
-
-    /// What runs cost, by their number of rows, as far as they were seen.
-    pub fn costs(&self) -> Vec<RowCost> {
-        self.inner.costs.known()
     }
 }
 

@@ -34,15 +34,6 @@ struct Learned {
     runs: u32,
 }
 
-/// What is known of one size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowCost {
-    /// The least number of rows of this size.
-    pub rows: usize,
-    /// Time for each row.
-    pub per_row: Duration,
-}
-
 impl Costs {
     pub(super) fn new() -> Self {
         let learned = Learned::default();
@@ -77,19 +68,6 @@ impl Costs {
     pub(super) fn single(&self) -> Option<Duration> {
         let single = self.single.load(Ordering::Relaxed);
         (single > 0).then(|| Duration::from_nanos(single))
-    }
-
-    /// Everything that is known.
-    pub(super) fn known(&self) -> Vec<RowCost> {
-        let learned = self.learned.lock();
-        let sizes = learned.per_row.iter().enumerate();
-        let known = sizes.filter_map(|(size, cost)| {
-            Some(RowCost {
-                rows: 1 << size,
-                per_row: Duration::from_secs_f64((*cost)?),
-            })
-        });
-        known.collect()
     }
 }
 
@@ -202,7 +180,12 @@ mod tests {
         assert_eq!((costs.limit(), costs.single()), (1, None));
         costs.learn(1, Duration::from_micros(20));
         assert_eq!(costs.single(), Some(Duration::from_micros(20)));
+        let known = (costs.limit(), costs.single());
         costs.learn(0, Duration::from_secs(1));
-        assert_eq!(costs.known().len(), 1);
+        assert_eq!(
+            (costs.limit(), costs.single()),
+            known,
+            "no rows tell nothing"
+        );
     }
 }

@@ -14,7 +14,6 @@ mod queue;
 mod run;
 
 pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig, Terms};
-pub use cost::RowCost;
 pub use group::split_outputs;
 pub use policy::{BatchPolicy, Decision, QueueView, WorkConserving};
 pub use pool::RunnerPool;

@@ -12,6 +12,7 @@ use super::doctor::to_json;
 use super::remote::{self, Remote};
 use super::text::{self, Page};
 use super::{Console, Failure};
+use crate::app;
 use crate::config::{self, Inputs, Settings};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -163,13 +164,9 @@ fn admin(args: &StatusArgs, settings: &Settings) -> Result<Option<Remote>, Failu
             None => Ok(None),
         };
     };
-    let token = std::fs::read_to_string(file).map_err(|error| {
-        Failure::failed(format!(
-            "cannot read the token `{}`: {error}",
-            file.display()
-        ))
-    })?;
-    Ok(Some(remote.bearing(token.trim_end().to_owned())))
+    let token = app::secret::read(None, file);
+    let token = token.map_err(|error| Failure::failed(error.to_string()))?;
+    Ok(Some(remote.bearing(token)))
 }
 
 async fn ask_admin(admin: &Remote, history: usize) -> Result<Managed, Failure> {

@@ -3,7 +3,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::loader::{Circumstances, LoadError, LoadOptions, Loader};
 use super::manager::Event;
 use crate::engine::CancelToken;
 use crate::model::{ModelId, Package};
-use crate::registry::{PackageRef, SourceError, Wanted};
+use crate::registry::{Held, Lease, PackageRef, SourceError, Wanted};
 use crate::serving::{Servable, VersionState};
 
 /// Where packages come from: registries behind a cache.
@@ -27,7 +26,7 @@ pub trait Supply: Send + Sync {
     ///
     /// # Errors
     /// [`SourceError`].
-    async fn fetch(&self, package: &PackageRef) -> Result<Supplied, SourceError>;
+    async fn fetch(&self, package: &PackageRef) -> Result<Held, SourceError>;
 
     /// Told when what was fetched is not what the registry says: another attempt must fetch it anew.
     async fn discard(&self, package: &PackageRef);
@@ -38,23 +37,6 @@ pub trait Supply: Send + Sync {
     /// [`SourceError::NotFound`].
     async fn find(&self, id: &ModelId) -> Result<PackageRef, SourceError>;
 }
-
-/// The files of a package, kept for as long as this lives.
-pub struct Supplied {
-    /// The package's directory.
-    pub directory: PathBuf,
-    /// Keeps the directory from being removed.
-    pub lease: Lease,
-}
-
-impl std::fmt::Debug for Supplied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Supplied").finish_non_exhaustive()
-    }
-}
-
-/// Something to hold on to while files are in use.
-pub type Lease = Box<dyn Any + Send + Sync>;
 
 /// Decides whether a candidate may take the place of what serves.
 pub(super) type Gate = Arc<dyn Fn(&Package) -> Result<(), LoadError> + Send + Sync>;
@@ -124,8 +106,8 @@ impl Job {
                     SourceError::Unsupported("no registry is configured".to_owned())
                 })?;
                 self.enter(workshop, clock, VersionState::Fetching).await;
-                let supplied = supply.fetch(package).await?;
-                (supplied.directory, Some(supplied.lease))
+                let held = supply.fetch(package).await?;
+                (held.directory, Some(held.lease))
             }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
         };

@@ -43,10 +43,9 @@ pub struct LoadOptions {
     pub engine: EngineChoice,
     /// Threads and providers.
     pub engine_options: EngineOptions,
-    /// How requests wait and run together; whether they may at all is tried.
+    /// How requests wait and run together; whether they may at all is tried, and there are never more sessions than
+    /// runners.
     pub batching: BatcherConfig,
-    /// The most sessions; `None` is one for each runner.
-    pub instances: Option<usize>,
     /// Requests that may be in work at a time.
     pub max_concurrency: Option<usize>,
     /// Time for one request.
@@ -247,10 +246,8 @@ impl Loader {
     ) -> Result<(Servable, usize), LoadError> {
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
-        let threads = self.pool.threads();
         let config = BatcherConfig {
-            instances: options.instances.unwrap_or(threads).min(threads),
-            groups: true,
+            instances: options.batching.instances.min(self.pool.threads()),
             ..options.batching
         };
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;

@@ -8,7 +8,7 @@ mod probation;
 mod record;
 mod trial;
 
-pub use job::{Lease, Supplied, Supply};
+pub use job::Supply;
 pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp, Warmed};
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

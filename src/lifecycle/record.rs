@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::job::{Lease, Phases};
+use super::job::Phases;
 use super::loader::LoadOptions;
 use super::policy::{ModelView, Paths, Phase};
 use super::probation::Probation;
 use crate::engine::CancelToken;
 use crate::model::{Package, Version};
-use crate::registry::{DesiredModel, Wanted};
+use crate::registry::{DesiredModel, Lease, Wanted};
 use crate::serving::{Cause, FailureReason, ModelEntry, Servable, VersionEntry, VersionState};
 use crate::telemetry::{ModelOverview, VersionMetrics};
 

@@ -206,23 +206,42 @@ async fn act(
     Path((model, action)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refused> {
+    let actions = ["swap", "load", "unload", "hold", "resume"];
+    let name = perform(&state, model, (&action, &actions), &body).await?;
+    described(&state, &name)
+}
+
+/// Does what a path asks for, when it is among `actions`; the answer is the model.
+async fn perform(
+    state: &AdminState,
+    model: String,
+    (action, actions): (&str, &[&str]),
+    body: &Bytes,
+) -> Result<ModelName, Refused> {
     let name = model_name(model)?;
     let admin = state.admin()?;
-    let done = match action.as_str() {
-        "swap" => admin.swap(&name, version_of(&body)?).await,
+    if !actions.contains(&action) {
+        let known: Vec<String> = actions.iter().map(|known| format!("`{known}`")).collect();
+        return Err(Refused::NotFound(format!(
+            "no action `{action}`; there are {}",
+            known.join(", ")
+        )));
+    }
+    let done = match action {
+        "swap" => admin.swap(&name, version_of(body)?).await,
         "load" => admin.load(&name).await,
         "unload" => admin.unload(&name).await,
         "hold" => admin.hold(&name).await,
-        "resume" => admin.resume(&name).await,
-        _ => {
-            return Err(Refused::NotFound(format!(
-                "no action `{action}`; there are `swap`, `load`, `unload`, `hold` and `resume`"
-            )));
-        }
+        _ => admin.resume(&name).await,
     };
-    audit(&name, &action, &done);
+    match &done {
+        Ok(()) => tracing::info!(target: "onstage::audit", model = %name, action, "done by hand"),
+        Err(error) => {
+            tracing::warn!(target: "onstage::audit", model = %name, action, %error, "asked for by hand, and not done");
+        }
+    }
     done?;
-    described(&state, &name)
+    Ok(name)
 }
 
 async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
@@ -238,29 +257,8 @@ async fn act_as_v2(
     State(state): State<AdminState>,
     Path((model, action)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let name = model_name(model)?;
-    let admin = state.admin()?;
-    let done = match action.as_str() {
-        "load" => admin.load(&name).await,
-        "unload" => admin.unload(&name).await,
-        _ => {
-            return Err(Refused::NotFound(format!(
-                "no action `{action}`; there are `load` and `unload`"
-            )));
-        }
-    };
-    audit(&name, &action, &done);
-    done?;
+    perform(&state, model, (&action, &["load", "unload"]), &Bytes::new()).await?;
     Ok(StatusCode::OK.into_response())
-}
-
-fn audit(model: &ModelName, action: &str, done: &Result<(), AdminError>) {
-    match done {
-        Ok(()) => tracing::info!(target: "onstage::audit", %model, action, "done by hand"),
-        Err(error) => {
-            tracing::warn!(target: "onstage::audit", %model, action, %error, "asked for by hand, and not done");
-        }
-    }
 }
 
 fn model_name(name: String) -> Result<ModelName, Refused> {

@@ -35,7 +35,7 @@ pub use error::SourceError;
 pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_url::ObjectAccess;
 pub use pull::{Pull, Pulls};
-pub use repository::{Held, Repository, RepositoryConfig};
+pub use repository::{Held, Lease, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,

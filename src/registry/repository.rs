@@ -51,8 +51,11 @@ pub struct Held {
     /// Its files.
     pub directory: PathBuf,
     /// Keeps them there.
-    pub lease: Box<dyn Any + Send + Sync>,
+    pub lease: Lease,
 }
+
+/// Something to hold on to while files are in use.
+pub type Lease = Box<dyn Any + Send + Sync>;
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

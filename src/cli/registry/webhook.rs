@@ -9,6 +9,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::WhereArgs;
+use crate::app;
 use crate::cli::{Console, Failure, flags, remote};
 use crate::registry::{Environment, Mlflow, SourceError, Webhook, WebhookRequest};
 
@@ -243,16 +244,7 @@ fn secret(file: Option<&Path>) -> Result<String, Failure> {
         Failure::usage("a webhook without a secret could be sent by anybody, and none is given")
             .hint("write one into a file, such as with `openssl rand -hex 32`, and name it with `--webhook-secret-file`")
     })?;
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::failed(format!("cannot read `{}`: {error}", file.display())))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        return Err(Failure::failed(format!(
-            "`{}` is empty, expected a secret",
-            file.display()
-        )));
-    }
-    Ok(secret.to_owned())
+    app::secret::read(None, file).map_err(|error| Failure::failed(error.to_string()))
 }
 
 #[cfg(test)]

@@ -33,18 +33,20 @@ pub(super) struct Last {
 
 impl LastKnown for KnownFile {
     fn save(&self, state: &KnownState) {
-        let (last, path, state) = (Arc::clone(&self.last), self.path.clone(), state.clone());
-        let shelf = Arc::clone(&self.shelf);
         {
-            let mut last = last.lock();
-            let same = last.state.as_ref() == Some(&state);
+            let mut last = self.last.lock();
+            let same = last.state.as_ref() == Some(state);
             let fresh = last.touched.is_some_and(|at| at.elapsed() < TOUCH_EVERY);
             if same && fresh {
                 return;
             }
             last.touched = Some(Instant::now());
-            last.state = Some(state);
+            if !same {
+                last.state = Some(state.clone());
+            }
         }
+        let (last, path) = (Arc::clone(&self.last), self.path.clone());
+        let shelf = Arc::clone(&self.shelf);
         // Whichever write comes last writes what is the last state by then.
         let thread = std::thread::Builder::new().name("cache".to_owned());
         let write = move || {
