@@ -1,6 +1,6 @@
 //! `onstage pull`: from a registry into a directory, which then stands in for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -23,16 +23,16 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A registry of files with two different versions of `my iris`.
-async fn registry(directory: &Path) {
+/// A registry of files with two different versions of `my iris`, and a place for copies of them.
+async fn registry(directory: &Path) -> (PathBuf, PathBuf) {
     let other = directory.join("other");
     std::fs::create_dir(&other).unwrap();
     for name in ["MLmodel", "model.onnx"] {
         let from = crate::server::project().join(IRIS).join(name);
         std::fs::copy(from, other.join(name)).unwrap();
     }
-    let models = directory.join("models");
-    let models = text(&models);
+    let (from, to) = (directory.join("models"), directory.join("out"));
+    let models = text(&from);
     for package in [IRIS, text(&other)] {
         let register = [
             "registry",
@@ -64,16 +64,13 @@ async fn registry(directory: &Path) {
         models,
     ])
     .await;
+    (from, to)
 }
 
 #[tokio::test]
 async fn versions_come_with_the_pointers_that_were_asked_for_and_once_only() {
     let directory = tempfile::tempdir().unwrap();
-    registry(directory.path()).await;
-    let (from, to) = (
-        directory.path().join("models"),
-        directory.path().join("out"),
-    );
+    let (from, to) = registry(directory.path()).await;
     let (from, to) = (text(&from), text(&to));
     let pull = [
         "pull",
@@ -130,11 +127,7 @@ async fn versions_come_with_the_pointers_that_were_asked_for_and_once_only() {
 #[tokio::test]
 async fn another_package_under_the_same_number_is_refused_and_leftovers_are_replaced() {
     let directory = tempfile::tempdir().unwrap();
-    registry(directory.path()).await;
-    let (from, to) = (
-        directory.path().join("models"),
-        directory.path().join("out"),
-    );
+    let (from, to) = registry(directory.path()).await;
     let (from, to) = (text(&from), text(&to));
     // An attempt that was killed has left half a package and a file that is none of it.
     let place = directory.path().join("out/my%20iris/versions");

@@ -11,10 +11,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::onnx::{Parts, save, times};
 use crate::server::Server;
-use crate::swap::scene::{Files, Load, answering, metrics, registry, until};
+use crate::swap::scene::{Files, Load, answering, counter, registry, until, until_answering};
 
 /// How long a version may be taken back.
 const PROBATION: Duration = Duration::from_secs(30);
+
+/// Where the candidates would answer.
+const PATH: &str = "/models/scale/invocations";
 
 /// A version that should not serve, and the reason that the metrics give for it.
 struct Candidate {
@@ -291,10 +294,46 @@ fn held(server: &Server) -> (usize, usize) {
 }
 
 async fn failures(server: &Server, reason: &str) -> u64 {
-    let text = metrics(server).await;
-    let series = format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}} "#);
-    let line = text.lines().find_map(|line| line.strip_prefix(&series));
-    line.map_or(0, |count| count.parse().unwrap())
+    let series = format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}}"#);
+    counter(server, &series).await
+}
+
+/// Promotes a candidate, and waits until it is refused or taken back: never later than its probation, and on stage
+/// before only where nothing else could tell.
+async fn come_and_go(files: &Files, server: &Server, candidate: &Candidate, version: u64) {
+    let Candidate { what, reason, .. } = candidate;
+    publish(&files.models, version, candidate);
+    let counted = failures(server, reason).await;
+    files.promote(version).await;
+    let promoted = Instant::now();
+    let mut seen: Option<(Instant, Instant)> = None;
+    let deadline = promoted + PROBATION + Duration::from_secs(45);
+    while failures(server, reason).await == counted {
+        let log = || server.stderr();
+        assert!(
+            Instant::now() < deadline,
+            "{what} is never refused as {reason}: {}",
+            log()
+        );
+        if answering(server, PATH).await == Some(version) {
+            let now = Instant::now();
+            seen = Some((seen.map_or(now, |(first, _)| first), now));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let served = seen.map_or(Duration::ZERO, |(first, last)| last - first);
+    assert!(served <= PROBATION, "{what}: served for {served:?}");
+    assert!(
+        *reason == "probation" || seen.is_none(),
+        "{what} was on stage"
+    );
+    assert_eq!(answering(server, PATH).await, Some(1), "{what}");
+    files.promote(1).await;
+    until("it is not forgotten", server, async || {
+        let (_, index) = server.post_json("/v2/repository/index", "{}").await;
+        index.as_array().unwrap().len() == 2
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -324,54 +363,14 @@ async fn twenty_one_bad_candidates_come_and_go_and_nobody_else_feels_it() {
         .await;
     let body = json!({ "inputs": [[1.0, 1.0]] });
     let other = Load::with(&server, "/models/other/invocations", 2, &body);
-    let load = Load::with(&server, "/models/scale/invocations", 8, &body);
+    let load = Load::with(&server, PATH, 8, &body);
     let mut before = None;
     for (candidate, version) in candidates(42).iter().zip(3..) {
-        publish(&files.models, version, candidate);
-        let counted = failures(&server, candidate.reason).await;
-        files.promote(version).await;
-        let promoted = Instant::now();
-        let what = format!(
-            "{} is never refused as {}",
-            candidate.what, candidate.reason
-        );
-        let mut seen: Option<(Instant, Instant)> = None;
-        let deadline = promoted + PROBATION + Duration::from_secs(45);
-        while failures(&server, candidate.reason).await == counted {
-            assert!(Instant::now() < deadline, "{what}: {}", server.stderr());
-            if answering(&server, "/models/scale/invocations").await == Some(version) {
-                let now = Instant::now();
-                seen = Some((seen.map_or(now, |(first, _)| first), now));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        let served = seen.map_or(Duration::ZERO, |(first, last)| last - first);
-        assert!(
-            served <= PROBATION,
-            "{}: served for {served:?}",
-            candidate.what
-        );
-        let probation = candidate.reason == "probation";
-        assert!(
-            probation || seen.is_none(),
-            "{} was on stage",
-            candidate.what
-        );
-        let back = answering(&server, "/models/scale/invocations").await;
-        assert_eq!(back, Some(1), "{}", candidate.what);
-        files.promote(1).await;
-        until("it is not forgotten", &server, async || {
-            let (_, index) = server.post_json("/v2/repository/index", "{}").await;
-            index.as_array().unwrap().len() == 2
-        })
-        .await;
+        come_and_go(&files, &server, candidate, version).await;
         before.get_or_insert_with(|| held(&server));
     }
     files.promote(2).await;
-    until("a good version is never served", &server, async || {
-        answering(&server, "/models/scale/invocations").await == Some(2)
-    })
-    .await;
+    until_answering(&server, PATH, 2).await;
     let (sent, failed) = other.end().await;
     assert!(sent > 1000 && failed.is_empty(), "{sent}: {failed:?}");
     let (sent, failed) = load.end().await;

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::imitation::{Asked, Imitation, absent, json_answer};
 use crate::onnx::times;
-use crate::server::{Server, Starter};
+use crate::server::Server;
+use crate::swap::scene;
 
 /// What an imitation of MLflow answers, which may change at any time.
 #[derive(Clone, Default)]
@@ -45,6 +46,13 @@ impl Script {
 
     fn instead(&self, answer: impl Fn() -> Response + Send + 'static) {
         self.change(|answers| answers.instead = Some(Box::new(answer)));
+    }
+
+    /// Downloads of graphs begin and do not go on.
+    fn stall(&self) {
+        self.change(|answers| {
+            answers.graph = Some(Box::new(|_, graph| partly(&graph[..20], graph.len(), true)));
+        });
     }
 
     fn truth(&self) {
@@ -131,15 +139,20 @@ fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Response {
     (headers, Body::from_stream(parts)).into_response()
 }
 
+/// A server of MLflow whose only model has version 1 as its champion.
+async fn one_model() -> (Script, Imitation) {
+    let script = Script::default();
+    script.champion(1);
+    let mlflow = script.serve().await;
+    (script, mlflow)
+}
+
 /// A server that follows the champions of `mlflow`, looking ten times a second.
 async fn follow(mlflow: &Imitation, flags: &[&str]) -> Server {
-    let fixed = [
-        "--registry",
-        &mlflow.url,
-        "--follow",
-        "@champion",
-        "--poll-interval",
-        "100ms",
-    ];
-    Starter::serve(&[&fixed, flags].concat()).start().await
+    let often = ["--poll-interval", "100ms"];
+    scene::follow(&mlflow.url, &[&often, flags].concat()).await
+}
+
+async fn until_champion(server: &Server, version: u64) {
+    scene::until_answering(server, "/models/m/invocations", version).await;
 }

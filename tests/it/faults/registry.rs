@@ -6,32 +6,21 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{Script, follow, partly};
+use super::{Script, follow, one_model, partly, until_champion};
 use crate::imitation::with_status;
 use crate::mlflow_server::{MlflowClient, MlflowServer};
 use crate::server::Server;
-use crate::swap::scene::{Files, Load, answering, metrics, until, version};
-
-async fn until_champion(server: &Server, version: u64) {
-    until("the version never came", server, async || {
-        answering(server, "/models/m/invocations").await == Some(version)
-    })
-    .await;
-}
+use crate::swap::scene::{self, Files, Load, answering, counter, metrics, until, version};
 
 /// The number of looks at the registry that ended so.
 async fn looks(server: &Server, outcome: &str) -> u64 {
-    let series = format!(r#"onstage_registry_syncs_total{{outcome="{outcome}"}} "#);
-    let text = metrics(server).await;
-    let line = text.lines().find_map(|line| line.strip_prefix(&series));
-    line.map_or(0, |count| count.parse().unwrap())
+    let series = format!(r#"onstage_registry_syncs_total{{outcome="{outcome}"}}"#);
+    counter(server, &series).await
 }
 
 #[tokio::test]
 async fn bad_answers_of_a_registry_unload_nothing_and_good_ones_are_followed_again() {
-    let script = Script::default();
-    script.champion(1);
-    let mlflow = script.serve().await;
+    let (script, mlflow) = one_model().await;
     let server = follow(&mlflow, &[]).await;
     let body = json!({ "inputs": [[1.0, 1.0]] });
     let load = Load::with(&server, "/models/m/invocations", 2, &body);
@@ -97,9 +86,7 @@ async fn a_model_that_is_deleted_in_the_registry_is_unloaded_and_the_others_are_
 
 #[tokio::test]
 async fn half_an_artifact_is_never_served() {
-    let script = Script::default();
-    script.champion(1);
-    let mlflow = script.serve().await;
+    let (script, mlflow) = one_model().await;
     let server = follow(&mlflow, &[]).await;
     // The server ignores ranges: every attempt begins anew and ends in the middle.
     script.change(|answers| {
@@ -120,9 +107,7 @@ async fn half_an_artifact_is_never_served() {
 
 #[tokio::test]
 async fn a_registry_that_falls_silent_is_as_good_as_gone_and_is_found_again() {
-    let script = Script::default();
-    script.champion(1);
-    let mlflow = script.serve().await;
+    let (script, mlflow) = one_model().await;
     let server = follow(&mlflow, &[]).await;
     let body = json!({ "inputs": [[1.0, 1.0]] });
     let load = Load::with(&server, "/models/m/invocations", 2, &body);
@@ -162,15 +147,7 @@ async fn an_mlflow_server_that_is_away_for_a_minute_costs_no_request() {
     python
         .eval("client.set_registered_model_alias('scale', 'champion', '1')")
         .await;
-    let flags = [
-        "--registry",
-        &mlflow.url,
-        "--follow",
-        "@champion",
-        "--poll-interval",
-        "500ms",
-    ];
-    let server = Server::start(&flags).await;
+    let server = scene::follow(&mlflow.url, &["--poll-interval", "500ms"]).await;
     let load = Load::start(&server, "/invocations", 4);
     drop(mlflow);
     let gone = Instant::now();

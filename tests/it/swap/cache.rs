@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::scene::{Files, answering, metrics, until};
+use super::scene::{Files, answering, metrics, until, until_answering};
 use crate::server::Server;
 
 async fn serve(files: &Files, cache: &Path) -> Server {
@@ -21,20 +21,13 @@ async fn until_kept(server: &Server, cache: &Path, versions: usize) {
     .await;
 }
 
-async fn until_answering(server: &Server, version: u64) {
-    until("the version never came", server, async || {
-        answering(server, "/invocations").await == Some(version)
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_restart_without_the_registry_serves_what_was_known_last() {
     let files = Files::of(&[1.0, 2.0]).await;
     let cache = tempfile::tempdir().unwrap();
     let server = serve(&files, cache.path()).await;
     files.promote(2).await;
-    until_answering(&server, 2).await;
+    until_answering(&server, "/invocations", 2).await;
     let known = cache.path().join("known");
     until(
         "what the registry says is not written down",
@@ -72,7 +65,7 @@ async fn a_restart_without_the_registry_serves_what_was_known_last() {
     // Once it is back, it is followed again.
     fs::rename(&away, &files.models).unwrap();
     files.promote(1).await;
-    until_answering(&server, 1).await;
+    until_answering(&server, "/invocations", 1).await;
 }
 
 #[tokio::test]

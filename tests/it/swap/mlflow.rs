@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::scene::{Load, ask, metrics, until, until_version, version};
+use super::scene::{Load, ask, follow, metrics, until, until_version, version};
 use crate::mlflow_server::{MlflowClient, MlflowServer};
 use crate::server::{Server, Starter};
 
@@ -26,17 +26,8 @@ async fn stages_and_aliases_that_mlflows_client_moves_swap_the_served_version() 
     python
         .eval("client.transition_model_version_stage('scale', '1', 'Production')")
         .await;
-    let follow = [
-        "--registry",
-        &mlflow.url,
-        "--follow",
-        "@champion",
-        "--follow",
-        "Production",
-        "--poll-interval",
-        "200ms",
-    ];
-    let server = Server::start(&follow).await;
+    let flags = ["--follow", "Production", "--poll-interval", "200ms"];
+    let server = follow(&mlflow.url, &flags).await;
     assert_eq!(version(&server, "/invocations").await, 1);
     assert_eq!(
         version(&server, "/models/scale/stages/production/invocations").await,
@@ -90,15 +81,7 @@ async fn whatever_is_wrong_with_a_new_version_the_last_good_one_serves() {
     python
         .eval("client.set_registered_model_alias('scale', 'champion', '2')")
         .await;
-    let follow = [
-        "--registry",
-        &mlflow.url,
-        "--follow",
-        "@champion",
-        "--poll-interval",
-        "200ms",
-    ];
-    let server = Server::start(&follow).await;
+    let server = follow(&mlflow.url, &["--poll-interval", "200ms"]).await;
     let load = Load::start(&server, "/invocations", 2);
     python
         .eval("register('scale', times(3, input='other'))")

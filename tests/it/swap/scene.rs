@@ -66,8 +66,29 @@ pub(crate) async fn until(what: &str, server: &Server, mut holds: impl AsyncFnMu
     }
 }
 
+/// Waits until this version answers on `path`.
+pub(crate) async fn until_answering(server: &Server, path: &str, version: u64) {
+    until("the version never came", server, async || {
+        answering(server, path).await == Some(version)
+    })
+    .await;
+}
+
 pub(crate) async fn metrics(server: &Server) -> String {
     server.get("/metrics").await.text().await.unwrap()
+}
+
+/// The value of a counter, given with its labels as `/metrics` writes them; 0 while there is none.
+pub(crate) async fn counter(server: &Server, series: &str) -> u64 {
+    let text = metrics(server).await;
+    let value = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
+    text.lines().find_map(value).unwrap_or(0)
+}
+
+/// A server that follows the champions of the registry at `uri`.
+pub(crate) async fn follow(uri: &str, flags: &[&str]) -> Server {
+    let champions = ["--registry", uri, "--follow", "@champion"];
+    Server::start(&[&champions, flags].concat()).await
 }
 
 /// Requests without a pause, and how many of them failed.
