@@ -21,10 +21,11 @@ impl Disk {
         let disk = Self(tempfile::tempdir().unwrap());
         let size = format!("size={kibibytes}k");
         let mounted = mount(&["-t", "tmpfs", "-o", &size, "onstage-test"], disk.path());
-        if !mounted {
-            not_tried();
+        if let Err(error) = mounted {
+            not_tried(&error);
+            return None;
         }
-        mounted.then_some(disk)
+        Some(disk)
     }
 
     fn path(&self) -> &Path {
@@ -35,8 +36,15 @@ impl Disk {
         self.path().to_str().unwrap()
     }
 
-    fn remount(&self, options: &str) {
-        assert!(mount(&["-o", &format!("remount,{options}")], self.path()));
+    /// The kernel closes the files of a process that was killed a moment after it is gone; until then the disk is busy.
+    async fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        let mut tries = 0;
+        while let Err(error) = mount(&["-o", &options], self.path()) {
+            tries += 1;
+            assert!(tries < 100, "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -47,13 +55,17 @@ impl Drop for Disk {
 }
 
 #[expect(clippy::print_stderr, reason = "what was not tried has to be said")]
-fn not_tried() {
-    eprintln!("NOT TRIED: this process may not mount a small disk");
+fn not_tried(error: &str) {
+    eprintln!("NOT TRIED: this process may not mount a small disk: {error}");
 }
 
-fn mount(arguments: &[&str], path: &Path) -> bool {
+fn mount(arguments: &[&str], path: &Path) -> Result<(), String> {
     let mounted = Command::new("mount").args(arguments).arg(path).output();
-    mounted.is_ok_and(|output| output.status.success())
+    let output = mounted.map_err(|error| format!("mount: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 #[tokio::test]
@@ -92,7 +104,7 @@ async fn a_cache_that_turns_read_only_is_read_and_a_new_process_writes_elsewhere
     })
     .await;
     drop(server);
-    disk.remount("ro");
+    disk.remount("ro").await;
     mlflow.asked();
     let server = follow(&mlflow, &flags).await;
     assert_eq!(answering(&server, "/models/m/invocations").await, Some(1));
