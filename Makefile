@@ -16,6 +16,12 @@ REQUIREMENTS := tests/requirements.txt tests/constraints.txt model-examples/requ
 STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 VENV_PYTHON := $(abspath $(VENV))/bin/python
 
+# The real clients want packages of other versions than MLflow does, so they have a place of their own beside it.
+CLIENTS_VENV := $(VENV)-clients
+CLIENTS_FILES := $(wildcard tests/clients/*.txt) tests/clients/perf_analyzer.sh
+CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
+
 # The library that the Python package ships, for the tests that run a server.
 WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
 	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
@@ -25,7 +31,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -100,6 +106,22 @@ test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the r
 	else \
 		set -x; $(CARGO) test --locked --test it -- faults::; \
 	fi
+
+# One file or test: ARGS="tests/clients/rest_triton.py -k classes".
+.PHONY: test-clients
+test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritonclient, perf_analyzer, …) against the real binary
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer"; set -x; \
+	$(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
+		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(if $(ARGS),$(ARGS),tests/clients)
+
+$(CLIENTS_STAMP): | python-tools
+	$(PYTHON) -m venv $(CLIENTS_VENV)
+	rm -f $(CLIENTS_VENV)/.installed-*
+	$(CLIENTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt \
+		|| { echo "make: the packages of tests/clients/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	tests/clients/perf_analyzer.sh $(CLIENTS_VENV)/bin/python $(PERF_ANALYZER)
+	touch $@
 
 $(STAMP): | python-tools
 	$(PYTHON) -m venv $(VENV)

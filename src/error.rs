@@ -12,6 +12,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The request asks for something this build or this model cannot do.
     Unsupported,
+    /// This listener does it for nobody, or not for this client.
+    PermissionDenied,
     /// No such model, version, alias or path.
     NotFound,
     /// The queue is full.
@@ -22,21 +24,25 @@ pub enum ErrorKind {
     DeadlineExceeded,
     /// The client went away before the answer.
     Cancelled,
+    /// A part of the protocol that is not there.
+    NotImplemented,
     /// Our fault, or the engine's.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind, for tests that must cover the whole table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidArgument,
         Self::TooLarge,
         Self::Unsupported,
+        Self::PermissionDenied,
         Self::NotFound,
         Self::Overloaded,
         Self::NotReady,
         Self::DeadlineExceeded,
         Self::Cancelled,
+        Self::NotImplemented,
         Self::Internal,
     ];
 
@@ -65,11 +71,13 @@ impl ErrorKind {
             Self::InvalidArgument => (400, 3, "client_error"),
             Self::TooLarge => (413, 3, "client_error"),
             Self::Unsupported => (415, 12, "client_error"),
+            Self::PermissionDenied => (403, 7, "client_error"),
             Self::NotFound => (404, 5, "client_error"),
             Self::Overloaded => (429, 8, "rejected"),
             Self::NotReady => (503, 14, "rejected"),
             Self::DeadlineExceeded => (504, 4, "server_error"),
             Self::Cancelled => (499, 1, "cancelled"),
+            Self::NotImplemented => (501, 12, "client_error"),
             Self::Internal => (500, 13, "server_error"),
         }
     }

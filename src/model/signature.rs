@@ -111,7 +111,10 @@ pub enum SignatureError {
         expected: DType,
     },
     /// Another rank or fixed dimension.
-    #[error("input `{name}` has shape {actual:?}, expected {expected:?} (-1 is any size)")]
+    #[error(
+        "input `{name}` has shape {actual:?}, expected {expected:?} (-1 is any size{})",
+        batch_remark(expected)
+    )]
     Shape {
         /// The input.
         name: String,
@@ -120,6 +123,14 @@ pub enum SignatureError {
         /// Its shape in the model.
         expected: Vec<i64>,
     },
+}
+
+/// Whoever forgets a dimension mostly forgets the first.
+fn batch_remark(expected: &[i64]) -> &'static str {
+    match expected.first() {
+        Some(-1) => "; the first dimension is the batch",
+        _ => "",
+    }
 }
 
 impl Kinded for SignatureError {
@@ -303,7 +314,7 @@ mod tests {
         );
         assert_eq!(
             message(&[("user", tensor(&[1, 3]))]),
-            "input `user` has shape [1, 3], expected [-1, 2] (-1 is any size)"
+            "input `user` has shape [1, 3], expected [-1, 2] (-1 is any size; the first dimension is the batch)"
         );
         let ints = Tensor::from_vec(vec![1, 2], vec![1i64, 2]).unwrap();
         assert_eq!(

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
+use super::oip::error::OipError;
 use super::v2_rest;
 use super::{Shared, Surface};
 use crate::error::{ErrorKind, Kinded};
@@ -104,6 +105,8 @@ enum Refused {
     #[error("the server is starting: its models are not known yet")]
     Starting,
     #[error(transparent)]
+    Oip(#[from] OipError),
+    #[error(transparent)]
     Admin(#[from] AdminError),
 }
 
@@ -113,6 +116,7 @@ impl Kinded for Refused {
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Starting => ErrorKind::NotReady,
+            Self::Oip(error) => error.kind(),
             Self::Admin(error) => error.kind(),
         }
     }
@@ -256,7 +260,9 @@ async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
 async fn act_as_v2(
     State(state): State<AdminState>,
     Path((model, action)): Path<(String, String)>,
+    body: Bytes,
 ) -> Result<Response, Refused> {
+    v2_rest::refuse_overrides(&body)?;
     perform(&state, model, (&action, &["load", "unload"]), &Bytes::new()).await?;
     Ok(StatusCode::OK.into_response())
 }

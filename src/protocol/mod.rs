@@ -3,9 +3,12 @@
 //! A protocol is one file (or folder) with a `routes()` function and one row in [`router`].
 
 mod admin;
+mod body;
 mod health;
 mod json;
 mod mlflow;
+mod oip;
+mod path;
 mod v2_rest;
 
 use std::sync::Arc;
@@ -13,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 
 pub use admin::{AdminSlot, admin_router};
@@ -98,11 +101,16 @@ impl Shared {
     }
 }
 
+/// The route table: every path of the main listener.
+fn table() -> impl Iterator<Item = Route> {
+    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
+    table.into_iter().flatten()
+}
+
 /// The router of every protocol.
 pub fn router(shared: &Shared) -> Router {
-    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
     let mut router: Router<Shared> = Router::new();
-    for route in table.into_iter().flatten() {
+    for route in table() {
         let surface = route.surface;
         let methods = route
             .methods
@@ -110,13 +118,16 @@ pub fn router(shared: &Shared) -> Router {
         router = router.route(route.path, methods);
     }
     let router = router
-        .fallback(not_found)
-        .layer(from_fn(readable_path))
+        .fallback(path::not_found)
+        .layer(from_fn(path::readable))
         .layer(DefaultBodyLimit::max(shared.max_body()))
+        .layer(from_fn_with_state(shared.clone(), body::encodings))
         .with_state(shared.clone());
     match shared.0.options.base_path.as_str() {
         "" => router,
-        base_path => Router::new().nest(base_path, router),
+        base_path => Router::new()
+            .nest(base_path, router)
+            .fallback(path::not_found),
     }
 }
 
@@ -138,35 +149,10 @@ impl Surface {
             Self::Mlflow => "detail",
             Self::V2 => "error",
         };
-        let body = format!("{{\"{key}\":\"{message}\"}}");
+        let message = serde_json::Value::from(message);
+        let body = format!("{{\"{key}\":{message}}}");
         (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
-}
-
-/// A path with a slash too many is redirected, as MLflow's server does; anything else does not exist.
-async fn not_found(State(_): State<Shared>, request: Request) -> Response {
-    let path = request.uri().path();
-    if path.len() > 1
-        && let Some(trimmed) = path.strip_suffix('/')
-        && !trimmed.ends_with('/')
-    {
-        let query = request
-            .uri()
-            .query()
-            .map_or(String::new(), |query| format!("?{query}"));
-        return Redirect::temporary(&format!("{trimmed}{query}")).into_response();
-    }
-    Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found")
-}
-
-/// No model has a name that is not UTF-8, and handlers could not read the path.
-async fn readable_path(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    if decoded.is_err() {
-        return Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found");
-    }
-    next.run(request).await
 }
 
 /// How long the client of a request waits: the header `x-request-timeout`, a duration such as `250ms`.

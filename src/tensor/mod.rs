@@ -13,6 +13,8 @@ pub use value::{Labels, MapSequence, Value};
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::error::{ErrorKind, Kinded};
 
 /// An n-dimensional array with a fixed element type, row-major and dense.
@@ -189,6 +191,11 @@ impl Tensor {
         self.storage.bytes()
     }
 
+    /// The same bytes, without a copy, for as long as somebody holds them.
+    pub fn shared_bytes(&self) -> Bytes {
+        self.storage.shared()
+    }
+
     /// The elements, when they are of type `T` and lie aligned in memory; see [`Tensor::to_vec`] for the other case.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         if self.dtype != T::DTYPE {
@@ -301,7 +308,6 @@ fn check_count(shape: &[usize], actual: usize) -> Result<(), TensorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
 
     #[test]
     fn refuses_data_that_does_not_fill_the_shape() {
@@ -351,6 +357,16 @@ mod tests {
         assert!(Tensor::join_rows(&[&texts(&["a"]), &rows(&[1.0, 2.0])]).is_none());
         let owned = Tensor::from_vec(vec![2, 0], Vec::<f32>::new()).unwrap();
         assert_eq!(owned.rows_of(0..1).unwrap().shape(), [1, 0]);
+    }
+
+    #[test]
+    fn an_engines_memory_is_shared_and_not_copied() {
+        let tensor = Tensor::from_vec(vec![3], vec![1.0f32, 2.0, 3.0]).unwrap();
+        let (place, shared) = (tensor.bytes().as_ptr(), tensor.shared_bytes());
+        assert_eq!((shared.as_ptr(), shared.len()), (place, 12));
+        let rows = tensor.rows_of(1..2).unwrap().shared_bytes();
+        drop(tensor);
+        assert_eq!(&rows[..], 2.0f32.to_le_bytes());
     }
 
     #[test]

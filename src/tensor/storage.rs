@@ -32,6 +32,15 @@ impl Buffer for Part {
     }
 }
 
+/// A buffer that lives as long as somebody reads it.
+struct Held(Arc<dyn Buffer>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
 /// The memory of a tensor; cloning shares it.
 #[derive(Clone)]
 pub enum Storage {
@@ -58,6 +67,15 @@ impl Storage {
                 range,
             })),
             Self::Strings(texts) => Self::Strings(Arc::clone(texts)),
+        }
+    }
+
+    /// The bytes, for as long as they are needed, without a copy; empty for strings.
+    pub(super) fn shared(&self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes.clone(),
+            Self::Owned(buffer) => Bytes::from_owner(Held(Arc::clone(buffer))),
+            Self::Strings(_) => Bytes::new(),
         }
     }
 

@@ -314,7 +314,7 @@ async fn server() -> Server {
 }
 
 /// The most memory that the process ever had resident, in bytes.
-fn peak_memory(server: &Server) -> u64 {
+pub(crate) fn peak_memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
     let kibibytes: u64 = line

@@ -23,12 +23,19 @@ fn package(example: &str) -> Option<String> {
         .find(|directory| project().join(directory).join("MLmodel").exists())
 }
 
+/// The scoring request that the package of an example brings.
+pub(crate) fn input_example(example: &str) -> Value {
+    let directory = package(example).unwrap();
+    let body = project().join(directory).join("serving_input_example.json");
+    serde_json::from_str(&std::fs::read_to_string(body).unwrap()).unwrap()
+}
+
 /// Serves an example on one engine; none if its package was not made yet.
 #[expect(
     clippy::print_stderr,
     reason = "whoever runs the tests learns what was left out"
 )]
-async fn serving(example: &str, engine: &str) -> Option<Server> {
+pub(crate) async fn serving(example: &str, engine: &str) -> Option<Server> {
     let Some(package) = package(example) else {
         // `make test` makes it first: only a quick run by hand may do without.
         assert!(
@@ -90,9 +97,7 @@ async fn own_input_example_gets_an_answer(
     let Some(server) = serving(example, engine).await else {
         return;
     };
-    let directory = package(example).unwrap();
-    let body = project().join(directory).join("serving_input_example.json");
-    let body = std::fs::read_to_string(body).unwrap();
+    let body = input_example(example).to_string();
     let (status, answer) = server.post_json("/invocations", body).await;
     assert_eq!(status, 200, "{answer}");
     let outputs = match &answer["predictions"] {

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
 
+mod agreement;
 mod architecture;
 mod bad_input;
 mod batched;
@@ -11,6 +12,7 @@ mod cli;
 mod conformance;
 mod custom_operators;
 mod docs;
+mod encodings;
 mod examples;
 mod faults;
 mod http;
@@ -23,6 +25,7 @@ mod mlflow_server;
 mod network;
 mod object_registry;
 mod object_servers;
+mod oip;
 mod onnx;
 mod operations;
 mod package;
@@ -31,5 +34,6 @@ mod remote;
 mod responses;
 mod server;
 mod swap;
+mod v2_binary;
 mod v2_rest;
 mod verify;

@@ -469,30 +469,6 @@ async fn an_unknown_path_is_404_in_json() {
 }
 
 #[tokio::test]
-async fn binary_tensors_and_compressed_bodies_are_415_for_now() {
-    let server = iris().await;
-    for (name, value) in [
-        ("inference-header-content-length", "10"),
-        ("content-encoding", "gzip"),
-    ] {
-        let request = server
-            .request(Method::POST, INFER)
-            .header(name, value)
-            .body(json!({ "inputs": [features(&flat())] }).to_string());
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 415, "{name}");
-        let answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-        assert!(answer["error"].is_string(), "{answer}");
-    }
-    let body = json!({
-        "inputs": [features(&flat())],
-        "outputs": [{ "name": "label", "parameters": { "binary_data": true } }],
-    });
-    let message = refused(&server, INFER, body, 415).await;
-    assert!(message.contains("`binary_data`"), "{message}");
-}
-
-#[tokio::test]
 async fn no_content_type_is_fine() {
     let server = iris().await;
     let request = server

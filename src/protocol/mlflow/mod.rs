@@ -36,6 +36,7 @@ use axum::routing::{get, post};
 use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
+use super::body::{self, BodyError};
 use super::json::NonFinite;
 use super::{Route, Shared, Surface, model_headers, timeout_header};
 use crate::batching::BatchError;
@@ -186,17 +187,12 @@ async fn score(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let input = content_type(headers).and_then(|content| match body {
-        Ok(body) => Ok((content, body)),
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let limit = shared.max_body();
-            Err(ScoringError::TooLarge(format!(
-                "the body is larger than {limit} bytes (`server.max_body`)"
-            )))
-        }
-        Err(rejection) => Err(ScoringError::Invalid(format!(
-            "the body could not be read: {rejection}"
-        ))),
+    let input = content_type(headers).and_then(|content| {
+        let body = body::read(&shared, body).map_err(|error| match error {
+            BodyError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
+            BodyError::Unreadable(_) => ScoringError::Invalid(error.to_string()),
+        })?;
+        Ok((content, body))
     });
     let (timeout, input) = match timeout_header(headers) {
         Ok(timeout) => (timeout, input),

@@ -6,9 +6,18 @@ use crate::model::{Dim, OutputKind};
 use crate::serving::{CatalogSnapshot, Servable};
 use crate::tensor::DType;
 
-/// `GET /v2`. Extensions are listed when they work.
+/// The extensions that work: clients switch on them. Loading and unloading is not on this listener.
+const EXTENSIONS: [&str; 4] = [
+    "binary_tensor_data",
+    "classification",
+    "parameters",
+    "schedule_policy",
+];
+
+/// `GET /v2`.
 pub(super) fn server() -> Vec<u8> {
-    bytes(&json!({ "name": "onstage", "version": env!("CARGO_PKG_VERSION"), "extensions": [] }))
+    let version = env!("CARGO_PKG_VERSION");
+    bytes(&json!({ "name": "onstage", "version": version, "extensions": EXTENSIONS }))
 }
 
 /// `GET /v2/models`, as KServe's server has it.

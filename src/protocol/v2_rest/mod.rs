@@ -1,12 +1,22 @@
-//! Open Inference Protocol v2 over REST: health, metadata, JSON inference, and the repository's index.
+//! Open Inference Protocol v2 over REST, with the extensions that Triton's clients use.
 //!
 //! <https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol>; data is accepted flat or
-//! nested and answered flat. The binary tensor extension is not there yet.
+//! nested and answered flat.
+//!
+//! ```text
+//! body ─► binary (where the JSON ends) ─► request (JSON) ─► elements ─┐
+//!                                └─► oip::raw ────────────────────────┴─► Signature::bind ─► engine ─► response
+//! ```
 
+mod absent;
+mod binary;
+mod elements;
 mod error;
 mod infer;
 mod metadata;
 mod repository;
+mod request;
+mod response;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -16,9 +26,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 
-use self::error::V2Error;
-use self::infer::InferCodec;
-pub(super) use self::repository::index as repository_index;
+use self::binary::Framing;
+use self::infer::{InferCodec, Received};
+pub(super) use self::repository::{index as repository_index, refuse_overrides};
+use super::body::{self, BodyError};
+use super::oip::error::OipError;
 use super::{Route, Shared, Surface, model_headers, timeout_header};
 use crate::model::ModelName;
 use crate::serving::{LookupError, Selector, VersionSelector};
@@ -30,7 +42,7 @@ pub(super) fn routes() -> Vec<Route> {
         surface: Surface::V2,
         methods,
     };
-    vec![
+    let mut rows = vec![
         row(
             "/v2",
             get(|| async { json(StatusCode::OK, metadata::server()) }),
@@ -57,7 +69,9 @@ pub(super) fn routes() -> Vec<Route> {
             "/v2/models/{model}/versions/{version}/infer",
             post(version_infer),
         ),
-    ]
+    ];
+    rows.extend(absent::routes());
+    rows
 }
 
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
@@ -83,12 +97,10 @@ async fn models(State(shared): State<Shared>) -> Response {
 
 async fn list_repository(
     State(shared): State<Shared>,
-    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let snapshot = shared.service().catalog().snapshot();
-    let listed =
-        read_body(&shared, &headers, body).and_then(|body| repository_index(&snapshot, &body));
+    let listed = read_body(&shared, body).and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),
@@ -106,10 +118,10 @@ async fn version_metadata(
     metadata_of(&shared, select(model, Some(&version))).await
 }
 
-async fn metadata_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
+async fn metadata_of(shared: &Shared, selector: Result<Selector, OipError>) -> Response {
     let found = async {
         let service = shared.service();
-        Ok::<_, V2Error>(service.find(&selector?, Instant::now()).await?)
+        Ok::<_, OipError>(service.find(&selector?, Instant::now()).await?)
     };
     match found.await {
         Ok(servable) => {
@@ -131,7 +143,7 @@ async fn version_ready(
     ready_of(&shared, select(model, Some(&version)))
 }
 
-fn ready_of(shared: &Shared, selector: Result<Selector, V2Error>) -> Response {
+fn ready_of(shared: &Shared, selector: Result<Selector, OipError>) -> Response {
     let found = selector.and_then(|selector| {
         match shared.service().catalog().lookup(&selector) {
             Ok(servable) => Ok(servable.id().name.clone()),
@@ -172,65 +184,64 @@ async fn version_infer(
 
 async fn infer(
     shared: &Shared,
-    selector: Result<Selector, V2Error>,
+    selector: Result<Selector, OipError>,
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let selector = match selector {
-        Ok(selector) => selector,
-        Err(error) => return error.into_response(),
-    };
-    let timeout = timeout_header(headers).map_err(V2Error::Invalid);
-    let (timeout, body) = match (timeout, read_body(shared, headers, body)) {
-        (Ok(timeout), body) => (timeout, body),
-        (Err(error), _) => (None, Err(error)),
-    };
+    match selector {
+        Ok(selector) => infer_framed(shared, &selector, headers, body, Framing::of(headers)).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Answers an infer request whose JSON ends where `framing` says.
+pub(super) async fn infer_framed(
+    shared: &Shared,
+    selector: &Selector,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    framing: Framing,
+) -> Response {
+    let Framing { json, alias } = framing;
+    let body = read_body(shared, body);
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
-    let codec = InferCodec::new(body, shared.non_finite(), timeout);
+    let received = timeout_header(headers)
+        .map_err(OipError::Invalid)
+        .and_then(|timeout| {
+            Ok(Received {
+                body: body?,
+                json: json?,
+                timeout,
+            })
+        });
+    let codec = InferCodec::new(received, shared.non_finite());
     let answered = shared
         .service()
-        .infer(Protocol::V2Rest, &selector, codec)
+        .infer(Protocol::V2Rest, selector, codec)
         .await;
     let mut response = match answered.result {
-        Ok(body) => json(StatusCode::OK, body),
+        Ok(answer) => answer.into_response(alias),
         Err(error) => error.into_response(),
     };
     model_headers(&mut response, answered.model.as_ref());
     response
 }
 
-fn read_body(
-    shared: &Shared,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Bytes, V2Error> {
-    if headers.contains_key("inference-header-content-length") {
-        return Err(V2Error::Unsupported(
-            "binary tensor data is not supported yet; send the tensors as JSON".to_owned(),
-        ));
-    }
-    let encoding = headers
-        .get(header::CONTENT_ENCODING)
-        .map(|value| value.to_str().unwrap_or("?"));
-    if let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") {
-        return Err(V2Error::Unsupported(format!(
-            "content encoding `{encoding}` is not supported; send the body plain"
-        )));
-    }
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => V2Error::TooLarge(shared.max_body()),
-        _ => V2Error::Invalid(format!("the body could not be read: {rejection}")),
+fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Bytes, OipError> {
+    body::read(shared, body).map_err(|error| match error {
+        BodyError::TooLarge(limit) => OipError::TooLarge(limit),
+        BodyError::Unreadable(_) => OipError::Invalid(error.to_string()),
     })
 }
 
-fn select(model: String, version: Option<&str>) -> Result<Selector, V2Error> {
-    let model = ModelName::new(model).map_err(|error| V2Error::NotFound(error.to_string()))?;
+fn select(model: String, version: Option<&str>) -> Result<Selector, OipError> {
+    let model = ModelName::new(model).map_err(|error| OipError::NotFound(error.to_string()))?;
     let version = match version {
         Some(version) => VersionSelector::Exactly(
             version
                 .parse()
-                .map_err(|error| V2Error::NotFound(format!("{error}")))?,
+                .map_err(|error| OipError::NotFound(format!("{error}")))?,
         ),
         None => VersionSelector::Default,
     };

@@ -1,10 +1,10 @@
-//! The repository index: which models there are and where each version stands.
+//! The model repository: which models there are, where each version stands, and what a request may change.
 
 use axum::body::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::error::V2Error;
+use crate::protocol::oip::error::OipError;
 use crate::serving::{CatalogSnapshot, VersionEntry, VersionState};
 
 /// The body of a request; what else is in it is of no concern.
@@ -19,7 +19,7 @@ struct Filter {
 pub(in crate::protocol) fn index(
     snapshot: &CatalogSnapshot,
     body: &Bytes,
-) -> Result<Vec<u8>, V2Error> {
+) -> Result<Vec<u8>, OipError> {
     let filter = filter(body)?;
     let versions = snapshot.models.iter().flat_map(|(name, model)| {
         let versions = model.versions.iter();
@@ -38,12 +38,40 @@ pub(in crate::protocol) fn index(
     Ok(Value::Array(rows.collect()).to_string().into_bytes())
 }
 
-fn filter(body: &Bytes) -> Result<Filter, V2Error> {
+/// Checks that a request to load or unload changes nothing but that.
+///
+/// # Errors
+/// [`OipError::NotImplemented`] for another configuration or other files, which a request must not bring.
+pub(in crate::protocol) fn refuse_overrides(body: &[u8]) -> Result<(), OipError> {
+    #[derive(Default, Deserialize)]
+    struct Change {
+        #[serde(default)]
+        parameters: Map<String, Value>,
+    }
+    if body.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let change: Change = serde_json::from_slice(body).map_err(|error| {
+        OipError::Invalid(format!(
+            "the body is not understood: {error}; expected nothing, or `{{\"parameters\": {{…}}}}`"
+        ))
+    })?;
+    let is_override = |name: &&String| *name == "config" || name.starts_with("file:");
+    match change.parameters.keys().find(is_override) {
+        Some(name) => Err(OipError::NotImplemented(format!(
+            "the parameter `{name}` is refused: configuration and files of a model come from its package and this server's \
+             configuration, never from a request"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn filter(body: &Bytes) -> Result<Filter, OipError> {
     if body.trim_ascii().is_empty() {
         return Ok(Filter::default());
     }
     serde_json::from_slice(body).map_err(|error| {
-        V2Error::Invalid(format!(
+        OipError::Invalid(format!(
             "the body is no filter: {error}; expected nothing, or `{{\"ready\": true}}`"
         ))
     })
@@ -128,6 +156,29 @@ mod tests {
         for body in ["[", r#"{"ready": "yes"}"#, "7"] {
             let error = index(&snapshot, &Bytes::from(body)).unwrap_err();
             assert!(error.to_string().contains("no filter"), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_request_brings_no_configuration_and_no_files() {
+        for body in [
+            "",
+            " ",
+            "{}",
+            r#"{"parameters": {"unload_dependents": true}}"#,
+        ] {
+            refuse_overrides(body.as_bytes()).unwrap();
+        }
+        for name in ["config", "file:1/model.onnx"] {
+            let body = json!({ "parameters": { name: "x" } }).to_string();
+            let error = refuse_overrides(body.as_bytes()).unwrap_err();
+            assert!(matches!(&error, OipError::NotImplemented(message) if message.contains(name)));
+        }
+        for body in ["[", "7", r#"{"parameters": 7}"#] {
+            assert!(matches!(
+                refuse_overrides(body.as_bytes()),
+                Err(OipError::Invalid(_))
+            ));
         }
     }
 }

@@ -1,0 +1,84 @@
+//! Why a request of the Open Inference Protocol got no answer.
+
+use crate::error::{ErrorKind, Kinded};
+use crate::model::SignatureError;
+use crate::protocol::json::JsonError;
+use crate::serving::{LookupError, ServeError};
+use crate::tensor::TensorError;
+
+/// A request that got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::protocol) enum OipError {
+    /// No request, or one that contradicts itself.
+    #[error("{0}")]
+    Invalid(String),
+    /// A tensor's data does not fill its shape.
+    #[error("input `{name}`: {error}")]
+    Tensor {
+        /// The input.
+        name: String,
+        /// What is wrong.
+        error: TensorError,
+    },
+    /// The inputs contradict the model.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
+    /// A form of the request that is not understood.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A part of the protocol that is not there.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// Something that this listener does for nobody.
+    #[error("{0}")]
+    PermissionDenied(String),
+    /// The body is larger than the limit, in bytes.
+    #[error("the body is larger than {0} bytes (`server.max_body`)")]
+    TooLarge(usize),
+    /// No such name or version.
+    #[error("{0}")]
+    NotFound(String),
+    /// Catalog, queue, deadline or engine.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl OipError {
+    /// What the client is told: what went wrong inside is for the log alone.
+    pub(in crate::protocol) fn public_message(&self) -> String {
+        if self.kind() == ErrorKind::Internal {
+            tracing::error!(error = %self, "inference failed");
+            return "the model failed to answer; the server's log has the reason under this request's x-request-id"
+                .to_owned();
+        }
+        self.to_string()
+    }
+}
+
+impl From<JsonError> for OipError {
+    fn from(error: JsonError) -> Self {
+        Self::Invalid(format!("the body is no JSON: {error}"))
+    }
+}
+
+impl From<LookupError> for OipError {
+    fn from(error: LookupError) -> Self {
+        Self::Serve(error.into())
+    }
+}
+
+impl Kinded for OipError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::Tensor { error, .. } => error.kind(),
+            Self::Signature(error) => error.kind(),
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::NotImplemented(_) => ErrorKind::NotImplemented,
+            Self::PermissionDenied(_) => ErrorKind::PermissionDenied,
+            Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Serve(error) => error.kind(),
+        }
+    }
+}

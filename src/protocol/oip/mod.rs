@@ -1,0 +1,10 @@
+//! What the Open Inference Protocol v2 means, whether it travels over REST or gRPC: errors, parameters, tensors as
+//! bytes, wanted outputs, classification.
+//!
+//! A transport turns its own messages into these types and these types into its own messages; nothing here knows HTTP.
+
+pub(super) mod classification;
+pub(super) mod error;
+pub(super) mod outputs;
+pub(super) mod parameters;
+pub(super) mod raw;

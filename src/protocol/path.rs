@@ -1,0 +1,163 @@
+//! What a path means, the same for every protocol: exactly what the route table says, or nothing.
+//!
+//! The words of a path are compared as they stand: in lower case, not percent-encoded, with single slashes. Only the names
+//! in it (of models, versions, aliases) are decoded, once, after the route was chosen, and then checked. So no second
+//! spelling of a path reaches a handler, and whoever decides by the path, here or in a proxy, decides about all of it.
+
+use axum::extract::{OriginalUri, Request};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::Surface;
+
+/// A path with a slash too many is redirected, as MLflow's server does; anything else does not exist.
+pub(super) async fn not_found(OriginalUri(original): OriginalUri, request: Request) -> Response {
+    if let Some(trimmed) = without_last_slash(original.path()) {
+        let query = original.query().map(|query| format!("?{query}"));
+        let target = format!("{trimmed}{}", query.unwrap_or_default());
+        return Redirect::temporary(&target).into_response();
+    }
+    Surface::of(request.uri().path()).plain_error(StatusCode::NOT_FOUND, "Not Found")
+}
+
+/// The path in front of its last slash, when that is a path of this server.
+fn without_last_slash(path: &str) -> Option<&str> {
+    let trimmed = path.strip_suffix('/')?;
+    // `//host` and `/\host` are no paths to a browser but other servers.
+    let is_ours = !trimmed.is_empty() && !trimmed.contains("//") && !trimmed.contains('\\');
+    (is_ours && !trimmed.ends_with('/')).then_some(trimmed)
+}
+
+/// No model has a name that is not UTF-8, and handlers could not read the path.
+pub(super) async fn readable(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
+    if decoded.is_err() {
+        return Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found");
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::http::Method;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::protocol::{ProtocolOptions, Shared, router, table};
+    use crate::serving::{Catalog, InferenceService};
+    use crate::telemetry::{DURATION_BUCKETS, Metrics};
+
+    /// Every path of the table, with names in place of the braces.
+    fn paths() -> Vec<String> {
+        let fill = |part: &str| {
+            if part.starts_with('{') {
+                "x1".to_owned()
+            } else {
+                part.to_owned()
+            }
+        };
+        let fill_all = |path: &str| path.split('/').map(fill).collect::<Vec<_>>().join("/");
+        table().map(|route| fill_all(route.path)).collect()
+    }
+
+    fn server(base_path: &str) -> Router {
+        let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
+        let service = InferenceService::new(Arc::new(Catalog::default()), metrics);
+        let options = ProtocolOptions {
+            max_body: 1024,
+            base_path: base_path.to_owned(),
+            ..ProtocolOptions::default()
+        };
+        router(&Shared::new(service, options))
+    }
+
+    /// The status of a request that no handler takes, for its method, and where it is sent.
+    async fn ask(server: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(Method::TRACE).uri(path);
+        let request = request.body(Body::empty()).unwrap();
+        let response = server.clone().oneshot(request).await.unwrap();
+        let target = response.headers().get("location");
+        let target = target.map(|value| value.to_str().unwrap().to_owned());
+        (response.status(), target.unwrap_or_default())
+    }
+
+    /// Other spellings of a path, with and without its names.
+    fn spellings(path: &str) -> Vec<String> {
+        let words: Vec<&str> = path.split('/').skip(1).collect();
+        let mut spelled = vec![
+            format!("/{path}"),
+            format!("{path}//"),
+            format!("/.{path}"),
+            format!("/x/..{path}"),
+            format!("/x/%2e%2e{path}"),
+            format!("{path}/."),
+            format!("{path}%2F"),
+            format!("{path}%00"),
+            format!("{path};x"),
+            path.replacen('/', "/%2F", 1),
+            path.replacen('/', "\\", 1).replace('\\', "/%5C"),
+        ];
+        for (index, word) in words.iter().enumerate() {
+            let with = |other: String| {
+                let mut words = words.clone();
+                words[index] = &other;
+                format!("/{}", words.join("/"))
+            };
+            if index > 0 {
+                spelled.push(with(format!("/{word}")));
+                spelled.push(format!(
+                    "/{}%2F{}",
+                    words[..index].join("/"),
+                    words[index..].join("/")
+                ));
+            }
+            if *word != "x1" {
+                spelled.push(with(word.to_uppercase()));
+                let first = word.as_bytes()[0];
+                spelled.push(with(format!("%{first:02x}{}", &word[1..])));
+                spelled.push(with(format!("%25{first:02x}{}", &word[1..])));
+            }
+        }
+        spelled
+    }
+
+    #[tokio::test]
+    async fn no_second_spelling_of_a_path_reaches_a_handler() {
+        let paths = paths();
+        let server = server("");
+        for path in &paths {
+            let (status, _) = ask(&server, path).await;
+            assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            for spelling in spellings(path) {
+                // A name takes any text, so another spelling may be another path of the table.
+                let (status, target) = ask(&server, &spelling).await;
+                let is_refused = status == StatusCode::NOT_FOUND;
+                let is_name = status == StatusCode::METHOD_NOT_ALLOWED && spelling.contains("x1");
+                assert!(is_refused || is_name, "{spelling}: {status} {target}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_last_slash_is_redirected_within_this_server() {
+        for base_path in ["", "/api"] {
+            let server = server(base_path);
+            for path in paths() {
+                let path = format!("{base_path}{path}");
+                let (status, target) = ask(&server, &format!("{path}/")).await;
+                assert_eq!(status, StatusCode::TEMPORARY_REDIRECT, "{path}");
+                assert_eq!(target, path);
+            }
+            for foreign in ["//example.com/", "/%5Cexample.com//", "//", "/x//y/"] {
+                let (status, target) = ask(&server, foreign).await;
+                assert_eq!(status, StatusCode::NOT_FOUND, "{foreign} {target}");
+            }
+        }
+    }
+}

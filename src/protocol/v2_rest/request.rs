@@ -1,0 +1,203 @@
+//! The JSON of an infer request.
+
+use super::binary::Section;
+use super::elements;
+use crate::protocol::json::{Cells, Flat, Json, Reader};
+use crate::protocol::oip::error::OipError;
+use crate::protocol::oip::outputs::Requested;
+use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters};
+use crate::protocol::oip::raw;
+use crate::tensor::Tensor;
+
+/// More inputs, or outputs, than any model has.
+const MOST_TENSORS: usize = 10_000;
+
+/// An infer request without the bytes behind its JSON.
+#[derive(Debug, Default)]
+pub(super) struct InferRequest {
+    pub(super) id: Option<String>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) outputs: Vec<Requested>,
+    pub(super) parameters: RequestParameters,
+}
+
+/// One tensor of a request.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    name: Option<String>,
+    datatype: Option<String>,
+    shape: Option<Vec<i64>>,
+    data: Option<Json>,
+    parameters: Parameters,
+}
+
+/// Reads the JSON of a request.
+///
+/// # Errors
+/// [`OipError::Invalid`], with what is wrong and where.
+pub(super) fn parse(json: &[u8]) -> Result<InferRequest, OipError> {
+    let mut reader = Reader::new(json)?;
+    if !reader.next_is_object()? {
+        reader.skip()?;
+        reader.finish()?;
+        return Err(OipError::Invalid(
+            "the body is no JSON object: expected `{\"inputs\": [...]}`".to_owned(),
+        ));
+    }
+    let mut request = InferRequest::default();
+    let mut has_inputs = false;
+    reader.object(|reader, key| {
+        match key {
+            "id" => request.id = text(reader.value()?, "id")?,
+            "inputs" => {
+                has_inputs = true;
+                request.inputs = read_list(reader, "inputs", read_input)?;
+            }
+            "outputs" => request.outputs = read_list(reader, "outputs", read_requested)?,
+            "parameters" => request.parameters = read_parameters(reader)?.of_request()?,
+            _ => reader.skip()?,
+        }
+        Ok::<(), OipError>(())
+    })?;
+    reader.finish()?;
+    if has_inputs {
+        Ok(request)
+    } else {
+        let message = "`inputs` is missing: expected a list of tensors";
+        Err(OipError::Invalid(message.to_owned()))
+    }
+}
+
+fn read_list<T>(
+    reader: &mut Reader<'_>,
+    what: &str,
+    mut read: impl FnMut(&mut Reader<'_>, usize) -> Result<T, OipError>,
+) -> Result<Vec<T>, OipError> {
+    let mut items = Vec::new();
+    let is_list = reader.each(|reader, index| {
+        if index == MOST_TENSORS {
+            return Err(OipError::Invalid(format!(
+                "`{what}` has more than {MOST_TENSORS} entries"
+            )));
+        }
+        if !reader.next_is_object()? {
+            return Err(OipError::Invalid(format!("`{what}[{index}]` is no object")));
+        }
+        items.push(read(reader, index)?);
+        Ok(())
+    })?;
+    if is_list {
+        Ok(items)
+    } else {
+        Err(OipError::Invalid(format!("`{what}` is no list")))
+    }
+}
+
+fn read_input(reader: &mut Reader<'_>, index: usize) -> Result<Input, OipError> {
+    let mut input = Input::default();
+    reader.object(|reader, key| {
+        match key {
+            "name" => input.name = text(reader.value()?, "name")?,
+            "datatype" => input.datatype = text(reader.value()?, "datatype")?,
+            "shape" => input.shape = Some(dims(reader.value()?, index)?),
+            "data" => input.data = Some(reader.value()?),
+            "parameters" => input.parameters = read_parameters(reader)?,
+            _ => reader.skip()?,
+        }
+        Ok::<(), OipError>(())
+    })?;
+    Ok(input)
+}
+
+fn read_requested(reader: &mut Reader<'_>, index: usize) -> Result<Requested, OipError> {
+    let (mut name, mut parameters) = (None, Parameters::default());
+    reader.object(|reader, key| {
+        match key {
+            "name" => name = text(reader.value()?, "name")?,
+            "parameters" => parameters = read_parameters(reader)?,
+            _ => reader.skip()?,
+        }
+        Ok::<(), OipError>(())
+    })?;
+    let name =
+        name.ok_or_else(|| OipError::Invalid(format!("`outputs[{index}].name` is missing")))?;
+    Requested::new(name, &parameters)
+}
+
+fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, OipError> {
+    let mut parameters = Parameters::default();
+    if !reader.next_is_object()? {
+        return match reader.value()? {
+            Json::Null => Ok(parameters),
+            _ => Err(OipError::Invalid("`parameters` is no object".to_owned())),
+        };
+    }
+    reader.object(|reader, key| parameters.push(key.to_owned(), parameter(reader.value()?)))?;
+    Ok(parameters)
+}
+
+fn parameter(value: Json) -> Parameter {
+    match value {
+        Json::Bool(value) => Parameter::Bool(value),
+        Json::Int(value) => Parameter::Int(value),
+        Json::Big(digits) => match digits.parse() {
+            Ok(value) => Parameter::Uint(value),
+            Err(_) => digits.parse().map_or(Parameter::Other, Parameter::Float),
+        },
+        Json::Float(value) => Parameter::Float(value),
+        Json::Text(value) => Parameter::Text(value),
+        Json::Null | Json::Array(_) | Json::List(_) | Json::Object(_) => Parameter::Other,
+    }
+}
+
+fn text(value: Json, key: &str) -> Result<Option<String>, OipError> {
+    match value {
+        Json::Text(text) => Ok(Some(text)),
+        Json::Null => Ok(None),
+        _ => Err(OipError::Invalid(format!("`{key}` is no string"))),
+    }
+}
+
+fn dims(value: Json, index: usize) -> Result<Vec<i64>, OipError> {
+    if let Json::Array(flat) = value
+        && let Flat {
+            shape,
+            cells: Cells::Int(dims),
+        } = *flat
+        && shape.len() == 1
+    {
+        return Ok(dims);
+    }
+    Err(OipError::Invalid(format!(
+        "`inputs[{index}].shape` is no list of whole numbers from 0 up"
+    )))
+}
+
+impl Input {
+    /// The tensor: from its own JSON, or from what comes next in the bytes behind all of it.
+    ///
+    /// # Errors
+    /// When a part is missing, or they contradict each other.
+    pub(super) fn into_tensor(self, section: &mut Section) -> Result<(String, Tensor), OipError> {
+        let name = self
+            .name
+            .ok_or_else(|| OipError::Invalid("an input has no `name`".to_owned()))?;
+        let missing = |key: &str| OipError::Invalid(format!("input `{name}` has no `{key}`"));
+        let datatype = self.datatype.ok_or_else(|| missing("datatype"))?;
+        let shape = self.shape.ok_or_else(|| missing("shape"))?;
+        let shape = raw::shape(&name, &shape)?;
+        let dtype = raw::dtype(&name, &datatype)?;
+        self.parameters.refuse_shared_memory(&name)?;
+        let tensor = match (self.data, self.parameters.count("binary_data_size")?) {
+            (None, None) => return Err(missing("data")),
+            (Some(data), None) => elements::tensor(&name, dtype, shape, data)?,
+            (None, Some(size)) => raw::decode(&name, dtype, shape, section.take(&name, size)?)?,
+            (Some(_), Some(_)) => {
+                return Err(OipError::Invalid(format!(
+                    "input `{name}` has both `data` and `binary_data_size`: expected one of them"
+                )));
+            }
+        };
+        Ok((name, tensor))
+    }
+}

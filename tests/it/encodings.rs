@@ -1,0 +1,226 @@
+//! Compressed bodies, in both directions and on every protocol.
+
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use flate2::write::{GzEncoder, ZlibEncoder};
+use reqwest::Method;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::bad_input::peak_memory;
+use crate::server::Server;
+
+const V2: &str = "/v2/models/iris/infer";
+const PATHS: [&str; 3] = [V2, "/invocations", "/models/iris/invocations"];
+
+async fn iris(more: &[&str]) -> Server {
+    let arguments = [&["model-examples/iris", "--engine", "tract"], more].concat();
+    Server::start(&arguments).await
+}
+
+fn compress(coding: &str, bytes: &[u8]) -> Vec<u8> {
+    if coding == "gzip" {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    } else {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+}
+
+fn inflate(coding: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut inflated = Vec::new();
+    if coding == "gzip" {
+        GzDecoder::new(bytes).read_to_end(&mut inflated).unwrap();
+    } else {
+        ZlibDecoder::new(bytes).read_to_end(&mut inflated).unwrap();
+    }
+    inflated
+}
+
+/// A request of many rows in the form of a path.
+fn body(path: &str, rows: usize) -> Vec<u8> {
+    let row = [5.1, 3.5, 1.4, 0.2];
+    let body = if path == V2 {
+        let data: Vec<f64> = std::iter::repeat_n(row, rows).flatten().collect();
+        json!({ "inputs": [{ "name": "features", "datatype": "FP32", "shape": [rows, 4], "data": data }] })
+    } else {
+        json!({ "inputs": vec![row; rows] })
+    };
+    body.to_string().into_bytes()
+}
+
+/// Posts a body as it is; status, headers of interest, body.
+async fn send(
+    server: &Server,
+    path: &str,
+    (body, headers): (Vec<u8>, &[(&str, &str)]),
+) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
+    let mut request = server.request(Method::POST, path).body(body);
+    for (name, value) in [&[("content-type", "application/json")], headers].concat() {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    (status, headers, response.bytes().await.unwrap().to_vec())
+}
+
+#[tokio::test]
+async fn every_pair_of_encodings_gives_the_same_answer_on_every_path() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        let plain = body(path, 100);
+        let (status, _, expected) = send(&server, path, (plain.clone(), &[])).await;
+        assert_eq!(status, 200);
+        for given in ["", "identity", "gzip", "deflate", "GZIP", "x-gzip"] {
+            for wanted in ["", "gzip", "deflate"] {
+                let sent = match given {
+                    "" | "identity" => plain.clone(),
+                    "deflate" => compress("deflate", &plain),
+                    _ => compress("gzip", &plain),
+                };
+                let mut headers = vec![("accept-encoding", wanted), ("content-encoding", given)];
+                headers.retain(|(_, value)| !value.is_empty());
+                let (status, headers, answer) = send(&server, path, (sent, &headers)).await;
+                assert_eq!(status, 200, "{path} {given} {wanted}");
+                let found = headers
+                    .get("content-encoding")
+                    .map(|value| value.to_str().unwrap());
+                assert_eq!(found.unwrap_or_default(), wanted, "{path} {given}");
+                let answer = if wanted.is_empty() {
+                    answer
+                } else {
+                    inflate(wanted, &answer)
+                };
+                assert_eq!(answer, expected, "{path} {given} {wanted}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_short_answer_is_not_compressed() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        let accept = [("accept-encoding", "gzip, deflate")];
+        let (status, headers, _) = send(&server, path, (body(path, 1), &accept)).await;
+        assert_eq!((status, headers.get("content-encoding")), (200, None));
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_binary_answer_says_how_long_its_json_is_when_inflated() {
+    let server = iris(&[]).await;
+    let mut request: Value = serde_json::from_slice(&body(V2, 200)).unwrap();
+    request["parameters"] = json!({ "binary_data_output": true });
+    let sent = compress("gzip", request.to_string().as_bytes());
+    let headers = [("content-encoding", "gzip"), ("accept-encoding", "deflate")];
+    let (status, headers, answer) = send(&server, V2, (sent, &headers)).await;
+    assert_eq!(status, 200);
+    let inflated = inflate("deflate", &answer);
+    let length = headers["inference-header-content-length"].to_str().unwrap();
+    let (json, binary) = inflated.split_at(length.parse().unwrap());
+    let json: Value = serde_json::from_slice(json).unwrap();
+    assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], 1600);
+    assert_eq!(binary.len(), 1600 + 2400);
+}
+
+/// 413 as soon as the limit is reached: what a small body inflates to is never held.
+#[rstest]
+#[case::gzip("gzip")]
+#[case::deflate("deflate")]
+#[tokio::test]
+async fn a_bomb_is_refused_within_bounded_memory(#[case] coding: &str) {
+    let limit = 4 << 20;
+    let server = iris(&["--max-body", "4MiB"]).await;
+    let bomb = compress(coding, &vec![b' '; 512 << 20]);
+    assert!(bomb.len() < limit, "{} bytes", bomb.len());
+    let before = peak_memory(&server);
+    for path in [&PATHS[..], &["/v2/repository/index"]].concat() {
+        let headers = [("content-encoding", coding)];
+        let (status, _, answer) = send(&server, path, (bomb.clone(), &headers)).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(status, 413, "{path}: {answer}");
+        assert!(answer.contains("server.max_body"), "{path}: {answer}");
+    }
+    let grown = peak_memory(&server) - before;
+    assert!(grown < 64 << 20, "the server grew by {grown} bytes");
+    let (status, ..) = send(&server, V2, (body(V2, 1), &[])).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn the_limit_counts_inflated_bytes_and_no_others() {
+    let server = iris(&["--max-body", "64KiB"]).await;
+    for path in PATHS {
+        let padded = |size: usize| {
+            let mut body = body(path, 1);
+            body.resize(size, b' ');
+            body
+        };
+        for (size, expected) in [(64 << 10, 200), ((64 << 10) + 1, 413)] {
+            for coding in ["gzip", "deflate"] {
+                let sent = compress(coding, &padded(size));
+                let headers = [("content-encoding", coding)];
+                let (status, ..) = send(&server, path, (sent, &headers)).await;
+                assert_eq!(status, expected, "{path} {coding} {size}");
+            }
+            let (status, ..) = send(&server, path, (padded(size), &[])).await;
+            assert_eq!(status, expected, "{path} {size}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_compressed_body_that_inflates_to_nothing_is_bounded_too() {
+    let server = iris(&["--max-body", "64KiB"]).await;
+    let nothing = compress("gzip", &[]).repeat(10_000);
+    for path in PATHS {
+        let headers = [("content-encoding", "gzip")];
+        let (status, _, answer) = send(&server, path, (nothing.clone(), &headers)).await;
+        assert_eq!(status, 413, "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_what_its_header_says_is_a_client_error() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        let whole = compress("gzip", &body(path, 50));
+        let cut_off = whole[..whole.len() / 2].to_vec();
+        let mut broken = whole.clone();
+        broken[20] ^= 0xff;
+        for (coding, sent) in [
+            ("gzip", body(path, 1)),
+            ("deflate", body(path, 1)),
+            ("gzip", cut_off),
+            ("gzip", broken),
+            ("deflate", whole),
+        ] {
+            let headers = [("content-encoding", coding)];
+            let (status, _, answer) = send(&server, path, (sent, &headers)).await;
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            assert_eq!(status, 400, "{path} {coding}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_encoding_is_415_and_says_which_are_known() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        for coding in ["br", "zstd", "gzip, gzip", "a\"b"] {
+            let headers = [("content-encoding", coding)];
+            let (status, headers, answer) = send(&server, path, (body(path, 1), &headers)).await;
+            assert_eq!(status, 415, "{path} {coding}");
+            assert_eq!(headers["accept-encoding"], "gzip, deflate");
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            let key = if path == V2 { "error" } else { "detail" };
+            assert!(answer[key].as_str().unwrap().contains(coding), "{answer}");
+        }
+    }
+}
