@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -36,8 +35,8 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
-use crate::middleware::{MiddlewareOptions, layered};
-use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
+use crate::middleware::{MiddlewareOptions, cors, layered};
+use crate::protocol::{self, Entry, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, InferenceService, Servable};
 use crate::shutdown::StopSignals;
@@ -162,7 +161,9 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
     let router = protocol::router(&shared).merge(webhook);
-    let mut http_task = start_http(http, router, settings, handle.clone());
+    let router = cors(router, &server.cors_origins);
+    let entry = protocol::entry(&shared, router);
+    let mut http_task = start_http(http, entry, settings, handle.clone());
 
     let stopped_early = tokio::select! {
         loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
@@ -254,7 +255,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
 
 fn start_http(
     bound: listen::Bound,
-    router: Router,
+    entry: Entry,
     settings: &Settings,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<anyhow::Result<()>> {
@@ -267,10 +268,9 @@ fn start_http(
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
-        cors_origins: settings.server.cors_origins.clone(),
     };
-    let router = layered(router, options);
-    tokio::spawn(listen::serve_http(bound, router, handle))
+    let service = layered(entry, options);
+    tokio::spawn(listen::serve_http(bound, service, handle))
 }
 
 type GrpcTask = JoinHandle<Result<(), tonic::transport::Error>>;

@@ -32,37 +32,45 @@ pub struct MiddlewareOptions {
     pub request_timeout: Duration,
     /// Which requests are logged.
     pub access_log: AccessLog,
-    /// Origins whose pages may call this server; `*` is all.
-    pub cors_origins: Vec<String>,
 }
 
-/// A router with everything around it; cheap to clone.
+/// A service with everything around it; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Layered(Arc<Around>);
+pub struct Layered<S>(Arc<Around<S>>);
 
 #[derive(Debug)]
-struct Around {
-    router: Router,
-    timeout: Duration,
-    access_log: AccessLog,
+struct Around<S> {
+    inner: S,
+    options: MiddlewareOptions,
 }
 
-/// Puts everything around `router`.
-pub fn layered(router: Router, options: MiddlewareOptions) -> Layered {
-    let router = if options.cors_origins.is_empty() {
-        router
-    } else {
-        router.layer(cors(&options.cors_origins))
-    };
-    Layered(Arc::new(Around {
-        router,
-        timeout: options.request_timeout,
-        access_log: options.access_log,
-    }))
+/// Puts everything around `inner`.
+pub fn layered<S>(inner: S, options: MiddlewareOptions) -> Layered<S> {
+    Layered(Arc::new(Around { inner, options }))
 }
 
-impl<B> Service<Request<B>> for Layered
+/// What [`layered`] may be put around: a router, or a service in front of one.
+pub trait Inner:
+    Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl<S, B> Service<Request<B>> for Layered<S>
 where
+    S: Inner,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -80,13 +88,13 @@ where
     }
 }
 
-impl Around {
+impl<S: Inner> Around<S> {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
-        let watch = Watch::begin(self.access_log, &request, &id);
+        let watch = Watch::begin(self.options.access_log, &request, &id);
         let is_mlflow = request.uri().path().ends_with("/invocations");
-        let answer = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
-        let mut response = match tokio::time::timeout(self.timeout, answer).await {
+        let answer = AssertUnwindSafe(self.inner.clone().oneshot(request)).catch_unwind();
+        let mut response = match tokio::time::timeout(self.options.request_timeout, answer).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(_)) => internal_error(),
@@ -118,15 +126,19 @@ fn internal_error() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, json, body).into_response()
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
+/// Lets pages of these origins call the routes; `*` is all.
+pub fn cors(router: Router, origins: &[String]) -> Router {
+    if origins.is_empty() {
+        return router;
+    }
     let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any);
     if origins.iter().any(|origin| origin == "*") {
-        return layer.allow_origin(Any);
+        return router.layer(layer.allow_origin(Any));
     }
     let origins = origins
         .iter()
         .filter_map(|origin| HeaderValue::from_str(origin).ok());
-    layer.allow_origin(AllowOrigin::list(origins))
+    router.layer(layer.allow_origin(AllowOrigin::list(origins)))
 }
 
 #[cfg(test)]
@@ -138,11 +150,10 @@ mod tests {
         MiddlewareOptions {
             request_timeout: timeout,
             access_log: AccessLog::Errors,
-            cors_origins: Vec::new(),
         }
     }
 
-    async fn status(layered: &Layered, path: &str) -> (StatusCode, bool) {
+    async fn status(layered: &Layered<Router>, path: &str) -> (StatusCode, bool) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = layered.clone().oneshot(request).await.unwrap();
         let has_id = response.headers().contains_key(request_id::HEADER);

@@ -2,14 +2,15 @@
 //!
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
+use std::convert::Infallible;
+
+use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{LengthLimitError, Limited};
-use tower::{Service, service_fn};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tower::{Service, ServiceExt};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
 use tower_http::decompression::RequestDecompression;
@@ -33,90 +34,113 @@ pub(super) enum BodyError {
     Unreadable(String),
 }
 
-/// The whole body, inflated.
-///
-/// # Errors
-/// [`BodyError`].
-pub(super) fn read(
-    shared: &Shared,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Bytes, BodyError> {
-    body.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE || is_limit(&rejection) {
-            return BodyError::TooLarge(shared.max_body());
-        }
-        BodyError::Unreadable(rejection.body_text())
-    })
+/// What a handler takes of a request that brings a body.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) headers: HeaderMap,
+    /// The whole body, inflated.
+    pub(super) body: Result<Bytes, BodyError>,
 }
 
-/// Whether a limit stopped the bytes before they were inflated.
+impl FromRequest<Shared> for Received {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Infallible> {
+        let (parts, body) = request.into_parts();
+        let limit = shared.max_body();
+        let body = match Limited::new(body, limit).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if is_limit(&*error) => Err(BodyError::TooLarge(limit)),
+            Err(error) => Err(BodyError::Unreadable(error.to_string())),
+        };
+        let headers = parts.headers;
+        Ok(Self { headers, body })
+    }
+}
+
+/// Whether a limit stopped the bytes, before or after they were inflated.
 fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| cause.is::<LengthLimitError>())
 }
 
-/// Inflates bodies that say that they are compressed, while they are read and no further than the limit; compresses
-/// answers for clients that ask for it. Costs nothing when neither is the case.
-pub(super) async fn encodings(
-    State(shared): State<Shared>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let coding = match coding(request.headers()) {
-        Ok(coding) => coding,
-        Err(coding) => return unsupported(request.uri().path(), &coding),
-    };
-    let compress = wants_compression(request.headers());
-    let inflate = coding.is_some();
-    match coding {
-        Some(coding) => {
-            let headers = request.headers_mut();
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
-            let limit = shared.max_body();
-            request = request.map(|body| Body::new(Limited::new(body, limit)));
-        }
-        None => {
-            request.headers_mut().remove(header::CONTENT_ENCODING);
-        }
-    }
-    let response = if compress {
-        compressed(request, next, inflate).await
-    } else if inflate {
-        inflated(request, next).await
-    } else {
-        next.run(request).await
-    };
-    response
+/// How the bodies of one request and its answer are encoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encodings {
+    /// Of the request; `None` when it is plain.
+    coding: Option<&'static str>,
+    /// Whether the client takes a compressed answer.
+    compress: bool,
+    /// Whether the request names an encoding that is none.
+    names_none: bool,
 }
 
-async fn compressed(request: Request, next: Next, inflate: bool) -> Response {
-    let inner = service_fn(move |request: Request| {
-        let next = next.clone();
-        async move {
-            Ok::<_, std::convert::Infallible>(if inflate {
-                inflated(request, next).await
-            } else {
-                next.run(request).await
-            })
+impl Encodings {
+    /// # Errors
+    /// The answer to an encoding that is not understood.
+    pub(super) fn of(request: &Request) -> Result<Self, Box<Response>> {
+        let headers = request.headers();
+        let coding = coding(headers);
+        let coding =
+            coding.map_err(|coding| Box::new(unsupported(request.uri().path(), &coding)))?;
+        let names_none = coding.is_none() && headers.contains_key(header::CONTENT_ENCODING);
+        Ok(Self {
+            coding,
+            compress: wants_compression(headers),
+            names_none,
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn are_plain(self) -> bool {
+        self.coding.is_none() && !self.compress && !self.names_none
+    }
+
+    /// Inflates the body while it is read and no further than the limit, and compresses the answer.
+    pub(super) async fn answer(
+        self,
+        mut request: Request,
+        router: Router,
+        max_body: usize,
+    ) -> Response {
+        match self.coding {
+            Some(coding) => {
+                let headers = request.headers_mut();
+                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+                request = request.map(|body| Body::new(Limited::new(body, max_body)));
+            }
+            None => {
+                request.headers_mut().remove(header::CONTENT_ENCODING);
+            }
         }
-    });
+        match (self.compress, self.coding) {
+            (true, Some(_)) => compressed(RequestDecompression::new(router), request).await,
+            (true, None) => compressed(router, request).await,
+            (false, _) => plain(RequestDecompression::new(router).oneshot(request).await),
+        }
+    }
+}
+
+async fn compressed<S, B>(inner: S, request: Request) -> Response
+where
+    S: Service<Request, Response = axum::http::Response<B>, Error = Infallible>,
+    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<tower::BoxError> + Send,
+{
     // Of gRPC the messages are compressed, not the body.
     let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
-    let mut compression = Compression::new(inner)
+    let compression = Compression::new(inner)
         .quality(CompressionLevel::Fastest)
         .compress_when(predicate);
-    match compression.call(request).await {
-        Ok(response) => response.map(Body::new),
-        Err(never) => match never {},
-    }
+    plain(compression.oneshot(request).await)
 }
 
-async fn inflated(request: Request, next: Next) -> Response {
-    let inner = service_fn(move |request: Request<_>| {
-        let next = next.clone();
-        async move { Ok::<_, std::convert::Infallible>(next.run(request.map(Body::new)).await) }
-    });
-    match RequestDecompression::new(inner).call(request).await {
+fn plain<B>(answer: Result<axum::http::Response<B>, Infallible>) -> Response
+where
+    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<tower::BoxError>,
+{
+    match answer {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
