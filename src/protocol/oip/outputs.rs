@@ -113,7 +113,6 @@ impl Selection {
         signature: &'s Signature,
         outputs: &Outputs,
     ) -> Result<Vec<Sent<'s>>, OipError> {
-        let has_batch_axis = signature.has_batch_axis();
         let send = |chosen: &Chosen| {
             let spec = signature.outputs.get(chosen.place);
             let value = outputs.get(chosen.place);
