@@ -5,6 +5,7 @@
 mod admin;
 mod body;
 mod health;
+mod inflate;
 mod json;
 mod mlflow;
 mod oip;
@@ -134,7 +135,7 @@ pub fn router(shared: &Shared) -> Router {
     }
     let router = router
         .fallback(path::not_found)
-        .layer(from_fn(path::readable))
+        .layer(from_fn(path::well_formed))
         .layer(DefaultBodyLimit::max(shared.max_body()))
         .layer(from_fn_with_state(shared.clone(), body::encodings))
         .with_state(shared.clone());
