@@ -55,7 +55,7 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
     }
     let _ = writeln!(out, "\n  HTTP     {base}");
     if let Some(grpc) = addresses.grpc {
-        let _ = writeln!(out, "  gRPC     {} (health)", reachable(grpc));
+        let _ = writeln!(out, "  gRPC     {}", reachable(grpc));
     }
     let _ = writeln!(out, "  metrics  {base}/metrics");
     if let Some(admin) = addresses.admin {

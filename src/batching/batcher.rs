@@ -227,6 +227,17 @@ impl Batcher {
         Ok(done)
     }
 
+    /// How it is bounded.
+    pub fn config(&self) -> &BatcherConfig {
+        &self.inner.config
+    }
+
+    /// The most rows of one call of the engine by now; `None` when requests run alone.
+    pub fn rows_limit(&self) -> Option<usize> {
+        let groups = self.inner.groups.load(Ordering::Relaxed);
+        groups.then(|| self.inner.limit())
+    }
+
     /// From here on requests run alone.
     pub fn stop_grouping(&self) {
         self.inner.groups.store(false, Ordering::Relaxed);

@@ -6,17 +6,21 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::grpc;
 use super::request_id::RequestId;
 use crate::telemetry::AccessLog;
 
 /// Probes and scrapes never get a line.
-const PROBES: [&str; 6] = [
+const PROBES: [&str; 9] = [
     "/ping",
     "/health",
     "/version",
     "/metrics",
     "/v2/health/live",
     "/v2/health/ready",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
 ];
 
 pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Response {
@@ -28,7 +32,9 @@ pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Resp
     let id = request.extensions().get::<RequestId>().cloned();
     let started = Instant::now();
     let response = next.run(request).await;
-    if is_wanted(policy, response.status(), id.as_ref()) {
+    let grpc_status = grpc::status(response.headers());
+    let failed = has_failed(response.status(), grpc_status);
+    if is_wanted(policy, failed, id.as_ref()) {
         let header = |name| {
             response
                 .headers()
@@ -41,6 +47,7 @@ pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Resp
             %method,
             path,
             status = response.status().as_u16(),
+            grpc_status,
             took_ms = started.elapsed().as_secs_f64() * 1e3,
             model = header("x-model-name"),
             version = header("x-model-version"),
@@ -51,8 +58,13 @@ pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Resp
     response
 }
 
-fn is_wanted(policy: AccessLog, status: StatusCode, id: Option<&RequestId>) -> bool {
-    let failed = status.is_client_error() || status.is_server_error();
+/// Of gRPC the status of HTTP says nothing.
+fn has_failed(status: StatusCode, grpc_status: Option<i32>) -> bool {
+    let http = status.is_client_error() || status.is_server_error();
+    http || grpc_status.is_some_and(|code| code != 0)
+}
+
+fn is_wanted(policy: AccessLog, failed: bool, id: Option<&RequestId>) -> bool {
     match policy {
         AccessLog::Errors => failed,
         AccessLog::All => true,
@@ -85,10 +97,18 @@ mod tests {
         let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
         let policy = AccessLog::Sampled(0.1);
         let sampled = (0..10_000)
-            .filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n))))
+            .filter(|&n| is_wanted(policy, false, Some(&id(n))))
             .count();
         assert!((700..1300).contains(&sampled), "{sampled}");
-        assert!(is_wanted(policy, StatusCode::BAD_REQUEST, None));
-        assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, None));
+        assert!(is_wanted(policy, true, None));
+        assert!(!is_wanted(AccessLog::Errors, false, None));
+    }
+
+    #[test]
+    fn a_call_of_grpc_has_failed_when_its_own_status_says_so() {
+        assert!(has_failed(StatusCode::BAD_REQUEST, None));
+        assert!(has_failed(StatusCode::OK, Some(5)));
+        assert!(!has_failed(StatusCode::OK, Some(0)));
+        assert!(!has_failed(StatusCode::OK, None));
     }
 }

@@ -1,6 +1,7 @@
-//! What happens to every HTTP request before and after its protocol: an id, a deadline, the access log.
+//! What happens to every request before and after its protocol: an id, a deadline, the access log.
 
 mod access_log;
+mod grpc;
 mod request_id;
 
 use std::time::Duration;
@@ -12,6 +13,8 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+pub use grpc::grpc_timeout;
 
 use crate::telemetry::AccessLog;
 
@@ -40,6 +43,23 @@ pub fn layered(router: Router, options: MiddlewareOptions) -> Router {
     if !options.cors_origins.is_empty() {
         router = router.layer(cors(&options.cors_origins));
     }
+    observed(router, policy)
+}
+
+/// The same around a router of gRPC services, whose failures are gRPC statuses.
+pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Router {
+    let timeout = options.request_timeout;
+    let router = router
+        .layer(CatchPanicLayer::custom(
+            |_: Box<dyn std::any::Any + Send>| grpc::panicked(),
+        ))
+        .layer(from_fn(move |request: Request, next: Next| {
+            grpc::deadline(timeout, request, next)
+        }));
+    observed(router, options.access_log)
+}
+
+fn observed(router: Router, policy: AccessLog) -> Router {
     router
         .layer(from_fn(move |request: Request, next: Next| {
             access_log::log(policy, request, next)
