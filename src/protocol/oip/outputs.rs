@@ -125,11 +125,8 @@ impl Selection {
             };
             let (tensor, labels) = match chosen.classes {
                 Some(k) => {
-                    let labels = labels.as_deref();
-                    (
-                        classify(&spec.name, tensor, k, labels, has_batch_axis)?,
-                        None,
-                    )
+                    let (labels, has_rows) = (labels.as_deref(), signature.has_batch_axis());
+                    (classify(&spec.name, tensor, k, labels, has_rows)?, None)
                 }
                 None => {
                     let labels = labels.map(|labels| serde_json::Value::from(labels).to_string());
