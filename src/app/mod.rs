@@ -191,7 +191,14 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
             }
         }
     }
-    drain(&shared, services, settings, (&servers.handles, &stop), signals).await;
+    drain(
+        &shared,
+        services,
+        settings,
+        (&servers.handles, &stop),
+        signals,
+    )
+    .await;
     while let Some(ended) = servers.tasks.join_next().await {
         ended.context("a server panicked")??;
     }
