@@ -6,7 +6,6 @@ use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::middleware::{MiddlewareOptions, layered_grpc};
 use crate::protocol::{Grpc, HEALTH_NAMES, Shared};
 
 /// See the module.
@@ -20,18 +19,18 @@ pub(super) struct Services {
 
 impl Services {
     /// The services, which are not healthy yet.
-    pub(super) async fn new(shared: &Shared, options: &MiddlewareOptions) -> Self {
+    pub(super) async fn new(shared: &Shared) -> Self {
         let Grpc { router, health } = Grpc::new(shared);
         tell(&health, ServingStatus::NotServing).await;
         Self {
             shared: shared.clone(),
-            router: layered_grpc(router, options),
+            router,
             health,
             follower: None,
         }
     }
 
-    /// The services behind their middleware.
+    /// All of them.
     pub(super) fn router(&self) -> Router {
         self.router.clone()
     }

@@ -4,10 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
+use tower::make::Shared;
+
+use crate::middleware::Layered;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
 /// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
 pub(super) async fn serve_http(
     bound: Bound,
-    router: Router,
+    service: Layered,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let mut server = axum_server::from_tcp(bound.listener)?
@@ -56,7 +58,7 @@ pub(super) async fn serve_http(
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     server
-        .serve(router.into_make_service())
+        .serve(Shared::new(service))
         .await
         .context("the HTTP server stopped")
 }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -35,7 +34,7 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
-use crate::middleware::{MiddlewareOptions, layered};
+use crate::middleware::{Layered, MiddlewareOptions, layered, layered_grpc};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
@@ -156,19 +155,19 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     };
     let stop = CancellationToken::new();
     let options = middleware_options(settings);
-    let mut services = grpc::Services::new(&shared, &options).await;
+    let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
-    let mut router = layered(protocol::router(&shared).merge(webhook), options);
-    if server.grpc_on_http {
-        router = protocol::multiplexed(router, services.router());
-    }
     let mut servers = Servers::default();
-    servers.start(http, router);
     if let Some(grpc) = grpc {
-        servers.start(grpc, services.router());
+        servers.start(grpc, layered_grpc(services.router(), &options));
     }
+    let mut service = layered(protocol::router(&shared).merge(webhook), options);
+    if server.grpc_on_http {
+        service = service.with_grpc(services.router());
+    }
+    servers.start(http, service);
 
     let stopped_early = tokio::select! {
         loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
@@ -217,10 +216,10 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(&mut self, bound: listen::Bound, router: Router) {
+    fn start(&mut self, bound: listen::Bound, service: Layered) {
         let handle = Handle::new();
         self.handles.push(handle.clone());
-        self.tasks.spawn(listen::serve_http(bound, router, handle));
+        self.tasks.spawn(listen::serve_http(bound, service, handle));
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::HeaderMap;
-use axum::middleware::Next;
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use tonic::{Code, Status};
 
@@ -31,22 +29,29 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// Ends a call whose answer has not begun in time; of a stream that is its first part.
-pub(super) async fn deadline(longest: Duration, request: Request, next: Next) -> Response {
-    let own = grpc_timeout(request.headers()).map(|own| own + LATER);
-    let timeout = own.map_or(longest, |own| own.min(longest));
-    match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => told(
-            ErrorKind::DeadlineExceeded,
-            "the request took longer than its `grpc-timeout`, or than `server.request_timeout`",
-        ),
-    }
+/// How long the answer of a call may take to begin; of a stream that is its first part.
+pub(super) fn longest(headers: &HeaderMap, longest: Duration) -> Duration {
+    let own = grpc_timeout(headers).map(|own| own + LATER);
+    own.map_or(longest, |own| own.min(longest))
+}
+
+/// Whether a request on a port that speaks more is a call.
+pub(super) fn is_meant(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
+    content_type.starts_with(b"application/grpc")
+}
+
+/// The answer to a call that took too long.
+pub(super) fn late() -> Response {
+    told(
+        ErrorKind::DeadlineExceeded,
+        "the request took longer than its `grpc-timeout`, or than `server.request_timeout`",
+    )
 }
 
 /// The answer to a call whose handler panicked.
-pub(super) fn panicked() -> Response {
-    tracing::error!("a request handler panicked");
+pub(super) fn internal_error() -> Response {
     told(ErrorKind::Internal, "internal error; see the server's log")
 }
 
@@ -98,7 +103,7 @@ mod tests {
 
     #[test]
     fn failures_are_statuses_without_a_message() {
-        let response = panicked();
+        let response = internal_error();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/grpc");
         assert_eq!(status(response.headers()), Some(13));

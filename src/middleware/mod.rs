@@ -1,21 +1,30 @@
 //! What happens to every request before and after its protocol: an id, a deadline, the access log.
+//!
+//! One service around the whole router, not layers on it: axum puts a layer around each route, boxed, and copies the box
+//! for each request, which for small models costs more than the model.
 
 mod access_log;
 mod grpc;
 mod request_id;
 
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use tower_http::catch_panic::CatchPanicLayer;
+use futures_util::FutureExt;
+use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-pub use grpc::grpc_timeout;
-
+use self::access_log::Watch;
+pub use self::grpc::grpc_timeout;
 use crate::telemetry::AccessLog;
 
 /// What the operator chose for every request.
@@ -29,63 +38,132 @@ pub struct MiddlewareOptions {
     pub cors_origins: Vec<String>,
 }
 
-/// Puts the layers around `router`.
-pub fn layered(router: Router, options: MiddlewareOptions) -> Router {
-    let timeout = options.request_timeout;
-    let policy = options.access_log;
-    let mut router = router
-        .layer(CatchPanicLayer::custom(
-            |_: Box<dyn std::any::Any + Send>| internal_error(),
-        ))
-        .layer(from_fn(move |request: Request, next: Next| {
-            deadline(timeout, request, next)
-        }));
-    if !options.cors_origins.is_empty() {
-        router = router.layer(cors(&options.cors_origins));
-    }
-    observed(router, policy)
+/// Routers with everything around them; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Layered(Arc<Around>);
+
+#[derive(Debug, Clone)]
+struct Around {
+    http: Option<Router>,
+    grpc: Option<Router>,
+    timeout: Duration,
+    access_log: AccessLog,
+}
+
+/// Puts everything around a router of HTTP.
+pub fn layered(router: Router, options: MiddlewareOptions) -> Layered {
+    let router = if options.cors_origins.is_empty() {
+        router
+    } else {
+        router.layer(cors(&options.cors_origins))
+    };
+    Layered::new(Some(router), None, &options)
 }
 
 /// The same around a router of gRPC services, whose failures are gRPC statuses.
-pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Router {
-    let timeout = options.request_timeout;
-    let router = router
-        .layer(CatchPanicLayer::custom(
-            |_: Box<dyn std::any::Any + Send>| grpc::panicked(),
-        ))
-        .layer(from_fn(move |request: Request, next: Next| {
-            grpc::deadline(timeout, request, next)
-        }));
-    observed(router, options.access_log)
+pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered {
+    Layered::new(None, Some(router), options)
 }
 
-fn observed(router: Router, policy: AccessLog) -> Router {
-    router
-        .layer(from_fn(move |request: Request, next: Next| {
-            access_log::log(policy, request, next)
+impl Layered {
+    fn new(http: Option<Router>, grpc: Option<Router>, options: &MiddlewareOptions) -> Self {
+        Self(Arc::new(Around {
+            http,
+            grpc,
+            timeout: options.request_timeout,
+            access_log: options.access_log,
         }))
-        .layer(from_fn(request_id::set))
+    }
+
+    /// The same, for a port that speaks gRPC as well: it says so in its content type.
+    #[must_use]
+    pub fn with_grpc(self, router: Router) -> Self {
+        let mut around = Around::clone(&self.0);
+        around.grpc = Some(router);
+        Self(Arc::new(around))
+    }
 }
 
-async fn deadline(timeout: Duration, request: Request, next: Next) -> Response {
-    let is_mlflow = request.uri().path().ends_with("/invocations");
-    match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let body = if is_mlflow {
-                // What MLflow's server answers, word for word.
-                "Request processing time exceeded limit"
-            } else {
-                r#"{"error":"the request took longer than `server.request_timeout`"}"#
-            };
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
+impl<B> Service<Request<B>> for Layered
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let around = Arc::clone(&self.0);
+        Box::pin(async move { Ok(around.answer(request.map(Body::new)).await) })
+    }
+}
+
+/// In which form a request is told what went wrong around its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Mlflow,
+    Grpc,
+}
+
+impl Around {
+    async fn answer(&self, mut request: Request) -> Response {
+        let id = request_id::take_or_make(&mut request);
+        let watch = Watch::begin(self.access_log, &request, &id);
+        let (router, form) = self.choose(&request);
+        let timeout = match form {
+            Form::Grpc => grpc::longest(request.headers(), self.timeout),
+            Form::Json | Form::Mlflow => self.timeout,
+        };
+        let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+        let mut response = match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_)) => internal_error(form),
+            Err(_) => late(form),
+        };
+        response.headers_mut().insert(request_id::HEADER, id.0);
+        if let Some(watch) = watch {
+            watch.end(&response);
+        }
+        response
+    }
+
+    fn choose(&self, request: &Request) -> (Router, Form) {
+        let form = if request.uri().path().ends_with("/invocations") {
+            Form::Mlflow
+        } else {
+            Form::Json
+        };
+        match (&self.http, &self.grpc) {
+            (Some(http), Some(_)) if !grpc::is_meant(request.headers()) => (http.clone(), form),
+            (_, Some(grpc)) => (grpc.clone(), Form::Grpc),
+            (http, None) => (http.clone().unwrap_or_default(), form),
         }
     }
 }
 
-fn internal_error() -> Response {
+fn late(form: Form) -> Response {
+    let body = match form {
+        // What MLflow's server answers, word for word.
+        Form::Mlflow => "Request processing time exceeded limit",
+        Form::Json => r#"{"error":"the request took longer than `server.request_timeout`"}"#,
+        Form::Grpc => return grpc::late(),
+    };
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
+}
+
+fn internal_error(form: Form) -> Response {
     tracing::error!("a request handler panicked");
+    if form == Form::Grpc {
+        return grpc::internal_error();
+    }
     let json = [(header::CONTENT_TYPE, "application/json")];
     let body = r#"{"error_code": "INTERNAL_ERROR", "message": "internal error; see the server's log", "error": "internal error"}"#;
     (StatusCode::INTERNAL_SERVER_ERROR, json, body).into_response()
@@ -100,4 +178,67 @@ fn cors(origins: &[String]) -> CorsLayer {
         .iter()
         .filter_map(|origin| HeaderValue::from_str(origin).ok());
     layer.allow_origin(AllowOrigin::list(origins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+
+    fn options(timeout: Duration) -> MiddlewareOptions {
+        MiddlewareOptions {
+            request_timeout: timeout,
+            access_log: AccessLog::Errors,
+            cors_origins: Vec::new(),
+        }
+    }
+
+    async fn status(layered: &Layered, path: &str) -> (StatusCode, bool) {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = layered.clone().oneshot(request).await.unwrap();
+        let has_id = response.headers().contains_key(request_id::HEADER);
+        (response.status(), has_id)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_panics_or_never_ends_is_answered_and_has_an_id() {
+        let router = Router::new()
+            .route("/panics", get(async || -> &str { panic!("on purpose") }))
+            .route("/waits", get(std::future::pending::<&str>));
+        let layered = layered(router, options(Duration::from_secs(5)));
+        let panicked = (StatusCode::INTERNAL_SERVER_ERROR, true);
+        assert_eq!(status(&layered, "/panics").await, panicked);
+        let late = (StatusCode::GATEWAY_TIMEOUT, true);
+        assert_eq!(status(&layered, "/waits").await, late);
+        assert_eq!(status(&layered, "/").await, (StatusCode::NOT_FOUND, true));
+    }
+
+    async fn grpc_status(layered: &Layered, path: &str, timeout: &str) -> Option<i32> {
+        let request = Request::builder().uri(path).header("grpc-timeout", timeout);
+        let request = request.header("content-type", "application/grpc+proto");
+        let request = request.body(Body::empty()).unwrap();
+        let response = layered.clone().oneshot(request).await.unwrap();
+        assert!(response.headers().contains_key(request_id::HEADER));
+        grpc::status(response.headers())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_grpc_are_statuses_also_on_the_port_of_http() {
+        let services = Router::new()
+            .route("/panics", get(async || -> &str { panic!("on purpose") }))
+            .route("/waits", get(std::future::pending::<&str>));
+        let options = options(Duration::from_secs(5));
+        let alone = layered_grpc(services.clone(), &options);
+        let both = layered(Router::new(), options).with_grpc(services);
+        for layered in [alone, both.clone()] {
+            assert_eq!(grpc_status(&layered, "/panics", "1S").await, Some(13));
+            for timeout in ["1S", "1H", "x"] {
+                let started = tokio::time::Instant::now();
+                assert_eq!(grpc_status(&layered, "/waits", timeout).await, Some(4));
+                let own = timeout == "1S";
+                assert_eq!(started.elapsed() < Duration::from_secs(2), own, "{timeout}");
+            }
+        }
+        assert_eq!(status(&both, "/waits").await, (StatusCode::NOT_FOUND, true));
+    }
 }

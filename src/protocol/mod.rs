@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use admin::{AdminSlot, admin_router};
 pub use json::NonFinite;
-pub use v2_grpc::{Grpc, HEALTH_NAMES, inference, multiplexed};
+pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};

@@ -44,7 +44,7 @@ pub(in crate::protocol) struct ModelMetadata {
     /// In the graph's order.
     pub(in crate::protocol) outputs: Vec<TensorMetadata>,
     /// Where it comes from.
-    pub(in crate::protocol) properties: BTreeMap<&'static str, String>,
+    pub(in crate::protocol) properties: BTreeMap<String, String>,
 }
 
 /// An input or output.
@@ -134,7 +134,7 @@ pub(super) fn platform(engine: &str) -> &'static str {
     }
 }
 
-fn properties(servable: &Servable) -> BTreeMap<&'static str, String> {
+fn properties(servable: &Servable) -> BTreeMap<String, String> {
     let package = servable.package();
     let manifest = &package.manifest;
     let optional = [
@@ -144,10 +144,15 @@ fn properties(servable: &Servable) -> BTreeMap<&'static str, String> {
     ];
     let optional = optional
         .into_iter()
-        .filter_map(|(key, value)| Some((key, value.clone()?)));
+        .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
     let always = [
-        ("engine", servable.engine().to_owned()),
-        ("digest", package.digest.clone()),
+        ("engine".to_owned(), servable.engine().to_owned()),
+        ("digest".to_owned(), package.digest.clone()),
     ];
-    always.into_iter().chain(optional).collect()
+    // As in the parameter of the output that has them.
+    let labels = package.graph.labels.iter().map(|(output, labels)| {
+        let labels = serde_json::Value::from(labels.clone()).to_string();
+        (format!("labels.{output}"), labels)
+    });
+    always.into_iter().chain(optional).chain(labels).collect()
 }

@@ -38,16 +38,13 @@ impl From<metadata::ModelMetadata> for ModelMetadataResponse {
             })
             .collect()
         };
-        let properties = model.properties.into_iter();
         Self {
             name: model.name,
             versions: model.versions,
             platform: model.platform.to_owned(),
             inputs: tensors(model.inputs),
             outputs: tensors(model.outputs),
-            properties: properties
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
+            properties: model.properties.into_iter().collect(),
         }
     }
 }

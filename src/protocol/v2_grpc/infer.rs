@@ -207,6 +207,8 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::inference::InferTensorContents;
     use super::*;
 
@@ -276,5 +278,69 @@ mod tests {
         let value = parameter(ParameterChoice::StringParam("r".to_owned()));
         region.parameters.insert(name, value);
         assert!(message(vec![region], vec![raw(1.0)]).contains("shared memory"));
+    }
+
+    /// An input whose parts may contradict each other.
+    fn any_input() -> impl Strategy<Value = InferInputTensor> {
+        let datatype = prop_oneof![
+            Just("FP32"),
+            Just("BOOL"),
+            Just("BYTES"),
+            Just("BF16"),
+            Just("INT8"),
+            Just("x"),
+        ];
+        let dim = prop_oneof![any::<i64>(), 0_i64..4];
+        let shape = prop::collection::vec(dim, 0..4);
+        let typed = (
+            prop::collection::vec(any::<f32>(), 0..4),
+            prop::collection::vec(any::<i32>(), 0..4),
+            prop::collection::vec(prop::collection::vec(any::<u8>(), 0..4), 0..4),
+        );
+        (datatype, shape, prop::option::of(typed)).prop_map(|(datatype, shape, typed)| {
+            let contents = typed.map(|(singles, ints, texts)| InferTensorContents {
+                fp32_contents: singles,
+                int_contents: ints,
+                bytes_contents: texts.into_iter().map(Bytes::from).collect(),
+                ..InferTensorContents::default()
+            });
+            InferInputTensor {
+                name: "x".to_owned(),
+                datatype: datatype.to_owned(),
+                shape,
+                contents,
+                ..InferInputTensor::default()
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_makes_a_tensor_that_is_not_full(
+            inputs in prop::collection::vec(any_input(), 0..3),
+            raw in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3),
+        ) {
+            let raw = raw.into_iter().map(Bytes::from).collect();
+            for (_, tensor) in tensors(inputs, raw).unwrap_or_default() {
+                let elements = match tensor.as_strings() {
+                    Some(texts) => texts.len(),
+                    None => tensor.bytes().len() / tensor.dtype().width().unwrap(),
+                };
+                prop_assert_eq!(elements, tensor.len());
+            }
+        }
+
+        #[test]
+        fn singles_come_through_bit_for_bit(values in prop::collection::vec(any::<f32>(), 1..20)) {
+            let mut typed = input("x", Some(values.clone()));
+            typed.shape = vec![i64::try_from(values.len()).unwrap()];
+            let mut raw = typed.clone();
+            raw.contents = None;
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let typed = tensors(vec![typed], vec![]).unwrap();
+            let raw = tensors(vec![raw], vec![bytes.clone().into()]).unwrap();
+            prop_assert_eq!(typed[0].1.bytes(), &bytes[..]);
+            prop_assert_eq!(super::raw::encode(&raw[0].1).unwrap(), bytes);
+        }
     }
 }

@@ -18,13 +18,10 @@ mod stream;
 mod transport;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::header;
 use axum::middleware::from_fn_with_state;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower::ServiceExt as _;
 
 use self::inference::grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME};
 use self::service::Service;
@@ -85,22 +82,4 @@ impl Grpc {
             .layer(from_fn_with_state(shared.clone(), transport::adapt));
         Self { router, health }
     }
-}
-
-/// One router for a port that speaks both: gRPC says so in its content type.
-pub fn multiplexed(http: Router, grpc: Router) -> Router {
-    Router::new().fallback(move |request: Request| {
-        let router = if is_grpc(&request) {
-            grpc.clone()
-        } else {
-            http.clone()
-        };
-        router.oneshot(request)
-    })
-}
-
-fn is_grpc(request: &Request) -> bool {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let content_type = content_type.map_or(&b""[..], |value| value.as_bytes());
-    content_type.starts_with(b"application/grpc")
 }
