@@ -246,7 +246,12 @@ async fn maps_are_one_tensor_of_scores_with_the_labels_beside_it() {
     };
     let told: Value = serde_json::from_str(&labels).unwrap();
     assert_eq!(told, json!(["0", "1", "2"]));
-    let metadata = server.get("/v2/models/iris_zipmap").await.text().await.unwrap();
+    let metadata = server
+        .get("/v2/models/iris_zipmap")
+        .await
+        .text()
+        .await
+        .unwrap();
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let told = &metadata["properties"]["labels.output_probability"];
     assert_eq!(*told, labels, "{metadata}");
