@@ -187,6 +187,22 @@ async fn a_cancelled_request_is_not_run() {
     assert_eq!(metric(&server, rows).await, 4.0);
 }
 
+#[tokio::test]
+async fn a_request_too_many_is_told_when_to_come_again() {
+    let server = patient_with("4", &["--max-queue-size", "1"]).await;
+    let mut client = client(&server).await;
+    let mut first = client.clone();
+    let waiting = tokio::spawn(async move { first.model_infer(flowers()).await });
+    let queue = r#"onstage_queue_depth{model="iris"}"#;
+    until("it waits", async || metric(&server, queue).await == 1.0).await;
+    let error = client.model_infer(flowers()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    let again = error.metadata().get("grpc-retry-pushback-ms").unwrap();
+    assert_eq!(again.to_str().unwrap(), "1000");
+    assert_eq!(error.metadata().get("x-model-name").unwrap(), "iris");
+    waiting.abort();
+}
+
 /// Waits for what must come.
 pub(super) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);

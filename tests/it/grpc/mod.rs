@@ -28,9 +28,13 @@ async fn iris() -> Server {
 
 /// A server whose requests wait for company until there are so many rows.
 async fn patient(rows: &str) -> Server {
+    patient_with(rows, &[]).await
+}
+
+async fn patient_with(rows: &str, more: &[&str]) -> Server {
     let package = ["model-examples/iris", "--engine", "tract"];
     let flags = ["--max-batch-size", rows, "--max-queue-delay", "50s"];
-    let starter = Starter::serve(&[&package[..], &flags].concat());
+    let starter = Starter::serve(&[&package[..], &flags, more].concat());
     // The warm-up would wait, too.
     starter
         .env("ONSTAGE_MODELS__IRIS__WARMUP", "false")

@@ -1,13 +1,17 @@
 //! Many requests over one stream.
 
-use onstage::protocol::inference::ModelStreamInferResponse;
+use std::time::Duration;
+
+use onstage::protocol::inference::{ModelStatisticsRequest, ModelStreamInferResponse};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Streaming};
 
 use super::limits::until;
 use super::*;
+use crate::swap::scene::Files;
 
 type Requests = mpsc::UnboundedSender<ModelInferRequest>;
 
@@ -177,6 +181,48 @@ async fn requests_of_a_stream_that_is_dropped_leave_the_queue() {
         ended(&server, "cancelled").await == 3.0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stream_sees_a_swap_and_no_error() {
+    let files = Files::of(&[1.0, 2.0]).await;
+    let server = files.serve("", &[]).await;
+    let mut client = client(&server).await;
+    let (requests, mut answers) = open(&mut client, &[]).await;
+    let two = ModelInferRequest {
+        model_name: "scale".to_owned(),
+        inputs: vec![input("x", "FP32", &[1, 2])],
+        raw_input_contents: vec![bytes(&[1.0_f32, 1.0].map(f32::to_le_bytes).concat())],
+        ..ModelInferRequest::default()
+    };
+    let mut versions = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while versions.last() != Some(&"2".to_owned()) {
+        assert!(
+            Instant::now() < deadline,
+            "version 2 never came: {versions:?}"
+        );
+        if versions.len() == 5 {
+            files.promote(2).await;
+        }
+        requests.send(two.clone()).unwrap();
+        let answer = answers.next().await.unwrap().unwrap();
+        assert_eq!(answer.error_message, "");
+        let answer = answer.infer_response.unwrap();
+        let factor: f32 = answer.model_version.parse().unwrap();
+        let expected = [factor, factor].map(f32::to_le_bytes).concat();
+        assert_eq!(answer.raw_output_contents, [bytes(&expected)]);
+        versions.push(answer.model_version);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(versions.is_sorted(), "never back: {versions:?}");
+    // What is counted is of one version.
+    let request = ModelStatisticsRequest {
+        name: "scale".to_owned(),
+        version: "2".to_owned(),
+    };
+    let told = client.model_statistics(request).await.unwrap().into_inner();
+    assert_eq!(told.model_stats[0].inference_count, 1);
 }
 
 #[tokio::test]
