@@ -1,9 +1,10 @@
-//! What happens to every HTTP request before and after its protocol: an id, a deadline, the access log.
+//! What happens to every request before and after its protocol: an id, a deadline, the access log.
 //!
 //! One service around the whole router, not layers on it: axum puts a layer around each route, boxed, and copies the box
 //! for each request, which for small models costs more than the model.
 
 mod access_log;
+mod grpc;
 mod request_id;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use self::access_log::Watch;
+pub use self::grpc::grpc_timeout;
 use crate::telemetry::AccessLog;
 
 /// What the operator chose for every request.
@@ -34,22 +36,46 @@ pub struct MiddlewareOptions {
     pub access_log: AccessLog,
 }
 
-/// A service with everything around it; cheap to clone.
+/// What answers requests, with everything around it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Layered<S>(Arc<Around<S>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Around<S> {
-    inner: S,
+    http: Option<S>,
+    grpc: Option<Router>,
     options: MiddlewareOptions,
 }
 
-/// Puts everything around `inner`.
-pub fn layered<S>(inner: S, options: MiddlewareOptions) -> Layered<S> {
-    Layered(Arc::new(Around { inner, options }))
+/// Puts everything around what answers HTTP: a router, or a service in front of one.
+pub fn layered<S: Inner>(http: S, options: MiddlewareOptions) -> Layered<S> {
+    Layered(Arc::new(Around {
+        http: Some(http),
+        grpc: None,
+        options,
+    }))
 }
 
-/// What [`layered`] may be put around: a router, or a service in front of one.
+/// The same around a router of gRPC services, whose failures are gRPC statuses.
+pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered<Router> {
+    Layered(Arc::new(Around {
+        http: None,
+        grpc: Some(router),
+        options: options.clone(),
+    }))
+}
+
+impl<S: Inner> Layered<S> {
+    /// The same, for a port that speaks gRPC as well: it says so in its content type.
+    #[must_use]
+    pub fn with_grpc(self, router: Router) -> Self {
+        let mut around = Around::clone(&self.0);
+        around.grpc = Some(router);
+        Self(Arc::new(around))
+    }
+}
+
+/// What [`layered`] may be put around.
 pub trait Inner:
     Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone
@@ -88,17 +114,28 @@ where
     }
 }
 
+/// In which form a request is told what went wrong around its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Mlflow,
+    Grpc,
+}
+
 impl<S: Inner> Around<S> {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
         let watch = Watch::begin(self.options.access_log, &request, &id);
-        let is_mlflow = request.uri().path().ends_with("/invocations");
-        let answer = AssertUnwindSafe(self.inner.clone().oneshot(request)).catch_unwind();
-        let mut response = match tokio::time::timeout(self.options.request_timeout, answer).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
-            Ok(Err(_)) => internal_error(),
-            Err(_) => late(is_mlflow),
+        let form = self.form(&request);
+        let timeout = match form {
+            Form::Grpc => grpc::longest(request.headers(), self.options.request_timeout),
+            Form::Json | Form::Mlflow => self.options.request_timeout,
+        };
+        let answer = AssertUnwindSafe(self.ask(form, request)).catch_unwind();
+        let mut response = match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => internal_error(form),
+            Err(_) => late(form),
         };
         response.headers_mut().insert(request_id::HEADER, id.0);
         if let Some(watch) = watch {
@@ -106,21 +143,47 @@ impl<S: Inner> Around<S> {
         }
         response
     }
+
+    fn form(&self, request: &Request) -> Form {
+        let both = self.http.is_some() && self.grpc.is_some();
+        if self.http.is_none() || (both && grpc::is_meant(request.headers())) {
+            Form::Grpc
+        } else if request.uri().path().ends_with("/invocations") {
+            Form::Mlflow
+        } else {
+            Form::Json
+        }
+    }
+
+    async fn ask(&self, form: Form, request: Request) -> Response {
+        let answer = match (form, &self.http, &self.grpc) {
+            (Form::Json | Form::Mlflow, Some(http), _) => http.clone().oneshot(request).await,
+            (_, _, Some(grpc)) => grpc.clone().oneshot(request).await,
+            (_, _, None) => return StatusCode::NOT_FOUND.into_response(),
+        };
+        match answer {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }
 
-fn late(is_mlflow: bool) -> Response {
-    let body = if is_mlflow {
+fn late(form: Form) -> Response {
+    let body = match form {
         // What MLflow's server answers, word for word.
-        "Request processing time exceeded limit"
-    } else {
-        r#"{"error":"the request took longer than `server.request_timeout`"}"#
+        Form::Mlflow => "Request processing time exceeded limit",
+        Form::Json => r#"{"error":"the request took longer than `server.request_timeout`"}"#,
+        Form::Grpc => return grpc::late(),
     };
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
 }
 
-fn internal_error() -> Response {
+fn internal_error(form: Form) -> Response {
     tracing::error!("a request handler panicked");
+    if form == Form::Grpc {
+        return grpc::internal_error();
+    }
     let json = [(header::CONTENT_TYPE, "application/json")];
     let body = r#"{"error_code": "INTERNAL_ERROR", "message": "internal error; see the server's log", "error": "internal error"}"#;
     (StatusCode::INTERNAL_SERVER_ERROR, json, body).into_response()
@@ -171,5 +234,34 @@ mod tests {
         let late = (StatusCode::GATEWAY_TIMEOUT, true);
         assert_eq!(status(&layered, "/waits").await, late);
         assert_eq!(status(&layered, "/").await, (StatusCode::NOT_FOUND, true));
+    }
+
+    async fn grpc_status(layered: &Layered<Router>, path: &str, timeout: &str) -> Option<i32> {
+        let request = Request::builder().uri(path).header("grpc-timeout", timeout);
+        let request = request.header("content-type", "application/grpc+proto");
+        let request = request.body(Body::empty()).unwrap();
+        let response = layered.clone().oneshot(request).await.unwrap();
+        assert!(response.headers().contains_key(request_id::HEADER));
+        grpc::status(response.headers())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_grpc_are_statuses_also_on_the_port_of_http() {
+        let services = Router::new()
+            .route("/panics", get(async || -> &str { panic!("on purpose") }))
+            .route("/waits", get(std::future::pending::<&str>));
+        let options = options(Duration::from_secs(5));
+        let alone = layered_grpc(services.clone(), &options);
+        let both = layered(Router::new(), options).with_grpc(services);
+        for layered in [alone, both.clone()] {
+            assert_eq!(grpc_status(&layered, "/panics", "1S").await, Some(13));
+            for timeout in ["1S", "1H", "x"] {
+                let started = tokio::time::Instant::now();
+                assert_eq!(grpc_status(&layered, "/waits", timeout).await, Some(4));
+                let own = timeout == "1S";
+                assert_eq!(started.elapsed() < Duration::from_secs(2), own, "{timeout}");
+            }
+        }
+        assert_eq!(status(&both, "/waits").await, (StatusCode::NOT_FOUND, true));
     }
 }

@@ -3,18 +3,20 @@
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
 use std::convert::Infallible;
+use std::future::ready;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
-use tower_http::decompression::RequestDecompression;
 
+use super::inflate::{Coding, InflateError, inflate};
 use super::{Shared, Surface};
 
 /// The encodings that are understood, in requests and answers.
@@ -48,31 +50,38 @@ impl FromRequest<Shared> for Received {
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Infallible> {
         let (parts, body) = request.into_parts();
         let limit = shared.max_body();
-        let body = match Limited::new(body, limit).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if is_limit(&*error) => Err(BodyError::TooLarge(limit)),
-            Err(error) => Err(BodyError::Unreadable(error.to_string())),
-        };
-        let headers = parts.headers;
-        Ok(Self { headers, body })
+        let body = Limited::new(body, limit).collect().await;
+        Ok(Self {
+            headers: parts.headers,
+            body: match body {
+                Ok(collected) => Ok(collected.to_bytes()),
+                Err(error) => Err(reason(&*error, limit)),
+            },
+        })
     }
 }
 
-/// Whether a limit stopped the bytes, before or after they were inflated.
-fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
+fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|cause| cause.is::<LengthLimitError>())
+    let known = causes.find_map(|cause| match cause.downcast_ref() {
+        Some(InflateError::TooLarge) => Some(BodyError::TooLarge(limit)),
+        Some(InflateError::Broken(reason)) => Some(BodyError::Unreadable(format!(
+            "it is not compressed as it says: {reason}"
+        ))),
+        None => cause
+            .is::<LengthLimitError>()
+            .then_some(BodyError::TooLarge(limit)),
+    });
+    known.unwrap_or_else(|| BodyError::Unreadable(error.to_string()))
 }
 
 /// How the bodies of one request and its answer are encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encodings {
     /// Of the request; `None` when it is plain.
-    coding: Option<&'static str>,
+    coding: Option<Coding>,
     /// Whether the client takes a compressed answer.
     compress: bool,
-    /// Whether the request names an encoding that is none.
-    names_none: bool,
 }
 
 impl Encodings {
@@ -80,67 +89,58 @@ impl Encodings {
     /// The answer to an encoding that is not understood.
     pub(super) fn of(request: &Request) -> Result<Self, Box<Response>> {
         let headers = request.headers();
-        let coding = coding(headers);
-        let coding =
-            coding.map_err(|coding| Box::new(unsupported(request.uri().path(), &coding)))?;
-        let names_none = coding.is_none() && headers.contains_key(header::CONTENT_ENCODING);
+        let refuse = |coding: String| Box::new(unsupported(request.uri().path(), &coding));
         Ok(Self {
-            coding,
+            coding: coding(headers).map_err(refuse)?,
             compress: wants_compression(headers),
-            names_none,
         })
     }
 
     /// Whether there is nothing to do.
     pub(super) fn are_plain(self) -> bool {
-        self.coding.is_none() && !self.compress && !self.names_none
+        self.coding.is_none() && !self.compress
     }
 
-    /// Inflates the body while it is read and no further than the limit, and compresses the answer.
+    /// Inflates the body no further than the limit, and compresses the answer.
     pub(super) async fn answer(
         self,
         mut request: Request,
         router: Router,
         max_body: usize,
     ) -> Response {
-        match self.coding {
-            Some(coding) => {
-                let headers = request.headers_mut();
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
-                request = request.map(|body| Body::new(Limited::new(body, max_body)));
-            }
-            None => {
-                request.headers_mut().remove(header::CONTENT_ENCODING);
-            }
+        if let Some(coding) = self.coding {
+            request = inflated(request, coding, max_body).await;
         }
-        match (self.compress, self.coding) {
-            (true, Some(_)) => compressed(RequestDecompression::new(router), request).await,
-            (true, None) => compressed(router, request).await,
-            (false, _) => plain(RequestDecompression::new(router).oneshot(request).await),
+        if self.compress {
+            return compressed(request, router).await;
+        }
+        match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 }
 
-async fn compressed<S, B>(inner: S, request: Request) -> Response
-where
-    S: Service<Request, Response = axum::http::Response<B>, Error = Infallible>,
-    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<tower::BoxError> + Send,
-{
-    // Of gRPC the messages are compressed, not the body.
-    let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
-    let compression = Compression::new(inner)
-        .quality(CompressionLevel::Fastest)
-        .compress_when(predicate);
-    plain(compression.oneshot(request).await)
+async fn inflated(request: Request, coding: Coding, limit: usize) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let headers = &mut parts.headers;
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    let body = match inflate(body, coding, limit).await {
+        Ok(bytes) => Body::from(bytes),
+        // For the handler, which answers in the form of its protocol.
+        Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+    };
+    Request::from_parts(parts, body)
 }
 
-fn plain<B>(answer: Result<axum::http::Response<B>, Infallible>) -> Response
-where
-    B: axum::body::HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<tower::BoxError>,
-{
-    match answer {
+async fn compressed(request: Request, router: Router) -> Response {
+    // Of gRPC the messages are compressed, not the body.
+    let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
+    let compression = Compression::new(router)
+        .quality(CompressionLevel::Fastest)
+        .compress_when(predicate);
+    match compression.oneshot(request).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
@@ -150,7 +150,7 @@ where
 ///
 /// # Errors
 /// The name of one that is not understood.
-fn coding(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
     let mut named = headers.get_all(header::CONTENT_ENCODING).into_iter();
     let Some(value) = named.next() else {
         return Ok(None);
@@ -159,8 +159,8 @@ fn coding(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
     match text.to_ascii_lowercase().as_str() {
         _ if named.next().is_some() => Err(format!("{text}, …")),
         "" | "identity" => Ok(None),
-        "gzip" | "x-gzip" => Ok(Some("gzip")),
-        "deflate" => Ok(Some("deflate")),
+        "gzip" | "x-gzip" => Ok(Some(Coding::Gzip)),
+        "deflate" => Ok(Some(Coding::Deflate)),
         _ => Err(text.to_owned()),
     }
 }
@@ -184,6 +184,8 @@ fn unsupported(path: &str, coding: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -197,9 +199,9 @@ mod tests {
         };
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["identity"]), Ok(None));
-        assert_eq!(of(&["GZip"]), Ok(Some("gzip")));
-        assert_eq!(of(&["x-gzip"]), Ok(Some("gzip")));
-        assert_eq!(of(&["deflate"]), Ok(Some("deflate")));
+        assert_eq!(of(&["GZip"]), Ok(Some(Coding::Gzip)));
+        assert_eq!(of(&["x-gzip"]), Ok(Some(Coding::Gzip)));
+        assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
         for refused in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"]] {
             assert!(of(refused).is_err(), "{refused:?}");
         }

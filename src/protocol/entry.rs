@@ -49,7 +49,7 @@ impl Service<Request> for Entry {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let at = request.uri().path();
-        if !path::is_readable(at) {
+        if !path::is_well_formed(at) {
             let refusal = Surface::of(at).plain_error(StatusCode::NOT_FOUND, "Not Found");
             return Either::Right(Either::Left(ready(Ok(refusal))));
         }

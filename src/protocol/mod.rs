@@ -6,10 +6,12 @@ mod admin;
 mod body;
 mod entry;
 mod health;
+mod inflate;
 mod json;
 mod mlflow;
 mod oip;
 mod path;
+mod v2_grpc;
 mod v2_rest;
 
 use std::sync::Arc;
@@ -20,10 +22,12 @@ use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use tokio_util::sync::CancellationToken;
 
 pub use admin::{AdminSlot, admin_router};
 pub use entry::{Entry, entry};
 pub use json::NonFinite;
+pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};
@@ -54,6 +58,7 @@ struct SharedState {
     service: InferenceService,
     options: ProtocolOptions,
     draining: AtomicBool,
+    streams_end: CancellationToken,
 }
 
 /// What the operator chose for all protocols.
@@ -74,6 +79,7 @@ impl Shared {
             service,
             options,
             draining: AtomicBool::new(false),
+            streams_end: CancellationToken::new(),
         }))
     }
 
@@ -90,6 +96,16 @@ impl Shared {
     /// Turns readiness off for good; requests are still answered.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads no more from streams that their clients keep open; what they have asked for is answered.
+    pub fn end_streams(&self) {
+        self.0.streams_end.cancel();
+    }
+
+    /// Resolves when open streams shall end.
+    async fn streams_end(&self) {
+        self.0.streams_end.cancelled().await;
     }
 
     fn non_finite(&self) -> NonFinite {
@@ -169,8 +185,12 @@ fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, String> {
 
 /// Says which version answered.
 fn model_headers(response: &mut Response, model: Option<&ModelId>) {
+    set_model_headers(response.headers_mut(), model);
+}
+
+/// Likewise, in the metadata of gRPC too.
+fn set_model_headers(headers: &mut HeaderMap, model: Option<&ModelId>) {
     let Some(id) = model else { return };
-    let headers = response.headers_mut();
     let encoded =
         percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS)
             .to_string();

@@ -28,10 +28,10 @@ fn without_last_slash(path: &str) -> Option<&str> {
     (is_ours && !trimmed.ends_with('/')).then_some(trimmed)
 }
 
-/// No model has a name that is not UTF-8, and handlers could not read the path.
-pub(super) fn is_readable(path: &str) -> bool {
+/// No name is empty, and none is not UTF-8: handlers could not read the path.
+pub(super) fn is_well_formed(path: &str) -> bool {
     let decode = percent_encoding::percent_decode_str;
-    !path.contains('%') || decode(path).decode_utf8().is_ok()
+    !path.contains("//") && (!path.contains('%') || decode(path).decode_utf8().is_ok())
 }
 
 #[cfg(test)]
@@ -91,12 +91,11 @@ mod tests {
             format!("/.{path}"),
             format!("/x/..{path}"),
             format!("/x/%2e%2e{path}"),
-            format!("{path}/."),
             format!("{path}%2F"),
             format!("{path}%00"),
             format!("{path};x"),
             path.replacen('/', "/%2F", 1),
-            path.replacen('/', "\\", 1).replace('\\', "/%5C"),
+            path.replacen('/', "/%5C", 1),
         ];
         for (index, word) in words.iter().enumerate() {
             let with = |other: String| {
@@ -133,8 +132,34 @@ mod tests {
                 // A name takes any text, so another spelling may be another path of the table.
                 let (status, target) = ask(&server, &spelling).await;
                 let is_refused = status == StatusCode::NOT_FOUND;
-                let is_name = status == StatusCode::METHOD_NOT_ALLOWED && spelling.contains("x1");
+                let is_name = status == StatusCode::METHOD_NOT_ALLOWED
+                    && (spelling.contains("x1") || path == "/v2/models/stats")
+                    && !spelling.contains("//");
                 assert!(is_refused || is_name, "{spelling}: {status} {target}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_names_reach_no_model() {
+        let server = server("");
+        for name in [
+            ".", "..", "%2e%2e", "a%2Fb", "a%5Cb", "a:b", "%00", "a%0Ab", "stats", "%ff",
+        ] {
+            for (method, path) in [
+                (Method::GET, format!("/v2/models/{name}/ready")),
+                (Method::POST, format!("/v2/models/{name}/infer")),
+                (Method::POST, format!("/v2/models/{name}/versions/1/infer")),
+                (Method::POST, format!("/models/{name}/invocations")),
+            ] {
+                let request = Request::builder().method(method).uri(&path);
+                let request = request.body(Body::empty()).unwrap();
+                let response = server.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+                let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+                let text = String::from_utf8(body.unwrap().to_vec()).unwrap();
+                let is_checked = text.contains("invalid model name") || text.contains("Not Found");
+                assert!(is_checked, "{path}: {text}");
             }
         }
     }
