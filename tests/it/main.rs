@@ -21,6 +21,7 @@ mod inspect;
 mod json;
 mod mlflow_faults;
 mod mlflow_registry;
+mod mlflow_scoring;
 mod mlflow_server;
 mod network;
 mod object_registry;

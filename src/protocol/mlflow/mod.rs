@@ -4,7 +4,7 @@
 //! `docs/mlflow-compatibility.md`.
 //!
 //! ```text
-//! bytes ─► request (JSON) / csv ─► cast ─► enforce ─► feed ─► Signature::bind ─► engine ─► answer
+//! bytes ─► request (JSON) / csv / parquet ─► cast ─► enforce ─► feed ─► Signature::bind ─► engine ─► answer
 //! ```
 
 mod answer;
@@ -20,6 +20,7 @@ mod frame;
 mod inputs;
 mod nested;
 mod params;
+mod parquet;
 mod python;
 mod request;
 mod tensors;
@@ -36,6 +37,7 @@ use axum::routing::{get, post};
 use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
+use self::parquet::ParquetError;
 use super::body::{self, BodyError};
 use super::json::NonFinite;
 use super::{Route, Shared, Surface, model_headers, timeout_header};
@@ -205,6 +207,7 @@ async fn score(
         bytes,
         non_finite: shared.non_finite(),
         form: Form::Lists,
+        max_body: shared.max_body(),
         timeout,
     };
     let answered = shared
@@ -219,11 +222,12 @@ async fn score(
     response
 }
 
-/// The two kinds of body.
+/// The kinds of body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Json,
     Csv,
+    Parquet,
 }
 
 /// Media types ignore case, a charset may be quoted, and a missing header means JSON; otherwise as in MLflow.
@@ -257,15 +261,16 @@ fn parse_content_type(value: &str) -> Result<Content, ScoringError> {
     match mime.as_str() {
         "application/json" => Ok(Content::Json),
         "text/csv" => Ok(Content::Csv),
-        "application/vnd.apache.parquet" => Err(ScoringError::ContentType(
-            "Parquet bodies are not supported yet; send application/json or text/csv".to_owned(),
-        )),
+        "application/vnd.apache.parquet" => Ok(Content::Parquet),
         _ => Err(ScoringError::ContentType(format!(
-            "This predictor only supports the following content types: Types: ['text/csv', 'application/json']. Got \
-             '{value}'."
+            "This predictor only supports the following content types: Types: ['text/csv', 'application/json', \
+             'application/vnd.apache.parquet']. Got '{value}'."
         ))),
     }
 }
+
+/// What a body of a file of this machine may inflate to.
+const LOCAL_BODY: usize = 1 << 30;
 
 /// One scoring request.
 struct ScoringCodec {
@@ -274,6 +279,8 @@ struct ScoringCodec {
     bytes: usize,
     non_finite: NonFinite,
     form: Form,
+    /// How large the body may be, and what it inflates to.
+    max_body: usize,
     /// How long the client waits.
     timeout: Option<Duration>,
 }
@@ -285,6 +292,7 @@ impl ScoringCodec {
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
+            max_body: LOCAL_BODY,
             timeout: None,
         }
     }
@@ -315,6 +323,7 @@ impl Codec for ScoringCodec {
                 (request.data, request.params)
             }
             Content::Csv => (Data::Frame(parse_csv(&body, schema)?), None),
+            Content::Parquet => (Data::Frame(parse_parquet(&body, self.max_body)?), None),
         };
         let data = match schema {
             Some(schema) => {
@@ -360,6 +369,13 @@ fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, Scori
         ))
     })?;
     csv::read(text, schema).map_err(ScoringError::Csv)
+}
+
+fn parse_parquet(body: &Bytes, max_body: usize) -> Result<frame::Frame, ScoringError> {
+    parquet::read(body, max_body).map_err(|error| match error {
+        ParquetError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
+        ParquetError::Malformed(reason) => ScoringError::Parquet(reason),
+    })
 }
 
 /// What the data is, for a message: not the data itself, which may be large or private.
