@@ -4,11 +4,13 @@
 
 mod admin;
 mod body;
+mod cloud_events;
 mod health;
 mod json;
 mod mlflow;
 mod oip;
 mod path;
+mod v1;
 mod v2_rest;
 
 use std::sync::Arc;
@@ -16,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use tower::util::MapRequest;
 
 pub use admin::{AdminSlot, admin_router};
 pub use json::NonFinite;
@@ -41,6 +44,8 @@ struct Route {
 enum Surface {
     /// `{"detail": …}`, as MLflow's server.
     Mlflow,
+    /// `{"error": …}`.
+    V1,
     /// `{"error": …}`.
     V2,
 }
@@ -103,7 +108,12 @@ impl Shared {
 
 /// The route table: every path of the main listener.
 fn table() -> impl Iterator<Item = Route> {
-    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
+    let table = [
+        mlflow::routes(),
+        v2_rest::routes(),
+        v1::routes(),
+        health::routes(),
+    ];
     table.into_iter().flatten()
 }
 
@@ -112,9 +122,11 @@ pub fn router(shared: &Shared) -> Router {
     let mut router: Router<Shared> = Router::new();
     for route in table() {
         let surface = route.surface;
-        let methods = route
-            .methods
-            .fallback(move || async move { surface.method_not_allowed() });
+        let mut methods = route.methods;
+        if surface.takes_events() {
+            methods = methods.layer(from_fn_with_state(shared.clone(), cloud_events::layer));
+        }
+        let methods = methods.fallback(move || async move { surface.method_not_allowed() });
         router = router.route(route.path, methods);
     }
     let router = router
@@ -123,6 +135,8 @@ pub fn router(shared: &Shared) -> Router {
         .layer(DefaultBodyLimit::max(shared.max_body()))
         .layer(from_fn_with_state(shared.clone(), body::encodings))
         .with_state(shared.clone());
+    // Outside of the routes, which would not be found otherwise.
+    let router = Router::new().fallback_service(MapRequest::new(router, normalized));
     match shared.0.options.base_path.as_str() {
         "" => router,
         base_path => Router::new()
@@ -131,13 +145,27 @@ pub fn router(shared: &Shared) -> Router {
     }
 }
 
+/// The request with the path that the table knows.
+fn normalized(request: Request) -> Request {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = v1::normalized(parts.uri);
+    Request::from_parts(parts, body)
+}
+
 impl Surface {
     fn of(path: &str) -> Self {
-        if path.starts_with("/v2") {
+        if path.starts_with("/v1") {
+            Self::V1
+        } else if path.starts_with("/v2") {
             Self::V2
         } else {
             Self::Mlflow
         }
+    }
+
+    /// Whether requests may be CloudEvents.
+    fn takes_events(self) -> bool {
+        matches!(self, Self::V1 | Self::V2)
     }
 
     fn method_not_allowed(self) -> Response {
@@ -147,7 +175,7 @@ impl Surface {
     fn plain_error(self, status: StatusCode, message: &str) -> Response {
         let key = match self {
             Self::Mlflow => "detail",
-            Self::V2 => "error",
+            Self::V1 | Self::V2 => "error",
         };
         let message = serde_json::Value::from(message);
         let body = format!("{{\"{key}\":{message}}}");

@@ -35,6 +35,7 @@ mod remote;
 mod responses;
 mod server;
 mod swap;
+mod v1;
 mod v2_binary;
 mod v2_rest;
 mod verify;

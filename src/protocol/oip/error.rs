@@ -23,9 +23,6 @@ pub(in crate::protocol) enum OipError {
     /// The inputs contradict the model.
     #[error(transparent)]
     Signature(#[from] SignatureError),
-    /// A form of the request that is not understood.
-    #[error("{0}")]
-    Unsupported(String),
     /// A part of the protocol that is not there.
     #[error("{0}")]
     NotImplemented(String),
@@ -73,7 +70,6 @@ impl Kinded for OipError {
             Self::Invalid(_) => ErrorKind::InvalidArgument,
             Self::Tensor { error, .. } => error.kind(),
             Self::Signature(error) => error.kind(),
-            Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::PermissionDenied(_) => ErrorKind::PermissionDenied,
             Self::TooLarge(_) => ErrorKind::TooLarge,
