@@ -2,6 +2,8 @@
 
 mod admin;
 mod banner;
+mod download;
+mod guests;
 mod listen;
 mod measure;
 mod offline;
@@ -19,11 +21,13 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum_server::Handle;
+use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use url::Url;
 
 use self::admin::AdminServer;
 use self::stage::Stage;
@@ -52,6 +56,8 @@ pub struct ServeRequest {
     pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
+    /// The directory below which models come and go by request, where a platform wants that.
+    pub multi_model: Option<PathBuf>,
     /// The environment, for the variables of registries and their credentials.
     pub environment: Arc<Environment>,
 }
@@ -61,6 +67,8 @@ pub struct ServeRequest {
 pub enum ServeTarget {
     /// A package, a directory of packages, or an `.onnx` file.
     Path(PathBuf),
+    /// A package in an object store, as a platform names it.
+    Url(Url),
     /// A version in the registry; an error when the text is none.
     Registry(Result<ModelUri, UriError>),
 }
@@ -71,6 +79,14 @@ impl ServeTarget {
         match text.to_str().filter(|text| ModelUri::is_meant(text)) {
             Some(uri) => Self::Registry(uri.parse()),
             None => Self::Path(text.to_owned()),
+        }
+    }
+
+    /// What a platform says: a path, or the URL of an object store.
+    pub fn of_platform(text: &str) -> Self {
+        match text.parse::<Url>() {
+            Ok(url) if text.contains("://") => Self::Url(url),
+            _ => Self::Path(text.into()),
         }
     }
 }
@@ -148,7 +164,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .grpc_port
         .map(|port| listen::bind(&server.host, port, "--grpc-port"))
         .transpose()?;
-    let shared = shared(settings);
+    let shared = shared(&request);
     let admin = AdminServer::start(settings, &shared)?;
     let addresses = banner::Addresses {
         http: http.address,
@@ -162,11 +178,14 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
     let router = protocol::router(&shared).merge(webhook);
-    let mut http_task = start_http(http, router, settings, handle.clone());
+    let mut http_task = start_http(http, router, &request, handle.clone());
 
+    // Files of a model that was fetched stay as long as it may be loaded again.
+    let mut _files = None;
     let stopped_early = tokio::select! {
         loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
-            let servables = loaded?;
+            let (servables, files) = loaded?;
+            _files = files;
             if let Some(reporter) = &reporter {
                 reporter.set_service_status("", ServingStatus::Serving).await;
             }
@@ -205,16 +224,18 @@ async fn begin(
     shared: &Shared,
     admin: Option<&AdminServer>,
     (hint, stop): (Arc<Notify>, &CancellationToken),
-) -> anyhow::Result<Vec<Arc<Servable>>> {
+) -> anyhow::Result<(Vec<Arc<Servable>>, Option<TempDir>)> {
+    let (request, files) = download::fetched(request.clone()).await?;
     let loader = loader(&request.settings, shared)?;
-    let mut stage = Stage::begin(request, shared, loader, (hint, stop.clone())).await?;
+    let mut stage = Stage::begin(&request, shared, loader, (hint, stop.clone())).await?;
     if let Some(admin) = admin {
         admin.manage(Arc::new(stage.manager.clone()));
     }
-    stage.ready(shared).await
+    Ok((stage.ready(shared).await?, files))
 }
 
-fn shared(settings: &Settings) -> Shared {
+fn shared(request: &ServeRequest) -> Shared {
+    let settings = &request.settings;
     let service = InferenceService::new(
         Arc::new(Catalog::default()),
         Arc::new(Metrics::new(&DURATION_BUCKETS)),
@@ -223,6 +244,9 @@ fn shared(settings: &Settings) -> Shared {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
         base_path: settings.server.base_path.clone(),
+        health_route: settings.server.health_route.clone(),
+        predict_route: settings.server.predict_route.clone(),
+        multi_model: request.multi_model.is_some(),
     };
     Shared::new(service, options)
 }
@@ -255,14 +279,19 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
 fn start_http(
     bound: listen::Bound,
     router: Router,
-    settings: &Settings,
+    request: &ServeRequest,
     handle: Handle<SocketAddr>,
 ) -> JoinHandle<anyhow::Result<()>> {
+    let settings = &request.settings;
     let timeouts = settings
         .models
         .values()
         .filter_map(|model| model.request_timeout);
-    let longest = timeouts.fold(settings.server.request_timeout, Duration::max);
+    let mut longest = timeouts.fold(settings.server.request_timeout, Duration::max);
+    if request.multi_model.is_some() {
+        // A request to load a model is answered when it serves.
+        longest = longest.max(guests::LONGEST);
+    }
     let options = MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),

@@ -5,16 +5,20 @@
 mod admin;
 mod body;
 mod cloud_events;
+mod foreign;
 mod health;
 mod json;
 mod mlflow;
 mod oip;
 mod path;
+mod platforms;
+mod sagemaker;
 mod v1;
 mod v2_rest;
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -30,11 +34,11 @@ pub use json::NonFinite;
 
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};
-use crate::serving::{InferenceService, Servable};
+use crate::serving::{InferenceService, ModelHost, Servable};
 
 /// One row of the route table.
 struct Route {
-    path: &'static str,
+    path: Cow<'static, str>,
     surface: Surface,
     methods: MethodRouter<Shared>,
 }
@@ -51,14 +55,20 @@ enum Surface {
 }
 
 /// What every handler may use; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Shared(Arc<SharedState>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 struct SharedState {
     service: InferenceService,
     options: ProtocolOptions,
     draining: AtomicBool,
+    host: OnceLock<Arc<dyn ModelHost>>,
 }
 
 /// What the operator chose for all protocols.
@@ -70,6 +80,12 @@ pub struct ProtocolOptions {
     pub max_body: usize,
     /// A path in front of every other, such as `/models-api`; empty for none.
     pub base_path: String,
+    /// Another path that tells whether the server is ready.
+    pub health_route: Option<String>,
+    /// Another path that answers V1 predictions of the default model.
+    pub predict_route: Option<String>,
+    /// Whether models come and go by request.
+    pub multi_model: bool,
 }
 
 impl Shared {
@@ -79,6 +95,7 @@ impl Shared {
             service,
             options,
             draining: AtomicBool::new(false),
+            host: OnceLock::new(),
         }))
     }
 
@@ -95,6 +112,17 @@ impl Shared {
     /// Turns readiness off for good; requests are still answered.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on models come and go by request.
+    pub fn host_models(&self, host: Arc<dyn ModelHost>) {
+        // There is one, once.
+        let _ = self.0.host.set(host);
+    }
+
+    /// Whoever lets models come and go; `None` until it runs.
+    fn host(&self) -> Option<&Arc<dyn ModelHost>> {
+        self.0.host.get()
     }
 
     fn non_finite(&self) -> NonFinite {
@@ -119,15 +147,21 @@ fn table() -> impl Iterator<Item = Route> {
 
 /// The router of every protocol.
 pub fn router(shared: &Shared) -> Router {
+    let options = &shared.0.options;
+    let mut table: Vec<Route> = table()
+        .chain(sagemaker::routes(options.multi_model))
+        .collect();
+    let more = platforms::routes(options, &table);
+    table.extend(more);
     let mut router: Router<Shared> = Router::new();
-    for route in table() {
+    for route in table {
         let surface = route.surface;
         let mut methods = route.methods;
         if surface.takes_events() {
             methods = methods.layer(from_fn_with_state(shared.clone(), cloud_events::layer));
         }
         let methods = methods.fallback(move || async move { surface.method_not_allowed() });
-        router = router.route(route.path, methods);
+        router = router.route(&route.path, methods);
     }
     let router = router
         .fallback(path::not_found)

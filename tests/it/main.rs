@@ -9,6 +9,7 @@ mod architecture;
 mod bad_input;
 mod batched;
 mod cli;
+mod clouds;
 mod conformance;
 mod custom_operators;
 mod docs;

@@ -40,7 +40,7 @@ use self::feed::Form;
 use self::parquet::ParquetError;
 use super::body::{self, BodyError};
 use super::json::NonFinite;
-use super::{Route, Shared, Surface, model_headers, timeout_header};
+use super::{Route, Shared, Surface, foreign, model_headers, timeout_header, v2_rest};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
@@ -53,8 +53,8 @@ use crate::tensor::Value;
 const MLFLOW_VERSION: &str = "3.17.2";
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route {
-        path,
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
         surface: Surface::Mlflow,
         methods,
     };
@@ -108,7 +108,7 @@ async fn invocations(
     score(shared, &selector, &headers, body).await
 }
 
-async fn model_invocations(
+pub(super) async fn model_invocations(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     headers: HeaderMap,
@@ -189,6 +189,14 @@ async fn score(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let body = body.map(|body| (foreign::framing(&shared, selector, headers, &body), body));
+    let body = match body {
+        Ok((Some(framing), body)) => {
+            return v2_rest::infer_framed(&shared, selector, headers, Ok(body), framing).await;
+        }
+        Ok((None, body)) => Ok(body),
+        Err(rejection) => Err(rejection),
+    };
     let input = content_type(headers).and_then(|content| {
         let body = body::read(&shared, body).map_err(|error| match error {
             BodyError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),

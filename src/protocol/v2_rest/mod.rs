@@ -26,7 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 
-use self::binary::Framing;
+pub(super) use self::binary::{Framing, LENGTH_HEADER};
 use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::body::{self, BodyError};
@@ -37,8 +37,8 @@ use crate::serving::{LookupError, Selector, VersionSelector};
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route {
-        path,
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
         surface: Surface::V2,
         methods,
     };
@@ -78,7 +78,7 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
+pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     let ready = shared.is_ready();
     let status = if ready {
         StatusCode::OK
