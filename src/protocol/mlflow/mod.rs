@@ -311,7 +311,9 @@ impl Codec for ScoringCodec {
     type Error = ScoringError;
 
     fn bytes(&self) -> usize {
-        self.bytes
+        // A small file may inflate to as much as a body may have.
+        let inflates = matches!(self.input, Some(Ok((Content::Parquet, _))));
+        if inflates { self.max_body } else { self.bytes }
     }
 
     fn wishes(&self) -> Wishes {
