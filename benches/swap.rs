@@ -24,7 +24,9 @@ mod server;
 
 #[path = "swap/big.rs"]
 mod big;
-#[path = "swap/client.rs"]
+// The other benches use more of these.
+#[allow(dead_code)]
+#[path = "harness/client.rs"]
 mod client;
 #[path = "swap/files.rs"]
 mod files;
@@ -34,13 +36,15 @@ mod fleet;
 mod freshness;
 #[path = "swap/latency.rs"]
 mod latency;
-#[path = "swap/load.rs"]
+#[path = "harness/load.rs"]
 mod load;
 #[path = "swap/loading.rs"]
 mod loading;
-#[path = "swap/process.rs"]
+#[allow(dead_code)]
+#[path = "harness/process.rs"]
 mod process;
-#[path = "swap/report.rs"]
+#[allow(dead_code)]
+#[path = "harness/report.rs"]
 mod report;
 #[path = "swap/storm.rs"]
 mod storm;

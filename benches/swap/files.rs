@@ -61,7 +61,7 @@ impl Files {
         let library = PathBuf::from(onnxruntime());
         let mut above = library.ancestors().map(|path| path.join("bin/python"));
         let python = above.find(|python| python.is_file()).expect("`make venv`");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/swap/models.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/harness/models.py");
         let mut command = Command::new(python);
         let made = command.args([script, model]).arg(self.directory()).status();
         assert!(made.unwrap().success(), "{script} {model}");

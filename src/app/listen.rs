@@ -4,11 +4,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use tonic_health::server::HealthReporter;
+use tower::make::Shared;
+
+use crate::middleware::Layered;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
 /// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
 pub(super) async fn serve_http(
     bound: Bound,
-    router: Router,
+    service: Layered,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let mut server = axum_server::from_tcp(bound.listener)?
@@ -51,7 +53,7 @@ pub(super) async fn serve_http(
         .header_read_timeout(header_timeout);
     server.http_builder().http2().timer(TokioTimer::new());
     server
-        .serve(router.into_make_service())
+        .serve(Shared::new(service))
         .await
         .context("the HTTP server stopped")
 }

@@ -19,7 +19,7 @@ use crate::telemetry::{DURATION_BUCKETS, Metrics};
 /// A package on an engine, ready to answer. Everything blocks.
 #[derive(Debug)]
 pub struct Offline {
-    servable: Servable,
+    servable: Arc<Servable>,
     runtime: Runtime,
     non_finite: NonFinite,
 }
@@ -58,7 +58,7 @@ impl Offline {
         let servable = servable(package, engine, &model, options.response)?;
         drop(inside);
         Ok(Self {
-            servable,
+            servable: Arc::new(servable),
             runtime,
             non_finite: non_finite(settings),
         })
@@ -80,6 +80,11 @@ impl Offline {
     /// The engine that runs it.
     pub fn engine(&self) -> &'static str {
         self.servable.engine()
+    }
+
+    /// The loaded package.
+    pub fn servable(&self) -> Arc<Servable> {
+        Arc::clone(&self.servable)
     }
 
     /// What `/invocations` answers to this body, byte by byte.

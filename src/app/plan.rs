@@ -8,10 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{ServeRequest, ServeTarget};
-use crate::batching::BatcherConfig;
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
-use crate::lifecycle::{Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
+use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
 use crate::model::{
     ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, Version, discover,
 };
@@ -242,9 +241,6 @@ fn contract(policy: config::SignaturePolicy) -> Contract {
 /// The default of `models.<name>.probation`.
 const PROBATION: Duration = Duration::from_secs(60);
 
-/// Handing a request to a runner and back costs some tens of microseconds; what is quicker than that runs where it is.
-const IN_PLACE: Duration = Duration::from_micros(50);
-
 /// How a model of this name is loaded.
 pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
     let default = ModelSettings::default();
@@ -258,7 +254,6 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             })
             .collect()
     });
-    let max_delay = { model.batching.max_queue_delay }.unwrap_or(settings.batching.max_queue_delay);
     LoadOptions {
         engine: engine_choice(model.engine.unwrap_or(settings.engine.default)),
         engine_options: EngineOptions {
@@ -266,28 +261,17 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             inter_op_threads: settings.engine.inter_op_threads,
             providers,
         },
-        batching: BatcherConfig {
-            max_queue_size: model
-                .queue_size()
-                .unwrap_or(settings.batching.max_queue_size),
+        batching: BatchingOptions {
             max_rows: (model.batching.max_batch_size).or(settings.batching.max_batch_size),
-            max_delay,
-            // Who waits for company must not run ahead of it.
-            in_place: if max_delay.is_zero() {
-                IN_PLACE
-            } else {
-                Duration::ZERO
-            },
-            groups: true,
-            instances: { model.batching.instances }
-                .or(settings.batching.instances)
-                .unwrap_or(usize::MAX),
+            max_delay: (model.batching.max_queue_delay).or(settings.batching.max_queue_delay),
+            max_queue_size: { model.queue_size() }.unwrap_or(settings.batching.max_queue_size),
+            instances: (model.batching.instances).or(settings.batching.instances),
         },
         max_concurrency: model.max_concurrency,
         request_timeout: model
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
-        warmup: model.warmup.unwrap_or(true),
+        warmup: model.warmup,
         response: response_form(model.response.unwrap_or_default()),
     }
 }

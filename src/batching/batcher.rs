@@ -71,6 +71,16 @@ pub enum BatchError {
     /// The queue is full.
     #[error("the queue of this model is full: {0} requests wait")]
     QueueFull(usize),
+    /// Those that wait take longer than the request's deadline allows.
+    #[error(
+        "{waiting} requests wait, which takes about {wait:?}, longer than the deadline of this one allows"
+    )]
+    Hopeless {
+        /// How many.
+        waiting: usize,
+        /// How long, by what runs have cost.
+        wait: Duration,
+    },
     /// The request's deadline passed before an engine took it.
     #[error("the deadline passed while the request waited in the queue")]
     Expired,
@@ -88,7 +98,7 @@ pub enum BatchError {
 impl Kinded for BatchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::QueueFull(_) => ErrorKind::Overloaded,
+            Self::QueueFull(_) | Self::Hopeless { .. } => ErrorKind::Overloaded,
             Self::Expired => ErrorKind::DeadlineExceeded,
             Self::Closed => ErrorKind::NotReady,
             Self::Engine(error) => error.kind(),
@@ -227,6 +237,17 @@ impl Batcher {
         Ok(done)
     }
 
+    /// Whether requests may run together, and how many is for the costs to say.
+    pub(super) fn may_group(&self) -> bool {
+        self.inner.groups.load(Ordering::Relaxed) && self.inner.config.max_rows.is_none()
+    }
+
+    /// Takes a measurement for the truth; says whether batches of so many rows pay, or nearly.
+    pub(super) fn settle(&self, rows: usize, took: Duration) -> bool {
+        self.inner.costs.settle(rows, took);
+        self.inner.costs.limit() > rows
+    }
+
     /// From here on requests run alone.
     pub fn stop_grouping(&self) {
         self.inner.groups.store(false, Ordering::Relaxed);
@@ -263,12 +284,12 @@ impl Inner {
 
     fn push(self: &Arc<Self>, entry: Entry, pool: &RunnerPool) -> Result<(), BatchError> {
         let mut queue = self.queue.lock();
-        if queue.len() >= self.config.max_queue_size {
+        if self.refusal(&queue, &entry).is_some() {
             // Those that would not reach the engine make room first.
-            queue.purge(Instant::now());
+            queue.purge(entry.enqueued);
         }
-        if queue.len() >= self.config.max_queue_size {
-            return Err(BatchError::QueueFull(queue.len()));
+        if let Some(refusal) = self.refusal(&queue, &entry) {
+            return Err(refusal);
         }
         queue.push(entry);
         self.observer.depth(queue.len());
@@ -279,6 +300,20 @@ impl Inner {
             pool.schedule(Arc::clone(self) as Arc<dyn Work>);
         }
         Ok(())
+    }
+
+    /// Why a request is better refused at once: it would not be answered in time, and keep others from it.
+    fn refusal(&self, queue: &Queue, entry: &Entry) -> Option<BatchError> {
+        let waiting = queue.len();
+        if waiting >= self.config.max_queue_size {
+            return Some(BatchError::QueueFull(waiting));
+        }
+        let rows = u32::try_from(queue.rows_before(entry.terms.urgent)).unwrap_or(u32::MAX);
+        let runners = u32::try_from(self.config.instances.max(1)).unwrap_or(u32::MAX);
+        // No more than a guess, and a short one: other models need the runners too.
+        let wait = self.costs.per_row()?.saturating_mul(rows) / runners;
+        let is_late = entry.enqueued.checked_add(wait)? > entry.terms.deadline?;
+        (is_late && waiting > 0).then_some(BatchError::Hopeless { waiting, wait })
     }
 
     /// The next requests to run together; those without a listener or past their deadline leave here.

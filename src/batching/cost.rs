@@ -25,6 +25,8 @@ pub(super) struct Costs {
     limit: AtomicUsize,
     /// Nanoseconds of a run of one row; 0 while unknown.
     single: AtomicU64,
+    /// Nanoseconds for each row at the best size; 0 while unknown.
+    per_row: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -41,22 +43,39 @@ impl Costs {
             limit: AtomicUsize::new(learned.limit()),
             learned: Mutex::new(learned),
             single: AtomicU64::new(0),
+            per_row: AtomicU64::new(0),
         }
     }
 
     /// Learns from a run.
     pub(super) fn learn(&self, rows: usize, took: Duration) {
-        if rows == 0 {
-            return;
+        if rows > 0 {
+            let mut learned = self.learned.lock();
+            learned.add(rows, took);
+            self.publish(&learned);
         }
-        let mut learned = self.learned.lock();
-        learned.add(rows, took);
+    }
+
+    /// Takes a careful measurement for the truth, whatever was learned of this size before.
+    pub(super) fn settle(&self, rows: usize, took: Duration) {
+        if rows > 0 {
+            let mut learned = self.learned.lock();
+            learned.per_row[size_of(rows)] = Some(per_row(rows, took));
+            self.publish(&learned);
+        }
+    }
+
+    fn publish(&self, learned: &Learned) {
         self.limit.store(learned.limit(), Ordering::Relaxed);
-        if let Some(single) = learned.per_row[0] {
-            let nanoseconds = Duration::from_secs_f64(single).as_nanos();
-            let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-            self.single.store(nanoseconds.max(1), Ordering::Relaxed);
-        }
+        let store = |to: &AtomicU64, seconds: Option<f64>| {
+            if let Some(seconds) = seconds {
+                let nanoseconds = Duration::from_secs_f64(seconds).as_nanos();
+                let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+                to.store(nanoseconds.max(1), Ordering::Relaxed);
+            }
+        };
+        store(&self.single, learned.per_row[0]);
+        store(&self.per_row, learned.per_row[learned.best()]);
     }
 
     /// The most rows that a batch should have.
@@ -66,17 +85,29 @@ impl Costs {
 
     /// How long a run of one row takes, once that is known.
     pub(super) fn single(&self) -> Option<Duration> {
-        let single = self.single.load(Ordering::Relaxed);
-        (single > 0).then(|| Duration::from_nanos(single))
+        known(&self.single)
     }
+
+    /// How long a row takes at the best size, once that is known.
+    pub(super) fn per_row(&self) -> Option<Duration> {
+        known(&self.per_row)
+    }
+}
+
+fn known(nanoseconds: &AtomicU64) -> Option<Duration> {
+    let nanoseconds = nanoseconds.load(Ordering::Relaxed);
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rows of a request")]
+fn per_row(rows: usize, took: Duration) -> f64 {
+    took.as_secs_f64() / rows as f64
 }
 
 impl Learned {
     fn add(&mut self, rows: usize, took: Duration) {
-        let size = size_of(rows);
-        #[expect(clippy::cast_precision_loss, reason = "rows of a request")]
-        let cost = took.as_secs_f64() / rows as f64;
-        let known = &mut self.per_row[size];
+        let cost = per_row(rows, took);
+        let known = &mut self.per_row[size_of(rows)];
         // The first run of a size pays for what is made once; it is soon forgotten.
         *known = Some(known.map_or(cost, |known| known + (cost - known) * WEIGHT));
         self.runs += 1;
@@ -172,6 +203,17 @@ mod tests {
         assert_eq!(costs.limit(), 3, "one step beyond");
         run(3, 1e-4);
         assert_eq!(costs.limit(), 7);
+    }
+
+    #[test]
+    fn a_careful_measurement_replaces_what_a_slow_first_run_taught() {
+        let costs = Costs::new();
+        costs.learn(1, Duration::from_secs(1));
+        costs.settle(1, Duration::from_micros(20));
+        costs.settle(2, Duration::from_micros(30));
+        assert_eq!(costs.single(), Some(Duration::from_micros(20)));
+        assert_eq!(costs.per_row(), Some(Duration::from_micros(15)));
+        assert_eq!(costs.limit(), 7, "one size beyond what pays");
     }
 
     #[test]

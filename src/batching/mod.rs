@@ -6,6 +6,7 @@
 //! ```
 
 mod batcher;
+mod calibrate;
 mod cost;
 mod group;
 mod policy;

@@ -54,11 +54,17 @@ impl Entry {
     }
 }
 
+fn lane(urgent: bool) -> usize {
+    usize::from(!urgent)
+}
+
 /// Those with priority first, then the oldest first.
 #[derive(Default)]
 pub(super) struct Queue {
     urgent: VecDeque<Entry>,
     normal: VecDeque<Entry>,
+    /// Rows of those that wait, urgent and normal.
+    rows: [usize; 2],
     /// Turns that are scheduled on the pool or running.
     pub(super) turns: usize,
     /// Whether someone will look again after a wait for more rows.
@@ -80,6 +86,7 @@ impl Queue {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
+        self.rows[lane(entry.terms.urgent)] += entry.batch.rows();
         if entry.terms.urgent {
             self.urgent.push_back(entry);
         } else {
@@ -87,15 +94,23 @@ impl Queue {
         }
     }
 
+    /// Rows that would run before those of a request that came now.
+    pub(super) fn rows_before(&self, urgent: bool) -> usize {
+        let [before_all, others] = self.rows;
+        if urgent {
+            before_all
+        } else {
+            before_all + others
+        }
+    }
+
     /// Drops those that nobody waits for any more.
     pub(super) fn purge(&mut self, now: Instant) {
-        for queue in [&mut self.urgent, &mut self.normal] {
-            let entries = std::mem::take(queue);
-            queue.extend(
-                entries
-                    .into_iter()
-                    .filter_map(|entry| entry.still_wanted(now)),
-            );
+        let queues = [&mut self.urgent, &mut self.normal];
+        for (queue, rows) in queues.into_iter().zip(&mut self.rows) {
+            let entries = std::mem::take(queue).into_iter();
+            queue.extend(entries.filter_map(|entry| entry.still_wanted(now)));
+            *rows = queue.iter().map(|entry| entry.batch.rows()).sum();
         }
     }
 
@@ -134,7 +149,8 @@ impl Queue {
     pub(super) fn take(&mut self, limit: usize, now: Instant) -> Vec<Entry> {
         let mut taken: Vec<Entry> = Vec::new();
         let mut rows = 0;
-        for queue in [&mut self.urgent, &mut self.normal] {
+        let queues = [&mut self.urgent, &mut self.normal];
+        for (queue, waiting) in queues.into_iter().zip(&mut self.rows) {
             let mut index = 0;
             while index < queue.len() && (taken.is_empty() || rows < limit) {
                 let joins = match taken.first() {
@@ -149,6 +165,7 @@ impl Queue {
                     continue;
                 }
                 let entry = queue.remove(index);
+                *waiting -= entry.as_ref().map_or(0, |entry| entry.batch.rows());
                 if let Some(entry) = entry.and_then(|entry| entry.still_wanted(now)) {
                     rows += entry.batch.rows();
                     taken.push(entry);

@@ -619,3 +619,71 @@ async fn a_run_that_nobody_waits_for_is_stopped() {
     assert!(next.is_err(), "it is as slow");
     assert_eq!(slow.runs(), 2, "the runner was free for it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_would_wait_past_the_deadline_is_refused_at_once_and_others_wait() {
+    let slow = Fake::default().delayed(Duration::from_millis(50));
+    let pool = pool(1);
+    let batcher = Arc::new(batcher(&slow, config(64, 1), &pool).0);
+    batcher
+        .calibrate(&batch(0.0), Duration::from_secs(1))
+        .unwrap();
+    let calls = slow.runs();
+    let closed = hold(&pool);
+    let mut waiting: Vec<_> = (0..10)
+        .map(|_| Box::pin(batcher.submit(batch(1.0), None)))
+        .collect();
+    for request in &mut waiting {
+        assert!(timeout(Duration::from_millis(1), request).await.is_err());
+    }
+    let soon = Instant::now() + Duration::from_millis(100);
+    let refused = batcher.submit(batch(2.0), Some(soon)).await;
+    let Err(BatchError::Hopeless { waiting: 10, wait }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(wait >= Duration::from_millis(500), "{wait:?}");
+    let urgent = Terms {
+        deadline: Some(Instant::now() + HANG),
+        urgent: true,
+    };
+    let urgent = batcher.submit(batch(3.0), urgent);
+    drop((waiting, closed));
+    assert_eq!(
+        value_of(&timeout(HANG, urgent).await.unwrap().unwrap()),
+        3.0
+    );
+    assert_eq!(
+        slow.runs(),
+        calls + 1,
+        "only the urgent one was still wanted"
+    );
+}
+
+#[test]
+fn calibration_tries_larger_batches_while_they_pay() {
+    let row = column(&[1.0]);
+    let second = Duration::from_secs(1);
+    // Each run takes as long, whatever its rows: batches pay.
+    let fake = Fake::default().delayed(Duration::from_millis(2));
+    let (grouping, seen) = batcher(&fake, together(None, Duration::ZERO), &pool(1));
+    grouping.calibrate(&row, second).unwrap();
+    assert_eq!((fake.runs(), fake.rows()), (12, 3 * (1 + 2 + 4 + 8)));
+    assert_eq!(*seen.rows.lock(), 0, "no request was counted");
+    // Without batches, or with a size that the operator has chosen, only one row is of use.
+    for config in [config(64, 1), together(Some(4), Duration::ZERO)] {
+        let fake = Fake::default();
+        batcher(&fake, config, &pool(1))
+            .0
+            .calibrate(&row, second)
+            .unwrap();
+        assert_eq!((fake.runs(), fake.rows()), (3, 3));
+    }
+    // Without time, what a row costs is measured nevertheless.
+    let fake = Fake::default().delayed(Duration::from_millis(2));
+    let (hurried, _) = batcher(&fake, together(None, Duration::ZERO), &pool(1));
+    hurried.calibrate(&row, Duration::ZERO).unwrap();
+    assert_eq!(fake.rows(), 3);
+    let failing = Fake::default().behaving(Behaviour::Fail("no".to_owned()));
+    let (failing, _) = batcher(&failing, config(64, 1), &pool(1));
+    assert!(failing.calibrate(&row, second).is_err());
+}

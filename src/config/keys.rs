@@ -86,7 +86,7 @@ pub const KEYS: &[KeyDef] = &[
     key("engine.custom_operators", Kind::Libraries, "Libraries of custom operators for ONNX Runtime, each as PATH@sha256:HEX; repeatable").or("").flag("custom-operators"),
     key("engine.memory_budget", Kind::Size, "Memory that loaded models may take together; by default four fifths of what the cgroup, or the machine, has").flag("memory-budget"),
     key("batching.max_batch_size", Kind::Integer(1), "Most rows in one call of the engine; by default what was measured to pay").flag("max-batch-size"),
-    key("batching.max_queue_delay", Kind::Duration, "Longest wait for more rows").or("0ms").flag("max-queue-delay"),
+    key("batching.max_queue_delay", Kind::Duration, "Longest wait for more rows; none, unless the package asks for one").flag("max-queue-delay"),
     key("batching.max_queue_size", Kind::Integer(1), "Requests that may wait for one model; more are refused").or("1024").flag("max-queue-size"),
     key("batching.instances", Kind::Integer(1), "Most sessions of one model at a time; by default one for each CPU").flag("instances"),
     key("registry.uri", Kind::Uri, "Model registry: a directory, an MLflow server or an object store").flag("registry"),

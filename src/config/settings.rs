@@ -120,8 +120,8 @@ pub struct BatchingSettings {
     /// Most rows in one call of the engine.
     pub max_batch_size: Option<usize>,
     /// The longest wait for more rows.
-    #[serde(with = "humantime_serde")]
-    pub max_queue_delay: Duration,
+    #[serde(default, with = "humantime_serde")]
+    pub max_queue_delay: Option<Duration>,
     /// Requests that may wait for one model.
     pub max_queue_size: usize,
     /// Most sessions of one model at a time.

@@ -10,7 +10,9 @@ use crate::engine::{
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
-use crate::model::{Batch, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput};
+use crate::model::{
+    Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
+};
 use crate::registry::SourceError;
 use crate::serving::{Limits, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
@@ -43,18 +45,54 @@ pub struct LoadOptions {
     pub engine: EngineChoice,
     /// Threads and providers.
     pub engine_options: EngineOptions,
-    /// How requests wait and run together; whether they may at all is tried, and there are never more sessions than
-    /// runners.
-    pub batching: BatcherConfig,
+    /// How requests wait and run together.
+    pub batching: BatchingOptions,
     /// Requests that may be in work at a time.
     pub max_concurrency: Option<usize>,
     /// Time for one request.
     pub request_timeout: Duration,
-    /// Whether to run the package's example before serving.
-    pub warmup: bool,
+    /// Whether to run the package's example before serving; `None` leaves that to the package.
+    pub warmup: Option<bool>,
     /// The form of scoring answers.
     pub response: ResponseForm,
 }
+
+/// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchingOptions {
+    /// The most rows of one call of the engine.
+    pub max_rows: Option<usize>,
+    /// The longest wait for more rows.
+    pub max_delay: Option<Duration>,
+    /// Requests that may wait, at most.
+    pub max_queue_size: usize,
+    /// The most runs at a time; never more than there are runners.
+    pub instances: Option<usize>,
+}
+
+impl BatchingOptions {
+    fn with(&self, hints: &Hints, runners: usize) -> BatcherConfig {
+        let max_delay = self.max_delay.or(hints.max_queue_delay).unwrap_or_default();
+        let wished = hints.max_queue_size.unwrap_or(self.max_queue_size);
+        BatcherConfig {
+            max_queue_size: self.max_queue_size.min(wished),
+            instances: self.instances.map_or(runners, |most| most.min(runners)),
+            // Whether they may is tried when the model is there.
+            groups: true,
+            max_rows: self.max_rows.or(hints.max_batch_size),
+            max_delay,
+            // Who waits for company must not run ahead of it.
+            in_place: if max_delay.is_zero() {
+                IN_PLACE
+            } else {
+                Duration::ZERO
+            },
+        }
+    }
+}
+
+/// Handing a request to a runner and back costs some tens of microseconds; what is quicker than that runs where it is.
+const IN_PLACE: Duration = Duration::from_micros(50);
 
 /// Who loads a version, and what for.
 pub struct Circumstances<'a> {
@@ -246,10 +284,13 @@ impl Loader {
     ) -> Result<(Servable, usize), LoadError> {
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
-        let config = BatcherConfig {
-            instances: options.batching.instances.min(self.pool.threads()),
-            ..options.batching
-        };
+        let hints = &package.manifest.hints;
+        for key in &hints.unknown {
+            let id = &package.id;
+            tracing::warn!(model = %id.name, version = %id.version, key, "the package asks for something that is not for a package to say");
+        }
+        let config = options.batching.with(hints, self.pool.threads());
+        let warmup = options.warmup.or(hints.warmup).unwrap_or(true);
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
         // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
         // other work.
@@ -261,7 +302,7 @@ impl Loader {
             observer,
         );
         batcher.prepare_session()?;
-        let example = if options.warmup {
+        let example = if warmup {
             package.serving_input()?
         } else {
             None
@@ -281,7 +322,7 @@ impl Loader {
         let warmed = match example {
             Some(body) => self.run_example(&servable, body)?,
             None => {
-                if options.warmup {
+                if warmup {
                     run_zeros(&servable);
                 }
                 None
@@ -290,6 +331,9 @@ impl Loader {
         let batch = warmed.as_ref().map(|warmed| &warmed.batch);
         if !rows_are_independent(&servable, batch) {
             servable.batcher().stop_grouping();
+        }
+        if warmup {
+            calibrate(&servable, batch);
         }
         let non_finite = warmed.map_or(0, |warmed| warmed.non_finite);
         Ok((servable.on(Arc::clone(&self.pool)), non_finite))
@@ -319,6 +363,27 @@ fn footprint(before: Option<u64>, weights: u64, estimate: u64) -> u64 {
     })
 }
 
+/// Time for measuring what batches cost; whatever is not known then is learned from the requests.
+const CALIBRATION: Duration = Duration::from_millis(150);
+
+/// Measures a run of one row, and of several where that is of use.
+fn calibrate(servable: &Servable, example: Option<&Batch>) {
+    let zeros = || servable.signature().zeros();
+    let Some(batch) = example.cloned().or_else(zeros) else {
+        return;
+    };
+    let first = || batch.is_even().then(|| batch.rows_of(0..1)).flatten();
+    let row = { servable.signature().has_batch_axis() }
+        .then(first)
+        .flatten();
+    let measured = servable
+        .batcher()
+        .calibrate(&row.unwrap_or(batch), CALIBRATION);
+    if let Err(error) = measured {
+        tracing::debug!(model = %servable.id().name, %error, "what runs cost was not measured");
+    }
+}
+
 /// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.
 fn run_zeros(servable: &Servable) {
     let Some(batch) = servable.signature().zeros() else {
@@ -328,5 +393,45 @@ fn run_zeros(servable: &Servable) {
     let ran = servable.batcher().with_session(run);
     if let Err(error) = ran.and_then(|ran| ran) {
         tracing::debug!(model = %servable.id().name, %error, "the graph does not take zeros; not warmed up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_may_wish_where_the_operator_is_silent_and_never_for_more() {
+        let hints = Hints {
+            max_batch_size: Some(8),
+            max_queue_delay: Some(Duration::from_millis(2)),
+            max_queue_size: Some(5000),
+            ..Hints::default()
+        };
+        let silent = BatchingOptions {
+            max_rows: None,
+            max_delay: None,
+            max_queue_size: 1024,
+            instances: None,
+        };
+        let config = silent.with(&hints, 4);
+        assert_eq!(
+            (config.max_rows, config.max_delay),
+            (Some(8), Duration::from_millis(2))
+        );
+        assert_eq!((config.max_queue_size, config.instances), (1024, 4));
+        assert_eq!(config.in_place, Duration::ZERO, "it waits for company");
+        let chosen = BatchingOptions {
+            max_rows: Some(2),
+            max_delay: Some(Duration::ZERO),
+            instances: Some(9),
+            ..silent
+        };
+        let config = chosen.with(&hints, 4);
+        assert_eq!(
+            (config.max_rows, config.max_delay),
+            (Some(2), Duration::ZERO)
+        );
+        assert_eq!((config.instances, config.in_place), (4, IN_PLACE));
     }
 }

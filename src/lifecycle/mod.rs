@@ -9,6 +9,6 @@ mod record;
 mod trial;
 
 pub use job::Supply;
-pub use loader::{Circumstances, LoadError, LoadOptions, Loader, WarmUp, Warmed};
+pub use loader::{BatchingOptions, Circumstances, LoadError, LoadOptions, Loader, WarmUp, Warmed};
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

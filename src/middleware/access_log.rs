@@ -1,8 +1,7 @@
 //! One line per request, for those requests that the operator wants to see.
 
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::middleware::Next;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
@@ -19,39 +18,52 @@ const PROBES: [&str; 6] = [
     "/v2/health/ready",
 ];
 
-pub(super) async fn log(policy: AccessLog, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if PROBES.iter().any(|probe| path.ends_with(probe)) {
-        return next.run(request).await;
+/// What the line of a request is made of.
+pub(super) struct Watch {
+    policy: AccessLog,
+    method: Method,
+    uri: Uri,
+    id: RequestId,
+    started: Instant,
+}
+
+impl Watch {
+    /// `None` for requests that never get a line.
+    pub(super) fn begin(policy: AccessLog, request: &Request, id: &RequestId) -> Option<Self> {
+        let path = request.uri().path();
+        let is_probe = PROBES.iter().any(|probe| path.ends_with(probe));
+        (!is_probe).then(|| Self {
+            policy,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            id: id.clone(),
+            started: Instant::now(),
+        })
     }
-    let (method, path) = (request.method().clone(), path.to_owned());
-    let id = request.extensions().get::<RequestId>().cloned();
-    let started = Instant::now();
-    let response = next.run(request).await;
-    if is_wanted(policy, response.status(), id.as_ref()) {
+
+    pub(super) fn end(self, response: &Response) {
+        if !is_wanted(self.policy, response.status(), &self.id) {
+            return;
+        }
         let header = |name| {
-            response
-                .headers()
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or("-")
+            let value = response.headers().get(name);
+            value.and_then(|value| value.to_str().ok()).unwrap_or("-")
         };
         tracing::info!(
             target: "onstage::access",
-            %method,
-            path,
+            method = %self.method,
+            path = self.uri.path(),
             status = response.status().as_u16(),
-            took_ms = started.elapsed().as_secs_f64() * 1e3,
+            took_ms = self.started.elapsed().as_secs_f64() * 1e3,
             model = header("x-model-name"),
             version = header("x-model-version"),
-            request_id = id.as_ref().and_then(|id| id.0.to_str().ok()).unwrap_or("-"),
+            request_id = self.id.0.to_str().unwrap_or("-"),
             "request"
         );
     }
-    response
 }
 
-fn is_wanted(policy: AccessLog, status: StatusCode, id: Option<&RequestId>) -> bool {
+fn is_wanted(policy: AccessLog, status: StatusCode, id: &RequestId) -> bool {
     let failed = status.is_client_error() || status.is_server_error();
     match policy {
         AccessLog::Errors => failed,
@@ -61,11 +73,13 @@ fn is_wanted(policy: AccessLog, status: StatusCode, id: Option<&RequestId>) -> b
 }
 
 /// A number in 0..1 from the request's id: the same request is sampled, or not, on every hop.
-fn hash_share(id: Option<&RequestId>) -> f64 {
-    let bytes = id.map_or(&[][..], |id| id.0.as_bytes());
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+fn hash_share(id: &RequestId) -> f64 {
+    let hash =
+        id.0.as_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     #[expect(
         clippy::cast_precision_loss,
@@ -85,10 +99,10 @@ mod tests {
         let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
         let policy = AccessLog::Sampled(0.1);
         let sampled = (0..10_000)
-            .filter(|&n| is_wanted(policy, StatusCode::OK, Some(&id(n))))
+            .filter(|&n| is_wanted(policy, StatusCode::OK, &id(n)))
             .count();
         assert!((700..1300).contains(&sampled), "{sampled}");
-        assert!(is_wanted(policy, StatusCode::BAD_REQUEST, None));
-        assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, None));
+        assert!(is_wanted(policy, StatusCode::BAD_REQUEST, &id(0)));
+        assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, &id(0)));
     }
 }

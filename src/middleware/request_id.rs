@@ -2,29 +2,24 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::Next;
-use axum::response::Response;
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request, in its extensions.
+/// The id of a request.
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) HeaderValue);
 
-pub(super) async fn set(mut request: Request, next: Next) -> Response {
+pub(super) fn take_or_make(request: &mut Request) -> RequestId {
     let given = request
         .headers()
         .get(HEADER)
         .filter(|value| is_safe(value.as_bytes()))
         .cloned();
-    let id = given.unwrap_or_else(|| {
-        let id = uuid::Uuid::new_v4().hyphenated().to_string();
-        HeaderValue::from_str(&id).expect("a UUID is ASCII")
-    });
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(HEADER, id);
-    response
+    RequestId(given.unwrap_or_else(|| {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+        HeaderValue::from_str(id).expect("a UUID is ASCII")
+    }))
 }
 
 /// At most 128 letters, digits and `-_.:/+=`: nothing that could forge a line of a log.

@@ -18,8 +18,8 @@ pub use compatibility::{
 pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
-    ExampleInfo, FlavorNames, Manifest, ManifestError, ManifestProblem, OnnxFlavor, Provider,
-    SessionOptions,
+    ExampleInfo, FlavorNames, Hints, Manifest, ManifestError, ManifestProblem, OnnxFlavor,
+    Provider, SessionOptions,
 };
 pub use package::{Content, Draft, DraftError, Example, Misfit, Package, PackageError, discover};
 pub use pointer::{Alias, Pointer, PointerError, Stage};

@@ -91,6 +91,18 @@ impl Kinded for ServeError {
     }
 }
 
+impl ServeError {
+    /// The label under which a request is counted that was refused before it waited.
+    fn rejection(&self) -> Option<&'static str> {
+        match self {
+            Self::Busy(_) => Some("max_concurrency"),
+            Self::Batch(BatchError::QueueFull(_)) => Some("queue_full"),
+            Self::Batch(BatchError::Hopeless { .. }) => Some("deadline"),
+            _ => None,
+        }
+    }
+}
+
 /// Loads models that are loaded on demand only.
 #[async_trait]
 pub trait Demand: Send + Sync {
@@ -244,7 +256,14 @@ async fn exchange<C: Codec>(
     mut codec: C,
     non_finite: &mut usize,
 ) -> Result<C::Answer, C::Error> {
-    let _permit = servable.permit().map_err(ServeError::Busy)?;
+    let refused = |error: ServeError| {
+        if let Some(reason) = error.rejection() {
+            servable.metrics().rejected(reason);
+        }
+        C::Error::from(error)
+    };
+    let permit = servable.permit().map_err(ServeError::Busy);
+    let _permit = permit.map_err(&refused)?;
     let heavy = codec.bytes() > HEAVY_BYTES;
     let batch = compute(heavy, || codec.decode(servable))?;
     let Wishes { timeout, urgent } = codec.wishes();
@@ -258,7 +277,7 @@ async fn exchange<C: Codec>(
     let outputs = timeout_at(deadline, servable.batcher().submit(batch, terms)).await;
     let outputs = match outputs {
         Ok(Ok(outputs)) => outputs,
-        Ok(Err(error)) => return Err(ServeError::from(error).into()),
+        Ok(Err(error)) => return Err(refused(error.into())),
         Err(_) => return Err(ServeError::Deadline(timeout).into()),
     };
     *non_finite = outputs.iter().map(Value::count_non_finite).sum();
@@ -318,9 +337,6 @@ impl Measured {
 
     fn finish(mut self, failure: Option<ErrorKind>) {
         self.failure = failure;
-        if failure == Some(ErrorKind::Overloaded) {
-            self.metrics.rejected("queue_full");
-        }
     }
 }
 

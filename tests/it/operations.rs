@@ -726,6 +726,40 @@ async fn fifty_requests_go_over_one_connection() {
 }
 
 #[tokio::test]
+async fn pipelined_requests_are_answered_in_order_each_with_its_own_data() {
+    let server = iris(&[]).await;
+    let flowers = [
+        "5.1, 3.5, 1.4, 0.2",
+        "7.0, 3.2, 4.7, 1.4",
+        "6.3, 3.3, 6.0, 2.5",
+    ];
+    let request = |number: usize| {
+        let body = format!("{{\"inputs\": [[{}]]}}", flowers[number % 3]);
+        let last = if number == 29 {
+            "Connection: close\r\n"
+        } else {
+            ""
+        };
+        format!(
+            "POST /invocations HTTP/1.1\r\nHost: x\r\n{last}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let all: String = (0..30).map(request).collect();
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(all.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    let labels: Vec<&str> = answers
+        .split("\"label\": [")
+        .skip(1)
+        .map(|rest| &rest[..1])
+        .collect();
+    assert_eq!(labels, ["0", "1", "2"].repeat(10), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 30);
+}
+
+#[tokio::test]
 async fn http2_is_spoken_without_an_upgrade() {
     let server = iris(&[]).await;
     let endpoint = tonic::transport::Endpoint::from_shared(server.url("")).unwrap();

@@ -1,12 +1,15 @@
 //! The `MLmodel` file.
 
 mod flavors;
+mod hints;
 mod signature;
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+pub use self::hints::Hints;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -36,6 +39,8 @@ pub struct Manifest {
     pub created: Option<String>,
     /// The free mapping `metadata`.
     pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// What it wishes of its server, from `metadata.onstage`.
+    pub hints: Hints,
 }
 
 /// The `flavors.onnx` entry.
@@ -221,6 +226,7 @@ impl Manifest {
             model_id: None,
             created: None,
             metadata: serde_json::Map::new(),
+            hints: Hints::default(),
         }
     }
 
@@ -248,6 +254,7 @@ impl Manifest {
             run_id: document.run_id,
             model_id: document.model_id,
             created: document.utc_time_created,
+            hints: hints::parse(metadata.get("onstage"))?,
             metadata,
         })
     }

@@ -50,3 +50,36 @@ pub(crate) fn cpu_seconds(process: u32) -> f64 {
     };
     (ticks(11) + ticks(12)) / 100.0
 }
+
+/// Nanoseconds of processor time that the threads of these processes have taken, of those that still run.
+pub(crate) fn cpu_nanoseconds(processes: &[u32]) -> f64 {
+    let of_task = |task: fs::DirEntry| -> Option<f64> {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    let of_process = |process: &u32| -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+        tasks.flatten().filter_map(of_task).sum()
+    };
+    processes.iter().map(of_process).sum()
+}
+
+/// A process and those that it started, as far as they run.
+pub(crate) fn family(process: u32) -> Vec<u32> {
+    let mut members = vec![process];
+    let mut index = 0;
+    while let Some(parent) = members.get(index).copied() {
+        let tasks = fs::read_dir(format!("/proc/{parent}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            members.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|id| id.parse::<u32>().ok()),
+            );
+        }
+        index += 1;
+    }
+    members
+}

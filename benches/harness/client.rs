@@ -16,12 +16,31 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(address: SocketAddr, path: &str, body: &str) -> Self {
+        let json = "Content-Type: application/json\r\n";
+        Self::with_headers(address, path, json, body.as_bytes())
+    }
+
+    /// With these header lines, each of which ends in CRLF.
+    pub(crate) fn with_headers(
+        address: SocketAddr,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> Self {
+        let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
-        let bytes = [head.as_bytes(), body.as_bytes()].concat();
+        let bytes = [head.as_bytes(), body].concat();
         Self { address, bytes }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The default model's predictions for one row.

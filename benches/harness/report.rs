@@ -26,6 +26,14 @@ impl Report {
         self.bars.push(line);
     }
 
+    /// A figure that must reach `bar`.
+    pub(crate) fn at_least(&mut self, what: &str, measured: f64, bar: f64) {
+        let met = if measured >= bar { "yes" } else { "**no**" };
+        let (measured, bar) = (number(measured), number(bar));
+        let line = format!("| {what} | {measured} | ≥ {bar} | {met} |");
+        self.bars.push(line);
+    }
+
     /// Something that must not happen at all.
     pub(crate) fn never(&mut self, what: &str, seen: &[String]) {
         self.bar(what, seen.len() as f64, 0.0, "");
@@ -68,6 +76,39 @@ pub(crate) fn quantile(values: &mut [Duration], share: f64) -> Duration {
     let last = values.len().saturating_sub(1);
     let index = (values.len() as f64 * share) as usize;
     values.get(index.min(last)).copied().unwrap_or_default()
+}
+
+/// A median with its confidence interval of at least 95 %, by the ranks of the values: no distribution is assumed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Median {
+    pub(crate) value: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Median {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let count = values.len();
+        // The rank below which the median lies with a chance of 2.5 %, normal approximation of the binomial.
+        let half = count as f64 / 2.0;
+        let rank = (half - 0.98 * (count as f64).sqrt()).floor().max(1.0) as usize;
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self {
+            value: (at(count.saturating_sub(1) / 2) + at(count / 2)) / 2.0,
+            low: at(rank - 1),
+            high: at(count.saturating_sub(rank)),
+        }
+    }
+}
+
+impl Display for Median {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self { value, low, high } = self;
+        let digits = if *value < 10.0 { 3 } else { 1 };
+        write!(f, "{value:.digits$} ({low:.digits$} to {high:.digits$})")
+    }
 }
 
 /// Where and with what it was measured.

@@ -1,0 +1,68 @@
+//! What batches cost, measured before the first request.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::batcher::Batcher;
+use crate::engine::{CancelToken, EngineError, Session};
+use crate::model::Batch;
+
+/// Sizes that are tried. Larger ones are left to the requests: engines keep the memory of the largest batch that they
+/// ever ran, and a model that never sees so many requests at a time should not hold it.
+const SIZES: [usize; 4] = [1, 2, 4, 8];
+
+/// Runs of a size: the first makes what the others use, and the quickest of the others counts.
+const RUNS: u32 = 3;
+
+impl Batcher {
+    /// Learns what a run of `row` costs and, where requests may run together, what runs of several such rows cost, as
+    /// long as larger ones pay and there is `time`. Blocking.
+    ///
+    /// # Errors
+    /// [`EngineError`] of a run.
+    pub fn calibrate(&self, row: &Batch, time: Duration) -> Result<(), EngineError> {
+        let sizes = if self.may_group() {
+            &SIZES[..]
+        } else {
+            &SIZES[..1]
+        };
+        let until = Instant::now() + time;
+        self.with_session(|session| {
+            let mut last = Duration::ZERO;
+            for &rows in sizes {
+                // A larger run takes no longer than as many runs of one row, or it does not pay.
+                if Instant::now() + last * RUNS * 2 > until {
+                    break;
+                }
+                let Some(batch) = repeated(row, rows) else {
+                    break;
+                };
+                last = quickest(session, &batch)?;
+                if !self.settle(batch.rows(), last) {
+                    break;
+                }
+            }
+            Ok(())
+        })?
+    }
+}
+
+fn repeated(row: &Batch, rows: usize) -> Option<Batch> {
+    if rows == 1 {
+        return Some(row.clone());
+    }
+    row.repeat_rows(rows)
+}
+
+fn quickest(session: &mut dyn Session, batch: &Batch) -> Result<Duration, EngineError> {
+    let mut quickest = Duration::MAX;
+    for run in 0..RUNS {
+        let began = Instant::now();
+        session.run(batch, &CancelToken::new())?;
+        if run > 0 {
+            quickest = quickest.min(began.elapsed());
+        }
+    }
+    Ok(quickest)
+}
