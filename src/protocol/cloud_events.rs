@@ -4,15 +4,14 @@
 use std::time::SystemTime;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::Surface;
 use super::json::{Json, JsonError, Reader, write_str};
-use super::{Shared, Surface};
 
 /// The media type of an event that is one JSON object.
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -29,26 +28,58 @@ const SOURCE: &str = "io.kserve.inference";
 /// The attributes without which there is no event.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
-/// Takes the data out of a request that is an event, and makes an event of its answer. Errors stay what they are.
-pub(super) async fn layer(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
+/// How a request is an event.
+enum Mode {
+    Binary,
+    Structured,
+}
+
+/// Lets `answer` answer the data of a request that is an event, and makes an event of the answer; any other request is
+/// answered as it is. Errors stay what they are.
+pub(super) async fn around<A: Future<Output = Response>>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+    answer: impl FnOnce(Result<Bytes, BytesRejection>) -> A,
+) -> Response {
+    let mode = match mode(headers) {
+        Ok(mode) => mode,
+        Err(message) => return refuse(&message),
+    };
+    let Some(mode) = mode else {
+        return answer(body).await;
+    };
+    let body = match (&mode, body) {
+        (Mode::Structured, Ok(event)) => match data_of(&event) {
+            Ok(data) => Ok(data),
+            Err(message) => return refuse(&message),
+        },
+        (_, body) => body,
+    };
+    let response = answer(body).await;
+    if !response.status().is_success() {
+        return response;
+    }
+    match mode {
+        Mode::Binary => as_binary(response),
+        Mode::Structured => as_structured(response).await,
+    }
+}
+
+/// `None` for a request that is no event.
+///
+/// # Errors
+/// The header that an event lacks.
+fn mode(headers: &HeaderMap) -> Result<Option<Mode>, String> {
     if is_structured(headers) {
-        return structured(&shared, request, next).await;
+        return Ok(Some(Mode::Structured));
     }
     if !headers.contains_key("ce-specversion") {
-        return next.run(request).await;
+        return Ok(None);
     }
-    if let Some(missing) = REQUIRED
-        .iter()
-        .find(|name| !headers.contains_key(format!("ce-{name}")))
-    {
-        return refuse(&format!("the event lacks the header `ce-{missing}`"));
-    }
-    let response = next.run(request).await;
-    if response.status().is_success() {
-        as_binary(response)
-    } else {
-        response
+    let missing = |name: &&&str| !headers.contains_key(format!("ce-{name}"));
+    match REQUIRED.iter().find(missing) {
+        Some(name) => Err(format!("the event lacks the header `ce-{name}`")),
+        None => Ok(Some(Mode::Binary)),
     }
 }
 
@@ -62,32 +93,7 @@ fn is_structured(headers: &HeaderMap) -> bool {
 }
 
 fn refuse(message: &str) -> Response {
-    let mut body = b"{\"error\": ".to_vec();
-    write_str(&mut body, message);
-    body.push(b'}');
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    (StatusCode::BAD_REQUEST, json, body).into_response()
-}
-
-async fn structured(shared: &Shared, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, shared.max_body()).await else {
-        let message = "the body is larger than `server.max_body`";
-        return Surface::V2.plain_error(StatusCode::PAYLOAD_TOO_LARGE, message);
-    };
-    let data = match data_of(&body) {
-        Ok(data) => data,
-        Err(message) => return refuse(&message),
-    };
-    parts.headers.remove(header::CONTENT_LENGTH);
-    let json = HeaderValue::from_static("application/json");
-    parts.headers.insert(header::CONTENT_TYPE, json);
-    let response = next.run(Request::from_parts(parts, Body::from(data))).await;
-    if response.status().is_success() {
-        as_structured(response).await
-    } else {
-        response
-    }
+    Surface::V2.plain_error(StatusCode::BAD_REQUEST, message)
 }
 
 impl From<JsonError> for String {

@@ -27,7 +27,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use tower::util::MapRequest;
+use tower::ServiceExt;
 
 pub use admin::{AdminSlot, admin_router};
 pub use json::NonFinite;
@@ -156,11 +156,9 @@ pub fn router(shared: &Shared) -> Router {
     let mut router: Router<Shared> = Router::new();
     for route in table {
         let surface = route.surface;
-        let mut methods = route.methods;
-        if surface.takes_events() {
-            methods = methods.layer(from_fn_with_state(shared.clone(), cloud_events::layer));
-        }
-        let methods = methods.fallback(move || async move { surface.method_not_allowed() });
+        let methods = route
+            .methods
+            .fallback(move || async move { surface.method_not_allowed() });
         router = router.route(&route.path, methods);
     }
     let router = router
@@ -169,8 +167,9 @@ pub fn router(shared: &Shared) -> Router {
         .layer(DefaultBodyLimit::max(shared.max_body()))
         .layer(from_fn_with_state(shared.clone(), body::encodings))
         .with_state(shared.clone());
-    // Outside of the routes, which would not be found otherwise.
-    let router = Router::new().fallback_service(MapRequest::new(router, normalized));
+    // What has no route may have one in lower case; all else is not slowed down by looking.
+    let again = router.clone();
+    let router = router.fallback(move |request: Request| again.oneshot(normalized(request)));
     match shared.0.options.base_path.as_str() {
         "" => router,
         base_path => Router::new()
@@ -195,11 +194,6 @@ impl Surface {
         } else {
             Self::Mlflow
         }
-    }
-
-    /// Whether requests may be CloudEvents.
-    fn takes_events(self) -> bool {
-        matches!(self, Self::V1 | Self::V2)
     }
 
     fn method_not_allowed(self) -> Response {

@@ -26,7 +26,7 @@ use self::request::Form;
 use super::body::{self, BodyError};
 use super::json::NonFinite;
 use super::oip::error::OipError;
-use super::{Route, Shared, Surface, model_headers, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::engine::Outputs;
 use crate::model::{Batch, Version};
 use crate::serving::{Codec, LookupError, Selector, Servable, VersionSelector, Wishes};
@@ -125,7 +125,10 @@ async fn act(
 ) -> Result<Response, OipError> {
     let target = Target::of(parameters, &shared.service().catalog().snapshot())?;
     match target.verb.as_deref() {
-        Some("predict") => Ok(predict(&shared, &target.selector, &headers, body).await),
+        Some("predict") => {
+            let answer = |body| predict(&shared, &target.selector, &headers, body);
+            Ok(cloud_events::around(&headers, body, answer).await)
+        }
         Some(verb @ ("classify" | "regress" | "explain")) => Err(OipError::NotImplemented(
             format!("`:{verb}` is not built: an ONNX model answers `:predict`"),
         )),

@@ -31,7 +31,7 @@ use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::body::{self, BodyError};
 use super::oip::error::OipError;
-use super::{Route, Shared, Surface, model_headers, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::model::ModelName;
 use crate::serving::{LookupError, Selector, VersionSelector};
 use crate::telemetry::Protocol;
@@ -189,7 +189,11 @@ async fn infer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     match selector {
-        Ok(selector) => infer_framed(shared, &selector, headers, body, Framing::of(headers)).await,
+        Ok(selector) => {
+            let framing = Framing::of(headers);
+            let answer = |body| infer_framed(shared, &selector, headers, body, framing);
+            cloud_events::around(headers, body, answer).await
+        }
         Err(error) => error.into_response(),
     }
 }
