@@ -54,8 +54,9 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
         out.push_str("  no models\n");
     }
     let _ = writeln!(out, "\n  HTTP     {base}");
-    if let Some(grpc) = addresses.grpc {
-        let _ = writeln!(out, "  gRPC     {} (health)", reachable(grpc));
+    let on_http = { settings.server.grpc_on_http }.then_some(addresses.http);
+    if let Some(grpc) = addresses.grpc.or(on_http) {
+        let _ = writeln!(out, "  gRPC     {}", reachable(grpc));
     }
     let _ = writeln!(out, "  metrics  {base}/metrics");
     if let Some(admin) = addresses.admin {

@@ -1,4 +1,4 @@
-//! The sockets: HTTP for the protocols, gRPC for health checks.
+//! The sockets. All servers are HTTP servers; gRPC is HTTP/2 with its own content type.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -7,7 +7,6 @@ use anyhow::Context;
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
-use tonic_health::server::HealthReporter;
 use tower::make::Shared;
 
 use crate::middleware::Layered;
@@ -51,30 +50,15 @@ pub(super) async fn serve_http(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout);
-    server.http_builder().http2().timer(TokioTimer::new());
+    // A client that vanished without a word, in the middle of a stream, is found out.
+    server
+        .http_builder()
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
     server
         .serve(Shared::new(service))
         .await
         .context("the HTTP server stopped")
-}
-
-/// Serves `grpc.health.v1` until `stop` resolves; `reporter` sets what it answers.
-pub(super) async fn serve_grpc(
-    bound: Bound,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<(
-    HealthReporter,
-    impl Future<Output = Result<(), tonic::transport::Error>>,
-)> {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    reporter
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
-    let listener = tokio::net::TcpListener::from_std(bound.listener)?;
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let server = tonic::transport::Server::builder().add_service(service);
-    Ok((
-        reporter,
-        server.serve_with_incoming_shutdown(incoming, stop),
-    ))
 }

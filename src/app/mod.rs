@@ -3,6 +3,7 @@
 mod admin;
 mod banner;
 mod download;
+mod grpc;
 mod guests;
 mod listen;
 mod measure;
@@ -19,14 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum_server::Handle;
 use tempfile::TempDir;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 use url::Url;
 
 use self::admin::AdminServer;
@@ -40,10 +38,10 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
-use crate::middleware::{MiddlewareOptions, layered};
+use crate::middleware::{Layered, MiddlewareOptions, layered, layered_grpc};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
-use crate::serving::{Catalog, InferenceService, Servable};
+use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
 use crate::shutdown::StopSignals;
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
@@ -172,23 +170,28 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
-    let (reporter, grpc_task) = start_grpc(grpc, &stop).await?;
-    let handle = Handle::new();
+    let options = middleware_options(&request);
+    let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
-    let router = protocol::router(&shared).merge(webhook);
-    let mut http_task = start_http(http, router, &request, handle.clone());
+    let mut servers = Servers::default();
+    if let Some(grpc) = grpc {
+        servers.start(grpc, layered_grpc(services.router(), &options));
+    }
+    let mut service = layered(protocol::router(&shared).merge(webhook), options);
+    if server.grpc_on_http {
+        service = service.with_grpc(services.router());
+    }
+    servers.start(http, service);
 
     // Files of a model that was fetched stay as long as it may be loaded again.
     let mut _files = None;
     let stopped_early = tokio::select! {
         loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
-            let (servables, files) = loaded?;
+            let (servables, progress, files) = loaded?;
             _files = files;
-            if let Some(reporter) = &reporter {
-                reporter.set_service_status("", ServingStatus::Serving).await;
-            }
+            services.follow(progress);
             banner::print(&addresses, settings, &servables);
             false
         }
@@ -200,16 +203,22 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if !stopped_early {
         tokio::select! {
             signal = signals.next() => tracing::info!(signal, "draining"),
-            ended = &mut http_task => {
-                ended.context("the HTTP server panicked")??;
-                anyhow::bail!("the HTTP server stopped by itself");
+            ended = servers.tasks.join_next() => {
+                ended.context("there is no server")?.context("a server panicked")??;
+                anyhow::bail!("a server stopped by itself");
             }
         }
     }
-    let give_up = drain(&shared, reporter, settings, (&handle, &stop), signals).await;
-    http_task.await.context("the HTTP server panicked")??;
-    if let Some(task) = grpc_task {
-        end_grpc(task, &give_up).await?;
+    drain(
+        &shared,
+        services,
+        settings,
+        (&servers.handles, &stop),
+        signals,
+    )
+    .await;
+    while let Some(ended) = servers.tasks.join_next().await {
+        ended.context("a server panicked")??;
     }
     if let Some(admin) = admin {
         admin.stop();
@@ -218,20 +227,39 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The servers of clients; each ends when its handle says so.
+#[derive(Default)]
+struct Servers {
+    handles: Vec<Handle<SocketAddr>>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Servers {
+    fn start(&mut self, bound: listen::Bound, service: Layered) {
+        let handle = Handle::new();
+        self.handles.push(handle.clone());
+        self.tasks.spawn(listen::serve_http(bound, service, handle));
+    }
+}
+
+/// What serves, how to hear of changes, and files that must stay.
+type Begun = (Vec<Arc<Servable>>, watch::Receiver<u64>, Option<TempDir>);
+
 /// Begins to load, and waits until everything that was wanted at the start serves.
 async fn begin(
     request: &ServeRequest,
     shared: &Shared,
     admin: Option<&AdminServer>,
     (hint, stop): (Arc<Notify>, &CancellationToken),
-) -> anyhow::Result<(Vec<Arc<Servable>>, Option<TempDir>)> {
+) -> anyhow::Result<Begun> {
     let (request, files) = download::fetched(request.clone()).await?;
     let loader = loader(&request.settings, shared)?;
     let mut stage = Stage::begin(&request, shared, loader, (hint, stop.clone())).await?;
     if let Some(admin) = admin {
         admin.manage(Arc::new(stage.manager.clone()));
     }
-    Ok((stage.ready(shared).await?, files))
+    let progress = stage.manager.progress();
+    Ok((stage.ready(shared).await?, progress, files))
 }
 
 fn shared(request: &ServeRequest) -> Shared {
@@ -276,12 +304,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     ))
 }
 
-fn start_http(
-    bound: listen::Bound,
-    router: Router,
-    request: &ServeRequest,
-    handle: Handle<SocketAddr>,
-) -> JoinHandle<anyhow::Result<()>> {
+fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -292,44 +315,25 @@ fn start_http(
         // A request to load a model is answered when it serves.
         longest = longest.max(guests::LONGEST);
     }
-    let options = MiddlewareOptions {
+    MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
         cors_origins: settings.server.cors_origins.clone(),
-    };
-    let router = layered(router, options);
-    tokio::spawn(listen::serve_http(bound, router, handle))
-}
-
-type GrpcTask = JoinHandle<Result<(), tonic::transport::Error>>;
-
-async fn start_grpc(
-    bound: Option<listen::Bound>,
-    stop: &CancellationToken,
-) -> anyhow::Result<(Option<HealthReporter>, Option<GrpcTask>)> {
-    let Some(bound) = bound else {
-        return Ok((None, None));
-    };
-    let (reporter, server) = listen::serve_grpc(bound, stop.clone().cancelled_owned()).await?;
-    Ok((Some(reporter), Some(tokio::spawn(server))))
+    }
 }
 
 /// Not ready at once, still accepting for `shutdown_delay`, then at most `drain_timeout` for what is in flight. A
-/// second signal cuts both short. The token that is returned says when to wait no longer.
+/// second signal cuts both short.
 async fn drain(
     shared: &Shared,
-    reporter: Option<HealthReporter>,
+    services: grpc::Services,
     settings: &Settings,
-    (handle, stop): (&Handle<SocketAddr>, &CancellationToken),
+    (handles, stop): (&[Handle<SocketAddr>], &CancellationToken),
     mut signals: StopSignals,
-) -> CancellationToken {
+) {
     shared.start_draining();
-    if let Some(reporter) = &reporter {
-        reporter
-            .set_service_status("", ServingStatus::NotServing)
-            .await;
-    }
+    services.start_draining().await;
     let give_up = CancellationToken::new();
     tokio::select! {
         () = tokio::time::sleep(settings.server.shutdown_delay) => {}
@@ -338,34 +342,21 @@ async fn drain(
             give_up.cancel();
         }
     }
-    if let Some(mut reporter) = reporter {
-        // Ends the streams of those who watch it; they would keep the gRPC server open.
-        reporter.clear_service_status("").await;
+    // They would keep their connections open.
+    services.end_streams().await;
+    for handle in handles {
+        // A server that does not listen yet would miss what it is told here.
+        handle.listening().await;
+        handle.graceful_shutdown(Some(settings.server.drain_timeout));
     }
-    // A server that does not listen yet would miss what it is told here.
-    handle.listening().await;
-    handle.graceful_shutdown(Some(settings.server.drain_timeout));
     stop.cancel();
-    let (handle, timeout) = (handle.clone(), settings.server.drain_timeout);
-    let waiting = give_up.clone();
+    let (handles, timeout) = (handles.to_vec(), settings.server.drain_timeout);
     tokio::spawn(async move {
         tokio::select! {
-            () = waiting.cancelled() => {}
+            () = give_up.cancelled() => {}
             () = tokio::time::sleep(timeout) => {}
             signal = signals.next() => tracing::warn!(signal, "not waiting for requests in flight"),
         }
-        handle.shutdown();
-        waiting.cancel();
+        handles.iter().for_each(Handle::shutdown);
     });
-    give_up
-}
-
-/// Waits for the gRPC server; connections that are still open when the time is up end with the process.
-async fn end_grpc(task: GrpcTask, give_up: &CancellationToken) -> anyhow::Result<()> {
-    tokio::select! {
-        ended = task => ended
-            .context("the gRPC server panicked")?
-            .context("the gRPC server stopped"),
-        () = give_up.cancelled() => Ok(()),
-    }
 }

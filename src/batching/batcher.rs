@@ -237,6 +237,17 @@ impl Batcher {
         Ok(done)
     }
 
+    /// How it is bounded.
+    pub fn config(&self) -> &BatcherConfig {
+        &self.inner.config
+    }
+
+    /// The most rows of one call of the engine by now; `None` when requests run alone.
+    pub fn rows_limit(&self) -> Option<usize> {
+        let groups = self.inner.groups.load(Ordering::Relaxed);
+        groups.then(|| self.inner.limit())
+    }
+
     /// Whether requests may run together, and how many is for the costs to say.
     pub(super) fn may_group(&self) -> bool {
         self.inner.groups.load(Ordering::Relaxed) && self.inner.config.max_rows.is_none()

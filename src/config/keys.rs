@@ -66,6 +66,7 @@ pub const KEYS: &[KeyDef] = &[
     key("server.host", Kind::Text, "Address to listen on").or("127.0.0.1").flag("host"),
     key("server.port", Kind::Port, "Port of HTTP; 0 is any free one").or("8080").flag("port").alias("http-port"),
     key("server.grpc_port", Kind::PortOrOff, "Port of gRPC; 0 is any free one, `off` is none").or("8081").flag("grpc-port"),
+    key("server.grpc_on_http", Kind::Bool, "Whether the port of HTTP speaks gRPC as well").or("false").flag("grpc-on-http"),
     key("server.admin_port", Kind::Port, "Port of the management API; none without it, 0 is any free one").flag("admin-port"),
     key("server.admin_host", Kind::Text, "Address on which the management API listens").or("127.0.0.1").flag("admin-host"),
     key("server.admin_token_file", Kind::Path, "File with the token that requests to the management API must bear").flag("admin-token-file"),

@@ -42,6 +42,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// The port of gRPC, 0 for any free one; `None` when it is off.
     pub grpc_port: Option<u16>,
+    /// Whether the port of HTTP speaks gRPC as well.
+    pub grpc_on_http: bool,
     /// The port of the management API.
     pub admin_port: Option<u16>,
     /// The address on which the management API listens.

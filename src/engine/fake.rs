@@ -168,6 +168,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         external_data: vec![],
         ml_nodes: vec![],
         origins: [].into(),
+        labels: [].into(),
     }
 }
 

@@ -336,6 +336,8 @@ impl Loader {
             calibrate(&servable, batch);
         }
         let non_finite = warmed.map_or(0, |warmed| warmed.non_finite);
+        // Its statistics are those of its clients.
+        metrics.clear_totals();
         Ok((servable.on(Arc::clone(&self.pool)), non_finite))
     }
 

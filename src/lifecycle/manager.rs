@@ -229,7 +229,12 @@ impl Manager {
             self.reconcile_model(name, now);
         }
         self.grant_room(now);
-        self.collect_drained(now);
+        if self.collect_drained(now) {
+            // What has drained may be wanted again by now, and nothing else would come to say so.
+            for name in &names {
+                self.reconcile_model(name, now);
+            }
+        }
         self.show(now);
     }
 
@@ -332,8 +337,10 @@ impl Manager {
         };
     }
 
-    /// Frees what has drained; a free takes longer than a request may, so it has a thread of its own.
-    fn collect_drained(&mut self, now: Instant) {
+    /// Frees what has drained, and says whether there was any; a free takes longer than a request may, so it has a thread
+    /// of its own.
+    fn collect_drained(&mut self, now: Instant) -> bool {
+        let mut collected = false;
         for (name, record) in &mut self.records {
             let timeout = self.parts.drain_timeout;
             record.free_taken_back(timeout, now);
@@ -354,6 +361,7 @@ impl Manager {
                 else {
                     continue;
                 };
+                collected = true;
                 let drained = now - since;
                 self.parts.metrics.swap_phase("drain", drained);
                 tracing::info!(model = %name, %version, ?drained, "unloaded");
@@ -368,6 +376,7 @@ impl Manager {
                 stays
             });
         }
+        collected
     }
 
     /// The time at which something has to be looked at without an event.

@@ -5,17 +5,21 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
+use super::grpc;
 use super::request_id::RequestId;
 use crate::telemetry::AccessLog;
 
 /// Probes and scrapes never get a line.
-const PROBES: [&str; 6] = [
+const PROBES: [&str; 9] = [
     "/ping",
     "/health",
     "/version",
     "/metrics",
     "/v2/health/live",
     "/v2/health/ready",
+    "/grpc.health.v1.Health/Check",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
 ];
 
 /// What the line of a request is made of.
@@ -42,7 +46,9 @@ impl Watch {
     }
 
     pub(super) fn end(self, response: &Response) {
-        if !is_wanted(self.policy, response.status(), &self.id) {
+        let grpc_status = grpc::status(response.headers());
+        let failed = has_failed(response.status(), grpc_status);
+        if !is_wanted(self.policy, failed, &self.id) {
             return;
         }
         let header = |name| {
@@ -54,6 +60,7 @@ impl Watch {
             method = %self.method,
             path = self.uri.path(),
             status = response.status().as_u16(),
+            grpc_status,
             took_ms = self.started.elapsed().as_secs_f64() * 1e3,
             model = header("x-model-name"),
             version = header("x-model-version"),
@@ -63,8 +70,13 @@ impl Watch {
     }
 }
 
-fn is_wanted(policy: AccessLog, status: StatusCode, id: &RequestId) -> bool {
-    let failed = status.is_client_error() || status.is_server_error();
+/// Of gRPC the status of HTTP says nothing.
+fn has_failed(status: StatusCode, grpc_status: Option<i32>) -> bool {
+    let http = status.is_client_error() || status.is_server_error();
+    http || grpc_status.is_some_and(|code| code != 0)
+}
+
+fn is_wanted(policy: AccessLog, failed: bool, id: &RequestId) -> bool {
     match policy {
         AccessLog::Errors => failed,
         AccessLog::All => true,
@@ -99,10 +111,18 @@ mod tests {
         let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
         let policy = AccessLog::Sampled(0.1);
         let sampled = (0..10_000)
-            .filter(|&n| is_wanted(policy, StatusCode::OK, &id(n)))
+            .filter(|&n| is_wanted(policy, false, &id(n)))
             .count();
         assert!((700..1300).contains(&sampled), "{sampled}");
-        assert!(is_wanted(policy, StatusCode::BAD_REQUEST, &id(0)));
-        assert!(!is_wanted(AccessLog::Errors, StatusCode::OK, &id(0)));
+        assert!(is_wanted(policy, true, &id(0)));
+        assert!(!is_wanted(AccessLog::Errors, false, &id(0)));
+    }
+
+    #[test]
+    fn a_call_of_grpc_has_failed_when_its_own_status_says_so() {
+        assert!(has_failed(StatusCode::BAD_REQUEST, None));
+        assert!(has_failed(StatusCode::OK, Some(5)));
+        assert!(!has_failed(StatusCode::OK, Some(0)));
+        assert!(!has_failed(StatusCode::OK, None));
     }
 }

@@ -1,9 +1,10 @@
-//! What happens to every HTTP request before and after its protocol: an id, a deadline, the access log.
+//! What happens to every request before and after its protocol: an id, a deadline, the access log.
 //!
 //! One service around the whole router, not layers on it: axum puts a layer around each route, boxed, and copies the box
 //! for each request, which for small models costs more than the model.
 
 mod access_log;
+mod grpc;
 mod request_id;
 
 use std::convert::Infallible;
@@ -23,6 +24,7 @@ use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use self::access_log::Watch;
+pub use self::grpc::grpc_timeout;
 use crate::telemetry::AccessLog;
 
 /// What the operator chose for every request.
@@ -36,29 +38,50 @@ pub struct MiddlewareOptions {
     pub cors_origins: Vec<String>,
 }
 
-/// A router with everything around it; cheap to clone.
+/// Routers with everything around them; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Layered(Arc<Around>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Around {
-    router: Router,
+    http: Option<Router>,
+    grpc: Option<Router>,
     timeout: Duration,
     access_log: AccessLog,
 }
 
-/// Puts everything around `router`.
+/// Puts everything around a router of HTTP.
 pub fn layered(router: Router, options: MiddlewareOptions) -> Layered {
     let router = if options.cors_origins.is_empty() {
         router
     } else {
         router.layer(cors(&options.cors_origins))
     };
-    Layered(Arc::new(Around {
-        router,
-        timeout: options.request_timeout,
-        access_log: options.access_log,
-    }))
+    Layered::new(Some(router), None, &options)
+}
+
+/// The same around a router of gRPC services, whose failures are gRPC statuses.
+pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered {
+    Layered::new(None, Some(router), options)
+}
+
+impl Layered {
+    fn new(http: Option<Router>, grpc: Option<Router>, options: &MiddlewareOptions) -> Self {
+        Self(Arc::new(Around {
+            http,
+            grpc,
+            timeout: options.request_timeout,
+            access_log: options.access_log,
+        }))
+    }
+
+    /// The same, for a port that speaks gRPC as well: it says so in its content type.
+    #[must_use]
+    pub fn with_grpc(self, router: Router) -> Self {
+        let mut around = Around::clone(&self.0);
+        around.grpc = Some(router);
+        Self(Arc::new(around))
+    }
 }
 
 impl<B> Service<Request<B>> for Layered
@@ -80,17 +103,29 @@ where
     }
 }
 
+/// In which form a request is told what went wrong around its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Mlflow,
+    Grpc,
+}
+
 impl Around {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
         let watch = Watch::begin(self.access_log, &request, &id);
-        let is_mlflow = request.uri().path().ends_with("/invocations");
-        let answer = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
-        let mut response = match tokio::time::timeout(self.timeout, answer).await {
+        let (router, form) = self.choose(&request);
+        let timeout = match form {
+            Form::Grpc => grpc::longest(request.headers(), self.timeout),
+            Form::Json | Form::Mlflow => self.timeout,
+        };
+        let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+        let mut response = match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(never))) => match never {},
-            Ok(Err(_)) => internal_error(),
-            Err(_) => late(is_mlflow),
+            Ok(Err(_)) => internal_error(form),
+            Err(_) => late(form),
         };
         response.headers_mut().insert(request_id::HEADER, id.0);
         if let Some(watch) = watch {
@@ -98,21 +133,37 @@ impl Around {
         }
         response
     }
+
+    fn choose(&self, request: &Request) -> (Router, Form) {
+        let form = if request.uri().path().ends_with("/invocations") {
+            Form::Mlflow
+        } else {
+            Form::Json
+        };
+        match (&self.http, &self.grpc) {
+            (Some(http), Some(_)) if !grpc::is_meant(request.headers()) => (http.clone(), form),
+            (_, Some(grpc)) => (grpc.clone(), Form::Grpc),
+            (http, None) => (http.clone().unwrap_or_default(), form),
+        }
+    }
 }
 
-fn late(is_mlflow: bool) -> Response {
-    let body = if is_mlflow {
+fn late(form: Form) -> Response {
+    let body = match form {
         // What MLflow's server answers, word for word.
-        "Request processing time exceeded limit"
-    } else {
-        r#"{"error":"the request took longer than `server.request_timeout`"}"#
+        Form::Mlflow => "Request processing time exceeded limit",
+        Form::Json => r#"{"error":"the request took longer than `server.request_timeout`"}"#,
+        Form::Grpc => return grpc::late(),
     };
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
 }
 
-fn internal_error() -> Response {
+fn internal_error(form: Form) -> Response {
     tracing::error!("a request handler panicked");
+    if form == Form::Grpc {
+        return grpc::internal_error();
+    }
     let json = [(header::CONTENT_TYPE, "application/json")];
     let body = r#"{"error_code": "INTERNAL_ERROR", "message": "internal error; see the server's log", "error": "internal error"}"#;
     (StatusCode::INTERNAL_SERVER_ERROR, json, body).into_response()
@@ -160,5 +211,34 @@ mod tests {
         let late = (StatusCode::GATEWAY_TIMEOUT, true);
         assert_eq!(status(&layered, "/waits").await, late);
         assert_eq!(status(&layered, "/").await, (StatusCode::NOT_FOUND, true));
+    }
+
+    async fn grpc_status(layered: &Layered, path: &str, timeout: &str) -> Option<i32> {
+        let request = Request::builder().uri(path).header("grpc-timeout", timeout);
+        let request = request.header("content-type", "application/grpc+proto");
+        let request = request.body(Body::empty()).unwrap();
+        let response = layered.clone().oneshot(request).await.unwrap();
+        assert!(response.headers().contains_key(request_id::HEADER));
+        grpc::status(response.headers())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_grpc_are_statuses_also_on_the_port_of_http() {
+        let services = Router::new()
+            .route("/panics", get(async || -> &str { panic!("on purpose") }))
+            .route("/waits", get(std::future::pending::<&str>));
+        let options = options(Duration::from_secs(5));
+        let alone = layered_grpc(services.clone(), &options);
+        let both = layered(Router::new(), options).with_grpc(services);
+        for layered in [alone, both.clone()] {
+            assert_eq!(grpc_status(&layered, "/panics", "1S").await, Some(13));
+            for timeout in ["1S", "1H", "x"] {
+                let started = tokio::time::Instant::now();
+                assert_eq!(grpc_status(&layered, "/waits", timeout).await, Some(4));
+                let own = timeout == "1S";
+                assert_eq!(started.elapsed() < Duration::from_secs(2), own, "{timeout}");
+            }
+        }
+        assert_eq!(status(&both, "/waits").await, (StatusCode::NOT_FOUND, true));
     }
 }

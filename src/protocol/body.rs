@@ -2,18 +2,20 @@
 //!
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
+use std::future::ready;
+
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body_util::{LengthLimitError, Limited};
-use tower::{Service, service_fn};
+use futures_util::stream;
+use tower::Service;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
-use tower_http::decompression::RequestDecompression;
 
+use super::inflate::{Coding, InflateError, inflate};
 use super::{Shared, Surface};
 
 /// The encodings that are understood, in requests and answers.
@@ -42,17 +44,22 @@ pub(super) fn read(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Bytes, BodyError> {
     body.map_err(|rejection| {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE || is_limit(&rejection) {
-            return BodyError::TooLarge(shared.max_body());
+        let too_large = BodyError::TooLarge(shared.max_body());
+        match inflate_error(&rejection) {
+            Some(InflateError::TooLarge) => too_large,
+            Some(InflateError::Broken(reason)) => {
+                BodyError::Unreadable(format!("it is not compressed as it says: {reason}"))
+            }
+            None if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => too_large,
+            None => BodyError::Unreadable(rejection.body_text()),
         }
-        BodyError::Unreadable(rejection.body_text())
     })
 }
 
-/// Whether a limit stopped the bytes before they were inflated.
-fn is_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|cause| cause.is::<LengthLimitError>())
+fn inflate_error(rejection: &BytesRejection) -> Option<&InflateError> {
+    let first: &(dyn std::error::Error + 'static) = rejection;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.find_map(|cause| cause.downcast_ref())
 }
 
 /// Inflates bodies that say that they are compressed, while they are read and no further than the limit; compresses
@@ -62,61 +69,38 @@ pub(super) async fn encodings(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let coding = match coding(request.headers()) {
-        Ok(coding) => coding,
+    match coding(request.headers()) {
+        Ok(None) => {}
+        Ok(Some(coding)) => request = inflated(request, coding, shared.max_body()).await,
         Err(coding) => return unsupported(request.uri().path(), &coding),
-    };
-    let compress = wants_compression(request.headers());
-    let inflate = coding.is_some();
-    match coding {
-        Some(coding) => {
-            let headers = request.headers_mut();
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
-            let limit = shared.max_body();
-            request = request.map(|body| Body::new(Limited::new(body, limit)));
-        }
-        None => {
-            request.headers_mut().remove(header::CONTENT_ENCODING);
-        }
     }
-    let response = if compress {
-        compressed(request, next, inflate).await
-    } else if inflate {
-        inflated(request, next).await
+    if wants_compression(request.headers()) {
+        compressed(request, next).await
     } else {
         next.run(request).await
-    };
-    response
+    }
 }
 
-async fn compressed(request: Request, next: Next, inflate: bool) -> Response {
-    let inner = service_fn(move |request: Request| {
-        let next = next.clone();
-        async move {
-            Ok::<_, std::convert::Infallible>(if inflate {
-                inflated(request, next).await
-            } else {
-                next.run(request).await
-            })
-        }
-    });
+async fn inflated(request: Request, coding: Coding, limit: usize) -> Request {
+    let (mut parts, body) = request.into_parts();
+    let headers = &mut parts.headers;
+    headers.remove(header::CONTENT_ENCODING);
+    headers.remove(header::CONTENT_LENGTH);
+    let body = match inflate(body, coding, limit).await {
+        Ok(bytes) => Body::from(bytes),
+        // For the handler, which answers in the form of its protocol.
+        Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+    };
+    Request::from_parts(parts, body)
+}
+
+async fn compressed(request: Request, next: Next) -> Response {
     // Of gRPC the messages are compressed, not the body.
     let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
-    let mut compression = Compression::new(inner)
+    let mut compression = Compression::new(next)
         .quality(CompressionLevel::Fastest)
         .compress_when(predicate);
     match compression.call(request).await {
-        Ok(response) => response.map(Body::new),
-        Err(never) => match never {},
-    }
-}
-
-async fn inflated(request: Request, next: Next) -> Response {
-    let inner = service_fn(move |request: Request<_>| {
-        let next = next.clone();
-        async move { Ok::<_, std::convert::Infallible>(next.run(request.map(Body::new)).await) }
-    });
-    match RequestDecompression::new(inner).call(request).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
@@ -126,7 +110,7 @@ async fn inflated(request: Request, next: Next) -> Response {
 ///
 /// # Errors
 /// The name of one that is not understood.
-fn coding(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
+fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
     let mut named = headers.get_all(header::CONTENT_ENCODING).into_iter();
     let Some(value) = named.next() else {
         return Ok(None);
@@ -135,8 +119,8 @@ fn coding(headers: &HeaderMap) -> Result<Option<&'static str>, String> {
     match text.to_ascii_lowercase().as_str() {
         _ if named.next().is_some() => Err(format!("{text}, …")),
         "" | "identity" => Ok(None),
-        "gzip" | "x-gzip" => Ok(Some("gzip")),
-        "deflate" => Ok(Some("deflate")),
+        "gzip" | "x-gzip" => Ok(Some(Coding::Gzip)),
+        "deflate" => Ok(Some(Coding::Deflate)),
         _ => Err(text.to_owned()),
     }
 }
@@ -160,6 +144,8 @@ fn unsupported(path: &str, coding: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -173,9 +159,9 @@ mod tests {
         };
         assert_eq!(of(&[]), Ok(None));
         assert_eq!(of(&["identity"]), Ok(None));
-        assert_eq!(of(&["GZip"]), Ok(Some("gzip")));
-        assert_eq!(of(&["x-gzip"]), Ok(Some("gzip")));
-        assert_eq!(of(&["deflate"]), Ok(Some("deflate")));
+        assert_eq!(of(&["GZip"]), Ok(Some(Coding::Gzip)));
+        assert_eq!(of(&["x-gzip"]), Ok(Some(Coding::Gzip)));
+        assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
         for refused in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"]] {
             assert!(of(refused).is_err(), "{refused:?}");
         }

@@ -7,6 +7,7 @@ mod body;
 mod cloud_events;
 mod foreign;
 mod health;
+mod inflate;
 mod json;
 mod mlflow;
 mod oip;
@@ -14,6 +15,7 @@ mod path;
 mod platforms;
 mod sagemaker;
 mod v1;
+mod v2_grpc;
 mod v2_rest;
 
 use std::borrow::Cow;
@@ -27,10 +29,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub use admin::{AdminSlot, admin_router};
 pub use json::NonFinite;
+pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};
@@ -69,6 +73,7 @@ struct SharedState {
     options: ProtocolOptions,
     draining: AtomicBool,
     host: OnceLock<Arc<dyn ModelHost>>,
+    streams_end: CancellationToken,
 }
 
 /// What the operator chose for all protocols.
@@ -96,6 +101,7 @@ impl Shared {
             options,
             draining: AtomicBool::new(false),
             host: OnceLock::new(),
+            streams_end: CancellationToken::new(),
         }))
     }
 
@@ -123,6 +129,16 @@ impl Shared {
     /// Whoever lets models come and go; `None` until it runs.
     fn host(&self) -> Option<&Arc<dyn ModelHost>> {
         self.0.host.get()
+    }
+
+    /// Reads no more from streams that their clients keep open; what they have asked for is answered.
+    pub fn end_streams(&self) {
+        self.0.streams_end.cancel();
+    }
+
+    /// Resolves when open streams shall end.
+    async fn streams_end(&self) {
+        self.0.streams_end.cancelled().await;
     }
 
     fn non_finite(&self) -> NonFinite {
@@ -163,7 +179,7 @@ pub fn router(shared: &Shared) -> Router {
     }
     let router = router
         .fallback(path::not_found)
-        .layer(from_fn(path::readable))
+        .layer(from_fn(path::well_formed))
         .layer(DefaultBodyLimit::max(shared.max_body()))
         .layer(from_fn_with_state(shared.clone(), body::encodings))
         .with_state(shared.clone());
@@ -230,8 +246,12 @@ fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, String> {
 
 /// Says which version answered.
 fn model_headers(response: &mut Response, model: Option<&ModelId>) {
+    set_model_headers(response.headers_mut(), model);
+}
+
+/// Likewise, in the metadata of gRPC too.
+fn set_model_headers(headers: &mut HeaderMap, model: Option<&ModelId>) {
     let Some(id) = model else { return };
-    let headers = response.headers_mut();
     let encoded =
         percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS)
             .to_string();

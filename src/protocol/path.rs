@@ -30,11 +30,11 @@ fn without_last_slash(path: &str) -> Option<&str> {
     (is_ours && !trimmed.ends_with('/')).then_some(trimmed)
 }
 
-/// No model has a name that is not UTF-8, and handlers could not read the path.
-pub(super) async fn readable(request: Request, next: Next) -> Response {
+/// No name is empty, and none is not UTF-8: handlers could not read the path.
+pub(super) async fn well_formed(request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    if decoded.is_err() {
+    if decoded.is_err() || path.contains("//") {
         return Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found");
     }
     next.run(request).await
@@ -144,8 +144,34 @@ mod tests {
                     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{spelling}");
                     continue;
                 }
-                let is_name = status == StatusCode::METHOD_NOT_ALLOWED && spelling.contains("x1");
+                let is_name = status == StatusCode::METHOD_NOT_ALLOWED
+                    && (spelling.contains("x1") || path == "/v2/models/stats")
+                    && !spelling.contains("//");
                 assert!(is_refused || is_name, "{spelling}: {status} {target}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_names_reach_no_model() {
+        let server = server("");
+        for name in [
+            ".", "..", "%2e%2e", "a%2Fb", "a%5Cb", "a:b", "%00", "a%0Ab", "stats", "%ff",
+        ] {
+            for (method, path) in [
+                (Method::GET, format!("/v2/models/{name}/ready")),
+                (Method::POST, format!("/v2/models/{name}/infer")),
+                (Method::POST, format!("/v2/models/{name}/versions/1/infer")),
+                (Method::POST, format!("/models/{name}/invocations")),
+            ] {
+                let request = Request::builder().method(method).uri(&path);
+                let request = request.body(Body::empty()).unwrap();
+                let response = server.clone().oneshot(request).await.unwrap();
+                assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+                let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+                let text = String::from_utf8(body.unwrap().to_vec()).unwrap();
+                let is_checked = text.contains("invalid model name") || text.contains("Not Found");
+                assert!(is_checked, "{path}: {text}");
             }
         }
     }

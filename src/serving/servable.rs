@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -37,6 +37,8 @@ pub struct Vitals {
     judged: AtomicU64,
     bad: AtomicU64,
     since: Instant,
+    /// `since` by the clock of the wall.
+    since_date: SystemTime,
     /// Milliseconds after `since`.
     used: AtomicU64,
 }
@@ -47,6 +49,7 @@ impl Default for Vitals {
             judged: AtomicU64::new(0),
             bad: AtomicU64::new(0),
             since: Instant::now(),
+            since_date: SystemTime::now(),
             used: AtomicU64::new(0),
         }
     }
@@ -75,6 +78,11 @@ impl Vitals {
     /// When the last request came, or when it was loaded.
     pub fn last_used(&self) -> Instant {
         self.since + Duration::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    /// The date of the last request, or of the load.
+    pub fn last_used_date(&self) -> SystemTime {
+        self.since_date + Duration::from_millis(self.used.load(Ordering::Relaxed))
     }
 
     /// How many requests were counted, and how many of them were bad: server errors and outputs that are NaN or
@@ -211,8 +219,7 @@ impl BatchObserver for VersionMetrics {
     }
 
     fn ran(&self, rows: usize, took: Duration) {
-        self.observe_batch(rows);
-        self.observe_inference(took);
+        self.observe_run(rows, took);
     }
 
     fn depth(&self, waiting: usize) {

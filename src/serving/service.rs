@@ -266,6 +266,7 @@ async fn exchange<C: Codec>(
     let _permit = permit.map_err(&refused)?;
     let heavy = codec.bytes() > HEAVY_BYTES;
     let batch = compute(heavy, || codec.decode(servable))?;
+    servable.metrics().observe_decode(started.elapsed());
     let Wishes { timeout, urgent } = codec.wishes();
     let longest = servable.limits().request_timeout;
     let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
@@ -285,7 +286,10 @@ async fn exchange<C: Codec>(
         servable.metrics().nonfinite(*non_finite);
     }
     let heavy = outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS;
-    compute(heavy, || codec.encode(servable, outputs))
+    let encoding = Instant::now();
+    let answer = compute(heavy, || codec.encode(servable, outputs))?;
+    servable.metrics().observe_encode(encoding.elapsed());
+    Ok(answer)
 }
 
 /// Bodies larger than this take long enough to decode that other connections would feel it.

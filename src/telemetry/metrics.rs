@@ -15,6 +15,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 use super::families::Families;
 use super::labels::{OUTCOMES, Protocol, UNKNOWN, outcome_index};
 use super::overview::ModelOverview;
+use super::statistics::{Statistics, Totals};
 use crate::error::ErrorKind;
 
 /// The content type of [`Metrics::render`].
@@ -152,6 +153,7 @@ impl Metrics {
             in_flight: families.in_flight.with_label_values(&[model]),
             queue_depth: families.queue_depth.with_label_values(&[model]),
             own_queue_depth: AtomicI64::new(0),
+            statistics: Statistics::default(),
         };
         Arc::new(metrics)
     }
@@ -209,11 +211,13 @@ pub struct VersionMetrics {
     in_flight: IntGauge,
     queue_depth: IntGauge,
     own_queue_depth: AtomicI64,
+    statistics: Statistics,
 }
 
 impl VersionMetrics {
     /// Counts an answered request; `failure` is `None` when it succeeded.
     pub fn observe_request(&self, protocol: Protocol, failure: Option<ErrorKind>, took: Duration) {
+        self.statistics.answered(failure.is_none(), took);
         let slot = &self.requests[protocol as usize];
         let series = slot.get().or_else(|| {
             // Under the lock: a series made after `remove` would never leave.
@@ -232,19 +236,37 @@ impl VersionMetrics {
 
     /// Counts the wait of one request for a runner.
     pub fn observe_queue(&self, waited: Duration) {
+        self.statistics.queued(waited);
         self.queue_duration.observe(waited.as_secs_f64());
     }
 
-    /// Counts the engine's time for one batch.
-    pub fn observe_inference(&self, took: Duration) {
-        self.inference_duration.observe(took.as_secs_f64());
-    }
-
-    /// Counts a batch of `rows` given to the engine.
+    /// Counts a batch of `rows` given to the engine, and the engine's time for it.
     #[expect(clippy::cast_precision_loss, reason = "a histogram of row counts")]
-    pub fn observe_batch(&self, rows: usize) {
+    pub fn observe_run(&self, rows: usize, took: Duration) {
+        self.statistics.ran(rows, took);
+        self.inference_duration.observe(took.as_secs_f64());
         self.batch_rows.observe(rows as f64);
         self.rows.inc_by(rows as u64);
+    }
+
+    /// Counts the time from a request's arrival to its tensors.
+    pub fn observe_decode(&self, took: Duration) {
+        self.statistics.decoded(took);
+    }
+
+    /// Counts the time from the outputs to the answer.
+    pub fn observe_encode(&self, took: Duration) {
+        self.statistics.encoded(took);
+    }
+
+    /// What this version did since it was loaded.
+    pub fn totals(&self) -> Totals {
+        self.statistics.read()
+    }
+
+    /// Leaves what was done so far, such as the warm-up, out of [`totals`](Self::totals).
+    pub fn clear_totals(&self) {
+        self.statistics.clear();
     }
 
     /// Counts a request as in flight until the guard is dropped.
@@ -396,8 +418,7 @@ mod tests {
         version.observe_request(Protocol::Mlflow, None, took);
         version.observe_request(Protocol::V2Rest, Some(ErrorKind::Overloaded), took);
         version.observe_queue(took);
-        version.observe_inference(took);
-        version.observe_batch(3);
+        version.observe_run(3, took);
         version.rejected("queue_full");
         version.nonfinite(2);
         version.set_memory(4096);

@@ -5,8 +5,10 @@ mod init;
 mod labels;
 mod metrics;
 mod overview;
+mod statistics;
 
 pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
 pub use labels::Protocol;
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
 pub use overview::ModelOverview;
+pub use statistics::{Sum, Totals};

@@ -102,14 +102,14 @@ async def test_every_datatype_with_asyncio(aio, datatype):
 
 @pytest.mark.parametrize("request_coding", CODINGS)
 @pytest.mark.parametrize("response_coding", CODINGS)
-@pytest.mark.parametrize("binary", [True, False])
-def test_every_pair_of_compressions(client, request_coding, response_coding, binary):
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_every_pair_of_compressions(client, request_coding, response_coding, as_bytes):
     # Large enough that an answer is worth compressing.
     array = np.arange(4000, dtype=np.float32).reshape(-1, 2)
     result = client.infer(
         "twice_float32",
-        [tensor("x", array, "FP32", binary)],
-        outputs=[wanted("y", binary_data=binary)],
+        [tensor("x", array, "FP32", as_bytes)],
+        outputs=[wanted("y", binary_data=as_bytes)],
         request_compression_algorithm=request_coding,
         response_compression_algorithm=response_coding,
     )

@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 
+use onstage::protocol::inference::ModelInferRequest;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::examples;
+use crate::grpc;
 use crate::oip;
 use crate::server::Server;
 
@@ -17,7 +19,7 @@ type Answers = BTreeMap<String, Vec<Value>>;
 
 type Ask = for<'a> fn(&'a Server, &'a Question) -> Pin<Box<dyn Future<Output = Answers> + 'a>>;
 
-const PROTOCOLS: [(&str, Ask); 4] = [
+const PROTOCOLS: [(&str, Ask); 5] = [
     ("MLflow", |server, question| {
         Box::pin(mlflow(server, question))
     }),
@@ -26,6 +28,9 @@ const PROTOCOLS: [(&str, Ask); 4] = [
     }),
     ("OIP binary", |server, question| {
         Box::pin(oip_binary(server, question))
+    }),
+    ("gRPC", |server, question| {
+        Box::pin(oip_grpc(server, question))
     }),
     ("V1", |server, question| Box::pin(v1(server, question))),
 ];
@@ -223,6 +228,27 @@ fn nested(shape: &[usize], data: &[Value]) -> Value {
     let width: usize = inner.iter().product();
     let row = |row: usize| nested(inner, &data[row * width..][..width]);
     (0..rows).map(row).collect()
+}
+
+async fn oip_grpc(server: &Server, question: &Question) -> Answers {
+    let tensors = question.inputs.iter().map(|input| {
+        let shape = input.shape.iter().map(|&dim| i64::try_from(dim).unwrap());
+        grpc::input(&input.name, &input.datatype, &shape.collect::<Vec<_>>())
+    });
+    let contents = question.inputs.iter();
+    let contents = contents.map(|input| oip::encode(&input.datatype, &input.data).into());
+    let request = ModelInferRequest {
+        model_name: question.model.clone(),
+        inputs: tensors.collect(),
+        raw_input_contents: contents.collect(),
+        ..ModelInferRequest::default()
+    };
+    let answer = grpc::client(server).await.model_infer(request).await;
+    let answer = answer.unwrap().into_inner();
+    let outputs = answer.outputs.iter().zip(&answer.raw_output_contents);
+    outputs
+        .map(|(output, bytes)| (output.name.clone(), oip::decode(&output.datatype, bytes)))
+        .collect()
 }
 
 #[rstest]

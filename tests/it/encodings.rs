@@ -61,7 +61,12 @@ async fn send(
     (body, headers): (Vec<u8>, &[(&str, &str)]),
 ) -> (u16, reqwest::header::HeaderMap, Vec<u8>) {
     let mut request = server.request(Method::POST, path).body(body);
-    for (name, value) in [&[("content-type", "application/json")], headers].concat() {
+    // The server closes a connection whose request it did not read to its end.
+    let own = [
+        ("content-type", "application/json"),
+        ("connection", "close"),
+    ];
+    for (name, value) in [&own[..], headers].concat() {
         request = request.header(name, value);
     }
     let response = request.send().await.unwrap();
@@ -178,12 +183,45 @@ async fn the_limit_counts_inflated_bytes_and_no_others() {
 #[tokio::test]
 async fn a_compressed_body_that_inflates_to_nothing_is_bounded_too() {
     let server = iris(&["--max-body", "64KiB"]).await;
-    let nothing = compress("gzip", &[]).repeat(10_000);
+    // The head of a stream, and blocks of no bytes without an end.
+    let nothing = [&[0x78, 0x01][..], &[0, 0, 0, 0xff, 0xff].repeat(20_000)].concat();
     for path in PATHS {
-        let headers = [("content-encoding", "gzip")];
+        let headers = [("content-encoding", "deflate")];
         let (status, _, answer) = send(&server, path, (nothing.clone(), &headers)).await;
         assert_eq!(status, 413, "{path}: {}", String::from_utf8_lossy(&answer));
     }
+}
+
+#[tokio::test]
+async fn every_member_of_a_gzip_body_counts() {
+    let server = iris(&[]).await;
+    let csv = [
+        &b"a,b,c,d\n"[..],
+        b"5.1,3.5,1.4,0.2\n",
+        b"6.3,3.3,6.0,2.5\n",
+    ];
+    let members = csv.map(|part| compress("gzip", part)).concat();
+    let request = server.request(Method::POST, "/invocations");
+    let request = request.header("content-type", "text/csv");
+    let response = request
+        .header("content-encoding", "gzip")
+        .body(members)
+        .send()
+        .await
+        .unwrap();
+    let plain = server.post("/invocations", "text/csv", csv.concat()).await;
+    assert_eq!(response.status(), plain.status());
+    let (found, expected) = (response.text().await.unwrap(), plain.text().await.unwrap());
+    assert_eq!(found, expected);
+    let json = body(V2, 2);
+    let members = json.chunks(10).map(|part| compress("gzip", part));
+    let sent: Vec<u8> = members.flatten().collect();
+    let headers = [("content-encoding", "gzip")];
+    let (status, _, answer) = send(&server, V2, (sent, &headers)).await;
+    assert_eq!((status, answer), {
+        let (status, _, answer) = send(&server, V2, (json, &[])).await;
+        (status, answer)
+    });
 }
 
 #[tokio::test]
@@ -199,6 +237,7 @@ async fn what_is_not_what_its_header_says_is_a_client_error() {
             ("deflate", body(path, 1)),
             ("gzip", cut_off),
             ("gzip", broken),
+            ("gzip", [&whole[..], b"x"].concat()),
             ("deflate", whole),
         ] {
             let headers = [("content-encoding", coding)];

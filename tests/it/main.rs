@@ -16,6 +16,8 @@ mod docs;
 mod encodings;
 mod examples;
 mod faults;
+mod generated;
+mod grpc;
 mod http;
 mod imitation;
 mod inspect;

@@ -170,7 +170,7 @@ async fn sizes_that_do_not_agree_are_refused_by_name() {
         ),
         (binary("FP32", &json!([u64::MAX, 2]), 8), &[0; 8], "shape"),
         (
-            binary("FP32", &json!([1 << 62, 1 << 62]), 8),
+            binary("FP32", &json!([1_u64 << 62, 1_u64 << 62]), 8),
             &[0; 8],
             "memory can hold",
         ),

@@ -43,6 +43,8 @@ pub struct Graph {
     pub ml_nodes: Vec<MlNode>,
     /// Which operator makes an output, by the output's name; operators that only convert or reshape are looked through.
     pub origins: BTreeMap<String, Origin>,
+    /// The class labels of outputs that are maps from label to score, by the output's name.
+    pub labels: BTreeMap<String, Vec<String>>,
 }
 
 /// The operator behind an output.
@@ -253,6 +255,7 @@ impl Graph {
             external_data: survey.external_data,
             ml_nodes: survey.ml_nodes,
             origins: walk::origins(graph),
+            labels: walk::labels(graph),
         })
     }
 }

@@ -163,6 +163,14 @@ fn says_which_operator_makes_an_output() {
 }
 
 #[test]
+fn maps_have_their_labels() {
+    let labels = ["0", "1", "2"].map(str::to_owned).to_vec();
+    let expected = [("output_probability".to_owned(), labels)].into();
+    assert_eq!(real("iris_zipmap").labels, expected);
+    assert!(real("iris_logreg").labels.is_empty());
+}
+
+#[test]
 fn operators_in_a_circle_make_nothing() {
     let mut model = model();
     let circle = |input: &str, output: &str| NodeProto {

@@ -167,6 +167,30 @@ pub(crate) fn origins(graph: &GraphProto) -> BTreeMap<String, Origin> {
     found.collect()
 }
 
+/// The class labels of each output of the graph that ZipMap makes.
+pub(crate) fn labels(graph: &GraphProto) -> BTreeMap<String, Vec<String>> {
+    let is_zip_map = |node: &&NodeProto| node.op_type.as_deref() == Some("ZipMap");
+    let zip_maps = graph.node.iter().filter(is_zip_map);
+    let labelled = zip_maps.flat_map(|node| {
+        let named = node.attribute.iter().find(|attribute| {
+            let name = attribute.name.as_deref().unwrap_or_default();
+            matches!(name, "classlabels_int64s" | "classlabels_strings")
+        });
+        let numbers = named.into_iter().flat_map(|named| &named.ints);
+        let texts = named.into_iter().flat_map(|named| &named.strings);
+        let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
+        let labels: Vec<String> = numbers.map(i64::to_string).chain(texts).collect();
+        node.output
+            .iter()
+            .map(move |output| (output.clone(), labels.clone()))
+    });
+    let is_output = |name: &String| {
+        let mut outputs = graph.output.iter();
+        outputs.any(|output| output.name.as_ref() == Some(name))
+    };
+    labelled.filter(|(name, _)| is_output(name)).collect()
+}
+
 fn external_data(tensor: &TensorProto) -> Result<ExternalData, GraphProblem> {
     let name = tensor.name.clone().unwrap_or_default();
     let refuse = |reason: String| GraphProblem::ExternalData {

@@ -113,7 +113,6 @@ impl Selection {
         signature: &'s Signature,
         outputs: &Outputs,
     ) -> Result<Vec<Sent<'s>>, OipError> {
-        let has_batch_axis = signature.has_batch_axis();
         let send = |chosen: &Chosen| {
             let spec = signature.outputs.get(chosen.place);
             let value = outputs.get(chosen.place);
@@ -126,11 +125,8 @@ impl Selection {
             };
             let (tensor, labels) = match chosen.classes {
                 Some(k) => {
-                    let labels = labels.as_deref();
-                    (
-                        classify(&spec.name, tensor, k, labels, has_batch_axis)?,
-                        None,
-                    )
+                    let (labels, has_rows) = (labels.as_deref(), signature.has_batch_axis());
+                    (classify(&spec.name, tensor, k, labels, has_rows)?, None)
                 }
                 None => {
                     let labels = labels.map(|labels| serde_json::Value::from(labels).to_string());

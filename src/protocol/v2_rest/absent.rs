@@ -1,16 +1,14 @@
-//! Parts of Triton's protocol that this server does not have, answered so that its clients know.
-//!
-//! What asks for a state is told the state: no regions, no trace. What would change it is refused. Unregistering all
-//! regions succeeds, as there are none; measuring tools begin with it.
+//! Parts of Triton's protocol that this server does not have, answered so that its clients know; see
+//! [`oip::absent`](crate::protocol::oip::absent).
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde_json::json;
-use tracing::level_filters::LevelFilter;
 
-use super::{Route, Shared, Surface, json as answer, select};
+use super::describe::answer;
+use super::{Route, Shared, Surface, json, select};
+use crate::protocol::oip::absent::{self, LOGGING, REPOSITORY, SHARED_MEMORY, TRACE};
 use crate::protocol::oip::error::OipError;
 use crate::serving::LookupError;
 
@@ -55,14 +53,7 @@ pub(super) fn routes() -> Vec<Route> {
     rows
 }
 
-const LOGGING: &str =
-    "log settings cannot be changed by a request: set `telemetry.log_level` and start again";
-const TRACE: &str = "traces are not offered";
-const REPOSITORY: &str = "there are no named repositories: use `/v2/repository/index`, and `/v2/repository/models/…` on the admin listener";
 const NO_GENERATE: &str = "generating text is not offered: send tensors to `…/infer`";
-const SHARED_MEMORY: &str =
-    "shared memory is not offered: send tensors in the request, as binary data";
-
 const GENERATE: [&str; 4] = [
     "/v2/models/{model}/generate",
     "/v2/models/{model}/generate_stream",
@@ -89,57 +80,27 @@ const MEMORY: [[&str; 5]; 2] = [
 ];
 
 async fn refuse(reason: &'static str) -> OipError {
-    OipError::NotImplemented(reason.to_owned())
+    absent::refused(reason)
 }
 
-/// Loading and unloading is for operators.
 async fn manage() -> OipError {
-    OipError::PermissionDenied(
-        "models are loaded and unloaded on the admin listener (`--admin-port`), not on this one"
-            .to_owned(),
-    )
+    absent::only_for_operators()
 }
 
 async fn no_regions() -> Response {
-    answer(StatusCode::OK, b"[]".to_vec())
+    json(StatusCode::OK, b"[]".to_vec())
 }
 
 async fn no_region(Path(region): Path<String>) -> OipError {
-    let region = region.escape_debug();
-    OipError::NotFound(format!(
-        "no shared memory region `{region}`; {SHARED_MEMORY}"
-    ))
+    absent::no_region(&region)
 }
 
-/// As the log is written now.
 async fn logging() -> Response {
-    let level = LevelFilter::current();
-    let verbose = match level {
-        LevelFilter::TRACE => 2,
-        LevelFilter::DEBUG => 1,
-        _ => 0,
-    };
-    let settings = json!({
-        "log_file": "",
-        "log_info": level >= LevelFilter::INFO,
-        "log_warning": level >= LevelFilter::WARN,
-        "log_error": level >= LevelFilter::ERROR,
-        "log_verbose_level": verbose,
-        "log_format": "ISO8601",
-    });
-    answer(StatusCode::OK, settings.to_string().into_bytes())
+    answer(&absent::logging())
 }
 
 async fn trace() -> Response {
-    let settings = json!({
-        "trace_file": "",
-        "trace_level": ["OFF"],
-        "trace_rate": "1000",
-        "trace_count": "-1",
-        "log_frequency": "0",
-        "trace_mode": "triton",
-    });
-    answer(StatusCode::OK, settings.to_string().into_bytes())
+    answer(&absent::tracing())
 }
 
 async fn model_trace(State(shared): State<Shared>, Path(model): Path<String>) -> Response {

@@ -10,10 +10,10 @@
 
 mod absent;
 mod binary;
+mod describe;
 mod elements;
 mod error;
 mod infer;
-mod metadata;
 mod repository;
 mod request;
 mod response;
@@ -24,16 +24,15 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::time::Instant;
 
 pub(super) use self::binary::{Framing, LENGTH_HEADER};
 use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::body::{self, BodyError};
 use super::oip::error::OipError;
+use super::oip::selector::select;
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
-use crate::model::ModelName;
-use crate::serving::{LookupError, Selector, VersionSelector};
+use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -44,21 +43,11 @@ pub(super) fn routes() -> Vec<Route> {
     };
     let mut rows = vec![
         row(
-            "/v2",
-            get(|| async { json(StatusCode::OK, metadata::server()) }),
-        ),
-        row(
             "/v2/health/live",
             get(|| async { json(StatusCode::OK, r#"{"live":true}"#.into()) }),
         ),
         row("/v2/health/ready", get(ready)),
-        row("/v2/models", get(models)),
         row("/v2/repository/index", post(list_repository)),
-        row("/v2/models/{model}", get(model_metadata)),
-        row(
-            "/v2/models/{model}/versions/{version}",
-            get(version_metadata),
-        ),
         row("/v2/models/{model}/ready", get(model_ready)),
         row(
             "/v2/models/{model}/versions/{version}/ready",
@@ -70,6 +59,7 @@ pub(super) fn routes() -> Vec<Route> {
             post(version_infer),
         ),
     ];
+    rows.extend(describe::routes());
     rows.extend(absent::routes());
     rows
 }
@@ -88,13 +78,6 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     json(status, format!("{{\"ready\":{ready}}}").into_bytes())
 }
 
-async fn models(State(shared): State<Shared>) -> Response {
-    json(
-        StatusCode::OK,
-        metadata::models(&shared.service().catalog().snapshot()),
-    )
-}
-
 async fn list_repository(
     State(shared): State<Shared>,
     body: Result<Bytes, BytesRejection>,
@@ -103,31 +86,6 @@ async fn list_repository(
     let listed = read_body(&shared, body).and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn model_metadata(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
-    metadata_of(&shared, select(model, None)).await
-}
-
-async fn version_metadata(
-    State(shared): State<Shared>,
-    Path((model, version)): Path<(String, String)>,
-) -> Response {
-    metadata_of(&shared, select(model, Some(&version))).await
-}
-
-async fn metadata_of(shared: &Shared, selector: Result<Selector, OipError>) -> Response {
-    let found = async {
-        let service = shared.service();
-        Ok::<_, OipError>(service.find(&selector?, Instant::now()).await?)
-    };
-    match found.await {
-        Ok(servable) => {
-            let snapshot = shared.service().catalog().snapshot();
-            json(StatusCode::OK, metadata::model(&snapshot, &servable))
-        }
         Err(error) => error.into_response(),
     }
 }
@@ -236,21 +194,5 @@ fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Byt
     body::read(shared, body).map_err(|error| match error {
         BodyError::TooLarge(limit) => OipError::TooLarge(limit),
         BodyError::Unreadable(_) => OipError::Invalid(error.to_string()),
-    })
-}
-
-fn select(model: String, version: Option<&str>) -> Result<Selector, OipError> {
-    let model = ModelName::new(model).map_err(|error| OipError::NotFound(error.to_string()))?;
-    let version = match version {
-        Some(version) => VersionSelector::Exactly(
-            version
-                .parse()
-                .map_err(|error| OipError::NotFound(format!("{error}")))?,
-        ),
-        None => VersionSelector::Default,
-    };
-    Ok(Selector {
-        model: Some(model),
-        version,
     })
 }

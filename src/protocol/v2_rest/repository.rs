@@ -2,10 +2,11 @@
 
 use axum::body::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::protocol::oip::error::OipError;
-use crate::serving::{CatalogSnapshot, VersionEntry, VersionState};
+use crate::protocol::oip::index::rows;
+use crate::serving::CatalogSnapshot;
 
 /// The body of a request; what else is in it is of no concern.
 #[derive(Debug, Default, Deserialize)]
@@ -21,21 +22,8 @@ pub(in crate::protocol) fn index(
     body: &Bytes,
 ) -> Result<Vec<u8>, OipError> {
     let filter = filter(body)?;
-    let versions = snapshot.models.iter().flat_map(|(name, model)| {
-        let versions = model.versions.iter();
-        versions.map(move |(version, entry)| (name, version, entry))
-    });
-    let listed = versions.filter(|(_, _, entry)| !filter.ready || answers(entry));
-    let rows = listed.map(|(name, version, entry)| {
-        let (state, reason) = state(entry);
-        json!({
-            "name": name.as_str(),
-            "version": version.to_string(),
-            "state": state,
-            "reason": reason,
-        })
-    });
-    Ok(Value::Array(rows.collect()).to_string().into_bytes())
+    let listed = rows(snapshot, filter.ready);
+    serde_json::to_vec(&listed).map_err(|error| OipError::Invalid(error.to_string()))
 }
 
 /// Checks that a request to load or unload changes nothing but that.
@@ -77,30 +65,13 @@ fn filter(body: &Bytes) -> Result<Filter, OipError> {
     })
 }
 
-fn answers(entry: &VersionEntry) -> bool {
-    entry.state == VersionState::Ready && entry.servable.is_some()
-}
-
-/// The state in the protocol's words, and more in ours.
-fn state(entry: &VersionEntry) -> (&'static str, String) {
-    match &entry.state {
-        VersionState::New
-        | VersionState::Fetching
-        | VersionState::Verifying
-        | VersionState::Compiling
-        | VersionState::WarmingUp => ("LOADING", entry.state.label().replace('_', " ")),
-        VersionState::Ready => ("READY", String::new()),
-        VersionState::Draining => ("UNLOADING", String::new()),
-        VersionState::Unloaded => ("UNAVAILABLE", "unloaded".to_owned()),
-        VersionState::Failed(reason) => ("UNAVAILABLE", reason.message.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
     use crate::model::{ModelName, Version};
-    use crate::serving::FailureReason;
+    use crate::serving::{FailureReason, VersionEntry, VersionState};
 
     fn snapshot(states: Vec<VersionState>) -> CatalogSnapshot {
         let mut snapshot = CatalogSnapshot::default();

@@ -45,14 +45,7 @@ impl Managed {
     }
 
     async fn ask(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
-        let request = reqwest::Client::new()
-            .request(method, format!("{}{path}", self.admin))
-            .bearer_auth(TOKEN)
-            .body(body.to_owned());
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+        ask(&self.admin, method, path, body).await
     }
 
     async fn act(&self, action: &str, body: &str) -> (u16, Value) {
@@ -68,6 +61,18 @@ impl Managed {
     async fn polls(&self) {
         sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Status and answer of the management API.
+async fn ask(admin: &str, method: Method, path: &str, body: &str) -> (u16, Value) {
+    let request = reqwest::Client::new()
+        .request(method, format!("{admin}{path}"))
+        .bearer_auth(TOKEN)
+        .body(body.to_owned());
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
 #[tokio::test]
@@ -90,12 +95,15 @@ async fn nobody_manages_without_the_token_and_not_on_the_main_port() {
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
     }
-    for path in ["/admin/models", "/v2/repository/models/scale/unload"] {
+    for (path, status) in [
+        ("/admin/models", 404),
+        ("/v2/repository/models/scale/unload", 403),
+    ] {
         let request = managed
             .server
             .request(Method::POST, path)
             .bearer_auth(TOKEN);
-        assert_eq!(request.send().await.unwrap().status(), 404, "{path}");
+        assert_eq!(request.send().await.unwrap().status(), status, "{path}");
     }
     let (status, answer) = managed.ask(Method::GET, "/admin/models", "").await;
     assert_eq!(status, 200);
@@ -208,6 +216,38 @@ async fn unload_and_load_by_hand_also_as_the_protocol_has_them() {
     }
     let (status, index) = managed.ask(Method::POST, "/v2/repository/index", "").await;
     assert_eq!((status, &index[0]["state"]), (200, &json!("READY")));
+}
+
+#[tokio::test]
+async fn a_model_that_still_drains_is_loaded_again_and_by_no_other_files() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    // A path on the command line: no poll of a registry comes to the manager's help.
+    let token = token.to_str().unwrap();
+    let flags = ["--admin-port", "0", "--admin-token-file", token];
+    let arguments = [&["model-examples/iris", "--engine", "tract"], &flags[..]].concat();
+    let server = Server::start(&arguments).await;
+    let admin = server.admin_url();
+    let act = |action: &str, body: &'static str| {
+        let path = format!("/v2/repository/models/iris/{action}");
+        let admin = &admin;
+        async move { ask(admin, Method::POST, &path, body).await }
+    };
+    for _ in 0..3 {
+        assert_eq!(act("unload", "").await.0, 200);
+        assert_eq!(act("load", r#"{"parameters": {}}"#).await.0, 200);
+        assert_eq!(server.get("/v2/models/iris/ready").await.status(), 200);
+    }
+    for (body, expected) in [
+        (r#"{"parameters": {"config": "{}"}}"#, 501),
+        (r#"{"parameters": {"file:1/model.onnx": "AAAA"}}"#, 501),
+        ("[", 400),
+    ] {
+        let (status, answer) = act("load", body).await;
+        assert_eq!(status, expected, "{body} {answer}");
+        assert!(answer["error"].is_string(), "{answer}");
+    }
 }
 
 #[tokio::test]

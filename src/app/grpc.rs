@@ -1,0 +1,78 @@
+//! The gRPC services: on a port of their own, on that of HTTP, or on both; and whether they are healthy.
+
+use axum::Router;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::protocol::{Grpc, HEALTH_NAMES, Shared};
+
+/// See the module.
+pub(super) struct Services {
+    shared: Shared,
+    router: Router,
+    health: HealthReporter,
+    /// Keeps the health true.
+    follower: Option<JoinHandle<()>>,
+}
+
+impl Services {
+    /// The services, which are not healthy yet.
+    pub(super) async fn new(shared: &Shared) -> Self {
+        let Grpc { router, health } = Grpc::new(shared);
+        tell(&health, ServingStatus::NotServing).await;
+        Self {
+            shared: shared.clone(),
+            router,
+            health,
+            follower: None,
+        }
+    }
+
+    /// All of them.
+    pub(super) fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// From here on they are as healthy as the server is ready. `progress` changes whenever that may have changed.
+    pub(super) fn follow(&mut self, mut progress: watch::Receiver<u64>) {
+        let (shared, health) = (self.shared.clone(), self.health.clone());
+        self.follower = Some(tokio::spawn(async move {
+            loop {
+                progress.mark_unchanged();
+                let status = if shared.is_ready() {
+                    ServingStatus::Serving
+                } else {
+                    ServingStatus::NotServing
+                };
+                tell(&health, status).await;
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// They are not healthy any more.
+    pub(super) async fn start_draining(&self) {
+        if let Some(follower) = &self.follower {
+            follower.abort();
+        }
+        tell(&self.health, ServingStatus::NotServing).await;
+    }
+
+    /// Ends what clients would keep open: streams of requests, and of those who watch the health.
+    pub(super) async fn end_streams(mut self) {
+        self.shared.end_streams();
+        for name in HEALTH_NAMES {
+            self.health.clear_service_status(name).await;
+        }
+    }
+}
+
+async fn tell(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}

@@ -1,0 +1,294 @@
+//! Inflates compressed bodies.
+//!
+//! Not by the layer of tower-http: of a body of two gzip members it gives the first and drops the other in silence.
+
+use std::io::{self, Write};
+
+use axum::body::{Body, Bytes};
+use flate2::write::MultiGzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
+use http_body_util::BodyExt;
+
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// One or more members.
+    Gzip,
+    /// In zlib's form.
+    Deflate,
+}
+
+/// Why a body is not inflated.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InflateError {
+    /// It is larger than the limit, as it came or inflated.
+    #[error("larger than the limit")]
+    TooLarge,
+    /// It is not what it says, or it ended early.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Compressed bytes are taken in pieces of this size: each may grow a thousandfold, and other requests wait for it.
+const PIECE: usize = 4 << 10;
+
+/// Room is made in steps of this size.
+const STEP: usize = 64 << 10;
+
+/// The whole of `body`, inflated as it arrives and no further than `limit` bytes.
+///
+/// # Errors
+/// [`InflateError`].
+pub(super) async fn inflate(
+    mut body: Body,
+    coding: Coding,
+    limit: usize,
+) -> Result<Bytes, InflateError> {
+    let mut stream = Stream::new(coding, limit);
+    let mut received: usize = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| InflateError::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        received = received.saturating_add(data.len());
+        if received > limit {
+            return Err(InflateError::TooLarge);
+        }
+        for piece in data.chunks(PIECE) {
+            stream.push(piece)?;
+            tokio::task::consume_budget().await;
+        }
+    }
+    if received == 0 {
+        return Ok(Bytes::new());
+    }
+    stream.finish()
+}
+
+enum Stream {
+    Gzip(Box<MultiGzDecoder<Bounded>>),
+    Deflate {
+        state: Decompress,
+        has_ended: bool,
+        out: Bounded,
+    },
+}
+
+impl Stream {
+    fn new(coding: Coding, limit: usize) -> Self {
+        let out = Bounded {
+            bytes: Vec::new(),
+            limit,
+        };
+        match coding {
+            Coding::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
+            Coding::Deflate => Self::Deflate {
+                state: Decompress::new(true),
+                has_ended: false,
+                out,
+            },
+        }
+    }
+
+    fn push(&mut self, mut piece: &[u8]) -> Result<(), InflateError> {
+        match self {
+            Self::Gzip(decoder) => decoder.write_all(piece).map_err(refused),
+            Self::Deflate {
+                state,
+                has_ended,
+                out,
+            } => {
+                while !piece.is_empty() {
+                    if *has_ended {
+                        let message = "bytes follow the end of the compressed data";
+                        return Err(InflateError::Broken(message.to_owned()));
+                    }
+                    out.reserve(STEP)?;
+                    let before = state.total_in();
+                    let status = state
+                        .decompress_vec(piece, &mut out.bytes, FlushDecompress::None)
+                        .map_err(|error| InflateError::Broken(error.to_string()))?;
+                    let taken = usize::try_from(state.total_in() - before).unwrap_or(usize::MAX);
+                    piece = piece.get(taken..).unwrap_or_default();
+                    *has_ended = status == Status::StreamEnd;
+                }
+                out.check()
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Bytes, InflateError> {
+        match self {
+            Self::Gzip(decoder) => {
+                let out = decoder.finish().map_err(refused)?;
+                Ok(out.bytes.into())
+            }
+            Self::Deflate {
+                mut state,
+                mut has_ended,
+                mut out,
+            } => {
+                // What it holds back for want of room.
+                while !has_ended {
+                    out.reserve(STEP)?;
+                    let before = out.bytes.len();
+                    let status = state
+                        .decompress_vec(&[], &mut out.bytes, FlushDecompress::Finish)
+                        .map_err(|error| InflateError::Broken(error.to_string()))?;
+                    has_ended = status == Status::StreamEnd;
+                    if !has_ended && out.bytes.len() == before {
+                        let message = "the compressed data ends early";
+                        return Err(InflateError::Broken(message.to_owned()));
+                    }
+                }
+                out.check()?;
+                Ok(out.bytes.into())
+            }
+        }
+    }
+}
+
+/// What was inflated so far.
+struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Bounded {
+    fn check(&self) -> Result<(), InflateError> {
+        if self.bytes.len() > self.limit {
+            return Err(InflateError::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Makes room, at most for one byte beyond the limit: that one tells that there is more.
+    fn reserve(&mut self, step: usize) -> Result<(), InflateError> {
+        self.check()?;
+        let most = (self.limit - self.bytes.len()).saturating_add(1);
+        self.bytes.reserve(step.min(most));
+        Ok(())
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.bytes.len() {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                InflateError::TooLarge,
+            ));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn refused(error: io::Error) -> InflateError {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => InflateError::TooLarge,
+        _ => InflateError::Broken(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::{GzEncoder, ZlibEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn compress(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+        match coding {
+            Coding::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Coding::Deflate => {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
+    }
+
+    /// Inflates a body that arrives in pieces of this size.
+    fn inflated(
+        coding: Coding,
+        bytes: &[u8],
+        (limit, piece): (usize, usize),
+    ) -> Result<Bytes, InflateError> {
+        let pieces: Vec<_> = bytes
+            .chunks(piece)
+            .map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece)))
+            .collect();
+        let body = Body::from_stream(futures_util::stream::iter(pieces));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(inflate(body, coding, limit))
+    }
+
+    const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
+
+    proptest! {
+        #[test]
+        fn what_was_compressed_comes_back_in_whatever_pieces_and_up_to_the_limit(
+            bytes in proptest::collection::vec(0_u8..4, 1..3000),
+            piece in 1_usize..200,
+        ) {
+            for coding in BOTH {
+                let sent = compress(coding, &bytes);
+                let limit = bytes.len().max(sent.len());
+                prop_assert_eq!(&inflated(coding, &sent, (limit, piece)).unwrap()[..], &bytes[..]);
+                let short = inflated(coding, &sent, (bytes.len() - 1, piece));
+                prop_assert_eq!(short, Err(InflateError::TooLarge));
+            }
+        }
+
+        #[test]
+        fn whatever_is_cut_off_is_refused(cut in 1_usize..40) {
+            let bytes: Vec<u8> = (0..=255).collect();
+            for coding in BOTH {
+                let sent = compress(coding, &bytes);
+                let cut_off = inflated(coding, &sent[..sent.len() - cut], (4096, 16));
+                prop_assert!(matches!(cut_off, Err(InflateError::Broken(_))), "{:?}", cut_off);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_inflated(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            for coding in BOTH {
+                let _ = inflated(coding, &bytes, (4096, 7));
+            }
+        }
+    }
+
+    #[test]
+    fn of_gzip_every_member_counts_and_of_deflate_nothing_may_follow() {
+        let twice = |coding| {
+            let one = compress(coding, b"one,");
+            inflated(coding, &[one.clone(), one].concat(), (4096, 4096))
+        };
+        assert_eq!(twice(Coding::Gzip).unwrap(), "one,one,");
+        assert!(matches!(
+            twice(Coding::Deflate),
+            Err(InflateError::Broken(_))
+        ));
+    }
+
+    #[test]
+    fn nothing_is_nothing_and_a_bomb_takes_no_more_than_the_limit() {
+        for coding in BOTH {
+            assert_eq!(inflated(coding, &[], (10, 1)).unwrap(), "");
+            let bomb = compress(coding, &vec![0; 8 << 20]);
+            let refused = inflated(coding, &bomb, (bomb.len(), 4096));
+            assert_eq!(refused, Err(InflateError::TooLarge));
+        }
+    }
+}

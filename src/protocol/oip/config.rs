@@ -1,0 +1,317 @@
+//! How a model is run, in the words of Triton's model configuration.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::metadata::{TensorMetadata, platform, ready_versions, tensors};
+use crate::model::Signature;
+use crate::serving::{CatalogSnapshot, Servable};
+
+/// What is told of a model that takes any number of rows: clients want a number to stay below, and nobody is refused.
+const ANY_ROWS: usize = 1024;
+
+/// A priority of 1 goes before all others.
+const PRIORITIES: u64 = 2;
+
+/// The configuration of a model.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct ModelConfig {
+    /// Its name.
+    pub(in crate::protocol) name: String,
+    /// What runs it, in the protocol's words.
+    pub(in crate::protocol) platform: &'static str,
+    /// What runs it, in ours.
+    pub(in crate::protocol) backend: &'static str,
+    /// Which versions are loaded.
+    pub(in crate::protocol) version_policy: VersionPolicy,
+    /// The most rows of a request; 0 for a model that takes no rows.
+    pub(in crate::protocol) max_batch_size: i32,
+    /// In the graph's order.
+    pub(in crate::protocol) input: Vec<ConfigTensor>,
+    /// In the graph's order.
+    pub(in crate::protocol) output: Vec<ConfigTensor>,
+    /// How requests run together, for a model that takes rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::protocol) dynamic_batching: Option<DynamicBatching>,
+    /// Its sessions.
+    pub(in crate::protocol) instance_group: [InstanceGroup; 1],
+    /// What has no place elsewhere.
+    pub(in crate::protocol) parameters: BTreeMap<&'static str, Parameter>,
+    /// One answer for one request.
+    pub(in crate::protocol) model_transaction_policy: TransactionPolicy,
+}
+
+/// Which versions are loaded.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct VersionPolicy {
+    /// These.
+    pub(in crate::protocol) specific: Specific,
+}
+
+/// Versions by their number.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct Specific {
+    /// Ascending.
+    pub(in crate::protocol) versions: Vec<i64>,
+}
+
+/// An input or output.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(in crate::protocol) struct ConfigTensor {
+    /// Its name.
+    pub(in crate::protocol) name: String,
+    /// Its datatype: `TYPE_FP32`, …
+    pub(in crate::protocol) data_type: String,
+    /// Its dimensions, without the rows where the model takes rows.
+    pub(in crate::protocol) dims: Vec<i64>,
+    /// The dimensions without the one that `dims` may not lack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::protocol) reshape: Option<Reshape>,
+}
+
+/// The dimensions that a tensor has in truth.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(in crate::protocol) struct Reshape {
+    /// Without the rows.
+    pub(in crate::protocol) shape: Vec<i64>,
+}
+
+/// How requests run together.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct DynamicBatching {
+    /// What was measured to pay, or chosen.
+    pub(in crate::protocol) preferred_batch_size: Vec<i32>,
+    /// The longest wait for more rows.
+    pub(in crate::protocol) max_queue_delay_microseconds: u64,
+    /// Whether answers come in the order of the requests.
+    pub(in crate::protocol) preserve_ordering: bool,
+    /// Priorities that are told apart.
+    pub(in crate::protocol) priority_levels: u64,
+    /// That of a request without one.
+    pub(in crate::protocol) default_priority_level: u64,
+    /// How requests wait.
+    pub(in crate::protocol) default_queue_policy: QueuePolicy,
+}
+
+/// How requests wait.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct QueuePolicy {
+    /// What happens to those that wait too long.
+    pub(in crate::protocol) timeout_action: &'static str,
+    /// How long is too long.
+    pub(in crate::protocol) default_timeout_microseconds: u64,
+    /// Whether a request may ask for less.
+    pub(in crate::protocol) allow_timeout_override: bool,
+    /// Requests that may wait.
+    pub(in crate::protocol) max_queue_size: u32,
+}
+
+/// The sessions of a model.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct InstanceGroup {
+    /// A name.
+    pub(in crate::protocol) name: String,
+    /// Where they run.
+    pub(in crate::protocol) kind: &'static str,
+    /// How many there are at most.
+    pub(in crate::protocol) count: i32,
+}
+
+/// A free value.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct Parameter {
+    /// As text.
+    pub(in crate::protocol) string_value: String,
+}
+
+/// Whether one request has one answer.
+#[derive(Debug, Serialize)]
+pub(in crate::protocol) struct TransactionPolicy {
+    /// It has.
+    pub(in crate::protocol) decoupled: bool,
+}
+
+/// One version, with the others of its model.
+pub(in crate::protocol) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelConfig {
+    let name = servable.id().name.as_str();
+    let limit = servable.batcher().rows_limit();
+    let takes_rows = limit.is_some() && servable.signature().has_batch_axis();
+    let (input, output) = config_tensors(servable.signature(), takes_rows);
+    let batching = servable.batcher().config();
+    let most = batching.max_rows.unwrap_or(ANY_ROWS);
+    let versions = ready_versions(snapshot, servable);
+    ModelConfig {
+        name: name.to_owned(),
+        platform: platform(servable.engine()),
+        backend: servable.engine(),
+        version_policy: VersionPolicy {
+            specific: Specific {
+                versions: versions
+                    .filter_map(|version| version.try_into().ok())
+                    .collect(),
+            },
+        },
+        max_batch_size: if takes_rows { small(most) } else { 0 },
+        input,
+        output,
+        dynamic_batching: takes_rows.then(|| dynamic_batching(servable, limit)),
+        instance_group: [InstanceGroup {
+            name: format!("{name}_0"),
+            kind: "KIND_CPU",
+            count: small(batching.instances),
+        }],
+        parameters: parameters(servable, limit),
+        model_transaction_policy: TransactionPolicy { decoupled: false },
+    }
+}
+
+fn config_tensors(
+    signature: &Signature,
+    takes_rows: bool,
+) -> (Vec<ConfigTensor>, Vec<ConfigTensor>) {
+    let (inputs, outputs) = tensors(signature);
+    let convert = |all: Vec<TensorMetadata>| {
+        let all = all.into_iter();
+        all.map(|tensor| config_tensor(tensor, takes_rows))
+            .collect()
+    };
+    (convert(inputs), convert(outputs))
+}
+
+fn config_tensor(tensor: TensorMetadata, takes_rows: bool) -> ConfigTensor {
+    let mut dims = tensor.shape;
+    let has_rows = takes_rows && !dims.is_empty();
+    if has_rows {
+        dims.remove(0);
+    }
+    // A tensor that is nothing but rows: `dims` must not be empty, so one is made up and taken away.
+    let reshape = (has_rows && dims.is_empty()).then(|| {
+        dims.push(1);
+        Reshape { shape: Vec::new() }
+    });
+    let datatype = match tensor.datatype {
+        "BYTES" => "STRING",
+        other => other,
+    };
+    ConfigTensor {
+        name: tensor.name,
+        data_type: format!("TYPE_{datatype}"),
+        dims,
+        reshape,
+    }
+}
+
+fn dynamic_batching(servable: &Servable, limit: Option<usize>) -> DynamicBatching {
+    let config = servable.batcher().config();
+    let timeout = servable.limits().request_timeout.as_micros();
+    DynamicBatching {
+        preferred_batch_size: limit
+            .filter(|&rows| rows > 1)
+            .map(small)
+            .into_iter()
+            .collect(),
+        max_queue_delay_microseconds: large(config.max_delay.as_micros()),
+        preserve_ordering: false,
+        priority_levels: PRIORITIES,
+        default_priority_level: PRIORITIES,
+        default_queue_policy: QueuePolicy {
+            timeout_action: "REJECT",
+            default_timeout_microseconds: large(timeout),
+            allow_timeout_override: true,
+            max_queue_size: u32::try_from(config.max_queue_size).unwrap_or(u32::MAX),
+        },
+    }
+}
+
+fn parameters(servable: &Servable, limit: Option<usize>) -> BTreeMap<&'static str, Parameter> {
+    let batching = servable.batcher().config();
+    let learned = limit.filter(|_| batching.max_rows.is_none());
+    let concurrency = servable.limits().max_concurrency;
+    let optional = [
+        ("learned_batch_size", learned),
+        ("max_concurrency", concurrency),
+    ];
+    let optional = optional
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?.to_string())));
+    let always = [
+        ("engine", servable.engine().to_owned()),
+        ("digest", servable.package().digest.clone()),
+    ];
+    let all = always.into_iter().chain(optional);
+    all.map(|(key, string_value)| (key, Parameter { string_value }))
+        .collect()
+}
+
+fn small(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn large(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Dim, InputSpec, OutputKind, OutputSpec};
+    use crate::tensor::DType;
+
+    fn signature() -> Signature {
+        let rows = |width: &[usize]| {
+            let fixed = width.iter().map(|&size| Dim::Fixed(size));
+            Some(std::iter::once(Dim::Any(None)).chain(fixed).collect())
+        };
+        let output = |name: &str, kind| OutputSpec {
+            name: name.to_owned(),
+            kind,
+        };
+        let label = OutputKind::Tensor {
+            dtype: DType::String,
+            shape: rows(&[]),
+        };
+        Signature {
+            inputs: vec![InputSpec {
+                name: "x".to_owned(),
+                dtype: DType::F32,
+                shape: rows(&[4]),
+            }],
+            outputs: vec![
+                output("label", label),
+                output("scores", OutputKind::Maps { text_labels: true }),
+            ],
+        }
+    }
+
+    fn tensor(name: &str, data_type: &str, dims: &[i64], reshaped: bool) -> ConfigTensor {
+        ConfigTensor {
+            name: name.to_owned(),
+            data_type: data_type.to_owned(),
+            dims: dims.to_vec(),
+            reshape: reshaped.then(|| Reshape { shape: Vec::new() }),
+        }
+    }
+
+    #[test]
+    fn dims_leave_the_rows_out_of_a_model_that_takes_rows() {
+        let (input, output) = config_tensors(&signature(), true);
+        assert_eq!(input, [tensor("x", "TYPE_FP32", &[4], false)]);
+        let outputs = [
+            tensor("label", "TYPE_STRING", &[1], true),
+            tensor("scores", "TYPE_FP32", &[-1], false),
+        ];
+        assert_eq!(output, outputs);
+    }
+
+    #[test]
+    fn dims_are_the_shape_of_any_other_model() {
+        let (input, output) = config_tensors(&signature(), false);
+        assert_eq!(input, [tensor("x", "TYPE_FP32", &[-1, 4], false)]);
+        let outputs = [
+            tensor("label", "TYPE_STRING", &[-1], false),
+            tensor("scores", "TYPE_FP32", &[-1, -1], false),
+        ];
+        assert_eq!(output, outputs);
+    }
+}

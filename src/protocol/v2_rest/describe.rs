@@ -1,0 +1,129 @@
+//! What the server and its models tell about themselves: metadata, configuration, statistics.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::json;
+use crate::protocol::oip::error::OipError;
+use crate::protocol::oip::selector::select;
+use crate::protocol::oip::{config, metadata, statistics};
+use crate::protocol::{Route, Shared, Surface};
+use crate::serving::{CatalogSnapshot, Selector, Servable, ServableHandle};
+
+pub(super) fn routes() -> Vec<Route> {
+    let rows: [(&str, MethodRouter<Shared>); 9] = [
+        ("/v2", get(|| async { answer(&metadata::server()) })),
+        ("/v2/models", get(models)),
+        ("/v2/models/stats", get(all_statistics)),
+        ("/v2/models/{model}", get(model_metadata)),
+        (
+            "/v2/models/{model}/versions/{version}",
+            get(version_metadata),
+        ),
+        ("/v2/models/{model}/config", get(model_config)),
+        (
+            "/v2/models/{model}/versions/{version}/config",
+            get(version_config),
+        ),
+        ("/v2/models/{model}/stats", get(model_statistics)),
+        (
+            "/v2/models/{model}/versions/{version}/stats",
+            get(version_statistics),
+        ),
+    ];
+    let row = |(path, methods): (&'static str, _)| Route {
+        path: path.into(),
+        surface: Surface::V2,
+        methods,
+    };
+    rows.into_iter().map(row).collect()
+}
+
+pub(super) fn answer(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// As KServe's server has it.
+#[derive(Serialize)]
+struct Models<'s> {
+    models: Vec<&'s str>,
+}
+
+async fn models(State(shared): State<Shared>) -> Response {
+    let snapshot = shared.service().catalog().snapshot();
+    let models = snapshot.models.keys().map(|name| name.as_str()).collect();
+    answer(&Models { models })
+}
+
+type Versioned = Path<(String, String)>;
+
+async fn model_metadata(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
+    described(&shared, select(model, None), metadata::model).await
+}
+
+async fn version_metadata(
+    State(shared): State<Shared>,
+    Path((model, version)): Versioned,
+) -> Response {
+    described(&shared, select(model, Some(&version)), metadata::model).await
+}
+
+async fn model_config(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
+    described(&shared, select(model, None), config::model).await
+}
+
+async fn version_config(
+    State(shared): State<Shared>,
+    Path((model, version)): Versioned,
+) -> Response {
+    described(&shared, select(model, Some(&version)), config::model).await
+}
+
+async fn described<D: Serialize>(
+    shared: &Shared,
+    selector: Result<Selector, OipError>,
+    describe: fn(&CatalogSnapshot, &Servable) -> D,
+) -> Response {
+    let found = async {
+        let service = shared.service();
+        Ok::<ServableHandle, OipError>(service.find(&selector?, Instant::now()).await?)
+    };
+    match found.await {
+        Ok(servable) => {
+            let snapshot = shared.service().catalog().snapshot();
+            answer(&describe(&snapshot, &servable))
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn all_statistics(State(shared): State<Shared>) -> Response {
+    answer(&statistics::all(&shared.service().catalog().snapshot()))
+}
+
+async fn model_statistics(State(shared): State<Shared>, Path(model): Path<String>) -> Response {
+    statistics_of(&shared, select(model, None))
+}
+
+async fn version_statistics(
+    State(shared): State<Shared>,
+    Path((model, version)): Versioned,
+) -> Response {
+    statistics_of(&shared, select(model, Some(&version)))
+}
+
+fn statistics_of(shared: &Shared, selector: Result<Selector, OipError>) -> Response {
+    let snapshot = shared.service().catalog().snapshot();
+    let told = selector.and_then(|selector| statistics::selected(&snapshot, &selector));
+    match told {
+        Ok(statistics) => answer(&statistics),
+        Err(error) => error.into_response(),
+    }
+}
