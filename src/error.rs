@@ -16,6 +16,8 @@ pub enum ErrorKind {
     PermissionDenied,
     /// No such model, version, alias or path.
     NotFound,
+    /// It is there already.
+    Conflict,
     /// The queue is full.
     Overloaded,
     /// The model exists but cannot answer yet, or no longer.
@@ -26,23 +28,27 @@ pub enum ErrorKind {
     Cancelled,
     /// A part of the protocol that is not there.
     NotImplemented,
+    /// There is no room for another model.
+    OutOfMemory,
     /// Our fault, or the engine's.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind, for tests that must cover the whole table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidArgument,
         Self::TooLarge,
         Self::Unsupported,
         Self::PermissionDenied,
         Self::NotFound,
+        Self::Conflict,
         Self::Overloaded,
         Self::NotReady,
         Self::DeadlineExceeded,
         Self::Cancelled,
         Self::NotImplemented,
+        Self::OutOfMemory,
         Self::Internal,
     ];
 
@@ -73,11 +79,13 @@ impl ErrorKind {
             Self::Unsupported => (415, 12, "client_error"),
             Self::PermissionDenied => (403, 7, "client_error"),
             Self::NotFound => (404, 5, "client_error"),
+            Self::Conflict => (409, 6, "client_error"),
             Self::Overloaded => (429, 8, "rejected"),
             Self::NotReady => (503, 14, "rejected"),
             Self::DeadlineExceeded => (504, 4, "server_error"),
             Self::Cancelled => (499, 1, "cancelled"),
             Self::NotImplemented => (501, 12, "client_error"),
+            Self::OutOfMemory => (507, 8, "server_error"),
             Self::Internal => (500, 13, "server_error"),
         }
     }

@@ -2,7 +2,9 @@
 
 mod admin;
 mod banner;
+mod download;
 mod grpc;
+mod guests;
 mod listen;
 mod measure;
 mod offline;
@@ -19,9 +21,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum_server::Handle;
+use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use self::admin::AdminServer;
 use self::stage::Stage;
@@ -50,6 +54,8 @@ pub struct ServeRequest {
     pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
+    /// The directory below which models come and go by request, where a platform wants that.
+    pub multi_model: Option<PathBuf>,
     /// The environment, for the variables of registries and their credentials.
     pub environment: Arc<Environment>,
 }
@@ -59,6 +65,8 @@ pub struct ServeRequest {
 pub enum ServeTarget {
     /// A package, a directory of packages, or an `.onnx` file.
     Path(PathBuf),
+    /// A package in an object store, as a platform names it.
+    Url(Url),
     /// A version in the registry; an error when the text is none.
     Registry(Result<ModelUri, UriError>),
 }
@@ -69,6 +77,14 @@ impl ServeTarget {
         match text.to_str().filter(|text| ModelUri::is_meant(text)) {
             Some(uri) => Self::Registry(uri.parse()),
             None => Self::Path(text.to_owned()),
+        }
+    }
+
+    /// What a platform says: a path, or the URL of an object store.
+    pub fn of_platform(text: &str) -> Self {
+        match text.parse::<Url>() {
+            Ok(url) if text.contains("://") => Self::Url(url),
+            _ => Self::Path(text.into()),
         }
     }
 }
@@ -146,7 +162,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .grpc_port
         .map(|port| listen::bind(&server.host, port, "--grpc-port"))
         .transpose()?;
-    let shared = shared(settings);
+    let shared = shared(&request);
     let admin = AdminServer::start(settings, &shared)?;
     let addresses = banner::Addresses {
         http: http.address,
@@ -154,7 +170,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
-    let options = middleware_options(settings);
+    let options = middleware_options(&request);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let secret = settings.registry.webhook_secret_file.as_deref();
@@ -171,9 +187,12 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     }
     servers.start(http, service);
 
+    // Files of a model that was fetched stay as long as it may be loaded again.
+    let mut _files = None;
     let stopped_early = tokio::select! {
         loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
-            let (servables, progress) = loaded?;
+            let (servables, progress, files) = loaded?;
+            _files = files;
             services.follow(progress);
             banner::print(&addresses, settings, &servables);
             false
@@ -225,23 +244,28 @@ impl Servers {
     }
 }
 
+/// What serves, how to hear of changes, and files that must stay.
+type Begun = (Vec<Arc<Servable>>, watch::Receiver<u64>, Option<TempDir>);
+
 /// Begins to load, and waits until everything that was wanted at the start serves.
 async fn begin(
     request: &ServeRequest,
     shared: &Shared,
     admin: Option<&AdminServer>,
     (hint, stop): (Arc<Notify>, &CancellationToken),
-) -> anyhow::Result<(Vec<Arc<Servable>>, watch::Receiver<u64>)> {
+) -> anyhow::Result<Begun> {
+    let (request, files) = download::fetched(request.clone()).await?;
     let loader = loader(&request.settings, shared)?;
-    let mut stage = Stage::begin(request, shared, loader, (hint, stop.clone())).await?;
+    let mut stage = Stage::begin(&request, shared, loader, (hint, stop.clone())).await?;
     if let Some(admin) = admin {
         admin.manage(Arc::new(stage.manager.clone()));
     }
     let progress = stage.manager.progress();
-    Ok((stage.ready(shared).await?, progress))
+    Ok((stage.ready(shared).await?, progress, files))
 }
 
-fn shared(settings: &Settings) -> Shared {
+fn shared(request: &ServeRequest) -> Shared {
+    let settings = &request.settings;
     let service = InferenceService::new(
         Arc::new(Catalog::default()),
         Arc::new(Metrics::new(&DURATION_BUCKETS)),
@@ -250,6 +274,9 @@ fn shared(settings: &Settings) -> Shared {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
         base_path: settings.server.base_path.clone(),
+        health_route: settings.server.health_route.clone(),
+        predict_route: settings.server.predict_route.clone(),
+        multi_model: request.multi_model.is_some(),
     };
     Shared::new(service, options)
 }
@@ -279,12 +306,17 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     ))
 }
 
-fn middleware_options(settings: &Settings) -> MiddlewareOptions {
+fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
+    let settings = &request.settings;
     let timeouts = settings
         .models
         .values()
         .filter_map(|model| model.request_timeout);
-    let longest = timeouts.fold(settings.server.request_timeout, Duration::max);
+    let mut longest = timeouts.fold(settings.server.request_timeout, Duration::max);
+    if request.multi_model.is_some() {
+        // A request to load a model is answered when it serves.
+        longest = longest.max(guests::LONGEST);
+    }
     MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),

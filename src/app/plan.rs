@@ -12,7 +12,7 @@ use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
 use crate::model::{
-    ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, discover,
+    ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, Version, discover,
 };
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
 
@@ -49,6 +49,7 @@ impl Plan {
             let name = name.map(ModelName::new).transpose()?;
             match target {
                 ServeTarget::Path(path) => plan.add_path(&path, name.as_ref(), required)?,
+                ServeTarget::Url(url) => bail!("`{url}` was not fetched"),
                 ServeTarget::Registry(uri) => plan.add_uri(uri?, name, required),
             }
         }
@@ -63,16 +64,7 @@ impl Plan {
         name: Option<&ModelName>,
         required: bool,
     ) -> anyhow::Result<()> {
-        let paths: Vec<PathBuf> = discover(path)?;
-        if name.is_some() && paths.len() > 1 {
-            bail!(
-                "`--name` renames a single package, but `{}` holds {}",
-                path.display(),
-                paths.len()
-            );
-        }
-        for path in paths {
-            let package = Package::open_named(&path, name.cloned())?;
+        for package in packages(path, name)? {
             if required {
                 self.required.insert(package.id.name.clone());
             }
@@ -142,6 +134,33 @@ impl Plan {
         }
         desired
     }
+}
+
+/// The packages that a path stands for, under another name when one is given. Blocking.
+///
+/// # Errors
+/// What is wrong with the first one; when there are several models for one name.
+pub(super) fn packages(path: &Path, name: Option<&ModelName>) -> anyhow::Result<Vec<Package>> {
+    let paths: Vec<PathBuf> = discover(path)?;
+    if name.is_some() && !are_one_model(&paths) {
+        bail!(
+            "`--name` renames a single model, but `{}` holds {}",
+            path.display(),
+            paths.len()
+        );
+    }
+    let open = |path: &PathBuf| Ok(Package::open_named(path, name.cloned())?);
+    paths.iter().map(open).collect()
+}
+
+/// Whether there is one package, or the numbered versions of one tree.
+fn are_one_model(paths: &[PathBuf]) -> bool {
+    let parent = paths.first().and_then(|path| path.parent());
+    let is_version = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        path.parent() == parent && name.is_some_and(|name| name.parse::<Version>().is_ok())
+    };
+    paths.len() <= 1 || paths.iter().all(is_version)
 }
 
 /// The model behind paths without a name.

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::guests::Guests;
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
 use crate::config::Settings;
@@ -49,7 +50,12 @@ impl Stage {
             shared.service().shared_metrics(),
         )?;
         let supply = followed.as_ref().map(registry::Followed::supply);
-        let first_look = followed.map(|followed| {
+        // One of two may change what is wanted; without either it stays as it is.
+        let (desired, guests) = match &request.multi_model {
+            Some(_) => (None, Some(desired)),
+            None => (Some(desired), None),
+        };
+        let first_look = followed.zip(desired).map(|(followed, desired)| {
             let (told, first_look) = tokio::sync::oneshot::channel();
             let parts = WatcherParts {
                 source: followed.source,
@@ -80,6 +86,11 @@ impl Stage {
         };
         let (manager, handle) = Manager::new(parts, wishes, plan.packages, stop);
         shared.service().load_on_demand(Arc::new(handle.clone()));
+        if let Some((root, desired)) = request.multi_model.clone().zip(guests) {
+            let catalog = shared.service().shared_catalog();
+            let guests = Guests::new(root, desired, catalog, handle.progress());
+            shared.host_models(Arc::new(guests));
+        }
         tokio::spawn(manager.run());
         Ok(Self {
             manager: handle,

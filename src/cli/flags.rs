@@ -42,6 +42,10 @@ fn argument(def: &'static KeyDef, flag: &'static str) -> Arg {
         .long(flag)
         .help(help)
         .help_heading(heading(def));
+    let argument = match def.alias {
+        Some(alias) => argument.visible_alias(alias),
+        None => argument,
+    };
     match def.kind {
         Kind::Bool => argument.action(ArgAction::SetTrue),
         kind => argument

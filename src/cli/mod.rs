@@ -54,7 +54,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show what a package holds and which engines can run it
     Inspect(inspect::InspectArgs),
-    /// Score one JSON or CSV body, as `/invocations` would answer it
+    /// Score one JSON, CSV or Parquet body, as `/invocations` would answer it
     Predict(predict::PredictArgs),
     /// Run a package on every engine and compare the answers
     Verify(verify::VerifyArgs),

@@ -22,7 +22,7 @@ pub(super) struct PredictArgs {
     /// File for the answer, replaced whole [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Content type of the body [default: text/csv for .csv, else application/json]
+    /// Content type of the body [default: by the extension .csv or .parquet, else application/json]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
     /// Engine: auto, tract or onnxruntime [default: as `serve` chooses]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use clap::Args;
 use super::flags::SettingFlags;
 use super::{Console, Failure};
 use crate::app::{self, ServeRequest, ServeTarget};
-use crate::config::{self, Inputs, KeyPath, Loaded, TelemetrySettings};
+use crate::config::{
+    self, Inputs, KeyPath, Loaded, MULTI_MODEL, MULTI_MODEL_ROOT, TelemetrySettings,
+};
 use crate::model::{ModelName, Pointer};
 use crate::registry::{Environment, Filter, ModelUri};
 use crate::telemetry::{self, LogFormat, LogOptions};
@@ -32,8 +34,11 @@ pub(super) struct ServeArgs {
     #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
     /// Serve the only TARGET under this name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", visible_alias = "model-name")]
     name: Option<String>,
+    /// Where the model is, when no TARGET is given; with SAGEMAKER_MULTI_MODEL=true, where models come and go
+    #[arg(long, value_name = "DIR")]
+    model_dir: Option<PathBuf>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -50,6 +55,11 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let variables = Arc::new(Environment::new(&environment));
+    let named = Named {
+        targets: args.targets,
+        directory: args.model_dir,
+        name: args.name,
+    };
     let loaded = config::load(&Inputs {
         file: args.config,
         environment,
@@ -60,7 +70,7 @@ pub(super) fn run(
     }
     loaded.require_built()?;
     check_models(&loaded)?;
-    check_targets(&args.targets, args.name.as_deref())?;
+    check_targets(&named.targets, named.name.as_deref())?;
     if args.check_config {
         loaded
             .notices
@@ -68,32 +78,116 @@ pub(super) fn run(
             .for_each(|notice| console.note(notice));
         return Ok(());
     }
-    let sources = loaded.settings.models.values();
-    let follows = !loaded.settings.registry.follow.is_empty();
-    let configured = sources.filter_map(|model| model.source.as_ref()).count();
-    if args.targets.is_empty() && configured == 0 && !follows {
-        return Err(Failure::usage(
-            "nothing to serve: no TARGET is given, nothing is followed, and no `models.<name>.source` is configured",
-        )
-        .hint(
-            "name a package, such as `onstage serve model-examples/iris`, or follow a registry with `--registry URI --follow @champion`",
-        ));
-    }
+    let wanted = Wanted::of(&named, &loaded, &variables)?;
     start_log(&loaded.settings.telemetry)?;
+    if let Some(convention) = &wanted.convention {
+        tracing::info!("{convention}");
+    }
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
     let request = ServeRequest {
         settings: loaded.settings,
-        targets: args
-            .targets
-            .iter()
-            .map(|target| ServeTarget::of(target))
-            .collect(),
-        name: args.name,
+        targets: wanted.targets,
+        name: named.name,
+        multi_model: wanted.multi_model,
         environment: variables,
     };
     serve(request)
+}
+
+/// What the command line names.
+struct Named {
+    targets: Vec<PathBuf>,
+    directory: Option<PathBuf>,
+    name: Option<String>,
+}
+
+/// What is served, and by which convention when it was not named.
+struct Wanted {
+    targets: Vec<ServeTarget>,
+    multi_model: Option<PathBuf>,
+    /// What to tell about it.
+    convention: Option<String>,
+}
+
+impl Wanted {
+    fn of(named: &Named, loaded: &Loaded, variables: &Environment) -> Result<Self, Failure> {
+        let follows = !loaded.settings.registry.follow.is_empty();
+        let directory = named.directory.as_ref();
+        let wanted = if variables.is_true(MULTI_MODEL) {
+            if follows || !named.targets.is_empty() {
+                return Err(Failure::usage(format!(
+                    "`{MULTI_MODEL}=true` serves the models that requests name: a TARGET or `--follow` cannot be given as well"
+                )));
+            }
+            let root = directory.map_or(MULTI_MODEL_ROOT.into(), Clone::clone);
+            let convention = format!(
+                "models below `{}` come and go by request (SageMaker, `{MULTI_MODEL}`)",
+                root.display()
+            );
+            Self {
+                targets: Vec::new(),
+                multi_model: Some(root),
+                convention: Some(convention),
+            }
+        } else if let Some(directory) = directory {
+            if !named.targets.is_empty() {
+                let message =
+                    "`--model-dir` and TARGET both say where the model is: give one of them";
+                return Err(Failure::usage(message));
+            }
+            Self::found(ServeTarget::of(directory), None)
+        } else if named.targets.is_empty() && !follows && !is_configured(loaded) {
+            Self::provided(variables)?
+        } else {
+            let targets = named.targets.iter().map(|target| ServeTarget::of(target));
+            Self {
+                targets: targets.collect(),
+                multi_model: None,
+                convention: None,
+            }
+        };
+        if named.name.is_some() && wanted.targets.is_empty() {
+            let message = "`--name` renames a single TARGET, and none is given";
+            return Err(Failure::usage(message));
+        }
+        Ok(wanted)
+    }
+
+    fn found(target: ServeTarget, convention: Option<String>) -> Self {
+        Self {
+            targets: vec![target],
+            multi_model: None,
+            convention,
+        }
+    }
+
+    /// The model that a platform provides.
+    fn provided(variables: &Environment) -> Result<Self, Failure> {
+        let found = config::provided(Path::new("/"), |name| variables.get(name));
+        let found = found.map_err(|seen| {
+            Failure::usage(format!(
+                "nothing to serve: no TARGET is given, nothing is followed, no `models.<name>.source` is configured, and no \
+                 platform provides a model: looked at {}",
+                seen.join(", ")
+            ))
+            .hint(
+                "name a package, such as `onstage serve model-examples/iris`, or follow a registry with `--registry URI --follow @champion`",
+            )
+        })?;
+        let variable = found
+            .variable
+            .map_or(String::new(), |name| format!(", `{name}`"));
+        let convention = format!("serving `{}` ({}{variable})", found.target, found.platform);
+        let target = ServeTarget::of_platform(&found.target);
+        Ok(Self::found(target, Some(convention)))
+    }
+}
+
+fn is_configured(loaded: &Loaded) -> bool {
+    let mut models = loaded.settings.models.values();
+    models.any(|model| model.source.is_some())
 }
 
 fn serve(request: ServeRequest) -> Result<(), Failure> {
@@ -165,7 +259,7 @@ fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure>
     let Some(name) = name else {
         return Ok(());
     };
-    if targets.len() != 1 {
+    if targets.len() > 1 {
         let count = targets.len();
         return Err(Failure::usage(format!(
             "`--name` renames a single TARGET, and {count} are given"

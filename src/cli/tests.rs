@@ -446,7 +446,7 @@ fn every_flag_reaches_its_setting() {
             config::Kind::Libraries => Some(
                 "/x.so@sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             ),
-            config::Kind::BasePath => Some("/x"),
+            config::Kind::BasePath | config::Kind::Route => Some("/x"),
             config::Kind::LogFilter => Some("debug"),
             config::Kind::AccessLog => Some("all"),
             _ => Some("x"),

@@ -16,6 +16,8 @@ pub struct KeyDef {
     pub default: Option<&'static str>,
     /// The flag, without `--`.
     pub flag: Option<&'static str>,
+    /// Another name of the flag, which some platform expects.
+    pub alias: Option<&'static str>,
     /// Whether this build does anything with it.
     pub built: bool,
     /// What it is for.
@@ -28,6 +30,7 @@ const fn key(path: &'static str, kind: Kind, help: &'static str) -> KeyDef {
         kind,
         default: None,
         flag: None,
+        alias: None,
         built: true,
         help,
     }
@@ -44,6 +47,11 @@ impl KeyDef {
         Self { flag, ..self }
     }
 
+    const fn alias(self, alias: &'static str) -> Self {
+        let alias = Some(alias);
+        Self { alias, ..self }
+    }
+
     const fn later(self) -> Self {
         let built = false;
         Self { built, ..self }
@@ -56,13 +64,15 @@ pub(super) const ENGINES: &[&str] = &["auto", "tract", "onnxruntime"];
 #[rustfmt::skip]
 pub const KEYS: &[KeyDef] = &[
     key("server.host", Kind::Text, "Address to listen on").or("127.0.0.1").flag("host"),
-    key("server.port", Kind::Port, "Port of HTTP; 0 is any free one").or("8080").flag("port"),
+    key("server.port", Kind::Port, "Port of HTTP; 0 is any free one").or("8080").flag("port").alias("http-port"),
     key("server.grpc_port", Kind::PortOrOff, "Port of gRPC; 0 is any free one, `off` is none").or("8081").flag("grpc-port"),
     key("server.grpc_on_http", Kind::Bool, "Whether the port of HTTP speaks gRPC as well").or("false").flag("grpc-on-http"),
     key("server.admin_port", Kind::Port, "Port of the management API; none without it, 0 is any free one").flag("admin-port"),
     key("server.admin_host", Kind::Text, "Address on which the management API listens").or("127.0.0.1").flag("admin-host"),
     key("server.admin_token_file", Kind::Path, "File with the token that requests to the management API must bear").flag("admin-token-file"),
     key("server.base_path", Kind::BasePath, "Path prefix of every URL").or("").flag("base-path"),
+    key("server.health_route", Kind::Route, "Another path that tells whether the server is ready, as Vertex AI chooses one").flag("health-route"),
+    key("server.predict_route", Kind::Route, "Another path that answers V1 predictions of the default model, as Vertex AI chooses one").flag("predict-route"),
     key("server.default_model", Kind::Text, "Model behind /invocations; the only one when there is one").flag("default-model"),
     key("server.max_body", Kind::Size, "Largest request body").or("64MiB").flag("max-body"),
     key("server.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer").or("60s").flag("request-timeout"),
@@ -197,7 +207,9 @@ pub fn reference() -> String {
     let mut text =
         "| key | environment variable | flag | default | |\n|---|---|---|---|---|\n".to_owned();
     for def in KEYS {
-        let flag = def.flag.map_or(String::new(), |flag| format!("`--{flag}`"));
+        let flags = def.flag.into_iter().chain(def.alias);
+        let flags: Vec<String> = flags.map(|flag| format!("`--{flag}`")).collect();
+        let flag = flags.join(", ");
         let default = match def.default {
             None => String::new(),
             Some(_) if def.kind.is_list() => "`[]`".to_owned(),

@@ -1,7 +1,8 @@
 //! Settings: where they come from, how they are checked, and what is said when one is wrong.
 //!
 //! ```text
-//! defaults < file < environment < flags      every value keeps its origin
+//! defaults < file < environment < flags      every value keeps its origin; variables of platforms (platforms.rs)
+//!                                            are weaker than our own
 //!      \      |         |         /
 //!       one table of keys (keys.rs): kind, default, flag, help
 //!                  |
@@ -13,6 +14,7 @@ mod error;
 mod file;
 mod keys;
 mod path;
+mod platforms;
 mod settings;
 mod show;
 mod value;
@@ -24,6 +26,9 @@ use std::path::PathBuf;
 pub use error::ConfigError;
 pub use keys::{KEYS, KeyDef, reference};
 pub use path::{KeyPath, Origin};
+pub use platforms::{
+    MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
+};
 pub use settings::{
     BatchingSettings, EngineChoice, EngineSettings, ModelBatchingSettings, ModelSettings,
     NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings, Settings,
@@ -79,11 +84,13 @@ pub struct Loaded {
 /// [`ConfigError`], which names the key, the value, its origin and what was expected.
 pub fn load(inputs: &Inputs) -> Result<Loaded, ConfigError> {
     let mut merged = defaults();
+    merged.extend(platforms::host(&inputs.environment));
     if let Some(file) = &inputs.file {
         merged.extend(file::read(file)?);
     }
     let models: Vec<String> = merged.keys().filter_map(KeyPath::model).collect();
     let environment = environment::read(&inputs.environment, &models)?;
+    merged.extend(platforms::entries(&inputs.environment));
     merged.extend(environment.entries);
     merged.extend(inputs.flags.iter().map(|flag| {
         let origin = Origin::Flag(flag.flag.clone());

@@ -52,6 +52,10 @@ pub struct ServerSettings {
     pub admin_token_file: Option<PathBuf>,
     /// Empty, or a path with a slash in front and none behind.
     pub base_path: String,
+    /// Another path that tells whether the server is ready.
+    pub health_route: Option<String>,
+    /// Another path that answers V1 predictions.
+    pub predict_route: Option<String>,
     /// The model behind `/invocations`.
     pub default_model: Option<String>,
     /// The largest request body, in bytes.

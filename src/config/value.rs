@@ -40,6 +40,8 @@ pub enum Kind {
     Uri,
     /// The path under which everything is served: empty, or `/like/this`.
     BasePath,
+    /// One more path: `/like/this`.
+    Route,
     /// `true` or `false`.
     Bool,
     /// A TCP port, 0 for any free one.
@@ -101,7 +103,7 @@ impl Kind {
     pub fn placeholder(self) -> &'static str {
         match self {
             Self::Text | Self::LogFilter | Self::AccessLog => "VALUE",
-            Self::Path => "PATH",
+            Self::Path | Self::Route => "PATH",
             Self::Uri => "URI",
             Self::BasePath => "PREFIX",
             Self::Bool => "BOOL",
@@ -164,6 +166,7 @@ impl Kind {
                 }
             }
             Self::BasePath => base_path(text),
+            Self::Route => route(text),
             Self::Bool => match text {
                 "true" => Ok(Value::Bool(true)),
                 "false" => Ok(Value::Bool(false)),
@@ -268,6 +271,20 @@ fn choice(text: &str, choices: &[&str]) -> Result<Value, Problem> {
     })
 }
 
+/// What the router takes as it is: no parameters, nothing that is encoded.
+fn route(text: &str) -> Result<Value, Problem> {
+    let segment = |segment: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~:@".contains(c);
+        !matches!(segment, "" | "." | "..")
+            && segment.starts_with(|c| c != ':')
+            && segment.chars().all(allowed)
+    };
+    let segments = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let fits = segments.is_some_and(|mut segments| segments.all(segment));
+    let value = fits.then(|| Value::Text(text.to_owned()));
+    value.ok_or_else(|| "a path such as `/v1/endpoints/1/deployedModels/2:predict`".into())
+}
+
 fn base_path(text: &str) -> Result<Value, Problem> {
     let path = text.trim_end_matches('/');
     let segment = |segment: &str| {
@@ -348,6 +365,7 @@ mod tests {
     #[case(Kind::BasePath, "/", Value::Text(String::new()))]
     #[case(Kind::BasePath, "/ml/v1/", Value::Text("/ml/v1".to_owned()))]
     #[case(Kind::List, "a, b,", Value::List(vec!["a".to_owned(), "b".to_owned()]))]
+    #[case(Kind::Route, "/v1/a/2:predict", Value::Text("/v1/a/2:predict".to_owned()))]
     #[case(Kind::Bool, "true", Value::Bool(true))]
     #[case(ENGINES, "tract", Value::Text("tract".to_owned()))]
     fn reads(#[case] kind: Kind, #[case] text: &str, #[case] value: Value) {
@@ -361,6 +379,7 @@ mod tests {
     #[case(Kind::Integer(1), &["0", "-1", "1.0", "4294967296", "99999999999999999999999"])]
     #[case(Kind::Size, &["", "64", "-1MiB", "64 parsecs", "99999999EiB", "NaN", "infMiB"])]
     #[case(Kind::Duration, &["", "10x", "10", "-5ms", "2years", "99999999999999999999s"])]
+    #[case(Kind::Route, &["", "/", "a", "/a/", "//a", "/{x}", "/*a", "/:a", "/a b", "/a?b", "/../a"])]
     #[case(Kind::BasePath, &["ml", "/a//b", "/../a", "/{x}", "/a b", "/a?b", "/*"])]
     #[case(Kind::Bool, &["yes", "1", "TRUE"])]
     #[case(Kind::Libraries, &["/x.so", "/x.so@sha256:12"])]

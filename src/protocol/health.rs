@@ -10,7 +10,7 @@ use crate::telemetry::CONTENT_TYPE;
 
 pub(super) fn routes() -> Vec<Route> {
     vec![Route {
-        path: "/metrics",
+        path: "/metrics".into(),
         surface: Surface::V2,
         methods: get(metrics),
     }]

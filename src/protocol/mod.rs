@@ -4,25 +4,33 @@
 
 mod admin;
 mod body;
+mod cloud_events;
 mod entry;
+mod foreign;
 mod health;
 mod inflate;
 mod json;
 mod mlflow;
 mod oip;
 mod path;
+mod platforms;
+mod sagemaker;
+mod v1;
 mod v2_grpc;
 mod v2_rest;
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 pub use admin::{AdminSlot, admin_router};
 pub use entry::{Entry, entry};
@@ -31,11 +39,11 @@ pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};
-use crate::serving::{InferenceService, Servable};
+use crate::serving::{InferenceService, ModelHost, Servable};
 
 /// One row of the route table.
 struct Route {
-    path: &'static str,
+    path: Cow<'static, str>,
     surface: Surface,
     methods: MethodRouter<Shared>,
 }
@@ -46,18 +54,26 @@ enum Surface {
     /// `{"detail": …}`, as MLflow's server.
     Mlflow,
     /// `{"error": …}`.
+    V1,
+    /// `{"error": …}`.
     V2,
 }
 
 /// What every handler may use; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Shared(Arc<SharedState>);
 
-#[derive(Debug)]
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 struct SharedState {
     service: InferenceService,
     options: ProtocolOptions,
     draining: AtomicBool,
+    host: OnceLock<Arc<dyn ModelHost>>,
     streams_end: CancellationToken,
 }
 
@@ -70,6 +86,12 @@ pub struct ProtocolOptions {
     pub max_body: usize,
     /// A path in front of every other, such as `/models-api`; empty for none.
     pub base_path: String,
+    /// Another path that tells whether the server is ready.
+    pub health_route: Option<String>,
+    /// Another path that answers V1 predictions of the default model.
+    pub predict_route: Option<String>,
+    /// Whether models come and go by request.
+    pub multi_model: bool,
 }
 
 impl Shared {
@@ -79,6 +101,7 @@ impl Shared {
             service,
             options,
             draining: AtomicBool::new(false),
+            host: OnceLock::new(),
             streams_end: CancellationToken::new(),
         }))
     }
@@ -96,6 +119,17 @@ impl Shared {
     /// Turns readiness off for good; requests are still answered.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on models come and go by request.
+    pub fn host_models(&self, host: Arc<dyn ModelHost>) {
+        // There is one, once.
+        let _ = self.0.host.set(host);
+    }
+
+    /// Whoever lets models come and go; `None` until it runs.
+    fn host(&self) -> Option<&Arc<dyn ModelHost>> {
+        self.0.host.get()
     }
 
     /// Reads no more from streams that their clients keep open; what they have asked for is answered.
@@ -119,21 +153,35 @@ impl Shared {
 
 /// The route table: every path of the main listener.
 fn table() -> impl Iterator<Item = Route> {
-    let table = [mlflow::routes(), v2_rest::routes(), health::routes()];
+    let table = [
+        mlflow::routes(),
+        v2_rest::routes(),
+        v1::routes(),
+        health::routes(),
+    ];
     table.into_iter().flatten()
 }
 
 /// The router of every protocol; [`entry`] goes in front of it.
 pub fn router(shared: &Shared) -> Router {
+    let options = &shared.0.options;
+    let mut table: Vec<Route> = table()
+        .chain(sagemaker::routes(options.multi_model))
+        .collect();
+    let more = platforms::routes(options, &table);
+    table.extend(more);
     let mut router: Router<Shared> = Router::new();
-    for route in table() {
+    for route in table {
         let surface = route.surface;
         let methods = route
             .methods
             .fallback(move || async move { surface.method_not_allowed() });
-        router = router.route(route.path, methods);
+        router = router.route(&route.path, methods);
     }
     let router = router.fallback(path::not_found).with_state(shared.clone());
+    // What has no route may have one in lower case; all else is not slowed down by looking.
+    let again = router.clone();
+    let router = router.fallback(move |request: Request| again.oneshot(normalized(request)));
     match shared.0.options.base_path.as_str() {
         "" => router,
         base_path => Router::new()
@@ -142,9 +190,18 @@ pub fn router(shared: &Shared) -> Router {
     }
 }
 
+/// The request with the path that the table knows.
+fn normalized(request: Request) -> Request {
+    let (mut parts, body) = request.into_parts();
+    parts.uri = v1::normalized(parts.uri);
+    Request::from_parts(parts, body)
+}
+
 impl Surface {
     fn of(path: &str) -> Self {
-        if path.starts_with("/v2") {
+        if path.starts_with("/v1") {
+            Self::V1
+        } else if path.starts_with("/v2") {
             Self::V2
         } else {
             Self::Mlflow
@@ -158,7 +215,7 @@ impl Surface {
     fn plain_error(self, status: StatusCode, message: &str) -> Response {
         let key = match self {
             Self::Mlflow => "detail",
-            Self::V2 => "error",
+            Self::V1 | Self::V2 => "error",
         };
         let message = serde_json::Value::from(message);
         let body = format!("{{\"{key}\":{message}}}");

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// [`SourceError::NotFound`] when nothing is there.
-pub(crate) async fn fetch(
+pub async fn fetch(
     access: &ObjectAccess,
     url: &Url,
     directory: &FilePath,

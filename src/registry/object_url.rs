@@ -178,7 +178,7 @@ fn local(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), SourceError> {
 }
 
 /// `url` for messages: a query or a user may be a key.
-pub(crate) fn without_secrets(url: &Url) -> String {
+pub fn without_secrets(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);

@@ -2,6 +2,7 @@
 
 mod admin;
 mod catalog;
+mod host;
 mod servable;
 mod service;
 mod state;
@@ -10,6 +11,7 @@ pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };
+pub use host::{HostError, HostedModel, ModelHost};
 pub use servable::{Limits, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
 pub use state::{FailureReason, VersionState};

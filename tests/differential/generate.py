@@ -6,6 +6,7 @@
 import re
 
 from csv_bodies import csv_request
+from parquet_bodies import parquet_request
 from values import NUMBERS, ODD, TEXTS, Column, Request, cell, dump, kind_of, table, tensor
 
 JSON_TYPE = "application/json"
@@ -247,6 +248,8 @@ CONTENT_TYPES = [
 def generate(model, random):
     if random.random() < 0.25:
         return csv_request(model, random)
+    if random.random() < 0.15:
+        return parquet_request(model, random)
     make = random.choice([split_body, records_body, tensors, tensors, tensors])
     if make is tensors:
         labels = [random.choice(["inputs", "inputs", "instances"])]

@@ -60,6 +60,7 @@ BEGINNINGS = [
     "Invalid input. Provided dataframe_records field is not a valid dataframe representation in 'records' format.",
     "Invalid input. The length of values for each input/column name are not the same",
     "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid CSV-formatted Pandas DataFrame",
+    "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid Parquet Pandas DataFrame",
     "Failed to predict data",
     "Encountered an unexpected error while evaluating the model.",
 ]

@@ -19,7 +19,7 @@ type Answers = BTreeMap<String, Vec<Value>>;
 
 type Ask = for<'a> fn(&'a Server, &'a Question) -> Pin<Box<dyn Future<Output = Answers> + 'a>>;
 
-const PROTOCOLS: [(&str, Ask); 4] = [
+const PROTOCOLS: [(&str, Ask); 5] = [
     ("MLflow", |server, question| {
         Box::pin(mlflow(server, question))
     }),
@@ -32,6 +32,7 @@ const PROTOCOLS: [(&str, Ask); 4] = [
     ("gRPC", |server, question| {
         Box::pin(oip_grpc(server, question))
     }),
+    ("V1", |server, question| Box::pin(v1(server, question))),
 ];
 
 /// The input example of a package.
@@ -202,6 +203,31 @@ async fn oip_binary(server: &Server, question: &Question) -> Answers {
         (name.to_owned(), oip::decode(datatype, &answer.binary[name]))
     });
     named.collect()
+}
+
+async fn v1(server: &Server, question: &Question) -> Answers {
+    let inputs = question.inputs.iter();
+    let inputs = inputs.map(|input| (input.name.clone(), nested(&input.shape, &input.data)));
+    let body = json!({ "inputs": inputs.collect::<serde_json::Map<_, _>>() });
+    let path = format!("/v1/models/{}:predict", question.model);
+    let (status, answer) = server.post_json(&path, body.to_string()).await;
+    assert_eq!(status, 200, "{answer}");
+    let given = &answer["outputs"];
+    let of = |name: &String| match question.outputs.as_slice() {
+        [_] => (name.clone(), flat(given)),
+        _ => (name.clone(), flat(&given[name])),
+    };
+    question.outputs.iter().map(of).collect()
+}
+
+/// Flat elements as lists of this shape.
+fn nested(shape: &[usize], data: &[Value]) -> Value {
+    let Some((&rows, inner)) = shape.split_first() else {
+        return data[0].clone();
+    };
+    let width: usize = inner.iter().product();
+    let row = |row: usize| nested(inner, &data[row * width..][..width]);
+    (0..rows).map(row).collect()
 }
 
 async fn oip_grpc(server: &Server, question: &Question) -> Answers {

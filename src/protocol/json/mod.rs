@@ -3,9 +3,13 @@
 //! Reads Python's dialect (`NaN`, `Infinity`, `1e400`, integers of any size), since that is what MLflow's clients
 //! send; see `docs/adr`.
 
+mod elements;
 mod reader;
 mod writer;
 
+pub(crate) use elements::{ElementError, tensor_of};
 pub(crate) use reader::{Cells, Columns, Flat, Json, JsonError, Numbers, Reader};
 pub use writer::NonFinite;
-pub(crate) use writer::{Layout, SEPARATOR, python_float, write_element, write_str, write_tensor};
+pub(crate) use writer::{
+    Layout, SEPARATOR, python_float, write_element, write_map, write_str, write_tensor,
+};

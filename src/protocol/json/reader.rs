@@ -255,6 +255,16 @@ impl<'j> Reader<'j> {
         Ok(self.peek()? == Peek::Object)
     }
 
+    /// Whether the next value is a list whose first item is an object.
+    pub(crate) fn next_is_list_of_objects(&mut self) -> Result<bool> {
+        if self.peek()? != Peek::Array {
+            return Ok(false);
+        }
+        // A broken list is found when it is read.
+        let first = self.jiter.clone().known_array();
+        Ok(matches!(first, Ok(Some(Peek::Object))))
+    }
+
     fn peek(&mut self) -> Result<Peek> {
         let peek = self.jiter.peek();
         peek.map_err(|error| self.error(&error))
@@ -309,6 +319,14 @@ impl<'j> Reader<'j> {
     pub(crate) fn skip(&mut self) -> Result<()> {
         let skipped = self.jiter.next_skip();
         skipped.map_err(|error| self.error(&error))
+    }
+
+    /// Reads over the next value and gives its text.
+    pub(crate) fn raw(&mut self) -> Result<&'j [u8]> {
+        self.peek()?;
+        let start = self.jiter.current_index();
+        self.skip()?;
+        Ok(self.jiter.slice_to_current(start))
     }
 
     /// Checks that nothing follows.

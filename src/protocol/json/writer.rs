@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, MapSequence, Tensor};
 
 /// How a NaN or an infinity is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,6 +94,24 @@ pub(crate) fn write_element(
         DType::F64 => write_float(out, at::<f64>(tensor, index), non_finite),
         DType::String => write_str(out, &tensor.as_strings().unwrap_or_default()[index]),
     }
+}
+
+/// Writes a row of maps as an object; `labels` are those of all rows.
+pub(crate) fn write_map(
+    out: &mut Vec<u8>,
+    labels: &[String],
+    maps: &MapSequence,
+    row: usize,
+    non_finite: NonFinite,
+) {
+    out.push(b'{');
+    for (index, label) in labels.iter().enumerate() {
+        out.extend_from_slice(if index > 0 { SEPARATOR } else { b"" });
+        write_str(out, label);
+        out.extend_from_slice(b": ");
+        write_element(out, &maps.scores, row * labels.len() + index, non_finite);
+    }
+    out.push(b'}');
 }
 
 fn integers<T: Element + itoa::Integer>(out: &mut Vec<u8>, shape: &[usize], tensor: &Tensor) {

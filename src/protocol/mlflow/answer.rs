@@ -3,8 +3,10 @@
 use super::feed::Form;
 use crate::engine::Outputs;
 use crate::model::Signature;
-use crate::protocol::json::{Layout, NonFinite, SEPARATOR, write_element, write_str, write_tensor};
-use crate::tensor::{MapSequence, Value};
+use crate::protocol::json::{
+    Layout, NonFinite, SEPARATOR, write_element, write_map, write_str, write_tensor,
+};
+use crate::tensor::Value;
 
 /// `{"predictions": …}`: an object with a list per output, or a list with an object per row.
 ///
@@ -123,21 +125,6 @@ fn rows(value: &Value) -> usize {
     }
 }
 
-fn write_map(
-    out: &mut Vec<u8>,
-    labels: &[String],
-    maps: &MapSequence,
-    row: usize,
-    non_finite: NonFinite,
-) {
-    out.push(b'{');
-    for (index, label) in labels.iter().enumerate() {
-        write_key(out, index, label);
-        write_element(out, &maps.scores, row * labels.len() + index, non_finite);
-    }
-    out.push(b'}');
-}
-
 fn write_key(out: &mut Vec<u8>, index: usize, key: &str) {
     separate(out, index);
     write_str(out, key);
@@ -154,7 +141,7 @@ fn separate(out: &mut Vec<u8>, index: usize) {
 mod tests {
     use super::*;
     use crate::model::{OutputKind, OutputSpec};
-    use crate::tensor::{DType, Labels, Tensor};
+    use crate::tensor::{DType, Labels, MapSequence, Tensor};
 
     fn signature(names: &[&str]) -> Signature {
         let kind = OutputKind::Tensor {

@@ -29,6 +29,8 @@ pub(super) struct Objects {
 pub(super) enum Opaque {
     /// `datetime64[ns]`.
     Datetime,
+    /// `datetime64[ns, UTC]`.
+    Zoned,
     /// `bytes`.
     Binary,
 }
@@ -48,6 +50,7 @@ impl Array {
             Self::Tensor(tensor) => tensor.dtype().numpy_name(),
             Self::Object(_) | Self::Opaque(Opaque::Binary, _) => "object",
             Self::Opaque(Opaque::Datetime, _) => "datetime64[ns]",
+            Self::Opaque(Opaque::Zoned, _) => "datetime64[ns, UTC]",
         }
     }
 

@@ -38,13 +38,22 @@ enum Parsed {
 /// `pd.to_datetime(column)`: a text that comes first fixes the form of all others. A zoned column comes back as objects, which
 /// enforcement refuses.
 pub(super) fn column(data: &Array) -> Result<Array, PyError> {
+    read(data, true)
+}
+
+/// `column.astype("datetime64[ns]")`: as [`column`], but each text has a form of its own.
+pub(super) fn each(data: &Array) -> Result<Array, PyError> {
+    read(data, false)
+}
+
+fn read(data: &Array, alike: bool) -> Result<Array, PyError> {
     if let Array::Opaque(Opaque::Datetime, _) = data {
         return Ok(data.clone());
     }
     let cells = cells_of(data);
     let is_text = |cell: &Json| matches!(cell, Json::Text(_));
     let first = cells.iter().find(|cell| !is_missing(cell));
-    let is_fixed = first.is_some_and(is_text);
+    let is_fixed = alike && first.is_some_and(is_text);
     let mut form: Option<&str> = None;
     let mut zoned = false;
     for cell in &cells {

@@ -288,7 +288,7 @@ pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result
         DataType::Binary if is_object || matches!(inferred, Array::Opaque(Opaque::Binary, _)) => {
             return Ok(inferred);
         }
-        DataType::Boolean if matches!(inferred, Array::Object(_)) => return Ok(inferred),
+        DataType::Boolean if is_object => return Ok(inferred),
         DataType::Double if is_object => return to_numeric(name, &inferred),
         DataType::Datetime => return enforce_datetime(&inferred, incompatible),
         DataType::String | DataType::Binary => return Err(incompatible()),
@@ -307,15 +307,30 @@ pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result
             .iter()
             .all(|cell| matches!(cell, Json::Int(0 | 1)))
     };
-    let safe = match (source, target) {
-        (DType::I32, DType::I64 | DType::F64) | (DType::F32, DType::F64) => true,
-        (DType::I64, DType::F32 | DType::F64) => zeros_and_ones(),
-        _ => false,
-    };
+    let is_from_long = source == DType::I64 && matches!(target, DType::F32 | DType::F64);
+    let safe = is_upcast(source, target) || (is_from_long && zeros_and_ones());
     if !safe {
         return Err(incompatible());
     }
     astype(&inferred, target).map_err(|_| incompatible())
+}
+
+/// Whether every value of one type is one of the other: MLflow goes by their kind and width.
+fn is_upcast(source: DType, target: DType) -> bool {
+    let (Some(from), Some(to)) = (source.width(), target.width()) else {
+        return false;
+    };
+    let is_unsigned = |dtype| matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64);
+    let is_signed = |dtype| matches!(dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
+    let is_float = |dtype| matches!(dtype, DType::F16 | DType::F32 | DType::F64);
+    match (is_signed(target), is_float(target)) {
+        (true, _) => (is_signed(source) && from <= to) || (is_unsigned(source) && from < to),
+        (_, true) if is_float(source) => from <= to,
+        (_, true) => {
+            target == DType::F64 && from <= 4 && (is_signed(source) || is_unsigned(source))
+        }
+        _ => false,
+    }
 }
 
 /// `pd.to_numeric`, which MLflow means for decimal numbers and gives all objects to.
@@ -352,16 +367,21 @@ fn to_numeric(name: &str, data: &Array) -> Result<Array> {
 fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Result<Array> {
     let naive = match data {
         Array::Opaque(Opaque::Datetime, _) => return Ok(data.clone()),
-        Array::Object(_) => datetime::column(data),
-        Array::Tensor(tensor) if tensor.dtype() == DType::String => datetime::column(data),
+        Array::Opaque(Opaque::Zoned, _) => return Err(zoned()),
+        Array::Object(_) => datetime::each(data),
+        Array::Tensor(tensor) if tensor.dtype() == DType::String => datetime::each(data),
         Array::Tensor(_) | Array::Opaque(..) => return Err(incompatible()),
     };
     match naive {
         Ok(array @ Array::Opaque(..)) => Ok(array),
-        Ok(_) => Err(SchemaError(
-            "Please ensure that the input data of datetime column only contains timezone-naive datetime objects."
-                .to_owned(),
-        )),
+        Ok(_) => Err(zoned()),
         Err(error) => Err(SchemaError(error.to_string())),
     }
+}
+
+fn zoned() -> SchemaError {
+    SchemaError(
+        "Please ensure that the input data of datetime column only contains timezone-naive datetime objects."
+            .to_owned(),
+    )
 }

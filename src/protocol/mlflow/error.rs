@@ -46,6 +46,12 @@ pub(super) enum ScoringError {
          produced using the `pandas.DataFrame.to_csv()` method. Error: '{0}'"
     )]
     Csv(String),
+    /// The body is no Parquet table.
+    #[error(
+        "Failed to parse input as a Pandas DataFrame. Ensure that the input is a valid Parquet Pandas DataFrame \
+         produced using the `pandas.DataFrame.to_parquet()` method. Error: '{0}'"
+    )]
+    Parquet(String),
     /// The body is larger than the limit.
     #[error("{0}")]
     TooLarge(String),

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::array::{Array, Opaque, bools, filled, objects, texts};
+use super::array::{Array, bools, filled, objects, texts};
 use super::python::{self, PyError};
 use crate::protocol::json::{Cells, Columns, Flat, Json};
 use crate::tensor::{DType, Tensor};
@@ -545,7 +545,7 @@ pub(super) fn to_f64(tensor: &Tensor) -> Vec<f64> {
 pub(super) fn cells_of(array: &Array) -> Vec<Json> {
     match array {
         Array::Object(data) => data.cells.clone(),
-        Array::Opaque(Opaque::Datetime | Opaque::Binary, shape) => {
+        Array::Opaque(_, shape) => {
             vec![Json::Null; shape.iter().product()]
         }
         Array::Tensor(tensor) => match tensor.dtype() {

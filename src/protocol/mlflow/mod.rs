@@ -4,7 +4,7 @@
 //! `docs/mlflow-compatibility.md`.
 //!
 //! ```text
-//! bytes ─► request (JSON) / csv ─► cast ─► enforce ─► feed ─► Signature::bind ─► engine ─► answer
+//! bytes ─► request (JSON) / csv / parquet ─► cast ─► enforce ─► feed ─► Signature::bind ─► engine ─► answer
 //! ```
 
 mod answer;
@@ -20,6 +20,7 @@ mod frame;
 mod inputs;
 mod nested;
 mod params;
+mod parquet;
 mod python;
 mod request;
 mod tensors;
@@ -35,9 +36,10 @@ use axum::routing::{get, post};
 use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
+use self::parquet::ParquetError;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
-use super::{Route, Shared, Surface, model_headers, timeout_header};
+use super::{Route, Shared, Surface, foreign, model_headers, timeout_header, v2_rest};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
@@ -50,8 +52,8 @@ use crate::tensor::Value;
 const MLFLOW_VERSION: &str = "3.17.2";
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route {
-        path,
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
         surface: Surface::Mlflow,
         methods,
     };
@@ -101,7 +103,7 @@ async fn invocations(State(shared): State<Shared>, received: Received) -> Respon
     score(shared, &selector, received).await
 }
 
-async fn model_invocations(
+pub(super) async fn model_invocations(
     State(shared): State<Shared>,
     Path(name): Path<String>,
     received: Received,
@@ -159,6 +161,15 @@ async fn score_selected(
 
 async fn score(shared: Shared, selector: &Selector, received: Received) -> Response {
     let Received { headers, body } = received;
+    let body = match body {
+        Ok(body) => match foreign::framing(&shared, selector, &headers, &body) {
+            Some(framing) => {
+                return v2_rest::infer_framed(&shared, selector, &headers, Ok(body), framing).await;
+            }
+            None => Ok(body),
+        },
+        rejected => rejected,
+    };
     let input = content_type(&headers).and_then(|content| {
         let body = body.map_err(|error| match error {
             BodyError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
@@ -177,6 +188,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
         bytes,
         non_finite: shared.non_finite(),
         form: Form::Lists,
+        max_body: shared.max_body(),
         timeout,
     };
     let answered = shared
@@ -191,11 +203,12 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
     response
 }
 
-/// The two kinds of body.
+/// The kinds of body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
     Json,
     Csv,
+    Parquet,
 }
 
 /// Media types ignore case, a charset may be quoted, and a missing header means JSON; otherwise as in MLflow.
@@ -229,15 +242,16 @@ fn parse_content_type(value: &str) -> Result<Content, ScoringError> {
     match mime.as_str() {
         "application/json" => Ok(Content::Json),
         "text/csv" => Ok(Content::Csv),
-        "application/vnd.apache.parquet" => Err(ScoringError::ContentType(
-            "Parquet bodies are not supported yet; send application/json or text/csv".to_owned(),
-        )),
+        "application/vnd.apache.parquet" => Ok(Content::Parquet),
         _ => Err(ScoringError::ContentType(format!(
-            "This predictor only supports the following content types: Types: ['text/csv', 'application/json']. Got \
-             '{value}'."
+            "This predictor only supports the following content types: Types: ['text/csv', 'application/json', \
+             'application/vnd.apache.parquet']. Got '{value}'."
         ))),
     }
 }
+
+/// What a body of a file of this machine may inflate to.
+const LOCAL_BODY: usize = 1 << 30;
 
 /// One scoring request.
 struct ScoringCodec {
@@ -246,6 +260,8 @@ struct ScoringCodec {
     bytes: usize,
     non_finite: NonFinite,
     form: Form,
+    /// How large the body may be, and what it inflates to.
+    max_body: usize,
     /// How long the client waits.
     timeout: Option<Duration>,
 }
@@ -257,6 +273,7 @@ impl ScoringCodec {
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
+            max_body: LOCAL_BODY,
             timeout: None,
         }
     }
@@ -267,7 +284,9 @@ impl Codec for ScoringCodec {
     type Error = ScoringError;
 
     fn bytes(&self) -> usize {
-        self.bytes
+        // A small file may inflate to as much as a body may have.
+        let inflates = matches!(self.input, Some(Ok((Content::Parquet, _))));
+        if inflates { self.max_body } else { self.bytes }
     }
 
     fn wishes(&self) -> Wishes {
@@ -287,6 +306,7 @@ impl Codec for ScoringCodec {
                 (request.data, request.params)
             }
             Content::Csv => (Data::Frame(parse_csv(&body, schema)?), None),
+            Content::Parquet => (Data::Frame(parse_parquet(&body, self.max_body)?), None),
         };
         let data = match schema {
             Some(schema) => {
@@ -332,6 +352,13 @@ fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, Scori
         ))
     })?;
     csv::read(text, schema).map_err(ScoringError::Csv)
+}
+
+fn parse_parquet(body: &Bytes, max_body: usize) -> Result<frame::Frame, ScoringError> {
+    parquet::read(body, max_body).map_err(|error| match error {
+        ParquetError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
+        ParquetError::Malformed(reason) => ScoringError::Parquet(reason),
+    })
 }
 
 /// What the data is, for a message: not the data itself, which may be large or private.

@@ -2,6 +2,7 @@
 
 use crate::error::{ErrorKind, Kinded};
 use crate::model::SignatureError;
+use crate::protocol::body::BodyError;
 use crate::protocol::json::JsonError;
 use crate::serving::{LookupError, ServeError};
 use crate::tensor::TensorError;
@@ -55,6 +56,15 @@ impl OipError {
 impl From<JsonError> for OipError {
     fn from(error: JsonError) -> Self {
         Self::Invalid(format!("the body is no JSON: {error}"))
+    }
+}
+
+impl From<BodyError> for OipError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => Self::TooLarge(limit),
+            BodyError::Unreadable(_) => Self::Invalid(error.to_string()),
+        }
     }
 }
 

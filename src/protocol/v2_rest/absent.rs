@@ -13,8 +13,8 @@ use crate::protocol::oip::error::OipError;
 use crate::serving::LookupError;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route {
-        path,
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
         surface: Surface::V2,
         methods,
     };

@@ -13,7 +13,7 @@ use crate::protocol::oip::raw;
 use crate::tensor::{DType, Tensor};
 
 /// The header with the length of the JSON, of requests and answers.
-pub(super) const LENGTH_HEADER: &str = "inference-header-content-length";
+pub(in crate::protocol) const LENGTH_HEADER: &str = "inference-header-content-length";
 
 /// How the length of the JSON in front of binary tensors was told, and is told in the answer.
 #[derive(Debug)]

@@ -35,8 +35,8 @@ pub(super) fn routes() -> Vec<Route> {
             get(version_statistics),
         ),
     ];
-    let row = |(path, methods)| Route {
-        path,
+    let row = |(path, methods): (&'static str, _)| Route {
+        path: path.into(),
         surface: Surface::V2,
         methods,
     };

@@ -20,23 +20,23 @@ mod response;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use self::binary::Framing;
+pub(super) use self::binary::{Framing, LENGTH_HEADER};
 use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::body::{self, BodyError};
 use super::oip::error::OipError;
 use super::oip::selector::select;
-use super::{Route, Shared, Surface, model_headers, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path, methods| Route {
-        path,
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
         surface: Surface::V2,
         methods,
     };
@@ -67,7 +67,7 @@ pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn ready(State(shared): State<Shared>) -> Response {
+pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     let ready = shared.is_ready();
     let status = if ready {
         StatusCode::OK
@@ -79,7 +79,10 @@ async fn ready(State(shared): State<Shared>) -> Response {
 
 async fn list_repository(State(shared): State<Shared>, received: body::Received) -> Response {
     let snapshot = shared.service().catalog().snapshot();
-    let listed = read_body(received.body).and_then(|body| repository_index(&snapshot, &body));
+    let listed = received
+        .body
+        .map_err(OipError::from)
+        .and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),
@@ -141,8 +144,10 @@ async fn infer(
 ) -> Response {
     match selector {
         Ok(selector) => {
-            let framing = Framing::of(&received.headers);
-            infer_framed(shared, &selector, received, framing).await
+            let body::Received { headers, body } = received;
+            let framing = Framing::of(&headers);
+            let answer = |body| infer_framed(shared, &selector, &headers, body, framing);
+            cloud_events::around(&headers, body, answer).await
         }
         Err(error) => error.into_response(),
     }
@@ -152,14 +157,15 @@ async fn infer(
 pub(super) async fn infer_framed(
     shared: &Shared,
     selector: &Selector,
-    received: body::Received,
+    headers: &HeaderMap,
+    body: Result<Bytes, BodyError>,
     framing: Framing,
 ) -> Response {
     let Framing { json, alias } = framing;
-    let body = read_body(received.body);
+    let body = body.map_err(OipError::from);
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
-    let received = timeout_header(&received.headers)
+    let received = timeout_header(headers)
         .map_err(OipError::Invalid)
         .and_then(|timeout| {
             Ok(Received {
@@ -179,11 +185,4 @@ pub(super) async fn infer_framed(
     };
     model_headers(&mut response, answered.model.as_ref());
     response
-}
-
-fn read_body(body: Result<Bytes, BodyError>) -> Result<Bytes, OipError> {
-    body.map_err(|error| match error {
-        BodyError::TooLarge(limit) => OipError::TooLarge(limit),
-        BodyError::Unreadable(_) => OipError::Invalid(error.to_string()),
-    })
 }

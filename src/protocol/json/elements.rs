@@ -1,0 +1,173 @@
+//! Cells as the elements of a tensor: whole numbers are fine for floats, nothing else is converted.
+
+use super::{Cells, Json};
+use crate::tensor::{DType, Element, Tensor, TensorError};
+
+/// Why cells are no tensor of a datatype.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ElementError {
+    /// A value of another type, or out of range.
+    #[error("the data holds {given}, expected values of {dtype}")]
+    Value {
+        /// The value, when it is a number, or what it is.
+        given: String,
+        /// The datatype.
+        dtype: DType,
+    },
+    /// They do not fill the shape.
+    #[error(transparent)]
+    Shape(#[from] TensorError),
+}
+
+/// A tensor of these cells.
+///
+/// # Errors
+/// [`ElementError`], with the first value that does not fit.
+pub(crate) fn tensor_of(
+    dtype: DType,
+    shape: Vec<usize>,
+    cells: Cells,
+) -> Result<Tensor, ElementError> {
+    let elements = Elements(dtype);
+    Ok(match dtype {
+        DType::Bool => Tensor::from_bools(shape, &elements.bools(cells)?)?,
+        DType::String => Tensor::from_strings(shape, elements.strings(cells)?)?,
+        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow)?)?,
+        DType::F64 => Tensor::from_vec(shape, elements.floats(cells, |value| value)?)?,
+        DType::F16 => Tensor::from_vec(shape, elements.floats(cells, half::f16::from_f64)?)?,
+        DType::Bf16 => Tensor::from_vec(shape, elements.floats(cells, half::bf16::from_f64)?)?,
+        DType::U8 => Tensor::from_vec(shape, elements.ints::<u8>(cells)?)?,
+        DType::U16 => Tensor::from_vec(shape, elements.ints::<u16>(cells)?)?,
+        DType::U32 => Tensor::from_vec(shape, elements.ints::<u32>(cells)?)?,
+        DType::U64 => Tensor::from_vec(shape, elements.ints::<u64>(cells)?)?,
+        DType::I8 => Tensor::from_vec(shape, elements.ints::<i8>(cells)?)?,
+        DType::I16 => Tensor::from_vec(shape, elements.ints::<i16>(cells)?)?,
+        DType::I32 => Tensor::from_vec(shape, elements.ints::<i32>(cells)?)?,
+        DType::I64 => Tensor::from_vec(shape, elements.ints::<i64>(cells)?)?,
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounds to the nearest single"
+)]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+struct Elements(DType);
+
+impl Elements {
+    fn refuse(&self, value: &Json) -> ElementError {
+        let given = match value {
+            Json::Null => "null".to_owned(),
+            Json::Bool(value) => value.to_string(),
+            Json::Int(value) => value.to_string(),
+            Json::Big(digits) => digits.chars().take(40).collect(),
+            Json::Float(value) => value.to_string(),
+            Json::Text(_) => "a string".to_owned(),
+            Json::Array(_) | Json::List(_) => "a list".to_owned(),
+            Json::Object(_) => "an object".to_owned(),
+        };
+        let dtype = self.0;
+        ElementError::Value { given, dtype }
+    }
+
+    fn bools(&self, cells: Cells) -> Result<Vec<bool>, ElementError> {
+        if let Cells::Bool(values) = cells {
+            return Ok(values);
+        }
+        let bool = |cell| match cell {
+            Json::Bool(value) => Ok(value),
+            other => Err(self.refuse(&other)),
+        };
+        cells.into_iter().map(bool).collect()
+    }
+
+    fn strings(&self, cells: Cells) -> Result<Vec<String>, ElementError> {
+        if let Cells::Text(values) = cells {
+            return Ok(values);
+        }
+        let text = |cell| match cell {
+            Json::Text(value) => Ok(value),
+            other => Err(self.refuse(&other)),
+        };
+        cells.into_iter().map(text).collect()
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a whole number for a float is rounded to it"
+    )]
+    fn floats<T>(&self, cells: Cells, narrow: impl Fn(f64) -> T) -> Result<Vec<T>, ElementError> {
+        match cells {
+            Cells::Number(numbers) => Ok(numbers.values.into_iter().map(narrow).collect()),
+            Cells::Int(values) => Ok(values
+                .into_iter()
+                .map(|value| narrow(value as f64))
+                .collect()),
+            other => {
+                let float = |cell| match &cell {
+                    Json::Int(value) => Ok(*value as f64),
+                    Json::Float(value) => Ok(*value),
+                    Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell)),
+                    // What this server writes for a NaN, it also reads.
+                    Json::Null => Ok(f64::NAN),
+                    _ => Err(self.refuse(&cell)),
+                };
+                let cells = other.into_iter();
+                cells.map(|cell| float(cell).map(&narrow)).collect()
+            }
+        }
+    }
+
+    fn ints<T: Element + TryFrom<i64> + std::str::FromStr>(
+        &self,
+        cells: Cells,
+    ) -> Result<Vec<T>, ElementError> {
+        let int = |cell| match &cell {
+            Json::Int(value) => T::try_from(*value).map_err(|_| self.refuse(&cell)),
+            Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell)),
+            _ => Err(self.refuse(&cell)),
+        };
+        cells.into_iter().map(int).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json::Reader;
+
+    fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
+        let value = Reader::new(text.as_bytes()).unwrap().value().unwrap();
+        let Json::Array(flat) = value else {
+            panic!("{text} is no array");
+        };
+        tensor_of(dtype, flat.shape, flat.cells).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn whole_numbers_are_fine_for_floats_and_nothing_else_is_converted() {
+        let floats = read("[1, 2.5, null]", DType::F32).unwrap();
+        let floats = floats.to_vec::<f32>().unwrap();
+        assert_eq!(floats[..2], [1.0, 2.5]);
+        assert!(floats[2].is_nan());
+        let big = read("[18446744073709551615]", DType::U64).unwrap();
+        assert_eq!(big.to_vec::<u64>().unwrap(), [u64::MAX]);
+        for (text, dtype, given) in [
+            ("[1, 2.5]", DType::I64, "2.5"),
+            ("[300]", DType::U8, "300"),
+            ("[\"1\"]", DType::F32, "a string"),
+            ("[1]", DType::String, "1"),
+            ("[1]", DType::Bool, "1"),
+            ("[true]", DType::F64, "true"),
+        ] {
+            let error = read(text, dtype).unwrap_err();
+            assert_eq!(
+                error,
+                format!("the data holds {given}, expected values of {dtype}")
+            );
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Paths that a platform chose for what other paths answer too: Vertex AI's routes.
+
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, post};
+
+use super::body::Received;
+use super::{ProtocolOptions, Route, Shared, Surface, foreign, v1, v2_rest};
+use crate::serving::{Selector, VersionSelector};
+
+/// The rows that the options add to `table`. A path of the table keeps its meaning: one that is served as `/ping` and
+/// `/invocations` needs no other.
+pub(super) fn routes(options: &ProtocolOptions, table: &[Route]) -> Vec<Route> {
+    let wanted = [&options.health_route, &options.predict_route];
+    let [health, predict] = wanted.map(|path| {
+        let path = path.as_ref()?;
+        let is_known = table.iter().any(|route| route.path == *path);
+        (!is_known).then(|| path.clone())
+    });
+    let row = |path: String, methods: MethodRouter<Shared>| Route {
+        path: path.into(),
+        surface: Surface::V1,
+        methods,
+    };
+    match (health, predict) {
+        (Some(health), Some(predict)) if health == predict => {
+            vec![row(health, get(v2_rest::ready).post(answer))]
+        }
+        (health, predict) => {
+            let health = health.map(|path| row(path, get(v2_rest::ready)));
+            let predict = predict.map(|path| row(path, post(answer)));
+            health.into_iter().chain(predict).collect()
+        }
+    }
+}
+
+/// `{"instances": […], "parameters": …}` for the default model.
+async fn answer(State(shared): State<Shared>, received: Received) -> Response {
+    let Received { headers, body } = received;
+    let selector = Selector {
+        model: None,
+        version: VersionSelector::Default,
+    };
+    match body {
+        Ok(body) => match foreign::framing(&shared, &selector, &headers, &body) {
+            Some(framing) => {
+                v2_rest::infer_framed(&shared, &selector, &headers, Ok(body), framing).await
+            }
+            None => v1::predict(&shared, &selector, &headers, Ok(body)).await,
+        },
+        rejected => v1::predict(&shared, &selector, &headers, rejected).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(health: &str, predict: &str) -> Vec<String> {
+        let options = ProtocolOptions {
+            health_route: Some(health.to_owned()),
+            predict_route: Some(predict.to_owned()),
+            ..ProtocolOptions::default()
+        };
+        let table = super::super::mlflow::routes();
+        let routes = routes(&options, &table).into_iter();
+        routes.map(|route| route.path.into_owned()).collect()
+    }
+
+    #[test]
+    fn a_route_that_is_there_already_is_not_added() {
+        assert!(added("/ping", "/invocations").is_empty());
+        assert_eq!(added("/a", "/a"), ["/a"]);
+        assert_eq!(added("/ping", "/b"), ["/b"]);
+        assert_eq!(added("/a", "/b"), ["/a", "/b"]);
+    }
+}

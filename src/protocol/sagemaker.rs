@@ -1,0 +1,192 @@
+//! SageMaker's multi-model endpoints: `/models…`, by which the platform loads, lists, asks and unloads models.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::body::Received;
+use super::{Route, Shared, Surface, mlflow};
+use crate::error::{ErrorKind, Kinded};
+use crate::model::ModelName;
+use crate::serving::{HostError, HostedModel};
+
+/// Models in one answer.
+const PAGE: usize = 100;
+
+/// The rows, where the operator wants models to come and go.
+pub(super) fn routes(wanted: bool) -> Vec<Route> {
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
+        surface: Surface::V1,
+        methods,
+    };
+    if !wanted {
+        return Vec::new();
+    }
+    vec![
+        row("/models", get(list).post(load)),
+        row("/models/{name}", get(describe).delete(unload)),
+        row("/models/{name}/invoke", post(mlflow::model_invocations)),
+    ]
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("the server is starting: models cannot be loaded yet")]
+    Starting,
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl Kinded for Refused {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::InvalidArgument,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Starting => ErrorKind::NotReady,
+            Self::Host(error) => error.kind(),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind().http_status());
+        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        answer(status, &json!({ "error": self.to_string() }))
+    }
+}
+
+fn answer(status: StatusCode, value: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The body of a load; what else is in it is of no concern.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    model_name: String,
+    url: String,
+}
+
+async fn load(State(shared): State<Shared>, received: Received) -> Result<Response, Refused> {
+    let expected = |what: String| {
+        Refused::Invalid(format!(
+            "{what}; expected `{{\"model_name\": \"...\", \"url\": \"/opt/ml/models/.../model\"}}`"
+        ))
+    };
+    let body = received.body.map_err(|error| expected(error.to_string()))?;
+    let wanted: Wanted = serde_json::from_slice(&body)
+        .map_err(|error| expected(format!("the body does not name a model: {error}")))?;
+    let name = ModelName::new(wanted.model_name);
+    let name = name.map_err(|error| Refused::Invalid(error.to_string()))?;
+    let host = shared.host().ok_or(Refused::Starting)?;
+    let added = host.add(&name, &wanted.url).await;
+    match &added {
+        Ok(()) => tracing::info!(model = %name, "loaded by request"),
+        Err(error) => tracing::warn!(model = %name, %error, "not loaded"),
+    }
+    added?;
+    let url = wanted.url;
+    Ok(answer(
+        StatusCode::OK,
+        &described(&HostedModel { name, url }),
+    ))
+}
+
+fn described(model: &HostedModel) -> serde_json::Value {
+    json!({ "modelName": model.name.as_str(), "modelUrl": model.url })
+}
+
+/// Which page of the list is wanted: the models after this name.
+#[derive(Debug, Deserialize)]
+struct Page {
+    next_page_token: Option<String>,
+}
+
+async fn list(
+    State(shared): State<Shared>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(page) = page.map_err(|error| Refused::Invalid(error.to_string()))?;
+    let models = shared.host().ok_or(Refused::Starting)?.models();
+    let after = page.next_page_token.as_deref();
+    let body = page_of(&models, after, PAGE);
+    Ok(answer(StatusCode::OK, &body))
+}
+
+fn page_of(models: &[HostedModel], after: Option<&str>, size: usize) -> serde_json::Value {
+    let rest = models
+        .iter()
+        .filter(|model| after.is_none_or(|after| model.name.as_str() > after));
+    let mut shown: Vec<&HostedModel> = rest.take(size + 1).collect();
+    let more = shown.len() > size;
+    shown.truncate(size);
+    let listed: Vec<_> = shown.iter().map(|model| described(model)).collect();
+    let mut body = json!({ "models": listed });
+    if let Some(last) = shown.last().filter(|_| more) {
+        body["nextPageToken"] = last.name.as_str().into();
+    }
+    body
+}
+
+async fn describe(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
+    let name = model_name(name)?;
+    let models = shared.host().ok_or(Refused::Starting)?.models();
+    let found = models.iter().find(|model| model.name == name);
+    let found = found.ok_or(HostError::NotFound(name))?;
+    Ok(answer(StatusCode::OK, &described(found)))
+}
+
+async fn unload(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
+    let name = model_name(name)?;
+    let host = shared.host().ok_or(Refused::Starting)?;
+    host.remove(&name).await?;
+    tracing::info!(model = %name, "unloaded by request");
+    Ok(answer(StatusCode::OK, &json!({})))
+}
+
+fn model_name(name: String) -> Result<ModelName, Refused> {
+    ModelName::new(name).map_err(|error| Refused::NotFound(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_comes_in_pages() {
+        let model = |name: &str| HostedModel {
+            name: ModelName::new(name).unwrap(),
+            url: format!("/opt/ml/models/{name}/model"),
+        };
+        let models = ["a", "b", "c"].map(model);
+        let names = |body: &serde_json::Value| -> Vec<String> {
+            let models = body["models"].as_array().unwrap();
+            let name = |model: &serde_json::Value| model["modelName"].as_str().unwrap().to_owned();
+            models.iter().map(name).collect()
+        };
+        let first = page_of(&models, None, 2);
+        assert_eq!(names(&first), ["a", "b"]);
+        let token = first["nextPageToken"].as_str().unwrap();
+        let second = page_of(&models, Some(token), 2);
+        assert_eq!(names(&second), ["c"]);
+        assert!(second.get("nextPageToken").is_none());
+        assert_eq!(page_of(&[], None, 2), json!({ "models": [] }));
+    }
+}

@@ -1,0 +1,212 @@
+//! The V1 protocol, as KServe and TensorFlow Serving speak it over REST: predict by rows and by columns, status,
+//! metadata.
+//!
+//! ```text
+//! path ─► Target        body ─► request ─► Signature::bind ─► engine ─► answer
+//! ```
+
+mod answer;
+mod metadata;
+mod path;
+mod request;
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::time::Instant;
+
+use self::path::Target;
+pub(super) use self::path::normalized;
+use self::request::Form;
+use super::body::{BodyError, Received};
+use super::json::NonFinite;
+use super::oip::error::OipError;
+use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use crate::engine::Outputs;
+use crate::model::{Batch, Version};
+use crate::serving::{Codec, LookupError, Selector, Servable, VersionSelector, Wishes};
+use crate::telemetry::Protocol;
+
+pub(super) fn routes() -> Vec<Route> {
+    let row = |path: &'static str, methods| Route {
+        path: path.into(),
+        surface: Surface::V1,
+        methods,
+    };
+    let model = || get(status).post(act);
+    vec![
+        row(
+            "/",
+            get(|| async { json(StatusCode::OK, r#"{"status": "alive"}"#.into()) }),
+        ),
+        row("/v1/models", get(models)),
+        row("/v1/models/{model}", model()),
+        row("/v1/models/{model}/versions/{version}", model()),
+        row("/v1/models/{model}/labels/{label}", model()),
+        row("/v1/models/{model}/metadata", get(metadata)),
+        row(
+            "/v1/models/{model}/versions/{version}/metadata",
+            get(metadata),
+        ),
+        row("/v1/models/{model}/labels/{label}/metadata", get(metadata)),
+    ]
+}
+
+/// The parameters of a route: `model`, and `version` or `label` where it has one.
+type Parameters = Path<Vec<(String, String)>>;
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+async fn models(State(shared): State<Shared>) -> Response {
+    let snapshot = shared.service().catalog().snapshot();
+    json(StatusCode::OK, metadata::models(&snapshot))
+}
+
+/// 503 while the model cannot answer, as KServe has it; what is not there at all is 404.
+async fn status(
+    State(shared): State<Shared>,
+    Path(parameters): Parameters,
+) -> Result<Response, OipError> {
+    let snapshot = shared.service().catalog().snapshot();
+    let target = Target::of(parameters, &snapshot)?;
+    if target.verb.is_some() {
+        return Ok(Surface::V1.method_not_allowed());
+    }
+    let ready = match snapshot.lookup(&target.selector) {
+        // What is loaded on demand would be answered.
+        Ok(_) | Err(LookupError::Asleep { .. }) => true,
+        Err(LookupError::NotReady { .. }) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(name) = &target.selector.model else {
+        return Err(malformed());
+    };
+    let version = asked_version(&target.selector, &snapshot.models[name]);
+    let body = metadata::status(&snapshot, name, version, ready);
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    Ok(json(status, body))
+}
+
+fn asked_version(selector: &Selector, model: &crate::serving::ModelEntry) -> Option<Version> {
+    match &selector.version {
+        VersionSelector::Default => None,
+        VersionSelector::Exactly(version) => Some(*version),
+        VersionSelector::Pointer(pointer) => model.follow(pointer),
+    }
+}
+
+async fn metadata(
+    State(shared): State<Shared>,
+    Path(parameters): Parameters,
+) -> Result<Response, OipError> {
+    let service = shared.service();
+    let target = Target::of(parameters, &service.catalog().snapshot())?;
+    let servable = service.find(&target.selector, Instant::now()).await?;
+    Ok(json(StatusCode::OK, metadata::signature(&servable)))
+}
+
+/// A verb behind the colon of a path.
+async fn act(
+    State(shared): State<Shared>,
+    Path(parameters): Parameters,
+    received: Received,
+) -> Result<Response, OipError> {
+    let target = Target::of(parameters, &shared.service().catalog().snapshot())?;
+    match target.verb.as_deref() {
+        Some("predict") => {
+            let Received { headers, body } = received;
+            let answer = |body| predict(&shared, &target.selector, &headers, body);
+            Ok(cloud_events::around(&headers, body, answer).await)
+        }
+        Some(verb @ ("classify" | "regress" | "explain")) => Err(OipError::NotImplemented(
+            format!("`:{verb}` is not built: an ONNX model answers `:predict`"),
+        )),
+        _ => Err(malformed()),
+    }
+}
+
+fn malformed() -> OipError {
+    let forms = "`/v1/models/{name}:predict`, `/v1/models/{name}/versions/{version}:predict` or \
+                 `/v1/models/{name}/labels/{label}:predict`";
+    OipError::Invalid(format!("malformed request: expected {forms}"))
+}
+
+/// Answers a body of V1.
+pub(super) async fn predict(
+    shared: &Shared,
+    selector: &Selector,
+    headers: &HeaderMap,
+    body: Result<Bytes, BodyError>,
+) -> Response {
+    let body = body.map_err(OipError::from);
+    let (timeout, body) = match timeout_header(headers) {
+        Ok(timeout) => (timeout, body),
+        Err(reason) => (None, Err(OipError::Invalid(reason))),
+    };
+    let bytes = body.as_ref().map_or(0, Bytes::len);
+    shared.service().metrics().request_size(bytes);
+    let codec = PredictCodec {
+        body: Some(body),
+        bytes,
+        form: Form::Columns,
+        non_finite: shared.non_finite(),
+        timeout,
+    };
+    let answered = shared.service().infer(Protocol::V1, selector, codec).await;
+    let mut response = match answered.result {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(error) => error.into_response(),
+    };
+    model_headers(&mut response, answered.model.as_ref());
+    response
+}
+
+/// One predict request.
+struct PredictCodec {
+    /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
+    body: Option<Result<Bytes, OipError>>,
+    bytes: usize,
+    /// Known once the body was read.
+    form: Form,
+    non_finite: NonFinite,
+    /// How long the client waits.
+    timeout: Option<Duration>,
+}
+
+impl Codec for PredictCodec {
+    type Answer = Vec<u8>;
+    type Error = OipError;
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            timeout: self.timeout,
+            urgent: false,
+        }
+    }
+
+    fn decode(&mut self, servable: &Servable) -> Result<Batch, OipError> {
+        let body = self.body.take().expect("a request is decoded once")?;
+        let request = request::parse(&body, servable.signature())?;
+        self.form = request.form;
+        Ok(servable.signature().bind(request.named)?)
+    }
+
+    fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, OipError> {
+        answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
+            .map_err(OipError::Invalid)
+    }
+}
