@@ -50,7 +50,6 @@ impl AdminServer {
             MiddlewareOptions {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
-                cors_origins: Vec::new(),
             },
         );
         let handle = Handle::new();

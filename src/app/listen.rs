@@ -9,7 +9,7 @@ use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use tower::make::Shared;
 
-use crate::middleware::Layered;
+use crate::middleware::{Inner, Layered};
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
 /// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
 pub(super) async fn serve_http(
     bound: Bound,
-    service: Layered,
+    service: Layered<impl Inner>,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
     let mut server = axum_server::from_tcp(bound.listener)?

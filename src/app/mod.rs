@@ -34,7 +34,7 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
-use crate::middleware::{Layered, MiddlewareOptions, layered, layered_grpc};
+use crate::middleware::{Inner, Layered, MiddlewareOptions, cors, layered, layered_grpc};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
@@ -163,7 +163,11 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
     }
-    let mut service = layered(protocol::router(&shared).merge(webhook), options);
+    let router = cors(
+        protocol::router(&shared).merge(webhook),
+        &server.cors_origins,
+    );
+    let mut service = layered(protocol::entry(&shared, router), options);
     if server.grpc_on_http {
         service = service.with_grpc(services.router());
     }
@@ -216,7 +220,7 @@ struct Servers {
 }
 
 impl Servers {
-    fn start(&mut self, bound: listen::Bound, service: Layered) {
+    fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
         let handle = Handle::new();
         self.handles.push(handle.clone());
         self.tasks.spawn(listen::serve_http(bound, service, handle));
@@ -287,7 +291,6 @@ fn middleware_options(settings: &Settings) -> MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
-        cors_origins: settings.server.cors_origins.clone(),
     }
 }
 

@@ -253,6 +253,17 @@ impl Batcher {
         self.inner.groups.load(Ordering::Relaxed) && self.inner.config.max_rows.is_none()
     }
 
+    /// Whether a run of one row is expected to happen where the request is.
+    pub(super) fn is_quick(&self) -> bool {
+        let single = self.inner.costs.single();
+        single.is_some_and(|single| single < self.inner.config.in_place)
+    }
+
+    /// The most runs at a time.
+    pub(super) fn instances(&self) -> usize {
+        self.inner.config.instances
+    }
+
     /// Takes a measurement for the truth; says whether batches of so many rows pay, or nearly.
     pub(super) fn settle(&self, rows: usize, took: Duration) -> bool {
         self.inner.costs.settle(rows, took);

@@ -48,6 +48,22 @@ impl Batcher {
     }
 }
 
+impl Batcher {
+    /// Makes as many sessions as may run at a time, when runs are so quick that they happen where the requests are: who
+    /// finds none has to hand the request over, which takes longer than the run.
+    ///
+    /// # Errors
+    /// [`EngineError`] of a session.
+    pub fn prepare_sessions(&self) -> Result<(), EngineError> {
+        if self.is_quick() {
+            for _ in 1..self.instances() {
+                self.prepare_session()?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn repeated(row: &Batch, rows: usize) -> Option<Batch> {
     if rows == 1 {
         return Some(row.clone());

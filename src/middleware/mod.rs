@@ -20,6 +20,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use tower::util::Either;
 use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
@@ -34,58 +35,79 @@ pub struct MiddlewareOptions {
     pub request_timeout: Duration,
     /// Which requests are logged.
     pub access_log: AccessLog,
-    /// Origins whose pages may call this server; `*` is all.
-    pub cors_origins: Vec<String>,
 }
 
-/// Routers with everything around them; cheap to clone.
+/// Services with everything around them; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Layered(Arc<Around>);
+pub struct Layered<S>(Arc<Around<S>>);
 
 #[derive(Debug, Clone)]
-struct Around {
-    http: Option<Router>,
-    grpc: Option<Router>,
-    timeout: Duration,
-    access_log: AccessLog,
+struct Around<S> {
+    inner: Spoken<S>,
+    options: MiddlewareOptions,
 }
 
-/// Puts everything around a router of HTTP.
-pub fn layered(router: Router, options: MiddlewareOptions) -> Layered {
-    let router = if options.cors_origins.is_empty() {
-        router
-    } else {
-        router.layer(cors(&options.cors_origins))
-    };
-    Layered::new(Some(router), None, &options)
+/// What is spoken on a port.
+#[derive(Debug, Clone)]
+enum Spoken<S> {
+    Http(S),
+    Grpc(Router),
+    /// gRPC says so in its content type.
+    Both {
+        http: S,
+        grpc: Router,
+    },
+}
+
+/// Puts everything around a service of HTTP.
+pub fn layered<S>(http: S, options: MiddlewareOptions) -> Layered<S> {
+    let inner = Spoken::Http(http);
+    Layered(Arc::new(Around { inner, options }))
 }
 
 /// The same around a router of gRPC services, whose failures are gRPC statuses.
-pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered {
-    Layered::new(None, Some(router), options)
+pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered<Router> {
+    Layered(Arc::new(Around {
+        inner: Spoken::Grpc(router),
+        options: options.clone(),
+    }))
 }
 
-impl Layered {
-    fn new(http: Option<Router>, grpc: Option<Router>, options: &MiddlewareOptions) -> Self {
-        Self(Arc::new(Around {
-            http,
-            grpc,
-            timeout: options.request_timeout,
-            access_log: options.access_log,
-        }))
-    }
-
-    /// The same, for a port that speaks gRPC as well: it says so in its content type.
+impl<S: Inner> Layered<S> {
+    /// The same, for a port that speaks gRPC as well.
     #[must_use]
-    pub fn with_grpc(self, router: Router) -> Self {
-        let mut around = Around::clone(&self.0);
-        around.grpc = Some(router);
-        Self(Arc::new(around))
+    pub fn with_grpc(self, grpc: Router) -> Self {
+        let Around { inner, options } = Around::clone(&self.0);
+        let inner = match inner {
+            Spoken::Http(http) | Spoken::Both { http, .. } => Spoken::Both { http, grpc },
+            Spoken::Grpc(_) => Spoken::Grpc(grpc),
+        };
+        Self(Arc::new(Around { inner, options }))
     }
 }
 
-impl<B> Service<Request<B>> for Layered
+/// What [`layered`] may be put around: a router, or a service in front of one.
+pub trait Inner:
+    Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Inner for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+impl<S, B> Service<Request<B>> for Layered<S>
 where
+    S: Inner,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
@@ -111,16 +133,17 @@ enum Form {
     Grpc,
 }
 
-impl Around {
+impl<S: Inner> Around<S> {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
-        let watch = Watch::begin(self.access_log, &request, &id);
-        let (router, form) = self.choose(&request);
+        let watch = Watch::begin(self.options.access_log, &request, &id);
+        let (service, form) = self.choose(&request);
+        let timeout = self.options.request_timeout;
         let timeout = match form {
-            Form::Grpc => grpc::longest(request.headers(), self.timeout),
-            Form::Json | Form::Mlflow => self.timeout,
+            Form::Grpc => grpc::longest(request.headers(), timeout),
+            Form::Json | Form::Mlflow => timeout,
         };
-        let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+        let answer = AssertUnwindSafe(service.oneshot(request)).catch_unwind();
         let mut response = match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(never))) => match never {},
@@ -134,16 +157,18 @@ impl Around {
         response
     }
 
-    fn choose(&self, request: &Request) -> (Router, Form) {
+    fn choose(&self, request: &Request) -> (Either<S, Router>, Form) {
         let form = if request.uri().path().ends_with("/invocations") {
             Form::Mlflow
         } else {
             Form::Json
         };
-        match (&self.http, &self.grpc) {
-            (Some(http), Some(_)) if !grpc::is_meant(request.headers()) => (http.clone(), form),
-            (_, Some(grpc)) => (grpc.clone(), Form::Grpc),
-            (http, None) => (http.clone().unwrap_or_default(), form),
+        match &self.inner {
+            Spoken::Both { grpc, .. } if grpc::is_meant(request.headers()) => {
+                (Either::Right(grpc.clone()), Form::Grpc)
+            }
+            Spoken::Http(http) | Spoken::Both { http, .. } => (Either::Left(http.clone()), form),
+            Spoken::Grpc(grpc) => (Either::Right(grpc.clone()), Form::Grpc),
         }
     }
 }
@@ -169,15 +194,19 @@ fn internal_error(form: Form) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, json, body).into_response()
 }
 
-fn cors(origins: &[String]) -> CorsLayer {
+/// Lets pages of these origins call the routes; `*` is all.
+pub fn cors(router: Router, origins: &[String]) -> Router {
+    if origins.is_empty() {
+        return router;
+    }
     let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any);
     if origins.iter().any(|origin| origin == "*") {
-        return layer.allow_origin(Any);
+        return router.layer(layer.allow_origin(Any));
     }
     let origins = origins
         .iter()
         .filter_map(|origin| HeaderValue::from_str(origin).ok());
-    layer.allow_origin(AllowOrigin::list(origins))
+    router.layer(layer.allow_origin(AllowOrigin::list(origins)))
 }
 
 #[cfg(test)]
@@ -189,11 +218,10 @@ mod tests {
         MiddlewareOptions {
             request_timeout: timeout,
             access_log: AccessLog::Errors,
-            cors_origins: Vec::new(),
         }
     }
 
-    async fn status(layered: &Layered, path: &str) -> (StatusCode, bool) {
+    async fn status(layered: &Layered<Router>, path: &str) -> (StatusCode, bool) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = layered.clone().oneshot(request).await.unwrap();
         let has_id = response.headers().contains_key(request_id::HEADER);
@@ -213,7 +241,7 @@ mod tests {
         assert_eq!(status(&layered, "/").await, (StatusCode::NOT_FOUND, true));
     }
 
-    async fn grpc_status(layered: &Layered, path: &str, timeout: &str) -> Option<i32> {
+    async fn grpc_status(layered: &Layered<Router>, path: &str, timeout: &str) -> Option<i32> {
         let request = Request::builder().uri(path).header("grpc-timeout", timeout);
         let request = request.header("content-type", "application/grpc+proto");
         let request = request.body(Body::empty()).unwrap();

@@ -2,16 +2,17 @@
 //!
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
+use std::convert::Infallible;
 use std::future::ready;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use tower::Service;
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use tower::ServiceExt;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
 
@@ -35,49 +36,87 @@ pub(super) enum BodyError {
     Unreadable(String),
 }
 
-/// The whole body, inflated.
-///
-/// # Errors
-/// [`BodyError`].
-pub(super) fn read(
-    shared: &Shared,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Bytes, BodyError> {
-    body.map_err(|rejection| {
-        let too_large = BodyError::TooLarge(shared.max_body());
-        match inflate_error(&rejection) {
-            Some(InflateError::TooLarge) => too_large,
-            Some(InflateError::Broken(reason)) => {
-                BodyError::Unreadable(format!("it is not compressed as it says: {reason}"))
-            }
-            None if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => too_large,
-            None => BodyError::Unreadable(rejection.body_text()),
-        }
-    })
+/// What a handler takes of a request that brings a body.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) headers: HeaderMap,
+    /// The whole body, inflated.
+    pub(super) body: Result<Bytes, BodyError>,
 }
 
-fn inflate_error(rejection: &BytesRejection) -> Option<&InflateError> {
-    let first: &(dyn std::error::Error + 'static) = rejection;
-    let mut causes = std::iter::successors(Some(first), |error| error.source());
-    causes.find_map(|cause| cause.downcast_ref())
-}
+impl FromRequest<Shared> for Received {
+    type Rejection = Infallible;
 
-/// Inflates bodies that say that they are compressed, while they are read and no further than the limit; compresses
-/// answers for clients that ask for it. Costs nothing when neither is the case.
-pub(super) async fn encodings(
-    State(shared): State<Shared>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match coding(request.headers()) {
-        Ok(None) => {}
-        Ok(Some(coding)) => request = inflated(request, coding, shared.max_body()).await,
-        Err(coding) => return unsupported(request.uri().path(), &coding),
+    async fn from_request(request: Request, shared: &Shared) -> Result<Self, Infallible> {
+        let (parts, body) = request.into_parts();
+        let limit = shared.max_body();
+        let body = Limited::new(body, limit).collect().await;
+        Ok(Self {
+            headers: parts.headers,
+            body: body
+                .map(Collected::to_bytes)
+                .map_err(|error| body_error(&*error, limit)),
+        })
     }
-    if wants_compression(request.headers()) {
-        compressed(request, next).await
-    } else {
-        next.run(request).await
+}
+
+fn body_error(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    match causes().find_map(|cause| cause.downcast_ref::<InflateError>()) {
+        Some(InflateError::TooLarge) => BodyError::TooLarge(limit),
+        Some(InflateError::Broken(reason)) => {
+            BodyError::Unreadable(format!("it is not compressed as it says: {reason}"))
+        }
+        None if causes().any(|cause| cause.is::<LengthLimitError>()) => BodyError::TooLarge(limit),
+        None => BodyError::Unreadable(error.to_string()),
+    }
+}
+
+/// How the bodies of one request and its answer are encoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encodings {
+    /// Of the request; `None` when it is plain.
+    coding: Option<Coding>,
+    /// Whether the client takes a compressed answer.
+    compress: bool,
+}
+
+impl Encodings {
+    /// # Errors
+    /// The answer to an encoding that is not understood.
+    pub(super) fn of(request: &Request) -> Result<Self, Box<Response>> {
+        let headers = request.headers();
+        let coding = coding(headers);
+        let coding =
+            coding.map_err(|coding| Box::new(unsupported(request.uri().path(), &coding)))?;
+        Ok(Self {
+            coding,
+            compress: wants_compression(headers),
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn are_plain(self) -> bool {
+        self.coding.is_none() && !self.compress
+    }
+
+    /// Inflates the body while it arrives and no further than the limit, and compresses the answer.
+    pub(super) async fn answer(
+        self,
+        mut request: Request,
+        router: Router,
+        max_body: usize,
+    ) -> Response {
+        if let Some(coding) = self.coding {
+            request = inflated(request, coding, max_body).await;
+        }
+        if self.compress {
+            return compressed(router, request).await;
+        }
+        match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     }
 }
 
@@ -94,13 +133,13 @@ async fn inflated(request: Request, coding: Coding, limit: usize) -> Request {
     Request::from_parts(parts, body)
 }
 
-async fn compressed(request: Request, next: Next) -> Response {
+async fn compressed(router: Router, request: Request) -> Response {
     // Of gRPC the messages are compressed, not the body.
     let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
-    let mut compression = Compression::new(next)
+    let compression = Compression::new(router)
         .quality(CompressionLevel::Fastest)
         .compress_when(predicate);
-    match compression.call(request).await {
+    match compression.oneshot(request).await {
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod body;
+mod entry;
 mod health;
 mod inflate;
 mod json;
@@ -18,14 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
 
 pub use admin::{AdminSlot, admin_router};
+pub use entry::{Entry, entry};
 pub use json::NonFinite;
 pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
@@ -123,7 +123,7 @@ fn table() -> impl Iterator<Item = Route> {
     table.into_iter().flatten()
 }
 
-/// The router of every protocol.
+/// The router of every protocol; [`entry`] goes in front of it.
 pub fn router(shared: &Shared) -> Router {
     let mut router: Router<Shared> = Router::new();
     for route in table() {
@@ -133,12 +133,7 @@ pub fn router(shared: &Shared) -> Router {
             .fallback(move || async move { surface.method_not_allowed() });
         router = router.route(route.path, methods);
     }
-    let router = router
-        .fallback(path::not_found)
-        .layer(from_fn(path::well_formed))
-        .layer(DefaultBodyLimit::max(shared.max_body()))
-        .layer(from_fn_with_state(shared.clone(), body::encodings))
-        .with_state(shared.clone());
+    let router = router.fallback(path::not_found).with_state(shared.clone());
     match shared.0.options.base_path.as_str() {
         "" => router,
         base_path => Router::new()

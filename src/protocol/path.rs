@@ -6,7 +6,6 @@
 
 use axum::extract::{OriginalUri, Request};
 use axum::http::StatusCode;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Surface;
@@ -30,26 +29,21 @@ fn without_last_slash(path: &str) -> Option<&str> {
 }
 
 /// No name is empty, and none is not UTF-8: handlers could not read the path.
-pub(super) async fn well_formed(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8();
-    if decoded.is_err() || path.contains("//") {
-        return Surface::of(path).plain_error(StatusCode::NOT_FOUND, "Not Found");
-    }
-    next.run(request).await
+pub(super) fn is_well_formed(path: &str) -> bool {
+    let decode = percent_encoding::percent_decode_str;
+    !path.contains("//") && (!path.contains('%') || decode(path).decode_utf8().is_ok())
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use axum::Router;
     use axum::body::Body;
     use axum::http::Method;
     use tower::ServiceExt;
 
     use super::*;
-    use crate::protocol::{ProtocolOptions, Shared, router, table};
+    use crate::protocol::{Entry, ProtocolOptions, Shared, entry, router, table};
     use crate::serving::{Catalog, InferenceService};
     use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
@@ -66,7 +60,7 @@ mod tests {
         table().map(|route| fill_all(route.path)).collect()
     }
 
-    fn server(base_path: &str) -> Router {
+    fn server(base_path: &str) -> Entry {
         let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
         let service = InferenceService::new(Arc::new(Catalog::default()), metrics);
         let options = ProtocolOptions {
@@ -74,11 +68,12 @@ mod tests {
             base_path: base_path.to_owned(),
             ..ProtocolOptions::default()
         };
-        router(&Shared::new(service, options))
+        let shared = Shared::new(service, options);
+        entry(&shared, router(&shared))
     }
 
     /// The status of a request that no handler takes, for its method, and where it is sent.
-    async fn ask(server: &Router, path: &str) -> (StatusCode, String) {
+    async fn ask(server: &Entry, path: &str) -> (StatusCode, String) {
         let request = Request::builder().method(Method::TRACE).uri(path);
         let request = request.body(Body::empty()).unwrap();
         let response = server.clone().oneshot(request).await.unwrap();

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::eval;
+use tract_onnx::tract_core::plan::{SimpleState, eval};
 
 use self::cache::Plans;
 use self::load::{Loaded, Loader, Plan, Shapes};
@@ -143,18 +143,32 @@ impl CompiledModel for TractModel {
     }
 
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
-        Ok(Box::new(TractSession(Arc::clone(&self.0))))
+        Ok(Box::new(TractSession {
+            model: Arc::clone(&self.0),
+            kept: None,
+        }))
     }
 }
 
-struct TractSession(Arc<Model>);
+struct TractSession {
+    model: Arc<Model>,
+    /// The plan of the last run and what it needs to run again.
+    kept: Option<(Arc<Plan>, State)>,
+}
+
+type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 impl Session for TractSession {
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let outputs = guarded(|| self.0.run(batch.inputs(), cancel));
+        // Not kept when the run fails or panics.
+        let mut kept = self.kept.take();
+        let outputs = guarded(|| self.model.run(batch.inputs(), cancel, &mut kept));
+        if outputs.is_ok() {
+            self.kept = kept;
+        }
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
@@ -173,7 +187,12 @@ impl Model {
         self.plans.get_or_make(shapes, make)
     }
 
-    fn run(&self, inputs: &[Tensor], cancel: &CancelToken) -> TractResult<Outputs> {
+    fn run(
+        &self,
+        inputs: &[Tensor],
+        cancel: &CancelToken,
+        kept: &mut Option<(Arc<Plan>, State)>,
+    ) -> TractResult<Outputs> {
         let signature = self.loader.signature();
         convert::check_inputs(signature, inputs)?;
         let shapes: Shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
@@ -182,13 +201,20 @@ impl Model {
             .iter()
             .map(convert::to_tract)
             .collect::<TractResult<TVec<TValue>>>()?;
-        let mut state = plan.spawn()?;
+        let mut state = match kept.take() {
+            Some((last, state)) if Arc::ptr_eq(&last, &plan) => state,
+            _ => plan.spawn()?,
+        };
         let outputs = state.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
             if cancel.is_cancelled() {
                 return Err(TractError::msg("cancelled"));
             }
             eval(context, op_state, node, inputs)
         })?;
+        // Operators with a state of their own, such as loops, begin each request anew.
+        if state.op_states.iter().all(Option::is_none) {
+            *kept = Some((plan, state));
+        }
         outputs
             .into_iter()
             .zip(&signature.outputs)

@@ -27,7 +27,6 @@ mod tensors;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +35,7 @@ use axum::routing::{get, post};
 use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
-use super::body::{self, BodyError};
+use super::body::{BodyError, Received};
 use super::json::NonFinite;
 use super::{Route, Shared, Surface, model_headers, timeout_header};
 use crate::batching::BatchError;
@@ -94,78 +93,55 @@ async fn ping(State(shared): State<Shared>) -> Response {
     }
 }
 
-async fn invocations(
-    State(shared): State<Shared>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn invocations(State(shared): State<Shared>, received: Received) -> Response {
     let selector = Selector {
         model: None,
         version: VersionSelector::Default,
     };
-    score(shared, &selector, &headers, body).await
+    score(shared, &selector, received).await
 }
 
 async fn model_invocations(
     State(shared): State<Shared>,
     Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: Received,
 ) -> Response {
     let version: Result<_, IdError> = Ok(VersionSelector::Default);
-    score_selected(shared, name, version, &headers, body).await
+    score_selected(shared, name, version, received).await
 }
 
 async fn version_invocations(
     State(shared): State<Shared>,
     Path((name, version)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: Received,
 ) -> Response {
     let version = version.parse().map(VersionSelector::Exactly);
-    score_selected(shared, name, version, &headers, body).await
+    score_selected(shared, name, version, received).await
 }
 
 async fn stage_invocations(
     State(shared): State<Shared>,
     Path((name, stage)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: Received,
 ) -> Response {
     let stage = stage.parse().map(Pointer::Stage);
-    score_selected(
-        shared,
-        name,
-        stage.map(VersionSelector::Pointer),
-        &headers,
-        body,
-    )
-    .await
+    score_selected(shared, name, stage.map(VersionSelector::Pointer), received).await
 }
 
 async fn alias_invocations(
     State(shared): State<Shared>,
     Path((name, alias)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: Received,
 ) -> Response {
     let alias = Alias::new(alias).map(Pointer::Alias);
-    score_selected(
-        shared,
-        name,
-        alias.map(VersionSelector::Pointer),
-        &headers,
-        body,
-    )
-    .await
+    score_selected(shared, name, alias.map(VersionSelector::Pointer), received).await
 }
 
 async fn score_selected(
     shared: Shared,
     name: String,
     version: Result<VersionSelector, impl std::fmt::Display>,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: Received,
 ) -> Response {
     let model = ModelName::new(name).map_err(|error| error.to_string());
     let version = version.map_err(|error| error.to_string());
@@ -175,26 +151,22 @@ async fn score_selected(
                 model: Some(model),
                 version,
             };
-            score(shared, &selector, headers, body).await
+            score(shared, &selector, received).await
         }
         Err(message) => ScoringError::NotFound(message).into_response(),
     }
 }
 
-async fn score(
-    shared: Shared,
-    selector: &Selector,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let input = content_type(headers).and_then(|content| {
-        let body = body::read(&shared, body).map_err(|error| match error {
+async fn score(shared: Shared, selector: &Selector, received: Received) -> Response {
+    let Received { headers, body } = received;
+    let input = content_type(&headers).and_then(|content| {
+        let body = body.map_err(|error| match error {
             BodyError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
             BodyError::Unreadable(_) => ScoringError::Invalid(error.to_string()),
         })?;
         Ok((content, body))
     });
-    let (timeout, input) = match timeout_header(headers) {
+    let (timeout, input) = match timeout_header(&headers) {
         Ok(timeout) => (timeout, input),
         Err(reason) => (None, Err(ScoringError::Invalid(reason))),
     };

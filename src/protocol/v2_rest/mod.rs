@@ -19,9 +19,8 @@ mod request;
 mod response;
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
@@ -78,12 +77,9 @@ async fn ready(State(shared): State<Shared>) -> Response {
     json(status, format!("{{\"ready\":{ready}}}").into_bytes())
 }
 
-async fn list_repository(
-    State(shared): State<Shared>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+async fn list_repository(State(shared): State<Shared>, received: body::Received) -> Response {
     let snapshot = shared.service().catalog().snapshot();
-    let listed = read_body(&shared, body).and_then(|body| repository_index(&snapshot, &body));
+    let listed = read_body(received.body).and_then(|body| repository_index(&snapshot, &body));
     match listed {
         Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),
@@ -125,29 +121,29 @@ fn ready_of(shared: &Shared, selector: Result<Selector, OipError>) -> Response {
 async fn model_infer(
     State(shared): State<Shared>,
     Path(model): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: body::Received,
 ) -> Response {
-    infer(&shared, select(model, None), &headers, body).await
+    infer(&shared, select(model, None), received).await
 }
 
 async fn version_infer(
     State(shared): State<Shared>,
     Path((model, version)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: body::Received,
 ) -> Response {
-    infer(&shared, select(model, Some(&version)), &headers, body).await
+    infer(&shared, select(model, Some(&version)), received).await
 }
 
 async fn infer(
     shared: &Shared,
     selector: Result<Selector, OipError>,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: body::Received,
 ) -> Response {
     match selector {
-        Ok(selector) => infer_framed(shared, &selector, headers, body, Framing::of(headers)).await,
+        Ok(selector) => {
+            let framing = Framing::of(&received.headers);
+            infer_framed(shared, &selector, received, framing).await
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -156,15 +152,14 @@ async fn infer(
 pub(super) async fn infer_framed(
     shared: &Shared,
     selector: &Selector,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    received: body::Received,
     framing: Framing,
 ) -> Response {
     let Framing { json, alias } = framing;
-    let body = read_body(shared, body);
+    let body = read_body(received.body);
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
-    let received = timeout_header(headers)
+    let received = timeout_header(&received.headers)
         .map_err(OipError::Invalid)
         .and_then(|timeout| {
             Ok(Received {
@@ -186,8 +181,8 @@ pub(super) async fn infer_framed(
     response
 }
 
-fn read_body(shared: &Shared, body: Result<Bytes, BytesRejection>) -> Result<Bytes, OipError> {
-    body::read(shared, body).map_err(|error| match error {
+fn read_body(body: Result<Bytes, BodyError>) -> Result<Bytes, OipError> {
+    body.map_err(|error| match error {
         BodyError::TooLarge(limit) => OipError::TooLarge(limit),
         BodyError::Unreadable(_) => OipError::Invalid(error.to_string()),
     })

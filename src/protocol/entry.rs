@@ -1,0 +1,66 @@
+//! What comes before any route: the path must be well formed, and bodies are inflated and answers compressed where the
+//! client asks for it.
+//!
+//! Around the router and not a layer on it: axum boxes a layer for each route and copies the box for each request. A
+//! plain request passes with two look-ups of headers.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use futures_util::future::Either;
+use tower::Service;
+
+use super::body::Encodings;
+use super::{Shared, Surface, path};
+
+/// A router with what comes before its routes; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    router: Router,
+    max_body: usize,
+}
+
+/// Puts what comes before any route in front of `router`.
+pub fn entry(shared: &Shared, router: Router) -> Entry {
+    Entry {
+        router,
+        max_body: shared.max_body(),
+    }
+}
+
+type Answer = Result<Response, Infallible>;
+type Encoded = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+impl Service<Request> for Entry {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<RouteFuture<Infallible>, Either<Ready<Answer>, Encoded>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let at = request.uri().path();
+        if !path::is_well_formed(at) {
+            let refusal = Surface::of(at).plain_error(StatusCode::NOT_FOUND, "Not Found");
+            return Either::Right(Either::Left(ready(Ok(refusal))));
+        }
+        match Encodings::of(&request) {
+            Ok(encodings) if encodings.are_plain() => Either::Left(self.router.call(request)),
+            Ok(encodings) => {
+                let (router, max_body) = (self.router.clone(), self.max_body);
+                let answer = encodings.answer(request, router, max_body);
+                Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
+            }
+            Err(refusal) => Either::Right(Either::Left(ready(Ok(*refusal)))),
+        }
+    }
+}
