@@ -3,10 +3,8 @@
 //! Each is measured without the others and without a network; `benches/serve.rs` measures the whole.
 
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
-    clippy::disallowed_types,
-    reason = "a bench may stop on a surprise, real time is what is measured, and the groups have no readers"
+    reason = "a bench may stop on a surprise, and the groups have no readers"
 )]
 
 #[allow(dead_code)]

@@ -163,10 +163,8 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
     }
-    let router = cors(
-        protocol::router(&shared).merge(webhook),
-        &server.cors_origins,
-    );
+    let router = protocol::router(&shared).merge(webhook);
+    let router = cors(router, &server.cors_origins);
     let mut service = layered(protocol::entry(&shared, router), options);
     if server.grpc_on_http {
         service = service.with_grpc(services.router());

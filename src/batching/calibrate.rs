@@ -31,8 +31,9 @@ impl Batcher {
         self.with_session(|session| {
             let mut last = Duration::ZERO;
             for &rows in sizes {
-                // A larger run takes no longer than as many runs of one row, or it does not pay.
-                if Instant::now() + last * RUNS * 2 > until {
+                // A larger run takes no longer than as many runs of one row, or it does not pay. One row is always
+                // measured.
+                if rows > 1 && Instant::now() + last * RUNS * 2 > until {
                     break;
                 }
                 let Some(batch) = repeated(row, rows) else {

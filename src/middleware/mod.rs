@@ -20,7 +20,6 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use tower::util::Either;
 use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
@@ -37,56 +36,46 @@ pub struct MiddlewareOptions {
     pub access_log: AccessLog,
 }
 
-/// Services with everything around them; cheap to clone.
+/// What answers requests, with everything around it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Layered<S>(Arc<Around<S>>);
 
 #[derive(Debug, Clone)]
 struct Around<S> {
-    inner: Spoken<S>,
+    http: Option<S>,
+    grpc: Option<Router>,
     options: MiddlewareOptions,
 }
 
-/// What is spoken on a port.
-#[derive(Debug, Clone)]
-enum Spoken<S> {
-    Http(S),
-    Grpc(Router),
-    /// gRPC says so in its content type.
-    Both {
-        http: S,
-        grpc: Router,
-    },
-}
-
-/// Puts everything around a service of HTTP.
-pub fn layered<S>(http: S, options: MiddlewareOptions) -> Layered<S> {
-    let inner = Spoken::Http(http);
-    Layered(Arc::new(Around { inner, options }))
+/// Puts everything around what answers HTTP: a router, or a service in front of one.
+pub fn layered<S: Inner>(http: S, options: MiddlewareOptions) -> Layered<S> {
+    Layered(Arc::new(Around {
+        http: Some(http),
+        grpc: None,
+        options,
+    }))
 }
 
 /// The same around a router of gRPC services, whose failures are gRPC statuses.
 pub fn layered_grpc(router: Router, options: &MiddlewareOptions) -> Layered<Router> {
     Layered(Arc::new(Around {
-        inner: Spoken::Grpc(router),
+        http: None,
+        grpc: Some(router),
         options: options.clone(),
     }))
 }
 
 impl<S: Inner> Layered<S> {
-    /// The same, for a port that speaks gRPC as well.
+    /// The same, for a port that speaks gRPC as well: it says so in its content type.
     #[must_use]
-    pub fn with_grpc(self, grpc: Router) -> Self {
-        let Around { inner, options } = Around::clone(&self.0);
-        let inner = match inner {
-            Spoken::Http(http) | Spoken::Both { http, .. } => Spoken::Both { http, grpc },
-            Spoken::Grpc(_) => Spoken::Grpc(grpc),
-        };
-        Self(Arc::new(Around { inner, options }))
+    pub fn with_grpc(self, router: Router) -> Self {
+        let mut around = Around::clone(&self.0);
+        around.grpc = Some(router);
+        Self(Arc::new(around))
     }
 }
 
-/// What [`layered`] may be put around: a router, or a service in front of one.
+/// What [`layered`] may be put around.
 pub trait Inner:
     Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone
@@ -137,16 +126,14 @@ impl<S: Inner> Around<S> {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
         let watch = Watch::begin(self.options.access_log, &request, &id);
-        let (service, form) = self.choose(&request);
-        let timeout = self.options.request_timeout;
+        let form = self.form(&request);
         let timeout = match form {
-            Form::Grpc => grpc::longest(request.headers(), timeout),
-            Form::Json | Form::Mlflow => timeout,
+            Form::Grpc => grpc::longest(request.headers(), self.options.request_timeout),
+            Form::Json | Form::Mlflow => self.options.request_timeout,
         };
-        let answer = AssertUnwindSafe(service.oneshot(request)).catch_unwind();
+        let answer = AssertUnwindSafe(self.ask(form, request)).catch_unwind();
         let mut response = match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
+            Ok(Ok(response)) => response,
             Ok(Err(_)) => internal_error(form),
             Err(_) => late(form),
         };
@@ -157,18 +144,26 @@ impl<S: Inner> Around<S> {
         response
     }
 
-    fn choose(&self, request: &Request) -> (Either<S, Router>, Form) {
-        let form = if request.uri().path().ends_with("/invocations") {
+    fn form(&self, request: &Request) -> Form {
+        let both = self.http.is_some() && self.grpc.is_some();
+        if self.http.is_none() || (both && grpc::is_meant(request.headers())) {
+            Form::Grpc
+        } else if request.uri().path().ends_with("/invocations") {
             Form::Mlflow
         } else {
             Form::Json
+        }
+    }
+
+    async fn ask(&self, form: Form, request: Request) -> Response {
+        let answer = match (form, &self.http, &self.grpc) {
+            (Form::Json | Form::Mlflow, Some(http), _) => http.clone().oneshot(request).await,
+            (_, _, Some(grpc)) => grpc.clone().oneshot(request).await,
+            (_, _, None) => return StatusCode::NOT_FOUND.into_response(),
         };
-        match &self.inner {
-            Spoken::Both { grpc, .. } if grpc::is_meant(request.headers()) => {
-                (Either::Right(grpc.clone()), Form::Grpc)
-            }
-            Spoken::Http(http) | Spoken::Both { http, .. } => (Either::Left(http.clone()), form),
-            Spoken::Grpc(grpc) => (Either::Right(grpc.clone()), Form::Grpc),
+        match answer {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 }

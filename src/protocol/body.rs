@@ -11,7 +11,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower::ServiceExt;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
@@ -53,23 +53,26 @@ impl FromRequest<Shared> for Received {
         let body = Limited::new(body, limit).collect().await;
         Ok(Self {
             headers: parts.headers,
-            body: body
-                .map(Collected::to_bytes)
-                .map_err(|error| body_error(&*error, limit)),
+            body: match body {
+                Ok(collected) => Ok(collected.to_bytes()),
+                Err(error) => Err(reason(&*error, limit)),
+            },
         })
     }
 }
 
-fn body_error(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
-    match causes().find_map(|cause| cause.downcast_ref::<InflateError>()) {
-        Some(InflateError::TooLarge) => BodyError::TooLarge(limit),
-        Some(InflateError::Broken(reason)) => {
-            BodyError::Unreadable(format!("it is not compressed as it says: {reason}"))
-        }
-        None if causes().any(|cause| cause.is::<LengthLimitError>()) => BodyError::TooLarge(limit),
-        None => BodyError::Unreadable(error.to_string()),
-    }
+fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let known = causes.find_map(|cause| match cause.downcast_ref() {
+        Some(InflateError::TooLarge) => Some(BodyError::TooLarge(limit)),
+        Some(InflateError::Broken(reason)) => Some(BodyError::Unreadable(format!(
+            "it is not compressed as it says: {reason}"
+        ))),
+        None => cause
+            .is::<LengthLimitError>()
+            .then_some(BodyError::TooLarge(limit)),
+    });
+    known.unwrap_or_else(|| BodyError::Unreadable(error.to_string()))
 }
 
 /// How the bodies of one request and its answer are encoded.
@@ -86,11 +89,9 @@ impl Encodings {
     /// The answer to an encoding that is not understood.
     pub(super) fn of(request: &Request) -> Result<Self, Box<Response>> {
         let headers = request.headers();
-        let coding = coding(headers);
-        let coding =
-            coding.map_err(|coding| Box::new(unsupported(request.uri().path(), &coding)))?;
+        let refuse = |coding: String| Box::new(unsupported(request.uri().path(), &coding));
         Ok(Self {
-            coding,
+            coding: coding(headers).map_err(refuse)?,
             compress: wants_compression(headers),
         })
     }
@@ -100,7 +101,7 @@ impl Encodings {
         self.coding.is_none() && !self.compress
     }
 
-    /// Inflates the body while it arrives and no further than the limit, and compresses the answer.
+    /// Inflates the body no further than the limit, and compresses the answer.
     pub(super) async fn answer(
         self,
         mut request: Request,
@@ -111,7 +112,7 @@ impl Encodings {
             request = inflated(request, coding, max_body).await;
         }
         if self.compress {
-            return compressed(router, request).await;
+            return compressed(request, router).await;
         }
         match router.oneshot(request).await {
             Ok(response) => response,
@@ -133,7 +134,7 @@ async fn inflated(request: Request, coding: Coding, limit: usize) -> Request {
     Request::from_parts(parts, body)
 }
 
-async fn compressed(router: Router, request: Request) -> Response {
+async fn compressed(request: Request, router: Router) -> Response {
     // Of gRPC the messages are compressed, not the body.
     let predicate = SizeAbove::new(WORTH_COMPRESSING).and(NotForContentType::GRPC);
     let compression = Compression::new(router)
