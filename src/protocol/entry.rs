@@ -1,4 +1,4 @@
-//! What comes before any route: the path must be readable, and bodies are inflated and answers compressed where the
+//! What comes before any route: the path must be well formed, and bodies are inflated and answers compressed where the
 //! client asks for it.
 //!
 //! Around the router and not a layer on it: axum boxes a layer for each route and copies the box for each request. A
