@@ -89,6 +89,8 @@ impl Contender {
         let child = Command::new(python())
             .args(arguments)
             .args(["--host", "127.0.0.1", "--port", &port])
+            // It starts `uvicorn` by its name.
+            .env("PATH", path_with(&python()))
             .env("MLFLOW_DISABLE_TELEMETRY", "true")
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(Stdio::null())
@@ -127,6 +129,14 @@ impl Contender {
             assert_eq!(answer.status, 200, "{} refuses the request", self.name);
         }
     }
+}
+
+/// `PATH` with the directory of `program` in front.
+fn path_with(program: &std::path::Path) -> std::ffi::OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let ours = program.parent().map(std::path::Path::to_path_buf);
+    let all = ours.into_iter().chain(std::env::split_paths(&path));
+    std::env::join_paths(all).expect("they were taken apart")
 }
 
 /// The Python in whose directory the library is.
