@@ -41,11 +41,19 @@ run: ## Serve the iris example
 	$(CARGO) run --release -- serve model-examples/iris
 
 .PHONY: bench
-bench: bench-start bench-swap ## Measure: start-up time and memory, and what swapping costs
+bench: bench-start bench-serve bench-pieces bench-swap ## Measure: start-up, serving beside its limits, pieces, swaps
 
 .PHONY: bench-start
 bench-start: $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
+
+.PHONY: bench-serve
+bench-serve: $(STAMP) ## Measure serving (ARGS="small large image batching open quota overload neighbours many --quick")
+	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench serve -- $(ARGS)
+
+.PHONY: bench-pieces
+bench-pieces: rust-tools ## Measure the pieces of a request's way, by Criterion
+	$(CARGO) bench --locked --bench pieces
 
 # Another engine: ARGS="--engine onnxruntime".
 .PHONY: bench-swap

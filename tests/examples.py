@@ -33,6 +33,9 @@ from mlflow.pyfunc import scoring_server
 EXAMPLES = Path(__file__).resolve().parent.parent / "model-examples"
 START_TIMEOUT = 60.0
 TOLERANCE = 1e-5
+
+# Of models that were trained anew: another processor adds in another order, and training stops a little elsewhere.
+RETRAINED = 1e-3
 # `mlflow run` is mostly one thread.
 RUNS_AT_ONCE = 2
 
@@ -69,14 +72,14 @@ def answers(package, requests):
     return found
 
 
-def same(want, got):
+def same(want, got, tolerance=TOLERANCE):
     """Whether two JSON values agree; floating-point numbers within the tolerance."""
     if isinstance(want, dict) and isinstance(got, dict):
-        return want.keys() == got.keys() and all(same(want[key], got[key]) for key in want)
+        return want.keys() == got.keys() and all(same(want[key], got[key], tolerance) for key in want)
     if isinstance(want, list) and isinstance(got, list):
-        return len(want) == len(got) and all(map(same, want, got))
+        return len(want) == len(got) and all(same(*pair, tolerance) for pair in zip(want, got))
     if isinstance(want, float) and isinstance(got, float):
-        return math.isclose(want, got, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        return math.isclose(want, got, rel_tol=tolerance, abs_tol=tolerance)
     return type(want) is type(got) and want == got
 
 
@@ -107,14 +110,14 @@ def check(example, fresh):
     """The disagreements of one example, as sentences."""
     requests = sorted(example.glob("request*.json"))
     expected = json.loads((example / "expected.json").read_text())
-    packages = {"made anew": fresh}
+    packages = {"made anew": (fresh, RETRAINED)}
     if committed(example):
-        packages["as committed"] = example
+        packages["as committed"] = (example, TOLERANCE)
         if digest(example) != digest(fresh):
             print(f"{example.name}: note: made anew, model.onnx has other bytes (another processor?)")
-    for what, package in packages.items():
+    for what, (package, tolerance) in packages.items():
         for name, got in answers(package, requests).items():
-            if not same(expected, got):
+            if not same(expected, got, tolerance):
                 yield f"{example.name}, {what}, {name}: expected {json.dumps(expected)}, got {json.dumps(got)}"
 
 
