@@ -5,15 +5,18 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface};
 use crate::telemetry::CONTENT_TYPE;
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![Route {
-        path: "/metrics".into(),
-        surface: Surface::V2,
-        methods: get(metrics),
-    }]
+    let told = Operation::get("the metrics of Prometheus", Answer::Media("text/plain"));
+    vec![Route::new(
+        "/metrics",
+        Surface::V2,
+        get(metrics),
+        vec![told],
+    )]
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

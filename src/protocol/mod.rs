@@ -12,6 +12,7 @@ mod inflate;
 mod json;
 mod mlflow;
 mod oip;
+mod openapi;
 mod path;
 mod platforms;
 mod sagemaker;
@@ -37,6 +38,8 @@ pub use entry::{Entry, entry};
 pub use json::NonFinite;
 pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
+use self::openapi::{Documentation, Operation};
+
 use crate::error::ErrorKind;
 use crate::model::{Batch, ModelId};
 use crate::serving::{InferenceService, ModelHost, Servable};
@@ -46,6 +49,24 @@ struct Route {
     path: Cow<'static, str>,
     surface: Surface,
     methods: MethodRouter<Shared>,
+    /// What is told of it in `/openapi.json`: one for each method.
+    operations: Vec<Operation>,
+}
+
+impl Route {
+    fn new(
+        path: impl Into<Cow<'static, str>>,
+        surface: Surface,
+        methods: MethodRouter<Shared>,
+        operations: Vec<Operation>,
+    ) -> Self {
+        Self {
+            path: path.into(),
+            surface,
+            methods,
+            operations,
+        }
+    }
 }
 
 /// Whose error bodies a path answers with.
@@ -74,6 +95,7 @@ struct SharedState {
     options: ProtocolOptions,
     draining: AtomicBool,
     host: OnceLock<Arc<dyn ModelHost>>,
+    documentation: Documentation,
     streams_end: CancellationToken,
 }
 
@@ -102,6 +124,7 @@ impl Shared {
             options,
             draining: AtomicBool::new(false),
             host: OnceLock::new(),
+            documentation: Documentation::default(),
             streams_end: CancellationToken::new(),
         }))
     }
@@ -158,6 +181,7 @@ fn table() -> impl Iterator<Item = Route> {
         v2_rest::routes(),
         v1::routes(),
         health::routes(),
+        openapi::routes(),
     ];
     table.into_iter().flatten()
 }
@@ -170,6 +194,7 @@ pub fn router(shared: &Shared) -> Router {
         .collect();
     let more = platforms::routes(options, &table);
     table.extend(more);
+    shared.0.documentation.remember(&table);
     let mut router: Router<Shared> = Router::new();
     for route in table {
         let surface = route.surface;

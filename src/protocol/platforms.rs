@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{get, post};
 
 use super::body::Received;
+use super::openapi::{Answer, Operation};
 use super::{ProtocolOptions, Route, Shared, Surface, foreign, v1, v2_rest};
 use crate::serving::{Selector, VersionSelector};
 
@@ -17,18 +18,22 @@ pub(super) fn routes(options: &ProtocolOptions, table: &[Route]) -> Vec<Route> {
         let is_known = table.iter().any(|route| route.path == *path);
         (!is_known).then(|| path.clone())
     });
-    let row = |path: String, methods: MethodRouter<Shared>| Route {
-        path: path.into(),
-        surface: Surface::V1,
-        methods,
-    };
+    let row =
+        |path: String, methods, operations| Route::new(path, Surface::V1, methods, operations);
+    let health_told =
+        Operation::get("whether the server wants requests", Answer::Json("Ready")).or_unready();
+    let predicted = Operation::predict("the default model");
     match (health, predict) {
         (Some(health), Some(predict)) if health == predict => {
-            vec![row(health, get(v2_rest::ready).post(answer))]
+            vec![row(
+                health,
+                get(v2_rest::ready).post(answer),
+                vec![health_told, predicted],
+            )]
         }
         (health, predict) => {
-            let health = health.map(|path| row(path, get(v2_rest::ready)));
-            let predict = predict.map(|path| row(path, post(answer)));
+            let health = health.map(|path| row(path, get(v2_rest::ready), vec![health_told]));
+            let predict = predict.map(|path| row(path, post(answer), vec![predicted]));
             health.into_iter().chain(predict).collect()
         }
     }

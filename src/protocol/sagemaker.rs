@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::body::Received;
+use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, mlflow};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::ModelName;
@@ -19,18 +20,41 @@ const PAGE: usize = 100;
 
 /// The rows, where the operator wants models to come and go.
 pub(super) fn routes(wanted: bool) -> Vec<Route> {
-    let row = |path: &'static str, methods| Route {
-        path: path.into(),
-        surface: Surface::V1,
-        methods,
+    let row = |path: &'static str, methods, operations| {
+        Route::new(path, Surface::V1, methods, operations)
     };
     if !wanted {
         return Vec::new();
     }
     vec![
-        row("/models", get(list).post(load)),
-        row("/models/{name}", get(describe).delete(unload)),
-        row("/models/{name}/invoke", post(mlflow::model_invocations)),
+        row(
+            "/models",
+            get(list).post(load),
+            vec![
+                Operation::get("the loaded models", Answer::Json("HostedModels"))
+                    .fails(&[400, 503]),
+                Operation::post(
+                    "load a model",
+                    RequestBody::Json("ModelToLoad"),
+                    Answer::Json("HostedModel"),
+                )
+                .fails(&[400, 409, 500, 503, 504, 507]),
+            ],
+        ),
+        row(
+            "/models/{name}",
+            get(describe).delete(unload),
+            vec![
+                Operation::get("a loaded model", Answer::Json("HostedModel")).fails(&[404, 503]),
+                Operation::delete("unload a model", Answer::Json("Any"))
+                    .fails(&[404, 500, 503, 504]),
+            ],
+        ),
+        row(
+            "/models/{name}/invoke",
+            post(mlflow::model_invocations),
+            vec![Operation::scoring("a loaded model")],
+        ),
     ]
 }
 

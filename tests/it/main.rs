@@ -31,6 +31,7 @@ mod object_registry;
 mod object_servers;
 mod oip;
 mod onnx;
+mod openapi;
 mod operations;
 mod package;
 mod pull;

@@ -39,6 +39,7 @@ use self::feed::Form;
 use self::parquet::ParquetError;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
+use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface, foreign, model_headers, timeout_header, v2_rest};
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
@@ -52,31 +53,50 @@ use crate::tensor::Value;
 const MLFLOW_VERSION: &str = "3.17.2";
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path: &'static str, methods| Route {
-        path: path.into(),
-        surface: Surface::Mlflow,
-        methods,
+    let row = |path: &'static str, methods, operation| {
+        Route::new(path, Surface::Mlflow, methods, vec![operation])
     };
+    let told = |summary| Operation::get(summary, Answer::Empty);
     vec![
-        row("/ping", get(ping)),
-        row("/health", get(|| async { ok() })),
+        row(
+            "/ping",
+            get(ping),
+            told("whether the server wants requests").or_unready(),
+        ),
+        row(
+            "/health",
+            get(|| async { ok() }),
+            told("whether the process lives"),
+        ),
         row(
             "/version",
             get(|| async { ([(header::CONTENT_TYPE, JSON)], MLFLOW_VERSION) }),
+            told("the version of MLflow whose answers these are"),
         ),
-        row("/invocations", post(invocations)),
-        row("/models/{name}/invocations", post(model_invocations)),
+        row(
+            "/invocations",
+            post(invocations),
+            Operation::scoring("the default model"),
+        ),
+        row(
+            "/models/{name}/invocations",
+            post(model_invocations),
+            Operation::scoring("the version that serves"),
+        ),
         row(
             "/models/{name}/versions/{version}/invocations",
             post(version_invocations),
+            Operation::scoring("one version"),
         ),
         row(
             "/models/{name}/stages/{stage}/invocations",
             post(stage_invocations),
+            Operation::scoring("the version in a stage"),
         ),
         row(
             "/models/{name}/aliases/{alias}/invocations",
             post(alias_invocations),
+            Operation::scoring("the version of an alias"),
         ),
     ]
 }

@@ -25,6 +25,7 @@ use self::request::Form;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
 use super::oip::error::OipError;
+use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::engine::Outputs;
 use crate::model::{Batch, Version};
@@ -32,28 +33,58 @@ use crate::serving::{Codec, LookupError, Selector, Servable, VersionSelector, Wi
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path: &'static str, methods| Route {
-        path: path.into(),
-        surface: Surface::V1,
-        methods,
+    let row = |path: &'static str, methods, operations| {
+        Route::new(path, Surface::V1, methods, operations)
     };
+    let told = |summary, schema| Operation::get(summary, Answer::Json(schema));
     let model = || get(status).post(act);
+    let described =
+        || vec![told("what it takes and gives", "SignatureDef").fails(&[400, 404, 500, 503, 504])];
     vec![
         row(
             "/",
             get(|| async { json(StatusCode::OK, r#"{"status": "alive"}"#.into()) }),
+            vec![told("whether the process lives", "Alive")],
         ),
-        row("/v1/models", get(models)),
-        row("/v1/models/{model}", model()),
-        row("/v1/models/{model}/versions/{version}", model()),
-        row("/v1/models/{model}/labels/{label}", model()),
-        row("/v1/models/{model}/metadata", get(metadata)),
+        row(
+            "/v1/models",
+            get(models),
+            vec![told("the names of the models", "ModelNames")],
+        ),
+        row(
+            "/v1/models/{model}",
+            model(),
+            acts("the version that serves"),
+        ),
+        row(
+            "/v1/models/{model}/versions/{version}",
+            model(),
+            acts("one version"),
+        ),
+        row(
+            "/v1/models/{model}/labels/{label}",
+            model(),
+            acts("the version of an alias or a stage"),
+        ),
+        row("/v1/models/{model}/metadata", get(metadata), described()),
         row(
             "/v1/models/{model}/versions/{version}/metadata",
             get(metadata),
+            described(),
         ),
-        row("/v1/models/{model}/labels/{label}/metadata", get(metadata)),
+        row(
+            "/v1/models/{model}/labels/{label}/metadata",
+            get(metadata),
+            described(),
+        ),
     ]
+}
+
+/// What a path with a model takes.
+fn acts(summary: &'static str) -> Vec<Operation> {
+    let status = Operation::get(summary, Answer::Json("ModelStatus")).or_unready();
+    let predict = Operation::predict(summary).verb(":predict");
+    vec![status.fails(&[400, 404]), predict]
 }
 
 /// The parameters of a route: `model`, and `version` or `label` where it has one.

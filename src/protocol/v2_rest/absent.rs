@@ -4,53 +4,105 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 
 use super::describe::answer;
 use super::{Route, Shared, Surface, json, select};
 use crate::protocol::oip::absent::{self, LOGGING, REPOSITORY, SHARED_MEMORY, TRACE};
 use crate::protocol::oip::error::OipError;
+use crate::protocol::openapi::{Answer, Operation, RequestBody};
 use crate::serving::LookupError;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path: &'static str, methods| Route {
-        path: path.into(),
-        surface: Surface::V2,
-        methods,
+    let settings = |summary, errors| {
+        let told = Operation::get(summary, Answer::Json("Settings")).fails(errors);
+        vec![told, Operation::refused("not by a request", &[501])]
     };
     let mut rows = vec![
-        row("/v2/logging", get(logging).post(|| refuse(LOGGING))),
-        row("/v2/trace/setting", get(trace).post(|| refuse(TRACE))),
+        row(
+            "/v2/logging",
+            get(logging).post(|| refuse(LOGGING)),
+            settings("how the log is written", &[]),
+        ),
+        row(
+            "/v2/trace/setting",
+            get(trace).post(|| refuse(TRACE)),
+            settings("there are no traces", &[]),
+        ),
         row(
             "/v2/models/{model}/trace/setting",
             get(model_trace).post(|| refuse(TRACE)),
+            settings("there are no traces", &[404, 503]),
         ),
-        row("/v2/repository/models/{model}/load", post(manage)),
-        row("/v2/repository/models/{model}/unload", post(manage)),
+    ];
+    rows.extend(repository_routes());
+    for path in GENERATE {
+        rows.push(row(
+            path,
+            post(|| refuse(NO_GENERATE)),
+            no("no text is generated"),
+        ));
+    }
+    rows.extend(MEMORY.into_iter().flat_map(memory_routes));
+    rows
+}
+
+fn repository_routes() -> [Route; 5] {
+    let managed = || vec![Operation::refused("on the admin listener", &[403])];
+    [
+        row(
+            "/v2/repository/models/{model}/load",
+            post(manage),
+            managed(),
+        ),
+        row(
+            "/v2/repository/models/{model}/unload",
+            post(manage),
+            managed(),
+        ),
         row(
             "/v2/repository/{repository}/index",
             post(|| refuse(REPOSITORY)),
+            no("there are no named repositories"),
         ),
         row(
             "/v2/repository/{repository}/models/{model}/load",
             post(|| refuse(REPOSITORY)),
+            no("there are no named repositories"),
         ),
         row(
             "/v2/repository/{repository}/models/{model}/unload",
             post(|| refuse(REPOSITORY)),
+            no("there are no named repositories"),
         ),
-    ];
-    for path in GENERATE {
-        rows.push(row(path, post(|| refuse(NO_GENERATE))));
-    }
-    for [status, region_status, register, unregister, unregister_all] in MEMORY {
-        rows.push(row(status, get(no_regions)));
-        rows.push(row(region_status, get(no_region)));
-        rows.push(row(register, post(|| refuse(SHARED_MEMORY))));
-        rows.push(row(unregister, post(|| async { StatusCode::OK })));
-        rows.push(row(unregister_all, post(|| async { StatusCode::OK })));
-    }
-    rows
+    ]
+}
+
+fn memory_routes(paths: [&'static str; 5]) -> [Route; 5] {
+    let [status, region_status, register, unregister, unregister_all] = paths;
+    let none = Operation::get("there are no regions", Answer::Json("Regions"));
+    let not_one = Operation::get("there is no region", Answer::Never).fails(&[404]);
+    let nothing = Operation::post("nothing to do", RequestBody::None, Answer::Empty);
+    let done = || post(|| async { StatusCode::OK });
+    [
+        row(status, get(no_regions), vec![none]),
+        row(region_status, get(no_region), vec![not_one]),
+        row(
+            register,
+            post(|| refuse(SHARED_MEMORY)),
+            no("there is no shared memory"),
+        ),
+        row(unregister, done(), vec![nothing]),
+        row(unregister_all, done(), vec![nothing]),
+    ]
+}
+
+fn row(path: &'static str, methods: MethodRouter<Shared>, operations: Vec<Operation>) -> Route {
+    Route::new(path, Surface::V2, methods, operations)
+}
+
+fn no(summary: &'static str) -> Vec<Operation> {
+    vec![Operation::refused(summary, &[501])]
 }
 
 const NO_GENERATE: &str = "generating text is not offered: send tensors to `…/infer`";

@@ -11,36 +11,78 @@ use super::json;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::selector::select;
 use crate::protocol::oip::{config, metadata, statistics};
+use crate::protocol::openapi::{Answer, Operation};
 use crate::protocol::{Route, Shared, Surface};
 use crate::serving::{CatalogSnapshot, Selector, Servable, ServableHandle};
 
 pub(super) fn routes() -> Vec<Route> {
-    let rows: [(&str, MethodRouter<Shared>); 9] = [
-        ("/v2", get(|| async { answer(&metadata::server()) })),
-        ("/v2/models", get(models)),
-        ("/v2/models/stats", get(all_statistics)),
-        ("/v2/models/{model}", get(model_metadata)),
-        (
+    let mut rows = vec![
+        row(
+            "/v2",
+            get(|| async { answer(&metadata::server()) }),
+            told("the server and its extensions", "ServerMetadata"),
+        ),
+        row(
+            "/v2/models",
+            get(models),
+            told("the names of the models", "ModelNames"),
+        ),
+        row(
+            "/v2/models/{model}",
+            get(model_metadata),
+            found("what a model takes and gives", "ModelMetadata"),
+        ),
+        row(
             "/v2/models/{model}/versions/{version}",
             get(version_metadata),
+            found("what a version takes and gives", "ModelMetadata"),
         ),
-        ("/v2/models/{model}/config", get(model_config)),
-        (
+        row(
+            "/v2/models/{model}/config",
+            get(model_config),
+            found("the configuration of a model", "ModelConfig"),
+        ),
+        row(
             "/v2/models/{model}/versions/{version}/config",
             get(version_config),
-        ),
-        ("/v2/models/{model}/stats", get(model_statistics)),
-        (
-            "/v2/models/{model}/versions/{version}/stats",
-            get(version_statistics),
+            found("the configuration of a version", "ModelConfig"),
         ),
     ];
-    let row = |(path, methods): (&'static str, _)| Route {
-        path: path.into(),
-        surface: Surface::V2,
-        methods,
-    };
-    rows.into_iter().map(row).collect()
+    rows.extend(statistics_routes());
+    rows
+}
+
+fn statistics_routes() -> [Route; 3] {
+    [
+        row(
+            "/v2/models/stats",
+            get(all_statistics),
+            told("what all models did", "Statistics"),
+        ),
+        row(
+            "/v2/models/{model}/stats",
+            get(model_statistics),
+            found("what a model did", "Statistics"),
+        ),
+        row(
+            "/v2/models/{model}/versions/{version}/stats",
+            get(version_statistics),
+            found("what a version did", "Statistics"),
+        ),
+    ]
+}
+
+fn row(path: &'static str, methods: MethodRouter<Shared>, operation: Operation) -> Route {
+    Route::new(path, Surface::V2, methods, vec![operation])
+}
+
+fn told(summary: &'static str, schema: &'static str) -> Operation {
+    Operation::get(summary, Answer::Json(schema))
+}
+
+/// What is told of a model, which may have to be loaded first.
+fn found(summary: &'static str, schema: &'static str) -> Operation {
+    told(summary, schema).fails(&[404, 500, 503, 504])
 }
 
 pub(super) fn answer(value: &impl Serialize) -> Response {

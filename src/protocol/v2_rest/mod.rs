@@ -30,38 +30,60 @@ pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::body::{self, BodyError};
 use super::oip::error::OipError;
 use super::oip::selector::select;
+use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;
 
 pub(super) fn routes() -> Vec<Route> {
-    let row = |path: &'static str, methods| Route {
-        path: path.into(),
-        surface: Surface::V2,
-        methods,
+    let row = |path: &'static str, methods, operation| {
+        Route::new(path, Surface::V2, methods, vec![operation])
     };
+    let told = |summary, schema| Operation::get(summary, Answer::Json(schema));
     let mut rows = vec![
         row(
             "/v2/health/live",
             get(|| async { json(StatusCode::OK, r#"{"live":true}"#.into()) }),
+            told("whether the process lives", "Live"),
         ),
-        row("/v2/health/ready", get(ready)),
-        row("/v2/repository/index", post(list_repository)),
-        row("/v2/models/{model}/ready", get(model_ready)),
+        row(
+            "/v2/health/ready",
+            get(ready),
+            told("whether the server wants requests", "Ready").or_unready(),
+        ),
+        row("/v2/repository/index", post(list_repository), INDEX),
+        row(
+            "/v2/models/{model}/ready",
+            get(model_ready),
+            told("whether a model answers", "Ready").fails(&[404, 503]),
+        ),
         row(
             "/v2/models/{model}/versions/{version}/ready",
             get(version_ready),
+            told("whether a version answers", "Ready").fails(&[404, 503]),
         ),
-        row("/v2/models/{model}/infer", post(model_infer)),
+        row(
+            "/v2/models/{model}/infer",
+            post(model_infer),
+            Operation::infer("the version that serves"),
+        ),
         row(
             "/v2/models/{model}/versions/{version}/infer",
             post(version_infer),
+            Operation::infer("one version"),
         ),
     ];
     rows.extend(describe::routes());
     rows.extend(absent::routes());
     rows
 }
+
+const INDEX: Operation = Operation::post(
+    "models, their versions and where each stands",
+    RequestBody::Optional("RepositoryFilter"),
+    Answer::Json("RepositoryIndex"),
+)
+.fails(&[400, 413]);
 
 pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
