@@ -45,7 +45,7 @@ pub(crate) async fn serving(example: &str, engine: &str) -> Option<Server> {
         eprintln!("{example} was not tested: `make examples` makes its package");
         return None;
     };
-    Some(Server::start(&[&package, "--engine", engine]).await)
+    Some(Server::start(&[&package, "--engine", engine, "--name", example]).await)
 }
 
 #[rstest]
