@@ -193,6 +193,10 @@ impl Batcher {
         batch: Batch,
         terms: impl Into<Terms>,
     ) -> Result<Outputs, BatchError> {
+        let (terms, now) = (terms.into(), Instant::now());
+        if terms.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(BatchError::Expired);
+        }
         let batch = match self.inner.run_in_place(batch) {
             Ok(result) => return result,
             Err(batch) => batch,
@@ -201,8 +205,8 @@ impl Batcher {
         let place = Arc::new(Mutex::new(Place::Waiting));
         let entry = Entry {
             batch,
-            enqueued: Instant::now(),
-            terms: terms.into(),
+            enqueued: now,
+            terms,
             reply,
             place: Arc::clone(&place),
         };

@@ -605,6 +605,10 @@ async fn a_quick_model_runs_where_the_request_is_once_that_is_known() {
         1.0,
         "no runner was free"
     );
+    let runs = fake.runs();
+    let late = batcher.submit(batch(2.0), Some(Instant::now())).await;
+    assert!(matches!(late, Err(BatchError::Expired)), "{late:?}");
+    assert_eq!(fake.runs(), runs, "too late is too late, however quick");
     drop(closed);
 }
 
