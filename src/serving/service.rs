@@ -260,6 +260,10 @@ async fn exchange<C: Codec>(
         if let Some(reason) = error.rejection() {
             servable.metrics().rejected(reason);
         }
+        if let ServeError::Batch(BatchError::Hopeless { .. }) = error {
+            // As if it had waited in vain: a version that is too slow must not look better by refusing.
+            servable.vitals().count(true);
+        }
         C::Error::from(error)
     };
     let permit = servable.permit().map_err(ServeError::Busy);
