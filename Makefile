@@ -116,12 +116,14 @@ test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the r
 	fi
 
 # One file or test: ARGS="tests/clients/rest_triton.py -k classes".
+# KServe's and Triton's clients bring the same protobuf names and cannot share a process.
 .PHONY: test-clients
 test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritonclient, perf_analyzer, …) against the real binary
 	$(CARGO) build --locked --tests
-	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer"; set -x; \
-	$(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
-		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(if $(ARGS),$(ARGS),tests/clients)
+	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer"; \
+	ask() { set -x; $(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
+		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
+	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask tests/clients/v1_kserve.py; fi
 
 $(CLIENTS_STAMP): | python-tools
 	$(PYTHON) -m venv $(CLIENTS_VENV)
