@@ -263,6 +263,10 @@ impl Batcher {
         single.is_some_and(|single| single < self.inner.config.in_place)
     }
 
+    pub(super) fn model(&self) -> &dyn CompiledModel {
+        &*self.inner.model
+    }
+
     /// The most runs at a time.
     pub(super) fn instances(&self) -> usize {
         self.inner.config.instances

@@ -686,7 +686,7 @@ fn calibration_tries_larger_batches_while_they_pay() {
     let fake = Fake::default().delayed(Duration::from_millis(2));
     let (hurried, _) = batcher(&fake, together(None, Duration::ZERO), &pool(1));
     hurried.calibrate(&row, Duration::ZERO).unwrap();
-    assert_eq!(fake.rows(), 3);
+    assert_eq!(fake.rows(), 1);
     let failing = Fake::default().behaving(Behaviour::Fail("no".to_owned()));
     let (failing, _) = batcher(&failing, config(64, 1), &pool(1));
     assert!(failing.calibrate(&row, second).is_err());

@@ -74,6 +74,12 @@ pub trait CompiledModel: Send + Sync {
     /// Bytes of memory held.
     fn footprint(&self) -> u64;
 
+    /// Whether each shape of the inputs needs a plan of its own, with weights packed for it: then no shape should be tried
+    /// that no request brings.
+    fn plans_by_shape(&self) -> bool {
+        false
+    }
+
     /// A new session. May be slow; made off the request path where possible.
     ///
     /// # Errors

@@ -365,8 +365,9 @@ fn footprint(before: Option<u64>, weights: u64, estimate: u64) -> u64 {
     })
 }
 
-/// Time for measuring what batches cost; whatever is not known then is learned from the requests.
-const CALIBRATION: Duration = Duration::from_millis(150);
+/// Time for measuring what batches cost; whatever is not known then is learned from the requests. Short, as the threads of
+/// an engine's own pool do not have the low priority of the one that loads.
+const CALIBRATION: Duration = Duration::from_millis(20);
 
 /// Measures a run of one row, and of several where that is of use.
 fn calibrate(servable: &Servable, example: Option<&Batch>) {

@@ -142,6 +142,10 @@ impl CompiledModel for TractModel {
         self.0.footprint
     }
 
+    fn plans_by_shape(&self) -> bool {
+        true
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession {
             model: Arc::clone(&self.0),
