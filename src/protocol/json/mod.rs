@@ -11,5 +11,5 @@ pub(crate) use elements::{ElementError, tensor_of};
 pub(crate) use reader::{Cells, Columns, Flat, Json, JsonError, Numbers, Reader};
 pub use writer::NonFinite;
 pub(crate) use writer::{
-    Layout, SEPARATOR, python_float, write_element, write_map, write_str, write_tensor,
+    Layout, python_float, separate, write_element, write_key, write_map, write_str, write_tensor,
 };

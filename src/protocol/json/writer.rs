@@ -24,7 +24,7 @@ pub(crate) enum Layout {
 }
 
 /// What separates the items of a list or an object: Python's `json.dumps` default.
-pub(crate) const SEPARATOR: &[u8] = b", ";
+const SEPARATOR: &[u8] = b", ";
 
 /// Writes the elements of `tensor`; a nested scalar stands alone, without brackets. 16- and 32-bit floats are widened
 /// to 64 bits first, as numpy's `tolist` does.
@@ -106,9 +106,7 @@ pub(crate) fn write_map(
 ) {
     out.push(b'{');
     for (index, label) in labels.iter().enumerate() {
-        out.extend_from_slice(if index > 0 { SEPARATOR } else { b"" });
-        write_str(out, label);
-        out.extend_from_slice(b": ");
+        write_key(out, index, label);
         write_element(out, &maps.scores, row * labels.len() + index, non_finite);
     }
     out.push(b'}');
@@ -142,6 +140,20 @@ fn with_slice<T: Element>(tensor: &Tensor, read: impl FnOnce(&[T])) {
     }
 }
 
+/// Writes what stands in front of the item at `index` of a list or an object.
+pub(crate) fn separate(out: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        out.extend_from_slice(SEPARATOR);
+    }
+}
+
+/// Writes the key of the entry at `index` of an object, and all that stands in front of its value.
+pub(crate) fn write_key(out: &mut Vec<u8>, index: usize, key: &str) {
+    separate(out, index);
+    write_str(out, key);
+    out.extend_from_slice(b": ");
+}
+
 fn nested<T>(out: &mut Vec<u8>, shape: &[usize], values: &[T], write: &impl Fn(&mut Vec<u8>, &T)) {
     let Some((&count, inner)) = shape.split_first() else {
         values.iter().for_each(|value| write(out, value));
@@ -150,9 +162,7 @@ fn nested<T>(out: &mut Vec<u8>, shape: &[usize], values: &[T], write: &impl Fn(&
     let width = inner.iter().product::<usize>();
     out.push(b'[');
     for index in 0..count {
-        if index > 0 {
-            out.extend_from_slice(SEPARATOR);
-        }
+        separate(out, index);
         nested(
             out,
             inner,

@@ -4,7 +4,7 @@ use super::feed::Form;
 use crate::engine::Outputs;
 use crate::model::Signature;
 use crate::protocol::json::{
-    Layout, NonFinite, SEPARATOR, write_element, write_map, write_str, write_tensor,
+    Layout, NonFinite, separate, write_element, write_key, write_map, write_tensor,
 };
 use crate::tensor::Value;
 
@@ -122,18 +122,6 @@ fn rows(value: &Value) -> usize {
     match value {
         Value::Tensor(tensor) => tensor.len(),
         Value::Maps(maps) => maps.scores.rows().unwrap_or(0),
-    }
-}
-
-fn write_key(out: &mut Vec<u8>, index: usize, key: &str) {
-    separate(out, index);
-    write_str(out, key);
-    out.extend_from_slice(b": ");
-}
-
-fn separate(out: &mut Vec<u8>, index: usize) {
-    if index > 0 {
-        out.extend_from_slice(SEPARATOR);
     }
 }
 

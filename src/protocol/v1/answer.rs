@@ -6,7 +6,9 @@ use base64::prelude::BASE64_STANDARD;
 use super::request::Form;
 use crate::engine::Outputs;
 use crate::model::Signature;
-use crate::protocol::json::{Layout, NonFinite, SEPARATOR, write_map, write_str, write_tensor};
+use crate::protocol::json::{
+    Layout, NonFinite, separate, write_key, write_map, write_str, write_tensor,
+};
 use crate::tensor::{DType, Tensor, Value};
 
 /// Text outputs whose names end so are bytes for their clients.
@@ -155,18 +157,6 @@ fn labels(value: &Value) -> Vec<String> {
     match value {
         Value::Maps(maps) => maps.labels.to_texts(),
         Value::Tensor(_) => Vec::new(),
-    }
-}
-
-fn write_key(out: &mut Vec<u8>, index: usize, key: &str) {
-    separate(out, index);
-    write_str(out, key);
-    out.extend_from_slice(b": ");
-}
-
-fn separate(out: &mut Vec<u8>, index: usize) {
-    if index > 0 {
-        out.extend_from_slice(SEPARATOR);
     }
 }
 
