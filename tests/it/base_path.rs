@@ -141,13 +141,16 @@ async fn refusals_have_the_same_form_below_a_base_path(#[case] path: &str) {
 #[tokio::test]
 async fn models_of_a_platform_come_and_go_below_the_base_path() {
     let directory = TempDir::new().unwrap();
-    onnx::save(&onnx::times(2.0), &directory.path().join("model.onnx"));
-    let server = Starter::serve(&["--host", "127.0.0.1", "--base-path", PREFIX])
+    let root = directory.path().to_str().unwrap();
+    let package = directory.path().join("scaled");
+    std::fs::create_dir(&package).unwrap();
+    onnx::save(&onnx::times(2.0), &package.join("model.onnx"));
+    let server = Starter::serve(&["--model-dir", root, "--base-path", PREFIX])
         .env("SAGEMAKER_MULTI_MODEL", "true")
         .start()
         .await;
     let at = |path: &str| format!("{PREFIX}{path}");
-    let model = json!({ "model_name": "scaled", "url": directory.path() }).to_string();
+    let model = json!({ "model_name": "scaled", "url": package }).to_string();
     let (status, answer) = server.post_json(&at("/models"), model.clone()).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(server.post_json("/models", model).await.0, 404);
@@ -155,7 +158,7 @@ async fn models_of_a_platform_come_and_go_below_the_base_path() {
     let (status, answer) = server.post_json(&at("/models/scaled/invoke"), rows).await;
     assert_eq!(
         (status, answer),
-        (200, json!({ "predictions": [[6.0, 2.0]] }))
+        (200, json!({ "predictions": { "y": [[6.0, 2.0]] } }))
     );
     let (_, _, listed) = ask(&server, &at("/models"), None).await;
     let listed: Value = serde_json::from_str(&listed).unwrap();

@@ -152,7 +152,8 @@ fn judge(answer: &Answered) {
         "{status}: {told}"
     );
     let kind = answer.head.headers.get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind == "application/json") {
+    // `/ping` answers a line feed and says that it is JSON, as MLflow's server does.
+    if kind.is_some_and(|kind| kind == "application/json") && *answer.body != *b"\n" {
         let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body);
         assert!(parsed.is_ok(), "{status}: no JSON: {told}");
     }

@@ -366,10 +366,12 @@ fn nested(element: &Value, sizes: &[i64]) -> Value {
     sizes.iter().rev().fold(element.clone(), wrap)
 }
 
-/// An element of a tensor in a scoring request, where a gap is read as NaN, as MLflow has it.
+/// An element of a tensor in a scoring request: among numbers numpy makes 0 and 1 of truths, and MLflow NaN of gaps.
 fn element_or_gap(dtype: DType) -> Value {
     match dtype {
-        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => json!({ "type": ["number", "null"] }),
+        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => {
+            json!({ "type": ["number", "boolean", "null"] })
+        }
         other => element(other),
     }
 }
