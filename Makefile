@@ -18,9 +18,10 @@ VENV_PYTHON := $(abspath $(VENV))/bin/python
 
 # The real clients want packages of other versions than MLflow does, so they have a place of their own beside it.
 CLIENTS_VENV := $(VENV)-clients
-CLIENTS_FILES := $(wildcard tests/clients/*.txt) tests/clients/perf_analyzer.sh
+CLIENTS_FILES := $(wildcard tests/clients/*.txt tests/clients/*.sh)
 CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
+CHROMIUM := $(abspath $(CLIENTS_VENV))/chromium
 
 # Helm, Docker Engine, Prometheus and others, and the Python packages beside them.
 PACKAGING_VENV := $(VENV)-packaging
@@ -53,7 +54,7 @@ bench-start: $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
 
 .PHONY: bench-serve
-bench-serve: $(STAMP) ## Measure serving (ARGS="small large image batching open quota overload neighbours many --quick")
+bench-serve: $(STAMP) ## Measure serving (ARGS="small protocols large image batching open quota overload neighbours many --quick")
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench serve -- $(ARGS)
 
 .PHONY: bench-pieces
@@ -120,12 +121,19 @@ test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the r
 		set -x; $(CARGO) test --locked --test it -- faults::; \
 	fi
 
+# What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+.PHONY: fuzz
+fuzz: rust-tools ## Look for input that stops a decoder (FUZZ_SECONDS=60 for each of FUZZ_TARGETS="graph webhook")
+	fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 # One file or test: ARGS="tests/clients/rest_triton.py -k classes".
 # KServe's and Triton's clients bring the same protobuf names and cannot share a process.
 .PHONY: test-clients
 test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritonclient, perf_analyzer, …) against the real binary
 	$(CARGO) build --locked --tests
-	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer"; \
+	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer" CHROMIUM="$(CHROMIUM)"; \
 	ask() { set -x; $(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
 	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask tests/clients/v1_kserve.py; fi
@@ -145,6 +153,7 @@ $(CLIENTS_STAMP): | python-tools
 	$(CLIENTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt \
 		|| { echo "make: the packages of tests/clients/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	tests/clients/perf_analyzer.sh $(CLIENTS_VENV)/bin/python $(PERF_ANALYZER)
+	tests/clients/chromium.sh $(CHROMIUM)
 	touch $@
 
 $(PACKAGING_STAMP): | python-tools

@@ -24,6 +24,8 @@ mod server;
 mod client;
 #[path = "harness/drive.rs"]
 mod drive;
+#[path = "harness/grpc.rs"]
+mod grpc;
 #[allow(dead_code)]
 #[path = "harness/load.rs"]
 mod load;
@@ -56,6 +58,8 @@ mod neighbours;
 mod open;
 #[path = "serve/overload.rs"]
 mod overload;
+#[path = "serve/protocols.rs"]
+mod protocols;
 #[path = "serve/raw.rs"]
 mod raw;
 #[path = "serve/small.rs"]
@@ -78,8 +82,9 @@ impl Scale {
     }
 }
 
-const SCENARIOS: [&str; 9] = [
+const SCENARIOS: [&str; 10] = [
     "small",
+    "protocols",
     "large",
     "image",
     "batching",
@@ -125,6 +130,7 @@ fn main() {
 async fn run(scenario: &str, scale: Scale) -> Report {
     match scenario {
         "small" => small::run(scale).await,
+        "protocols" => protocols::run(scale).await,
         "large" => large::run(scale).await,
         "image" => image::run(scale).await,
         "batching" => batching::run(scale).await,
