@@ -74,6 +74,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_registry_webhook", webhook);
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
+    insta::assert_snapshot!("help_key", help(&["onstage", "key", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
     insta::assert_snapshot!(
         "help_completions",
