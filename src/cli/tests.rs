@@ -450,6 +450,7 @@ fn every_flag_reaches_its_setting() {
             config::Kind::BasePath | config::Kind::Route => Some("/x"),
             config::Kind::LogFilter => Some("debug"),
             config::Kind::AccessLog => Some("all"),
+            config::Kind::Algorithms => Some("ES256"),
             _ => Some("x"),
         };
         let arguments: Vec<&str> = [Some(flag.as_str()), value].into_iter().flatten().collect();

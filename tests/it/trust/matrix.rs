@@ -549,7 +549,7 @@ async fn refusals_have_the_form_of_their_surface_and_are_in_the_audit_log_and_me
     let metrics = client.get(format!("{base}/metrics")).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     assert!(
-        metrics.contains("onstage_auth_refusals_total{reason=\"missing\"} 5"),
+        metrics.contains("onstage_auth_refusals_total{reason=\"missing\"} 6"),
         "{metrics}"
     );
     let audit = server.stderr();
