@@ -16,10 +16,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("tensor", &[]),
     ("model", &["tensor"]),
-    ("engine", &["model", "tensor"]),
+    ("engine", &["model", "tensor", "machine"]),
     ("batching", &["engine", "model", "tensor"]),
     ("serving", &["batching", "engine", "model", "tensor"]),
-    ("registry", &["model", "tensor", "network"]),
+    ("registry", &["model", "tensor", "network", "machine"]),
     (
         "lifecycle",
         &[
