@@ -144,3 +144,24 @@ async fn the_state_is_told_to_whoever_may_read_it() {
     assert_eq!(told.status.code(), Some(0), "{}", told.stderr);
     assert!(told.stdout.contains("iris"), "{}", told.stdout);
 }
+
+#[tokio::test]
+async fn the_description_of_the_paths_says_what_needs_a_key() {
+    let scene = Scene::new();
+    let (secret, line) = super::scene::key("ops", &["read"], &["*"]);
+    scene.write("callers", &line);
+    let server = scene
+        .serve(&["--callers-file", &scene.path("callers")])
+        .await;
+    let request = server.request(reqwest::Method::GET, "/openapi.json");
+    let document = request.header("x-api-key", &secret).send().await.unwrap();
+    let document: Value = document.json().await.unwrap();
+    assert_eq!(
+        document["components"]["securitySchemes"]["bearer"]["scheme"],
+        "bearer"
+    );
+    assert_eq!(document["security"][1]["key"], serde_json::json!([]));
+    let paths = &document["paths"];
+    assert_eq!(paths["/health"]["get"]["security"], serde_json::json!([]));
+    assert!(paths["/invocations"]["post"].get("security").is_none());
+}
