@@ -12,6 +12,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The request asks for something this build or this model cannot do.
     Unsupported,
+    /// It is not known who asks.
+    Unauthenticated,
     /// This listener does it for nobody, or not for this client.
     PermissionDenied,
     /// No such model, version, alias or path.
@@ -36,10 +38,11 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind, for tests that must cover the whole table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidArgument,
         Self::TooLarge,
         Self::Unsupported,
+        Self::Unauthenticated,
         Self::PermissionDenied,
         Self::NotFound,
         Self::Conflict,
@@ -77,6 +80,7 @@ impl ErrorKind {
             Self::InvalidArgument => (400, 3, "client_error"),
             Self::TooLarge => (413, 3, "client_error"),
             Self::Unsupported => (415, 12, "client_error"),
+            Self::Unauthenticated => (401, 16, "client_error"),
             Self::PermissionDenied => (403, 7, "client_error"),
             Self::NotFound => (404, 5, "client_error"),
             Self::Conflict => (409, 6, "client_error"),

@@ -99,9 +99,12 @@ pub fn lower_priority() {
 /// The nice value of this thread.
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) fn niceness() -> i32 {
-    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-    let fields = stat.rsplit_once(')').unwrap().1;
-    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let field = fields.split_whitespace().nth(16);
+    field
+        .and_then(|nice| nice.parse().ok())
+        .expect("as proc(5) says")
 }
 
 #[cfg(target_arch = "x86_64")]

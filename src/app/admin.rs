@@ -8,8 +8,10 @@ use anyhow::bail;
 use axum_server::Handle;
 use tokio::task::JoinHandle;
 
+use super::trust::Trust;
 use super::{listen, secret};
 use crate::config::Settings;
+use crate::middleware::auth::{Authenticator, Callers, Guard};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
@@ -30,30 +32,47 @@ impl AdminServer {
     ///
     /// # Errors
     /// Without a token, or when the port is taken.
-    pub(super) fn start(settings: &Settings, shared: &Shared) -> anyhow::Result<Option<Self>> {
+    pub(super) fn start(
+        settings: &Settings,
+        shared: &Shared,
+        trust: &Trust,
+    ) -> anyhow::Result<Option<Self>> {
         let server = &settings.server;
         let Some(port) = server.admin_port else {
             return Ok(None);
         };
-        let Some(file) = &server.admin_token_file else {
-            bail!(
+        let known = trust.authenticator();
+        let authenticator = match (&server.admin_token_file, known) {
+            (Some(file), known) => {
+                let token = secret::read(Some("server.admin_token_file"), file)?;
+                let nobody = || Authenticator::new(Callers::default(), None);
+                known.unwrap_or_else(nobody).with_operator(&token)
+            }
+            (None, Some(known)) => known,
+            (None, None) => bail!(
                 "the management API needs a token: write one to a file, such as with \
                  `openssl rand -hex 32 > token`, and name it with `--admin-token-file`"
-            );
+            ),
         };
-        let token = secret::read(Some("server.admin_token_file"), file)?;
+        let guard = Guard::new(shared.service().shared_metrics());
         let bound = listen::bind(&server.admin_host, port, "--admin-port")?;
         let address = bound.address;
         let slot = AdminSlot::default();
         let router = layered(
-            admin_router(shared, &token, Arc::clone(&slot)),
+            admin_router(shared, guard, Arc::clone(&slot)),
             MiddlewareOptions {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
+                authenticator: Some(authenticator),
             },
         );
         let handle = Handle::new();
-        let task = tokio::spawn(listen::serve_http(bound, router, handle.clone()));
+        let task = tokio::spawn(listen::serve_http(
+            bound,
+            router,
+            handle.clone(),
+            trust.tls.clone(),
+        ));
         Ok(Some(Self {
             address,
             slot,

@@ -29,8 +29,12 @@ pub(super) fn print(addresses: &Addresses, settings: &Settings, servables: &[Arc
 }
 
 fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>]) -> String {
+    let scheme = match settings.server.tls.cert_file {
+        Some(_) => "https",
+        None => "http",
+    };
     let base = format!(
-        "http://{}{}",
+        "{scheme}://{}{}",
         reachable(addresses.http),
         settings.server.base_path
     );
@@ -60,7 +64,7 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
     }
     let _ = writeln!(out, "  metrics  {base}/metrics");
     if let Some(admin) = addresses.admin {
-        let _ = writeln!(out, "  admin    http://{}", reachable(admin));
+        let _ = writeln!(out, "  admin    {scheme}://{}", reachable(admin));
     }
     if let Some(servable) = servables.first() {
         let path = if servables.len() == 1 {

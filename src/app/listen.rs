@@ -1,14 +1,16 @@
 //! The sockets. All servers are HTTP servers; gRPC is HTTP/2 with its own content type.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
+use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use tower::make::Shared;
 
+use super::tls::Tls;
 use crate::middleware::{Inner, Layered};
 
 /// A bound socket, and the address that it got when port 0 was asked for.
@@ -34,15 +36,30 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
     Ok(Bound { listener, address })
 }
 
-/// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
+/// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop.
 pub(super) async fn serve_http(
     bound: Bound,
     service: Layered<impl Inner>,
     handle: Handle<SocketAddr>,
+    tls: Option<Arc<Tls>>,
 ) -> anyhow::Result<()> {
-    let mut server = axum_server::from_tcp(bound.listener)?
-        .acceptor(NoDelayAcceptor::new())
-        .handle(handle);
+    let server = axum_server::from_tcp(bound.listener)?.handle(handle);
+    let service = Shared::new(service);
+    let served = match tls {
+        Some(tls) => {
+            let server = server.acceptor(tls.acceptor());
+            bounded(server).serve(service).await
+        }
+        None => {
+            let server = server.acceptor(NoDelayAcceptor::new());
+            bounded(server).serve(service).await
+        }
+    };
+    served.context("the HTTP server stopped")
+}
+
+/// Waits that are not endless.
+fn bounded<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
     // A client that sends its headers byte by byte holds a connection, not a thread; this bounds for how long.
     let header_timeout = Duration::from_secs(30);
     server
@@ -58,7 +75,4 @@ pub(super) async fn serve_http(
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     server
-        .serve(Shared::new(service))
-        .await
-        .context("the HTTP server stopped")
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod banner;
+mod callers;
 mod download;
 mod grpc;
 mod guests;
@@ -10,9 +11,12 @@ mod measure;
 mod offline;
 mod plan;
 pub mod registry;
+mod reload;
 mod saturation;
 pub mod secret;
 mod stage;
+mod tls;
+mod trust;
 mod webhook;
 
 use std::net::SocketAddr;
@@ -30,6 +34,8 @@ use url::Url;
 
 use self::admin::AdminServer;
 use self::stage::Stage;
+use self::tls::Tls;
+use self::trust::Trust;
 pub use measure::{Cost, Point, measure};
 pub use offline::{Offline, Refusal, Trial, try_request};
 
@@ -39,6 +45,7 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
+use crate::middleware::auth::Guard;
 use crate::middleware::{Inner, Layered, MiddlewareOptions, cors, layered, layered_grpc};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
@@ -163,8 +170,10 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .grpc_port
         .map(|port| listen::bind(&server.host, port, "--grpc-port"))
         .transpose()?;
-    let shared = shared(&request);
-    let admin = AdminServer::start(settings, &shared)?;
+    let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
+    let trust = Trust::load(settings, &metrics).await?;
+    let shared = shared(&request, metrics);
+    let admin = AdminServer::start(settings, &shared, &trust)?;
     let addresses = banner::Addresses {
         http: http.address,
         grpc: grpc.as_ref().map(|grpc| grpc.address),
@@ -173,12 +182,12 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
     tokio::spawn(saturation);
-    let options = middleware_options(&request);
+    let options = middleware_options(&request, &trust);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
-    let mut servers = Servers::default();
+    let mut servers = Servers::new(&trust);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
     }
@@ -233,17 +242,26 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 }
 
 /// The servers of clients; each ends when its handle says so.
-#[derive(Default)]
 struct Servers {
+    tls: Option<Arc<Tls>>,
     handles: Vec<Handle<SocketAddr>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Servers {
+    fn new(trust: &Trust) -> Self {
+        Self {
+            tls: trust.tls.clone(),
+            handles: Vec::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
         let handle = Handle::new();
         self.handles.push(handle.clone());
-        self.tasks.spawn(listen::serve_http(bound, service, handle));
+        let served = listen::serve_http(bound, service, handle, self.tls.clone());
+        self.tasks.spawn(served);
     }
 }
 
@@ -267,12 +285,15 @@ async fn begin(
     Ok((stage.ready(shared).await?, progress, files))
 }
 
-fn shared(request: &ServeRequest) -> Shared {
+fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> Shared {
     let settings = &request.settings;
-    let service = InferenceService::new(
-        Arc::new(Catalog::default()),
-        Arc::new(Metrics::new(&DURATION_BUCKETS)),
-    );
+    let guard = settings
+        .auth
+        .is_on()
+        .then(|| Guard::new(Arc::clone(&metrics)));
+    let catalog = Arc::new(Catalog::default());
+    catalog.update(|snapshot| snapshot.discreet = guard.is_some());
+    let service = InferenceService::new(catalog, metrics);
     let options = ProtocolOptions {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
@@ -280,6 +301,8 @@ fn shared(request: &ServeRequest) -> Shared {
         health_route: settings.server.health_route.clone(),
         predict_route: settings.server.predict_route.clone(),
         multi_model: request.multi_model.is_some(),
+        guard,
+        public_metrics: settings.auth.public_metrics,
     };
     Shared::new(service, options)
 }
@@ -309,7 +332,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     ))
 }
 
-fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
+fn middleware_options(request: &ServeRequest, trust: &Trust) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -324,6 +347,7 @@ fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
+        authenticator: trust.authenticator(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::remote::{self, Remote};
+use super::remote::{self, Remote, Way};
 use super::{Console, Failure};
 use crate::config::{self, Inputs};
 
@@ -21,6 +21,8 @@ pub(super) struct HealthArgs {
     /// Ask only whether the process answers, not whether its models are ready
     #[arg(long)]
     live: bool,
+    #[command(flatten)]
+    way: Way,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -36,7 +38,7 @@ pub(super) fn run(
         environment,
         flags: Vec::new(),
     })?;
-    let remote = Remote::new(args.url.as_deref(), &loaded.settings)?.direct(&loaded.settings)?;
+    let remote = Remote::probe(args.url.as_deref(), &loaded.settings, &args.way)?;
     let (path, word) = if args.live {
         ("/v2/health/live", "live")
     } else {

@@ -12,6 +12,7 @@ mod failure;
 mod flags;
 mod health;
 mod inspect;
+mod key;
 mod package;
 mod predict;
 mod progress;
@@ -70,6 +71,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask a running server whether it is ready; for container health checks
     Health(health::HealthArgs),
+    /// Make an API key, and its line for the file of callers
+    Key(key::KeyArgs),
     /// Show what onstage finds on this machine: engines, CPU features, limits
     Doctor(doctor::DoctorArgs),
     /// Print a script that completes this command line in a shell
@@ -144,6 +147,7 @@ pub fn execute(
             Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
+            Command::Key(args) => key::run(args, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),
             Command::Completions(args) => completions::run(&args, console),
         },

@@ -1,39 +1,98 @@
 //! A running server, as the commands that ask one see it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url};
+use clap::Args;
+use reqwest::{ClientBuilder, Identity, Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::Failure;
+use crate::app;
 use crate::config::{ServerSettings, Settings};
 use crate::network::{self, NetworkConfig, NetworkError};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// How a server that asks who calls is reached.
+#[derive(Debug, Default, Args)]
+pub(super) struct Way {
+    /// Certificates (PEM) to trust beside those of the system [default: `network.ca_file`]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Certificate of this client (PEM)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// File with an API key, or a token
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+}
+
+impl Way {
+    fn identity(&self) -> Result<Option<Identity>, Failure> {
+        let (Some(cert), Some(key)) = (&self.cert, &self.key) else {
+            return Ok(None);
+        };
+        let read = |file: &Path| {
+            let failed = |error| format!("cannot read `{}`: {error}", file.display());
+            std::fs::read(file).map_err(|error| Failure::failed(failed(error)))
+        };
+        let pem = [read(cert)?, b"\n".to_vec(), read(key)?].concat();
+        let (cert, key) = (cert.display(), key.display());
+        let message = format!("`{cert}` and `{key}` are no certificate and its private key (PEM)");
+        let identity = Identity::from_pem(&pem);
+        identity.map(Some).map_err(|_| Failure::failed(message))
+    }
+
+    fn api_key(&self) -> Result<Option<String>, Failure> {
+        let read = |file: &PathBuf| app::secret::read(None, file);
+        let key = self.api_key_file.as_ref().map(read).transpose();
+        key.map_err(|error| Failure::failed(error.to_string()))
+    }
+}
+
 /// The address of a server and the way to it.
 #[derive(Debug)]
 pub(super) struct Remote {
     client: reqwest::Client,
     base: Url,
-    /// For the management API.
+    /// An API key, or the token of the management API.
     token: Option<String>,
 }
 
 impl Remote {
     /// The server at `url`, or the one that these settings start on this machine. `timeout` is for one call.
-    pub(super) fn new(url: Option<&str>, settings: &Settings) -> Result<Self, Failure> {
-        let base = match url {
-            Some(url) => parse(url, "--url")?,
-            None => configured(&settings.server)?,
-        };
-        Self::at(base, settings)
+    pub(super) fn new(url: Option<&str>, settings: &Settings, way: &Way) -> Result<Self, Failure> {
+        let base = base(url, settings)?;
+        let is_near = is_loopback(&base);
+        Self::at(base, settings, way, |builder| direct(builder, is_near))
+    }
+
+    /// The same for a question whose answer is no secret, past every proxy: as if the server were on this machine.
+    pub(super) fn probe(
+        url: Option<&str>,
+        settings: &Settings,
+        way: &Way,
+    ) -> Result<Self, Failure> {
+        let base = base(url, settings)?;
+        // The certificate is for the name by which others know the server, not for this machine's own address.
+        let is_own = url.is_none() && way.api_key_file.is_none();
+        Self::at(base, settings, way, |builder| {
+            direct(builder, true).tls_danger_accept_invalid_certs(is_own)
+        })
     }
 
     /// The management API at `url`, or that of the server that these settings start on this machine; `None` when they
     /// start none.
-    pub(super) fn admin(url: Option<&str>, settings: &Settings) -> Result<Option<Self>, Failure> {
+    pub(super) fn admin(
+        url: Option<&str>,
+        settings: &Settings,
+        way: &Way,
+    ) -> Result<Option<Self>, Failure> {
         let server = &settings.server;
         let base = match (url, server.admin_port) {
             (Some(url), _) => parse(url, "--admin-url")?,
@@ -41,36 +100,42 @@ impl Remote {
             (None, Some(port)) => {
                 let host = local(&server.admin_host);
                 address(
-                    &format!("http://{host}:{port}"),
+                    &format!("{}://{host}:{port}", scheme(server)),
                     "server.admin_host",
                     "server.admin_port",
                 )?
             }
         };
-        Self::at(base, settings).map(Some)
+        let is_near = is_loopback(&base);
+        let remote = Self::at(base, settings, way, |builder| direct(builder, is_near));
+        remote.map(Some)
     }
 
-    fn at(base: Url, settings: &Settings) -> Result<Self, Failure> {
-        let config = config(settings);
-        // A proxy reaches another loopback than ours.
-        let client = if is_loopback(&base) {
-            network::direct(&config)
-        } else {
-            network::client(&config)
-        };
+    fn at(
+        base: Url,
+        settings: &Settings,
+        way: &Way,
+        change: impl Fn(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Self, Failure> {
+        let mut config = config(settings);
+        if let Some(file) = &way.ca_file {
+            config.ca_file = Some(file.clone());
+        }
+        let identity = way.identity()?;
+        let client = network::client_with(&config, |builder| {
+            let builder = change(builder);
+            match &identity {
+                Some(identity) => builder.identity(identity.clone()),
+                None => builder,
+            }
+        });
         let client = client.map_err(no_client)?;
-        let token = None;
+        let token = way.api_key()?;
         Ok(Self {
             client,
             base,
             token,
         })
-    }
-
-    /// Past every proxy: the server is asked as if it were on this machine.
-    pub(super) fn direct(self, settings: &Settings) -> Result<Self, Failure> {
-        let client = network::direct(&config(settings)).map_err(no_client)?;
-        Ok(Self { client, ..self })
     }
 
     /// The same for requests that bear a token.
@@ -156,7 +221,13 @@ impl Remote {
         if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
             let message = format!("`{}` does not know the token", self.shown());
             return Err(Failure::failed(message)
-                .hint("expected the one that the server has in its `server.admin_token_file`"));
+                .hint("expected a key of its `auth.callers_file`, or of the management API the token in `server.admin_token_file`"));
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            let message = format!("`{}` refuses `{path}`", self.shown());
+            return Err(Failure::failed(message).hint(
+                "name a file with an API key of scope `read` for all models with `--api-key-file`",
+            ));
         }
         if !status.is_success() {
             return Err(other(format!("status {}", status.as_u16())));
@@ -211,13 +282,37 @@ fn parse(text: &str, flag: &str) -> Result<Url, Failure> {
     }
 }
 
+fn base(url: Option<&str>, settings: &Settings) -> Result<Url, Failure> {
+    match url {
+        Some(url) => parse(url, "--url"),
+        None => configured(&settings.server),
+    }
+}
+
+/// A proxy reaches another loopback than ours.
+fn direct(builder: ClientBuilder, is_near: bool) -> ClientBuilder {
+    if is_near { builder.no_proxy() } else { builder }
+}
+
+fn scheme(server: &ServerSettings) -> &'static str {
+    match server.tls.cert_file {
+        Some(_) => "https",
+        None => "http",
+    }
+}
+
 fn configured(server: &ServerSettings) -> Result<Url, Failure> {
     if server.port == 0 {
         let failure = Failure::usage("the port of the server is not known: `server.port` is 0");
         return Err(failure.hint("name the server with `--url http://127.0.0.1:PORT`"));
     }
     let host = local(&server.host);
-    let text = format!("http://{host}:{}{}", server.port, server.base_path);
+    let text = format!(
+        "{}://{host}:{}{}",
+        scheme(server),
+        server.port,
+        server.base_path
+    );
     address(&text, "server.host", "server.port")
 }
 
@@ -255,7 +350,9 @@ mod tests {
     fn address(change: impl FnOnce(&mut ServerSettings)) -> String {
         let mut settings = Settings::default();
         change(&mut settings.server);
-        Remote::new(None, &settings).unwrap().shown()
+        Remote::new(None, &settings, &Way::default())
+            .unwrap()
+            .shown()
     }
 
     #[test]
@@ -274,10 +371,15 @@ mod tests {
 
     #[test]
     fn addresses_are_shown_without_a_password_and_others_are_refused() {
-        let remote = Remote::new(Some("http://me:s3cret@host:1/ml/"), &Settings::default());
+        let remote = Remote::new(
+            Some("http://me:s3cret@host:1/ml/"),
+            &Settings::default(),
+            &Way::default(),
+        );
         assert_eq!(remote.unwrap().shown(), "http://host:1/ml");
         for url in ["8080", "host:8080", "ftp://x", "http://x?y", "http://"] {
-            let failure = Remote::new(Some(url), &Settings::default()).unwrap_err();
+            let failure = Remote::new(Some(url), &Settings::default(), &Way::default());
+            let failure = failure.unwrap_err();
             assert!(failure.message.contains("--url"), "{url}: {failure}");
         }
     }

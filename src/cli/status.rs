@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
 use super::doctor::to_json;
-use super::remote::{self, Remote};
+use super::remote::{self, Remote, Way};
 use super::text::{self, Page};
 use super::{Console, Failure};
 use crate::app;
@@ -31,6 +31,8 @@ pub(super) struct StatusArgs {
     /// Swaps to show of those that the management API remembers
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     history: usize,
+    #[command(flatten)]
+    way: Way,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -111,7 +113,7 @@ pub(super) fn run(
         environment,
         flags: Vec::new(),
     })?;
-    let remote = Remote::new(args.url.as_deref(), &loaded.settings)?;
+    let remote = Remote::new(args.url.as_deref(), &loaded.settings, &args.way)?;
     let admin = admin(&args, &loaded.settings)?;
     let report = remote::block_on(async {
         let report = ask(&remote).await?;
@@ -158,7 +160,7 @@ fn admin(args: &StatusArgs, settings: &Settings) -> Result<Option<Remote>, Failu
             None => Ok(None),
         };
     };
-    let Some(remote) = Remote::admin(args.admin_url.as_deref(), settings)? else {
+    let Some(remote) = Remote::admin(args.admin_url.as_deref(), settings, &args.way)? else {
         return match args.token_file {
             Some(_) => Err(Failure::usage("`--token-file` needs `--admin-url`")),
             None => Ok(None),

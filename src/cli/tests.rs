@@ -74,6 +74,7 @@ fn help_is_stable() {
     insta::assert_snapshot!("help_registry_webhook", webhook);
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
+    insta::assert_snapshot!("help_key", help(&["onstage", "key", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["onstage", "doctor", "--help"]));
     insta::assert_snapshot!(
         "help_completions",
@@ -449,6 +450,7 @@ fn every_flag_reaches_its_setting() {
             config::Kind::BasePath | config::Kind::Route => Some("/x"),
             config::Kind::LogFilter => Some("debug"),
             config::Kind::AccessLog => Some("all"),
+            config::Kind::Algorithms => Some("ES256"),
             _ => Some("x"),
         };
         let arguments: Vec<&str> = [Some(flag.as_str()), value].into_iter().flatten().collect();

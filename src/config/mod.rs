@@ -17,6 +17,7 @@ mod path;
 mod platforms;
 mod settings;
 mod show;
+mod trust;
 mod value;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use settings::{
     NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings, Settings,
     SignaturePolicy, SwapOrder, TelemetrySettings,
 };
+pub use trust::{AuthSettings, ClientAuth, JwtSettings, TlsSettings, TlsVersion};
 pub use value::{Kind, Raw};
 
 use value::Value;

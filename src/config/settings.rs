@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::trust::{AuthSettings, TlsSettings};
 use super::value::Value;
 use super::{Entry, KeyPath};
 use crate::telemetry::{AccessLog, LogFormat};
@@ -16,6 +17,8 @@ use crate::telemetry::{AccessLog, LogFormat};
 pub struct Settings {
     /// The listeners and their limits.
     pub server: ServerSettings,
+    /// Who may ask for what.
+    pub auth: AuthSettings,
     /// The engines.
     pub engine: EngineSettings,
     /// Queues and batches, for every model.
@@ -73,6 +76,11 @@ pub struct ServerSettings {
     pub cors_origins: Vec<String>,
     /// How NaN and infinities are written in JSON.
     pub nonfinite: Nonfinite,
+    /// The time between two looks at the files of certificates and callers.
+    #[serde(with = "humantime_serde")]
+    pub reload_interval: Duration,
+    /// Certificates.
+    pub tls: TlsSettings,
 }
 
 /// How NaN and infinities are written in JSON.

@@ -83,6 +83,7 @@ fn every_key_takes_a_value_of_its_kind_in_the_settings() {
             Kind::Libraries => {
                 "/x.so@sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
             }
+            Kind::Algorithms => "ES256",
             Kind::LogFilter => "debug",
             Kind::AccessLog => "sampled:0.5",
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::engine::onnxruntime::OperatorLibrary;
+use crate::middleware::auth::TokenAlgorithm;
 use crate::telemetry::{AccessLog, check_filter};
 
 /// A value as it stands in a file, a variable or a flag.
@@ -62,6 +63,8 @@ pub enum Kind {
     Origins,
     /// Libraries, each as `PATH@sha256:HEX`.
     Libraries,
+    /// Algorithms of signatures.
+    Algorithms,
     /// A log filter.
     LogFilter,
     /// An access log setting.
@@ -115,12 +118,16 @@ impl Kind {
             Self::List => "ITEM",
             Self::Origins => "ORIGIN",
             Self::Libraries => "PATH@SHA256",
+            Self::Algorithms => "NAME",
         }
     }
 
     /// Whether the value is a list.
     pub fn is_list(self) -> bool {
-        matches!(self, Self::List | Self::Origins | Self::Libraries)
+        matches!(
+            self,
+            Self::List | Self::Origins | Self::Libraries | Self::Algorithms
+        )
     }
 
     pub(super) fn parse(self, raw: &Raw) -> Result<Value, Problem> {
@@ -154,17 +161,27 @@ impl Kind {
                 "paths with their digests, such as `/opt/lib/operators.so@sha256:2cf2…`".into(),
             );
         }
+        let is_algorithm = |item: &String| item.parse::<TokenAlgorithm>().is_ok();
+        if self == Self::Algorithms && (items.is_empty() || !items.iter().all(is_algorithm)) {
+            return Err(format!("some of {}", TokenAlgorithm::names())
+                .as_str()
+                .into());
+        }
         Ok(Value::List(items))
     }
 
     fn parse_text(self, text: &str) -> Result<Value, Problem> {
         match self {
-            Self::Text | Self::Path | Self::Uri | Self::List | Self::Origins | Self::Libraries => {
-                match text {
-                    "" => Err("a text that is not empty".into()),
-                    text => Ok(Value::Text(text.to_owned())),
-                }
-            }
+            Self::Text
+            | Self::Path
+            | Self::Uri
+            | Self::List
+            | Self::Origins
+            | Self::Libraries
+            | Self::Algorithms => match text {
+                "" => Err("a text that is not empty".into()),
+                text => Ok(Value::Text(text.to_owned())),
+            },
             Self::BasePath => base_path(text),
             Self::Route => route(text),
             Self::Bool => match text {

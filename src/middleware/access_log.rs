@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::grpc;
 use super::request_id::RequestId;
+use crate::error::ErrorKind;
 use crate::telemetry::AccessLog;
 
 /// Probes and scrapes never get a line.
@@ -47,7 +48,8 @@ impl Watch {
 
     pub(super) fn end(self, response: &Response) {
         let grpc_status = grpc::status(response.headers());
-        let failed = has_failed(response.status(), grpc_status);
+        let status = response.status();
+        let failed = has_failed(status, grpc_status) && !is_of_stranger(status, grpc_status);
         if !is_wanted(self.policy, failed, &self.id) {
             return;
         }
@@ -74,6 +76,13 @@ impl Watch {
 fn has_failed(status: StatusCode, grpc_status: Option<i32>) -> bool {
     let http = status.is_client_error() || status.is_server_error();
     http || grpc_status.is_some_and(|code| code != 0)
+}
+
+/// Whether it was refused because nobody knows who sent it. That is told in the audit log, in few lines: a stranger
+/// must not fill a disk.
+fn is_of_stranger(status: StatusCode, grpc_status: Option<i32>) -> bool {
+    let kind = ErrorKind::Unauthenticated;
+    status.as_u16() == kind.http_status() || grpc_status == Some(kind.grpc_code())
 }
 
 fn is_wanted(policy: AccessLog, failed: bool, id: &RequestId) -> bool {
@@ -124,5 +133,8 @@ mod tests {
         assert!(has_failed(StatusCode::OK, Some(5)));
         assert!(!has_failed(StatusCode::OK, Some(0)));
         assert!(!has_failed(StatusCode::OK, None));
+        assert!(is_of_stranger(StatusCode::UNAUTHORIZED, None));
+        assert!(is_of_stranger(StatusCode::OK, Some(16)));
+        assert!(!is_of_stranger(StatusCode::FORBIDDEN, Some(7)));
     }
 }

@@ -4,6 +4,7 @@
 //! for each request, which for small models costs more than the model.
 
 mod access_log;
+pub mod auth;
 mod grpc;
 mod request_id;
 
@@ -21,9 +22,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tower::{BoxError, Service, ServiceExt};
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use self::access_log::Watch;
+use self::auth::Authenticator;
 pub use self::grpc::grpc_timeout;
 use crate::telemetry::AccessLog;
 
@@ -34,6 +36,8 @@ pub struct MiddlewareOptions {
     pub request_timeout: Duration,
     /// Which requests are logged.
     pub access_log: AccessLog,
+    /// Who finds out who sent a request; `None` where nobody is asked.
+    pub authenticator: Option<Authenticator>,
 }
 
 /// What answers requests, with everything around it; cheap to clone.
@@ -131,7 +135,13 @@ impl<S: Inner> Around<S> {
             Form::Grpc => grpc::longest(request.headers(), self.options.request_timeout),
             Form::Json | Form::Mlflow => self.options.request_timeout,
         };
-        let answer = AssertUnwindSafe(self.ask(form, request)).catch_unwind();
+        let answer = async {
+            if let Some(authenticator) = &self.options.authenticator {
+                authenticator.identify(&mut request, &id.0).await;
+            }
+            self.ask(form, request).await
+        };
+        let answer = AssertUnwindSafe(answer).catch_unwind();
         let mut response = match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => internal_error(form),
@@ -194,7 +204,10 @@ pub fn cors(router: Router, origins: &[String]) -> Router {
     if origins.is_empty() {
         return router;
     }
-    let layer = CorsLayer::new().allow_methods(Any).allow_headers(Any);
+    // `*` would not mean `Authorization`.
+    let layer = CorsLayer::new()
+        .allow_methods(Any)
+        .allow_headers(AllowHeaders::mirror_request());
     if origins.iter().any(|origin| origin == "*") {
         return router.layer(layer.allow_origin(Any));
     }
@@ -213,6 +226,7 @@ mod tests {
         MiddlewareOptions {
             request_timeout: timeout,
             access_log: AccessLog::Errors,
+            authenticator: None,
         }
     }
 

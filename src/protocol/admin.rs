@@ -1,26 +1,27 @@
 //! The management API, on a listener of its own: state, history, and what a person decides against the registry.
 //!
-//! Every request needs the token. Besides our own paths it answers the model repository extension of the Open
+//! Every request needs the token, or a caller with the scope `admin`. Besides our own paths it answers the model repository extension of the Open
 //! Inference Protocol (`/v2/repository/…`), so that tools made for it can load and unload.
 
 mod view;
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, State};
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use super::body::object;
 use super::refused::Refused;
 use super::v2_rest;
-use super::{Shared, Surface};
+use super::{Shared, Surface, access};
+use crate::middleware::auth::{Caller, Guard};
 use crate::model::{ModelName, Version};
 use crate::serving::Admin;
 
@@ -31,12 +32,11 @@ const LONGEST_BODY: usize = 64 << 10;
 const TOLD: usize = 100;
 
 /// The router of the management API. `admin` is asked for each request; it is `None` until there is one.
-pub fn admin_router(shared: &Shared, token: &str, admin: AdminSlot) -> Router {
+pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
     let state = AdminState {
         shared: shared.clone(),
         admin,
     };
-    let token: Arc<[u8]> = token.as_bytes().into();
     Router::new()
         .route("/admin/models", get(models))
         .route("/admin/models/{model}", get(model))
@@ -48,16 +48,7 @@ pub fn admin_router(shared: &Shared, token: &str, admin: AdminSlot) -> Router {
         .method_not_allowed_fallback(|| async { Surface::V2.method_not_allowed() })
         .with_state(state)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(from_fn(move |request: Request, next: Next| {
-            let token = Arc::clone(&token);
-            async move {
-                if is_known(&token, &request) {
-                    next.run(request).await
-                } else {
-                    refuse(&request)
-                }
-            }
-        }))
+        .layer(from_fn_with_state(guard, access::pass_admin))
 }
 
 /// Where the manager is put once it runs.
@@ -67,32 +58,6 @@ pub type AdminSlot = Arc<std::sync::OnceLock<Arc<dyn Admin>>>;
 struct AdminState {
     shared: Shared,
     admin: AdminSlot,
-}
-
-fn is_known(token: &[u8], request: &Request) -> bool {
-    let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.map_or(&b""[..], |value| value.as_bytes());
-    match given.split_at_checked(7) {
-        Some((scheme, given)) if scheme.eq_ignore_ascii_case(b"bearer ") => {
-            given.trim_ascii().ct_eq(token).into()
-        }
-        _ => false,
-    }
-}
-
-fn refuse(request: &Request) -> Response {
-    tracing::warn!(
-        target: "onstage::audit",
-        method = %request.method(),
-        path = request.uri().path(),
-        "a management request without the right token was refused"
-    );
-    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-    let body = Surface::V2.plain_error(
-        StatusCode::UNAUTHORIZED,
-        "expected `Authorization: Bearer TOKEN` with the token of `server.admin_token_file`",
-    );
-    (challenge, body).into_response()
 }
 
 impl AdminState {
@@ -172,16 +137,18 @@ enum VersionNumber {
 async fn act(
     State(state): State<AdminState>,
     Path((model, action)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refused> {
     let actions = ["swap", "load", "unload", "hold", "resume"];
-    let name = perform(&state, model, (&action, &actions), &body).await?;
+    let name = perform(&state, &caller, model, (&action, &actions), &body).await?;
     described(&state, &name)
 }
 
 /// Does what a path asks for, when it is among `actions`; the answer is the model.
 async fn perform(
     state: &AdminState,
+    caller: &Caller,
     model: String,
     (action, actions): (&str, &[&str]),
     body: &Bytes,
@@ -202,12 +169,8 @@ async fn perform(
         "hold" => admin.hold(&name).await,
         _ => admin.resume(&name).await,
     };
-    match &done {
-        Ok(()) => tracing::info!(target: "onstage::audit", model = %name, action, "done by hand"),
-        Err(error) => {
-            tracing::warn!(target: "onstage::audit", model = %name, action, %error, "asked for by hand, and not done");
-        }
-    }
+    let failed = done.as_ref().err().map(|error| error as &dyn Display);
+    access::record(Some(caller), name.as_str(), action, failed);
     done?;
     Ok(name)
 }
@@ -224,10 +187,12 @@ async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
 async fn act_as_v2(
     State(state): State<AdminState>,
     Path((model, action)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refused> {
     v2_rest::refuse_overrides(&body)?;
-    perform(&state, model, (&action, &["load", "unload"]), &Bytes::new()).await?;
+    let actions = ["load", "unload"];
+    perform(&state, &caller, model, (&action, &actions), &Bytes::new()).await?;
     Ok(StatusCode::OK.into_response())
 }
 

@@ -19,13 +19,13 @@ use futures_util::future::Either;
 use tower::Service;
 
 use super::body::{self, Encodings};
-use super::{Shared, Surface, path};
+use super::{Shared, Surface, access, path};
 
 /// A router with what comes before its routes; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Entry {
     router: Router,
-    max_body: usize,
+    shared: Shared,
     base_path: Arc<str>,
 }
 
@@ -33,7 +33,7 @@ pub struct Entry {
 pub fn entry(shared: &Shared, router: Router) -> Entry {
     Entry {
         router,
-        max_body: shared.max_body(),
+        shared: shared.clone(),
         base_path: shared.0.options.base_path.as_str().into(),
     }
 }
@@ -60,7 +60,11 @@ impl Service<Request> for Entry {
         match Encodings::of(request.headers()) {
             Ok(encodings) if encodings.are_plain() => Either::Left(self.router.call(request)),
             Ok(encodings) => {
-                let (router, max_body) = (self.router.clone(), self.max_body);
+                // A small body may be a large one: nothing of a stranger is inflated.
+                if let Err(refusal) = access::may_send(&self.shared, &request) {
+                    return Either::Right(Either::Left(ready(Ok(*refusal))));
+                }
+                let (router, max_body) = (self.router.clone(), self.shared.max_body());
                 let answer = encodings.answer(request, router, max_body);
                 Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
             }

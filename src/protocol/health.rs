@@ -5,12 +5,17 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::access::Access;
 use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface};
 use crate::telemetry::CONTENT_TYPE;
 
 pub(super) fn routes() -> Vec<Route> {
-    let told = Operation::get("the metrics of Prometheus", Answer::Media("text/plain"));
+    let told = Operation::get(
+        Access::Metrics,
+        "the metrics of Prometheus",
+        Answer::Media("text/plain"),
+    );
     vec![Route::new(
         "/metrics",
         Surface::V2,

@@ -2,6 +2,7 @@
 //!
 //! A protocol is one file (or folder) with a `routes()` function and one row in [`router`].
 
+mod access;
 mod admin;
 mod body;
 mod cloud_events;
@@ -28,20 +29,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+pub use access::{AccessRow, access_table};
 pub use admin::{AdminSlot, admin_router};
 pub use entry::{Entry, entry};
 pub use json::NonFinite;
 pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
+use self::access::Access;
 use self::openapi::{Documentation, Operation};
 
 use crate::error::ErrorKind;
+use crate::middleware::auth::Guard;
 use crate::model::{Batch, ModelId};
 use crate::serving::{InferenceService, ModelHost, Servable};
 
@@ -67,6 +71,16 @@ impl Route {
             methods,
             operations,
         }
+    }
+
+    /// Who may use each of its methods.
+    fn decisions(&self) -> Vec<(Method, Access)> {
+        let decision = |operation: &Operation| {
+            let method = operation.method.to_uppercase();
+            let method = Method::from_bytes(method.as_bytes()).ok()?;
+            Some((method, operation.access))
+        };
+        self.operations.iter().filter_map(decision).collect()
     }
 }
 
@@ -115,6 +129,10 @@ pub struct ProtocolOptions {
     pub predict_route: Option<String>,
     /// Whether models come and go by request.
     pub multi_model: bool,
+    /// Who decides whether a caller may do what it asks for; `None` where everybody may.
+    pub guard: Option<Guard>,
+    /// Whether everybody may read the metrics.
+    pub public_metrics: bool,
 }
 
 impl Shared {
@@ -166,6 +184,11 @@ impl Shared {
         self.0.streams_end.cancelled().await;
     }
 
+    /// Who decides whether a caller may do what it asks for.
+    fn guard(&self) -> Option<&Guard> {
+        self.0.options.guard.as_ref()
+    }
+
     fn non_finite(&self) -> NonFinite {
         self.0.options.non_finite
     }
@@ -199,8 +222,7 @@ pub fn router(shared: &Shared) -> Router {
     let mut router: Router<Shared> = Router::new();
     for route in table {
         let surface = route.surface;
-        let methods = route
-            .methods
+        let methods = access::guarded(&route, shared)
             .fallback(move |uri: Uri| async move { surface.method_not_allowed_at(uri.path()) });
         router = router.route(&route.path, methods);
     }
@@ -258,7 +280,10 @@ impl Surface {
             Self::V1 | Self::V2 => "error",
         };
         let message = serde_json::Value::from(message);
-        let body = format!("{{\"{key}\":{message}}}");
+        self.json_error(status, format!("{{\"{key}\":{message}}}"))
+    }
+
+    fn json_error(self, status: StatusCode, body: String) -> Response {
         (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{get, post};
 
+use super::access::Access;
 use super::body::Received;
 use super::openapi::{Answer, Operation};
 use super::{ProtocolOptions, Route, Shared, Surface, foreign, v1, v2_rest};
@@ -20,9 +21,13 @@ pub(super) fn routes(options: &ProtocolOptions, table: &[Route]) -> Vec<Route> {
     });
     let row =
         |path: String, methods, operations| Route::new(path, Surface::V1, methods, operations);
-    let health_told =
-        Operation::get("whether the server wants requests", Answer::Json("Ready")).or_unready();
-    let predicted = Operation::predict("the default model");
+    let health_told = Operation::get(
+        Access::Public,
+        "whether the server wants requests",
+        Answer::Json("Ready"),
+    )
+    .or_unready();
+    let predicted = Operation::predict("the default model").of_default();
     match (health, predict) {
         (Some(health), Some(predict)) if health == predict => {
             vec![row(

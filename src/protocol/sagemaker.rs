@@ -1,17 +1,21 @@
 //! SageMaker's multi-model endpoints: `/models…`, by which the platform loads, lists, asks and unloads models.
 
+use std::fmt::Display;
+
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::access::Access;
 use super::body::{Received, object};
 use super::openapi::{Answer, Operation, RequestBody};
 use super::refused::Refused;
-use super::{Route, Shared, Surface, mlflow};
+use super::{Route, Shared, Surface, access, mlflow};
+use crate::middleware::auth::{Caller, Scope};
 use crate::model::ModelName;
 use crate::serving::{HostError, HostedModel};
 
@@ -31,9 +35,15 @@ pub(super) fn routes(wanted: bool) -> Vec<Route> {
             "/models",
             get(list).post(load),
             vec![
-                Operation::get("the loaded models", Answer::Json("HostedModels"))
-                    .fails(&[400, 503]),
+                Operation::get(
+                    Access::Every(Scope::Read),
+                    "the loaded models",
+                    Answer::Json("HostedModels"),
+                )
+                .fails(&[400, 503]),
                 Operation::post(
+                    // The model is named in the body.
+                    Access::Every(Scope::Admin),
                     "load a model",
                     RequestBody::Json("ModelToLoad"),
                     Answer::Json("HostedModel"),
@@ -45,9 +55,18 @@ pub(super) fn routes(wanted: bool) -> Vec<Route> {
             "/models/{name}",
             get(describe).delete(unload),
             vec![
-                Operation::get("a loaded model", Answer::Json("HostedModel")).fails(&[404, 503]),
-                Operation::delete("unload a model", Answer::Json("Any"))
-                    .fails(&[404, 500, 503, 504]),
+                Operation::get(
+                    Access::Model(Scope::Read),
+                    "a loaded model",
+                    Answer::Json("HostedModel"),
+                )
+                .fails(&[404, 503]),
+                Operation::delete(
+                    Access::Model(Scope::Admin),
+                    "unload a model",
+                    Answer::Json("Any"),
+                )
+                .fails(&[404, 500, 503, 504]),
             ],
         ),
         row(
@@ -70,7 +89,11 @@ struct Wanted {
     url: String,
 }
 
-async fn load(State(shared): State<Shared>, received: Received) -> Result<Response, Refused> {
+async fn load(
+    State(shared): State<Shared>,
+    caller: Option<Extension<Caller>>,
+    received: Received,
+) -> Result<Response, Refused> {
     let expected = |what: String| {
         Refused::invalid(format!(
             "{what}; expected `{{\"model_name\": \"...\", \"url\": \"/opt/ml/models/.../model\"}}`"
@@ -83,10 +106,8 @@ async fn load(State(shared): State<Shared>, received: Received) -> Result<Respon
     let name = name.map_err(|error| Refused::invalid(error.to_string()))?;
     let host = shared.host().ok_or_else(Refused::starting)?;
     let added = host.add(&name, &wanted.url).await;
-    match &added {
-        Ok(()) => tracing::info!(model = %name, "loaded by request"),
-        Err(error) => tracing::warn!(model = %name, %error, "not loaded"),
-    }
+    let failed = added.as_ref().err().map(|error| error as &dyn Display);
+    access::record(caller.as_deref(), name.as_str(), "load", failed);
     added?;
     let url = wanted.url;
     Ok(answer(
@@ -144,12 +165,15 @@ async fn describe(
 
 async fn unload(
     State(shared): State<Shared>,
+    caller: Option<Extension<Caller>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
     let name = model_name(name)?;
     let host = shared.host().ok_or_else(Refused::starting)?;
-    host.remove(&name).await?;
-    tracing::info!(model = %name, "unloaded by request");
+    let removed = host.remove(&name).await;
+    let failed = removed.as_ref().err().map(|error| error as &dyn Display);
+    access::record(caller.as_deref(), name.as_str(), "unload", failed);
+    removed?;
     Ok(answer(StatusCode::OK, &json!({})))
 }
 

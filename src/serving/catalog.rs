@@ -29,6 +29,8 @@ pub struct CatalogSnapshot {
     pub known: bool,
     /// The model that paths without a name mean, where the operator chose one.
     pub default_model: Option<ModelName>,
+    /// Whether a request for a model that is not there is not told of others: callers may not know of all.
+    pub discreet: bool,
 }
 
 /// One model of a [`CatalogSnapshot`].
@@ -81,12 +83,12 @@ pub enum VersionSelector {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// No model of this name.
-    #[error("no model named `{name}`; this server has {}", list(known))]
+    #[error("no model named `{name}`{}", there_is(known.as_deref()))]
     UnknownModel {
         /// The name asked for.
         name: ModelName,
         /// The names that exist.
-        known: Vec<ModelName>,
+        known: Option<Vec<ModelName>>,
     },
     /// The model has no such version.
     #[error("model `{}` has no version {}; it has {}", id.name, id.version, list(known))]
@@ -159,6 +161,12 @@ fn show(pointer: &Pointer) -> String {
         Pointer::Alias(alias) => format!("alias `{alias}`"),
         Pointer::Stage(stage) => format!("stage `{stage}`"),
     }
+}
+
+fn there_is(known: Option<&[ModelName]>) -> String {
+    known.map_or(String::new(), |known| {
+        format!("; this server has {}", list(known))
+    })
 }
 
 /// At most ten names: a server may have a thousand.
@@ -246,7 +254,7 @@ impl CatalogSnapshot {
         let model = self.models.get(name).ok_or_else(|| {
             absent(LookupError::UnknownModel {
                 name: name.clone(),
-                known: self.models.keys().cloned().collect(),
+                known: (!self.discreet).then(|| self.models.keys().cloned().collect()),
             })
         })?;
         match &selector.version {
@@ -256,7 +264,11 @@ impl CatalogSnapshot {
         }
     }
 
-    fn default_name(&self) -> Result<&ModelName, LookupError> {
+    /// The model that paths without a name mean.
+    ///
+    /// # Errors
+    /// [`LookupError::NoDefault`].
+    pub fn default_name(&self) -> Result<&ModelName, LookupError> {
         let only = || {
             (self.models.len() == 1)
                 .then(|| self.models.keys().next())

@@ -26,6 +26,16 @@ pub(super) struct Families {
     pub(super) lifecycle: LifecycleFamilies,
     pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
+    pub(super) trust: TrustFamilies,
+}
+
+/// The families of certificates and callers.
+#[derive(Debug, Clone)]
+pub(super) struct TrustFamilies {
+    pub(super) refusals: IntCounterVec,
+    pub(super) tls_reloads: IntCounterVec,
+    /// Without labels, so that it is not there before there is a certificate.
+    pub(super) tls_expiry: IntGaugeVec,
 }
 
 /// The families of swaps and of the registry.
@@ -153,6 +163,29 @@ impl Families {
                 "onstage_build_info",
                 "Always 1: the version of this program.",
                 &["version"],
+            ),
+            trust: TrustFamilies::register(&table),
+        }
+    }
+}
+
+impl TrustFamilies {
+    fn register(table: &Table<'_>) -> Self {
+        Self {
+            refusals: table.counter(
+                "onstage_auth_refusals_total",
+                "Requests refused because of who asked, by reason (missing, unknown_key, invalid_token, expired_token, unknown_certificate, permission).",
+                &["reason"],
+            ),
+            tls_reloads: table.counter(
+                "onstage_tls_reloads_total",
+                "Changes of the certificate files, by outcome (success, failure).",
+                &["outcome"],
+            ),
+            tls_expiry: table.gauge(
+                "onstage_tls_certificate_expiry_timestamp_seconds",
+                "Unix time at which the certificate that is shown expires.",
+                &[],
             ),
         }
     }

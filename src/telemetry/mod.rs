@@ -6,6 +6,7 @@ mod labels;
 mod metrics;
 mod overview;
 mod statistics;
+mod trust;
 
 pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
 pub use labels::Protocol;

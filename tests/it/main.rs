@@ -42,6 +42,7 @@ mod remote;
 mod responses;
 mod server;
 mod swap;
+mod trust;
 mod v1;
 mod v2_binary;
 mod v2_rest;

@@ -343,12 +343,12 @@ impl Transcript {
     }
 }
 
-/// The first `http://127.0.0.1:<port>` of the block that `serve` prints.
+/// The first `http://127.0.0.1:<port>`, or `https://…`, of the block that `serve` prints; of any other address the same port.
 fn first_address(block: &str) -> Option<SocketAddr> {
-    const SCHEME: &str = "http://";
+    const SCHEME: &str = "://";
     // An unfinished last line may end in the middle of the port.
     let whole = &block[..=block.rfind('\n')?];
-    let rest = &whole[whole.find("http://127.0.0.1:")? + SCHEME.len()..];
+    let rest = &whole[whole.find("://127.0.0.1:")? + SCHEME.len()..];
     let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'))?;
     rest[..end].parse().ok()
 }

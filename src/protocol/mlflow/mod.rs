@@ -37,6 +37,7 @@ use self::enforce::Data;
 use self::error::ScoringError;
 use self::feed::Form;
 use self::parquet::ParquetError;
+use super::access::Access;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
 use super::openapi::{Answer, Operation};
@@ -56,7 +57,7 @@ pub(super) fn routes() -> Vec<Route> {
     let row = |path: &'static str, methods, operation| {
         Route::new(path, Surface::Mlflow, methods, vec![operation])
     };
-    let told = |summary| Operation::get(summary, Answer::Empty);
+    let told = |summary| Operation::get(Access::Public, summary, Answer::Empty);
     vec![
         row(
             "/ping",
@@ -76,7 +77,7 @@ pub(super) fn routes() -> Vec<Route> {
         row(
             "/invocations",
             post(invocations),
-            Operation::scoring("the default model"),
+            Operation::scoring("the default model").of_default(),
         ),
         row(
             "/models/{name}/invocations",

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::models::{self, Model};
 use super::operation::{Answer, Operation, RequestBody};
 use super::shared_schemas;
+use crate::protocol::access::Access;
 use crate::protocol::{Route, Surface};
 use crate::serving::CatalogSnapshot;
 
@@ -64,6 +65,23 @@ pub(super) fn write(rows: &[Row], snapshot: &CatalogSnapshot, base_path: &str) -
         "paths": paths,
         "components": { "schemas": shared_schemas::all() },
     })
+}
+
+/// Says which operations need a key or a token: all but those for everybody.
+pub(super) fn secure(document: &mut Value, rows: &[Row]) {
+    document["components"]["securitySchemes"] = json!({
+        "bearer": { "type": "http", "scheme": "bearer", "description": "an API key, or a token" },
+        "key": { "type": "apiKey", "in": "header", "name": "X-API-Key" },
+    });
+    document["security"] = json!([{ "bearer": [] }, { "key": [] }]);
+    for row in rows {
+        for operation in &row.operations {
+            if operation.access == Access::Public {
+                let path = format!("{}{}", row.path, operation.verb);
+                document["paths"][path][operation.method]["security"] = json!([]);
+            }
+        }
+    }
 }
 
 fn put(paths: &mut Map<String, Value>, path: String, method: &str, operation: Value) {

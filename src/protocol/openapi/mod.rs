@@ -30,7 +30,9 @@ use tokio::sync::Mutex;
 
 use self::document::Row;
 pub(super) use self::operation::{Answer, Operation, RequestBody};
+use super::access::Access;
 use super::{Route, Shared, Surface};
+use crate::middleware::auth::Scope;
 use crate::serving::CatalogSnapshot;
 
 pub(super) fn routes() -> Vec<Route> {
@@ -42,17 +44,27 @@ pub(super) fn routes() -> Vec<Route> {
         row(
             "/openapi.json",
             get(document),
-            Operation::get("this document", Answer::Json("Any")).fails(&[500]),
+            Operation::get(
+                Access::Every(Scope::Read),
+                "this document",
+                Answer::Json("Any"),
+            )
+            .fails(&[500]),
         ),
         row(
             "/docs",
             get(page::page),
-            Operation::get("a page to try the paths", html),
+            Operation::get(Access::Server(Scope::Read), "a page to try the paths", html),
         ),
         row(
             "/docs/{file}",
             get(page::file),
-            Operation::get("a part of that page", Answer::Empty).fails(&[404]),
+            Operation::get(
+                Access::Server(Scope::Read),
+                "a part of that page",
+                Answer::Empty,
+            )
+            .fails(&[404]),
         ),
     ]
 }
@@ -74,9 +86,12 @@ impl Documentation {
             .get_or_init(|| table.iter().map(Row::of).collect());
     }
 
-    fn write(&self, snapshot: &CatalogSnapshot, base_path: &str) -> Result<Bytes, String> {
+    fn write(&self, snapshot: &CatalogSnapshot, shared: &Shared) -> Result<Bytes, String> {
         let rows = self.rows.get().map(Vec::as_slice).unwrap_or_default();
-        let document = document::write(rows, snapshot, base_path);
+        let mut document = document::write(rows, snapshot, &shared.0.options.base_path);
+        if shared.guard().is_some() {
+            document::secure(&mut document, rows);
+        }
         let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
         Ok(text.into())
     }
@@ -96,8 +111,7 @@ async fn document(State(shared): State<Shared>) -> Response {
         reason = "examples are read from disk, by one at a time: whoever has the lock"
     )]
     let made = tokio::task::spawn_blocking(move || {
-        let base_path = &shared.0.options.base_path;
-        let document = shared.0.documentation.write(&snapshot, base_path)?;
+        let document = shared.0.documentation.write(&snapshot, &shared)?;
         *last = Some((Arc::downgrade(&snapshot), document.clone()));
         Ok(document)
     });

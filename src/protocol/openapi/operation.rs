@@ -1,10 +1,15 @@
 //! What a row of the route table tells about itself.
 
+use crate::middleware::auth::Scope;
+use crate::protocol::access::Access;
+
 /// One method of a row: what a client sends and what comes back.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::protocol) struct Operation {
     /// In lower case, as OpenAPI has it.
-    pub(super) method: &'static str,
+    pub(in crate::protocol) method: &'static str,
+    /// Who may use it.
+    pub(in crate::protocol) access: Access,
     pub(super) summary: &'static str,
     /// What follows the path and is no part of its last name: `:predict`.
     pub(super) verb: &'static str,
@@ -48,14 +53,22 @@ pub(in crate::protocol) enum Answer {
     Prediction(&'static str),
 }
 
+/// Who may ask for a prediction of the model in the path.
+const PREDICT: Access = Access::Model(Scope::Predict);
+
 /// What any request for a prediction may end with.
 const PREDICTION_ERRORS: &[u16] = &[400, 404, 413, 415, 429, 500, 501, 503, 504];
 
 impl Operation {
     /// Something to be read.
-    pub(in crate::protocol) const fn get(summary: &'static str, answer: Answer) -> Self {
+    pub(in crate::protocol) const fn get(
+        access: Access,
+        summary: &'static str,
+        answer: Answer,
+    ) -> Self {
         Self {
             method: "get",
+            access,
             summary,
             verb: "",
             body: RequestBody::None,
@@ -67,6 +80,7 @@ impl Operation {
 
     /// Something to be done.
     pub(in crate::protocol) const fn post(
+        access: Access,
         summary: &'static str,
         body: RequestBody,
         answer: Answer,
@@ -74,42 +88,47 @@ impl Operation {
         Self {
             method: "post",
             body,
-            ..Self::get(summary, answer)
+            ..Self::get(access, summary, answer)
         }
     }
 
     /// Something to be taken away.
-    pub(in crate::protocol) const fn delete(summary: &'static str, answer: Answer) -> Self {
+    pub(in crate::protocol) const fn delete(
+        access: Access,
+        summary: &'static str,
+        answer: Answer,
+    ) -> Self {
         Self {
             method: "delete",
-            ..Self::get(summary, answer)
+            ..Self::get(access, summary, answer)
         }
     }
 
     /// Scoring as MLflow has it.
     pub(in crate::protocol) const fn scoring(summary: &'static str) -> Self {
         let answer = Answer::Prediction("ScoringAnswer");
-        Self::post(summary, RequestBody::Scoring, answer).fails(PREDICTION_ERRORS)
+        Self::post(PREDICT, summary, RequestBody::Scoring, answer).fails(PREDICTION_ERRORS)
     }
 
     /// Inference as the Open Inference Protocol has it.
     pub(in crate::protocol) const fn infer(summary: &'static str) -> Self {
         let answer = Answer::Prediction("InferAnswer");
-        Self::post(summary, RequestBody::Infer, answer).fails(PREDICTION_ERRORS)
+        Self::post(PREDICT, summary, RequestBody::Infer, answer).fails(PREDICTION_ERRORS)
     }
 
     /// Prediction as V1 has it.
     pub(in crate::protocol) const fn predict(summary: &'static str) -> Self {
         let answer = Answer::Prediction("PredictAnswer");
-        Self::post(summary, RequestBody::Predict, answer).fails(PREDICTION_ERRORS)
+        Self::post(PREDICT, summary, RequestBody::Predict, answer).fails(PREDICTION_ERRORS)
     }
 
     /// A part of a protocol that is refused with this status.
     pub(in crate::protocol) const fn refused(
+        access: Access,
         summary: &'static str,
         errors: &'static [u16],
     ) -> Self {
-        Self::post(summary, RequestBody::None, Answer::Never).fails(errors)
+        Self::post(access, summary, RequestBody::None, Answer::Never).fails(errors)
     }
 
     /// The statuses of what goes wrong.
@@ -121,6 +140,14 @@ impl Operation {
     pub(in crate::protocol) const fn or_unready(self) -> Self {
         Self {
             tells_unready: true,
+            ..self
+        }
+    }
+
+    /// The path names no model: the default model is meant.
+    pub(in crate::protocol) const fn of_default(self) -> Self {
+        Self {
+            access: Access::Default(Scope::Predict),
             ..self
         }
     }

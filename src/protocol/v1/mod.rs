@@ -22,12 +22,14 @@ use tokio::time::Instant;
 use self::path::Target;
 pub(super) use self::path::{allowed, normalized};
 use self::request::Form;
+use super::access::Access;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
 use super::oip::error::OipError;
 use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::engine::Outputs;
+use crate::middleware::auth::Scope;
 use crate::model::{Batch, Version};
 use crate::serving::{Codec, LookupError, Selector, Servable, VersionSelector, Wishes};
 use crate::telemetry::Protocol;
@@ -36,20 +38,26 @@ pub(super) fn routes() -> Vec<Route> {
     let row = |path: &'static str, methods, operations| {
         Route::new(path, Surface::V1, methods, operations)
     };
-    let told = |summary, schema| Operation::get(summary, Answer::Json(schema));
+    let told = |access, summary, schema| Operation::get(access, summary, Answer::Json(schema));
     let model = || get(status).post(act);
-    let described =
-        || vec![told("what it takes and gives", "SignatureDef").fails(&[400, 404, 500, 503, 504])];
+    let described = || {
+        let told = told(READ, "what it takes and gives", "SignatureDef");
+        vec![told.fails(&[400, 404, 500, 503, 504])]
+    };
     vec![
         row(
             "/",
             get(|| async { json(StatusCode::OK, r#"{"status": "alive"}"#.into()) }),
-            vec![told("whether the process lives", "Alive")],
+            vec![told(Access::Public, "whether the process lives", "Alive")],
         ),
         row(
             "/v1/models",
             get(models),
-            vec![told("the names of the models", "ModelNames")],
+            vec![told(
+                Access::Every(Scope::Read),
+                "the names of the models",
+                "ModelNames",
+            )],
         ),
         row(
             "/v1/models/{model}",
@@ -80,9 +88,11 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
+const READ: Access = Access::Model(Scope::Read);
+
 /// What a path with a model takes.
 fn acts(summary: &'static str) -> Vec<Operation> {
-    let status = Operation::get(summary, Answer::Json("ModelStatus")).or_unready();
+    let status = Operation::get(READ, summary, Answer::Json("ModelStatus")).or_unready();
     let predict = Operation::predict(summary).verb(":predict");
     // A name with a verb behind it is read by no other method.
     vec![status.fails(&[400, 404, 405]), predict]

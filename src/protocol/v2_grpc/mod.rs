@@ -1,7 +1,8 @@
 //! Open Inference Protocol v2 over gRPC: `inference.GRPCInferenceService`, health checks and reflection.
 //!
 //! ```text
-//! transport  what every call passes: compression, limits in our own words
+//! transport  what every call passes: who asks, compression, limits in our own words
+//! access     who may use which method
 //! service    the methods; describe maps what models tell about themselves
 //! infer      one inference: messages to tensors and back; contents reads typed elements
 //! stream     many inferences over one stream
@@ -9,6 +10,7 @@
 //! ```
 
 mod absent;
+mod access;
 mod contents;
 mod describe;
 mod infer;
@@ -23,6 +25,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
+pub(in crate::protocol) use self::access::METHODS;
 use self::inference::grpc_inference_service_server::{GrpcInferenceServiceServer, SERVICE_NAME};
 use self::service::Service;
 use super::Shared;

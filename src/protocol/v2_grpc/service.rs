@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use super::access::Ask;
 use super::infer::infer;
 use super::inference::grpc_inference_service_server::GrpcInferenceService;
 use super::inference::*;
@@ -26,6 +27,14 @@ type Answer<T> = Result<Response<T>, Status>;
 impl Service {
     pub(super) fn new(shared: Shared) -> Self {
         Self { shared }
+    }
+
+    fn ask<'a, T>(&'a self, request: &'a Request<T>, method: &'static str) -> Ask<'a> {
+        Ask {
+            shared: &self.shared,
+            caller: request.extensions().get(),
+            method,
+        }
     }
 
     async fn find(&self, name: String, version: &str) -> Result<ServableHandle, OipError> {
@@ -73,6 +82,8 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Answer<ModelReadyResponse> {
+        self.ask(&request, "ModelReady")
+            .about(&request.get_ref().name)?;
         let ModelReadyRequest { name, version } = request.into_inner();
         let selector = selector(name, &version);
         // As Triton has it: what is not there is not ready, and no error.
@@ -91,6 +102,8 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Answer<ModelMetadataResponse> {
+        self.ask(&request, "ModelMetadata")
+            .about(&request.get_ref().name)?;
         let ModelMetadataRequest { name, version } = request.into_inner();
         let found = self.find(name, &version).await;
         let snapshot = self.shared.service().catalog().snapshot();
@@ -101,6 +114,8 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelConfigRequest>,
     ) -> Answer<ModelConfigResponse> {
+        self.ask(&request, "ModelConfig")
+            .about(&request.get_ref().name)?;
         let ModelConfigRequest { name, version } = request.into_inner();
         let found = self.find(name, &version).await;
         let snapshot = self.shared.service().catalog().snapshot();
@@ -113,6 +128,11 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Answer<ModelStatisticsResponse> {
+        let ask = self.ask(&request, "ModelStatistics");
+        match request.get_ref().name.as_str() {
+            "" => ask.about_all()?,
+            name => ask.about(name)?,
+        }
         let ModelStatisticsRequest { name, version } = request.into_inner();
         let snapshot = self.shared.service().catalog().snapshot();
         if name.is_empty() {
@@ -139,6 +159,8 @@ impl GrpcInferenceService for Service {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answer<ModelInferResponse> {
+        self.ask(&request, "ModelInfer")
+            .about(&request.get_ref().model_name)?;
         let timeout = grpc_timeout(request.metadata().as_ref());
         let answered = infer(&self.shared, request.into_inner(), timeout).await;
         let model = answered.model.as_ref();
@@ -160,6 +182,7 @@ impl GrpcInferenceService for Service {
     ) -> Answer<Answers> {
         let metadata = request.metadata();
         let manner = Manner {
+            caller: request.extensions().get().cloned(),
             ends_on_error: flag(metadata, "triton_grpc_error"),
             deadline: grpc_timeout(metadata.as_ref()).map(|timeout| Instant::now() + timeout),
         };
@@ -169,15 +192,19 @@ impl GrpcInferenceService for Service {
 
     async fn repository_model_load(
         &self,
-        _: Request<RepositoryModelLoadRequest>,
+        request: Request<RepositoryModelLoadRequest>,
     ) -> Answer<RepositoryModelLoadResponse> {
+        self.ask(&request, "RepositoryModelLoad")
+            .about(&request.get_ref().model_name)?;
         answer(Err(absent::only_for_operators()))
     }
 
     async fn repository_model_unload(
         &self,
-        _: Request<RepositoryModelUnloadRequest>,
+        request: Request<RepositoryModelUnloadRequest>,
     ) -> Answer<RepositoryModelUnloadResponse> {
+        self.ask(&request, "RepositoryModelUnload")
+            .about(&request.get_ref().model_name)?;
         answer(Err(absent::only_for_operators()))
     }
 
@@ -227,6 +254,11 @@ impl GrpcInferenceService for Service {
         &self,
         request: Request<TraceSettingRequest>,
     ) -> Answer<TraceSettingResponse> {
+        let ask = self.ask(&request, "TraceSetting");
+        match request.get_ref().model_name.as_str() {
+            "" => ask.about_server()?,
+            name => ask.about(name)?,
+        }
         let TraceSettingRequest {
             settings,
             model_name,

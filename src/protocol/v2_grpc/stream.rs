@@ -7,12 +7,13 @@ use futures_util::{FutureExt as _, future};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Status, Streaming};
 
+use super::access::Ask;
 use super::infer::infer;
 use super::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 use super::status::{code, status, unreadable};
 use crate::error::ErrorKind;
+use crate::middleware::auth::Caller;
 use crate::protocol::Shared;
-use crate::protocol::oip::error::OipError;
 
 /// Requests of one stream in work at a time: enough to make batches of, and a bound for what one client can hold.
 const IN_WORK: usize = 32;
@@ -23,6 +24,8 @@ pub(super) type Answers = BoxStream<'static, Result<ModelStreamInferResponse, St
 /// How a stream is answered.
 #[derive(Debug, Clone)]
 pub(super) struct Manner {
+    /// Who sent the call, for the decision about each message.
+    pub(super) caller: Option<Caller>,
     /// Whether a failed request ends the stream with its status, instead of being told in an answer.
     pub(super) ends_on_error: bool,
     /// When the client stops waiting for the whole stream.
@@ -102,7 +105,17 @@ async fn step(shared: Shared, event: Event, manner: Manner) -> Step {
         Event::Finished => return Step::End,
         Event::Broken(status) => return Step::Fail(status),
     };
+    let ask = Ask {
+        shared: &shared,
+        caller: manner.caller.as_ref(),
+        method: "ModelStreamInfer",
+    };
     let id = request.id.clone();
+    match ask.about(&request.model_name) {
+        Ok(()) => {}
+        Err(refused) if manner.ends_on_error => return Step::Fail(refused),
+        Err(refused) => return Step::Answer(Box::new(failed(refused.message().to_owned(), id))),
+    }
     let timeout = manner
         .deadline
         .map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -118,14 +131,14 @@ async fn step(shared: Shared, event: Event, manner: Manner) -> Step {
             infer_response: Some(answer),
         })),
         Err(error) if manner.ends_on_error => Step::Fail(status(&error, answered.model.as_ref())),
-        Err(error) => Step::Answer(Box::new(failed(&error, id))),
+        Err(error) => Step::Answer(Box::new(failed(error.public_message(), id))),
     }
 }
 
 /// An error as an answer; the id says to which request.
-fn failed(error: &OipError, id: String) -> ModelStreamInferResponse {
+fn failed(error_message: String, id: String) -> ModelStreamInferResponse {
     ModelStreamInferResponse {
-        error_message: error.public_message(),
+        error_message,
         infer_response: Some(ModelInferResponse {
             id,
             ..ModelInferResponse::default()

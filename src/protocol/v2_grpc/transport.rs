@@ -7,6 +7,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::access;
 use super::status::{OURS, status, unreadable};
 use crate::error::Kinded;
 use crate::protocol::Shared;
@@ -21,6 +22,10 @@ pub(super) async fn adapt(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let path = request.uri().path();
+    if let Err(refused) = access::enter(&shared, path, request.extensions()) {
+        return refused.into_http();
+    }
     choose_compression(request.headers_mut());
     let started = Instant::now();
     let mut response = next.run(request).await;

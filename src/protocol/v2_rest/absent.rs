@@ -8,31 +8,35 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::describe::answer;
 use super::{Route, Shared, Surface, json, select};
+use crate::middleware::auth::Scope;
+use crate::protocol::access::Access;
 use crate::protocol::oip::absent::{self, LOGGING, REPOSITORY, SHARED_MEMORY, TRACE};
 use crate::protocol::oip::error::OipError;
 use crate::protocol::openapi::{Answer, Operation, RequestBody};
 use crate::serving::LookupError;
 
 pub(super) fn routes() -> Vec<Route> {
-    let settings = |summary, errors| {
-        let told = Operation::get(summary, Answer::Json("Settings")).fails(errors);
-        vec![told, Operation::refused("not by a request", &[501])]
+    let settings = |(read, change), summary, errors| {
+        let told = Operation::get(read, summary, Answer::Json("Settings")).fails(errors);
+        vec![told, Operation::refused(change, "not by a request", &[501])]
     };
+    let of_server = (Access::Server(Scope::Read), Access::Server(Scope::Admin));
+    let of_model = (Access::Model(Scope::Read), Access::Model(Scope::Admin));
     let mut rows = vec![
         row(
             "/v2/logging",
             get(logging).post(|| refuse(LOGGING)),
-            settings("how the log is written", &[]),
+            settings(of_server, "how the log is written", &[]),
         ),
         row(
             "/v2/trace/setting",
             get(trace).post(|| refuse(TRACE)),
-            settings("there are no traces", &[]),
+            settings(of_server, "there are no traces", &[]),
         ),
         row(
             "/v2/models/{model}/trace/setting",
             get(model_trace).post(|| refuse(TRACE)),
-            settings("there are no traces", &[404, 503]),
+            settings(of_model, "there are no traces", &[404, 503]),
         ),
     ];
     rows.extend(repository_routes());
@@ -40,7 +44,7 @@ pub(super) fn routes() -> Vec<Route> {
         rows.push(row(
             path,
             post(|| refuse(NO_GENERATE)),
-            no("no text is generated"),
+            no(Access::Model(Scope::Predict), "no text is generated"),
         ));
     }
     rows.extend(MEMORY.into_iter().flat_map(memory_routes));
@@ -48,7 +52,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 fn repository_routes() -> [Route; 5] {
-    let managed = || vec![Operation::refused("on the admin listener", &[403])];
+    let managed = || vec![Operation::refused(ADMIN, "on the admin listener", &[403])];
     [
         row(
             "/v2/repository/models/{model}/load",
@@ -63,26 +67,38 @@ fn repository_routes() -> [Route; 5] {
         row(
             "/v2/repository/{repository}/index",
             post(|| refuse(REPOSITORY)),
-            no("there are no named repositories"),
+            no(
+                Access::Server(Scope::Admin),
+                "there are no named repositories",
+            ),
         ),
         row(
             "/v2/repository/{repository}/models/{model}/load",
             post(|| refuse(REPOSITORY)),
-            no("there are no named repositories"),
+            no(ADMIN, "there are no named repositories"),
         ),
         row(
             "/v2/repository/{repository}/models/{model}/unload",
             post(|| refuse(REPOSITORY)),
-            no("there are no named repositories"),
+            no(ADMIN, "there are no named repositories"),
         ),
     ]
 }
 
 fn memory_routes(paths: [&'static str; 5]) -> [Route; 5] {
     let [status, region_status, register, unregister, unregister_all] = paths;
-    let none = Operation::get("there are no regions", Answer::Json("Regions"));
-    let not_one = Operation::get("there is no region", Answer::Never).fails(&[404]);
-    let nothing = Operation::post("nothing to do", RequestBody::None, Answer::Empty);
+    let none = Operation::get(
+        Access::Server(Scope::Read),
+        "there are no regions",
+        Answer::Json("Regions"),
+    );
+    let not_one = Operation::get(
+        Access::Server(Scope::Read),
+        "there is no region",
+        Answer::Never,
+    )
+    .fails(&[404]);
+    let nothing = Operation::post(PREDICT, "nothing to do", RequestBody::None, Answer::Empty);
     let done = || post(|| async { StatusCode::OK });
     [
         row(status, get(no_regions), vec![none]),
@@ -90,7 +106,7 @@ fn memory_routes(paths: [&'static str; 5]) -> [Route; 5] {
         row(
             register,
             post(|| refuse(SHARED_MEMORY)),
-            no("there is no shared memory"),
+            no(PREDICT, "there is no shared memory"),
         ),
         row(unregister, done(), vec![nothing]),
         row(unregister_all, done(), vec![nothing]),
@@ -101,9 +117,14 @@ fn row(path: &'static str, methods: MethodRouter<Shared>, operations: Vec<Operat
     Route::new(path, Surface::V2, methods, operations)
 }
 
-fn no(summary: &'static str) -> Vec<Operation> {
-    vec![Operation::refused(summary, &[501])]
+fn no(access: Access, summary: &'static str) -> Vec<Operation> {
+    vec![Operation::refused(access, summary, &[501])]
 }
+
+const ADMIN: Access = Access::Model(Scope::Admin);
+
+/// Clients tidy up and try it before they ask for predictions.
+const PREDICT: Access = Access::Server(Scope::Predict);
 
 const NO_GENERATE: &str = "generating text is not offered: send tensors to `…/infer`";
 const GENERATE: [&str; 4] = [

@@ -8,6 +8,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::json;
+use crate::middleware::auth::Scope;
+use crate::protocol::access::Access;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::selector::select;
 use crate::protocol::oip::{config, metadata, statistics};
@@ -20,12 +22,20 @@ pub(super) fn routes() -> Vec<Route> {
         row(
             "/v2",
             get(|| async { answer(&metadata::server()) }),
-            told("the server and its extensions", "ServerMetadata"),
+            told(
+                Access::Server(Scope::Read),
+                "the server and its extensions",
+                "ServerMetadata",
+            ),
         ),
         row(
             "/v2/models",
             get(models),
-            told("the names of the models", "ModelNames"),
+            told(
+                Access::Every(Scope::Read),
+                "the names of the models",
+                "ModelNames",
+            ),
         ),
         row(
             "/v2/models/{model}",
@@ -57,7 +67,11 @@ fn statistics_routes() -> [Route; 3] {
         row(
             "/v2/models/stats",
             get(all_statistics),
-            told("what all models did", "Statistics"),
+            told(
+                Access::Every(Scope::Read),
+                "what all models did",
+                "Statistics",
+            ),
         ),
         row(
             "/v2/models/{model}/stats",
@@ -76,13 +90,13 @@ fn row(path: &'static str, methods: MethodRouter<Shared>, operation: Operation) 
     Route::new(path, Surface::V2, methods, vec![operation])
 }
 
-fn told(summary: &'static str, schema: &'static str) -> Operation {
-    Operation::get(summary, Answer::Json(schema))
+fn told(access: Access, summary: &'static str, schema: &'static str) -> Operation {
+    Operation::get(access, summary, Answer::Json(schema))
 }
 
 /// What is told of a model, which may have to be loaded first.
 fn found(summary: &'static str, schema: &'static str) -> Operation {
-    told(summary, schema).fails(&[404, 500, 503, 504])
+    told(Access::Model(Scope::Read), summary, schema).fails(&[404, 500, 503, 504])
 }
 
 pub(super) fn answer(value: &impl Serialize) -> Response {

@@ -27,11 +27,13 @@ use axum::routing::{get, post};
 pub(super) use self::binary::{Framing, LENGTH_HEADER};
 use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
+use super::access::Access;
 use super::body::{self, BodyError};
 use super::oip::error::OipError;
 use super::oip::selector::select;
 use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use crate::middleware::auth::Scope;
 use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;
 
@@ -39,28 +41,29 @@ pub(super) fn routes() -> Vec<Route> {
     let row = |path: &'static str, methods, operation| {
         Route::new(path, Surface::V2, methods, vec![operation])
     };
-    let told = |summary, schema| Operation::get(summary, Answer::Json(schema));
+    let told = |access, summary, schema| Operation::get(access, summary, Answer::Json(schema));
+    let read = Access::Model(Scope::Read);
     let mut rows = vec![
         row(
             "/v2/health/live",
             get(|| async { json(StatusCode::OK, r#"{"live":true}"#.into()) }),
-            told("whether the process lives", "Live"),
+            told(Access::Public, "whether the process lives", "Live"),
         ),
         row(
             "/v2/health/ready",
             get(ready),
-            told("whether the server wants requests", "Ready").or_unready(),
+            told(Access::Public, "whether the server wants requests", "Ready").or_unready(),
         ),
         row("/v2/repository/index", post(list_repository), INDEX),
         row(
             "/v2/models/{model}/ready",
             get(model_ready),
-            told("whether a model answers", "Ready").fails(&[404, 503]),
+            told(read, "whether a model answers", "Ready").fails(&[404, 503]),
         ),
         row(
             "/v2/models/{model}/versions/{version}/ready",
             get(version_ready),
-            told("whether a version answers", "Ready").fails(&[404, 503]),
+            told(read, "whether a version answers", "Ready").fails(&[404, 503]),
         ),
         row(
             "/v2/models/{model}/infer",
@@ -79,6 +82,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 const INDEX: Operation = Operation::post(
+    Access::Every(Scope::Read),
     "models, their versions and where each stands",
     RequestBody::Optional("RepositoryFilter"),
     Answer::Json("RepositoryIndex"),

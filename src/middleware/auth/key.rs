@@ -1,0 +1,78 @@
+//! API keys: random, shown once, kept as a digest.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest as _, Sha256};
+
+/// So that programs which look for secrets in files and logs find ours.
+const PREFIX: &str = "onstage_";
+
+/// A new API key.
+pub struct ApiKey(String);
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl ApiKey {
+    /// 256 random bits.
+    ///
+    /// # Errors
+    /// When the operating system gives none.
+    pub fn generate() -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        let filled = SystemRandom::new().fill(&mut bytes);
+        filled.map_err(|_| "the operating system gives no random numbers".to_owned())?;
+        let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        Ok(Self(format!("{PREFIX}{text}")))
+    }
+
+    /// What its holder sends.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// What the file of callers holds.
+    pub fn hashed(&self) -> String {
+        digest(self.0.as_bytes())
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+}
+
+/// The digest by which a key is known.
+///
+/// SHA-256 and no slow hash: keys are 256 random bits, so that nobody can try them one after the other, and a slow
+/// hash of each request would be a way to keep this server busy. Passwords would need one.
+pub fn digest(secret: &[u8]) -> [u8; 32] {
+    Sha256::digest(secret).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_and_are_told_as_their_digest_only() {
+        let (one, other) = (ApiKey::generate().unwrap(), ApiKey::generate().unwrap());
+        assert_ne!(one.secret(), other.secret());
+        assert_eq!(one.secret().len(), PREFIX.len() + 43);
+        assert_eq!(one.hashed().len(), 64);
+        assert_ne!(one.hashed(), other.hashed());
+        assert_eq!(format!("{one:?}"), "ApiKey(…)");
+    }
+
+    #[test]
+    fn a_digest_is_sha_256() {
+        assert_eq!(digest(b"abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}
