@@ -59,6 +59,11 @@ pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")
 }
 
+/// The same of another process.
+pub fn resident_of(process: u32) -> Option<u64> {
+    kibibytes(Path::new(&format!("/proc/{process}/status")), "VmRSS:")
+}
+
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<&'static str> {
     let features = [

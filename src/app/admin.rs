@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
+use crate::telemetry::Tracer;
 
 /// A swap by hand is answered when the version serves, which may take as long as it loads.
 const LONGEST_REQUEST: Duration = Duration::from_secs(660);
@@ -50,6 +51,8 @@ impl AdminServer {
             MiddlewareOptions {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
+                tracer: Tracer::default(),
+                draining: shared.draining(),
             },
         );
         let handle = Handle::new();

@@ -8,11 +8,14 @@ mod guests;
 mod listen;
 mod measure;
 mod offline;
+mod peers;
 mod plan;
 pub mod registry;
 pub mod secret;
 mod stage;
+mod traces;
 mod webhook;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +34,8 @@ use self::admin::AdminServer;
 use self::stage::Stage;
 pub use measure::{Cost, Point, measure};
 pub use offline::{Offline, Refusal, Trial, try_request};
+pub use peers::check_peer;
+pub use workers::{WorkerSettings, work};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
@@ -162,7 +167,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .grpc_port
         .map(|port| listen::bind(&server.host, port, "--grpc-port"))
         .transpose()?;
-    let shared = shared(&request);
+    let shared = shared(&request)?;
     let admin = AdminServer::start(settings, &shared)?;
     let addresses = banner::Addresses {
         http: http.address,
@@ -170,11 +175,10 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
-    let options = middleware_options(&request);
+    let options = middleware_options(&request, &shared);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
-    let secret = settings.registry.webhook_secret_file.as_deref();
-    let webhook = webhook::router(secret, &server.base_path, &hint)?;
+    let webhook = webhook::router(settings, &hint)?;
     let mut servers = Servers::default();
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
@@ -225,6 +229,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(admin) = admin {
         admin.stop();
     }
+    shared.tracer().stop(traces::LAST_SPANS).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -264,12 +269,11 @@ async fn begin(
     Ok((stage.ready(shared).await?, progress, files))
 }
 
-fn shared(request: &ServeRequest) -> Shared {
+fn shared(request: &ServeRequest) -> anyhow::Result<Shared> {
     let settings = &request.settings;
-    let service = InferenceService::new(
-        Arc::new(Catalog::default()),
-        Arc::new(Metrics::new(&DURATION_BUCKETS)),
-    );
+    let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
+    let tracer = traces::start(settings, &request.environment, &metrics)?;
+    let service = InferenceService::new(Arc::new(Catalog::default()), metrics);
     let options = ProtocolOptions {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
@@ -277,8 +281,9 @@ fn shared(request: &ServeRequest) -> Shared {
         health_route: settings.server.health_route.clone(),
         predict_route: settings.server.predict_route.clone(),
         multi_model: request.multi_model.is_some(),
+        tracer,
     };
-    Shared::new(service, options)
+    Ok(Shared::new(service, options))
 }
 
 fn non_finite(settings: &Settings) -> NonFinite {
@@ -298,15 +303,16 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
         Ok(Warmed { non_finite, batch })
     });
     let service = shared.service();
-    Ok(Loader::new(
+    let loader = Loader::new(
         Arc::new(Engines::new(engines(&settings.engine))),
         pool,
         service.shared_metrics(),
         warm_up,
-    ))
+    );
+    workers::with_workers(loader, settings, service.shared_metrics())
 }
 
-fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
+fn middleware_options(request: &ServeRequest, shared: &Shared) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -321,6 +327,8 @@ fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
+        tracer: shared.tracer().clone(),
+        draining: shared.draining(),
     }
 }
 

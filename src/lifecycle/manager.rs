@@ -36,7 +36,7 @@ use super::record::{ModelOptions, Record, Slot, Status};
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::DesiredState;
 use crate::serving::{Catalog, Cause, FailureReason, VersionState};
-use crate::telemetry::{Metrics, VersionMetrics};
+use crate::telemetry::{Metrics, Tracer, VersionMetrics};
 
 /// What a manager works with.
 pub struct ManagerParts {
@@ -48,6 +48,8 @@ pub struct ManagerParts {
     pub catalog: Arc<Catalog>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Where loads are traced.
+    pub tracer: Tracer,
     /// What the operator chose for a model.
     pub options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
     /// Bytes that all models may take together.
@@ -126,6 +128,7 @@ impl Manager {
             supply: parts.supply,
             slots: Arc::new(Semaphore::new(cores.min(COMPILERS))),
             events: sender.clone(),
+            tracer: parts.tracer,
         };
         let supply = workshop.supply.clone();
         let handle = ManagerHandle::new(sender, Arc::clone(&board), progress, supply);

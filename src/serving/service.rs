@@ -14,7 +14,7 @@ use crate::batching::{BatchError, Terms};
 use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId, ModelName};
-use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics};
+use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
 use crate::tensor::Value;
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
@@ -233,6 +233,11 @@ impl InferenceService {
             }
         };
         servable.vitals().touch(started);
+        if let Some(trace) = trace::current() {
+            trace.set("onstage.model.name", servable.id().name.to_string());
+            trace.set("onstage.model.version", servable.id().version.to_string());
+            trace.set("onstage.engine", servable.engine());
+        }
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
         let mut non_finite = 0;
         let result = exchange(&servable, started, codec, &mut non_finite).await;

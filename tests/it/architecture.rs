@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("tensor", &[]),
     ("model", &["tensor"]),
-    ("engine", &["model", "tensor"]),
+    ("engine", &["model", "tensor", "machine"]),
     ("batching", &["engine", "model", "tensor"]),
     ("serving", &["batching", "engine", "model", "tensor"]),
     ("registry", &["model", "tensor", "network"]),
