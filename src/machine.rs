@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use thread_priority::{ThreadPriority, ThreadPriorityValue};
 
 /// The machine as this process sees it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,6 +63,23 @@ pub fn resident() -> Option<u64> {
 /// The same of another process.
 pub fn resident_of(process: u32) -> Option<u64> {
     kibibytes(Path::new(&format!("/proc/{process}/status")), "VmRSS:")
+}
+
+/// About `nice 10` for this thread and those that it starts, whose work must not be felt by those that serve.
+pub fn lower_priority() {
+    let lower = ThreadPriorityValue::try_from(23u8).map(ThreadPriority::Crossplatform);
+    // Where the system refuses, it competes with serving on equal terms.
+    if let Ok(Err(error)) = lower.map(thread_priority::set_current_thread_priority) {
+        tracing::debug!(?error, "at normal priority");
+    }
+}
+
+/// The nice value of this thread.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn niceness() -> i32 {
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -262,8 +262,13 @@ impl Batcher {
 
     /// Whether a run of one row is expected to happen where the request is.
     pub(super) fn is_quick(&self) -> bool {
-        let single = self.inner.costs.single();
-        single.is_some_and(|single| single < self.inner.config.in_place)
+        self.single_cost()
+            .is_some_and(|single| single < self.inner.config.in_place)
+    }
+
+    /// What a run of one row takes, as far as that is known.
+    pub(super) fn single_cost(&self) -> Option<Duration> {
+        self.inner.costs.single()
     }
 
     pub(super) fn model(&self) -> &dyn CompiledModel {
@@ -276,7 +281,7 @@ impl Batcher {
     }
 
     /// Takes a measurement for the truth; says whether batches of so many rows pay, or nearly.
-    pub(super) fn settle(&self, rows: usize, took: Duration) -> bool {
+    pub fn settle(&self, rows: usize, took: Duration) -> bool {
         self.inner.costs.settle(rows, took);
         self.inner.costs.limit() > rows
     }

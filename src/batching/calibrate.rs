@@ -25,19 +25,20 @@ impl Batcher {
         let is_of_use = self.may_group() && !self.model().plans_by_shape();
         let sizes = if is_of_use { &SIZES[..] } else { &SIZES[..1] };
         let until = Instant::now() + time;
+        // Known roughly, when the model ran before.
+        let mut last = self.single_cost();
         self.with_session(|session| {
-            let mut last = Duration::ZERO;
             for &rows in sizes {
-                // A larger run takes no longer than as many runs of one row, or it does not pay. One row is always
-                // measured.
-                if rows > 1 && Instant::now() + last * RUNS * 2 > until {
+                // A larger run takes no longer than as many runs of one row, or it does not pay.
+                if last.is_some_and(|last| Instant::now() + last * RUNS * 2 > until) {
                     break;
                 }
                 let Some(batch) = repeated(row, rows) else {
                     break;
                 };
-                last = quickest(session, &batch, until)?;
-                if !self.settle(batch.rows(), last) {
+                let took = quickest(session, &batch, until)?;
+                last = Some(took);
+                if !self.settle(batch.rows(), took) {
                     break;
                 }
             }

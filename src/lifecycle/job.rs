@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use thread_priority::{ThreadPriority, ThreadPriorityValue};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::background::Background;
 use super::loader::{Circumstances, LoadError, LoadOptions, Loader};
 use super::manager::Event;
 use crate::engine::CancelToken;
+use crate::machine;
 use crate::model::{ModelId, Package};
 use crate::registry::{Held, Lease, PackageRef, SourceError, Wanted};
 use crate::serving::{Servable, VersionState};
@@ -67,6 +68,8 @@ pub(super) struct Workshop {
     pub(super) slots: Arc<Semaphore>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tracer: Tracer,
+    /// Fetches while others serve.
+    pub(super) background: Background,
 }
 
 /// A version that can go on stage.
@@ -124,7 +127,7 @@ impl Job {
                     SourceError::Unsupported("no registry is configured".to_owned())
                 })?;
                 self.enter(workshop, clock, VersionState::Fetching).await;
-                let held = supply.fetch(package).await?;
+                let held = self.fetch(supply, package, &workshop.background).await?;
                 (held.directory, Some(held.lease))
             }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
@@ -137,7 +140,7 @@ impl Job {
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
             if self.background {
                 workshop.loader.start_engine(self.options.engine);
-                lower_priority();
+                machine::lower_priority();
             }
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 self.compile(&directory, &workshop, &clock)
@@ -164,6 +167,24 @@ impl Job {
             supply.discard(package).await;
         }
         result
+    }
+
+    async fn fetch(
+        &self,
+        supply: &Arc<dyn Supply>,
+        package: &PackageRef,
+        background: &Background,
+    ) -> Result<Held, SourceError> {
+        if !self.background {
+            return supply.fetch(package).await;
+        }
+        let (supply, package) = (Arc::clone(supply), package.clone());
+        let work = async move { supply.fetch(&package).await };
+        let fetched = background.run(work).await;
+        fetched.map_err(|error| SourceError::Io {
+            path: self.id.to_string().into(),
+            error,
+        })?
     }
 
     fn compile(
@@ -228,15 +249,6 @@ impl Job {
             ticket: self.ticket,
             state,
         }
-    }
-}
-
-/// About `nice 10` for this thread, and those that it starts.
-fn lower_priority() {
-    let lower = ThreadPriorityValue::try_from(23u8).map(ThreadPriority::Crossplatform);
-    // Where the system refuses, loading competes with serving on equal terms.
-    if let Ok(Err(error)) = lower.map(thread_priority::set_current_thread_priority) {
-        tracing::debug!(?error, "loading at normal priority");
     }
 }
 

@@ -29,10 +29,12 @@ pub(super) use events::Event;
 
 use self::control::{Board, Waiting};
 use self::room::RoomRequest;
+use super::background::Background;
 use super::job::{Gate, Job, Supply, Workshop};
 use super::loader::{LoadError, Loader};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
+use crate::machine;
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::DesiredState;
 use crate::serving::{Catalog, Cause, FailureReason, VersionState};
@@ -129,6 +131,7 @@ impl Manager {
             slots: Arc::new(Semaphore::new(cores.min(COMPILERS))),
             events: sender.clone(),
             tracer: parts.tracer,
+            background: Background::default(),
         };
         let supply = workshop.supply.clone();
         let handle = ManagerHandle::new(sender, Arc::clone(&board), progress, supply);
@@ -541,7 +544,10 @@ fn jittered(wait: Duration) -> Duration {
 fn free<T: Send + 'static>(stage: T) {
     let freed = std::thread::Builder::new().name("unload".to_owned());
     // Without a thread it is freed here.
-    let _ = freed.spawn(move || drop(stage));
+    let _ = freed.spawn(move || {
+        machine::lower_priority();
+        drop(stage);
+    });
 }
 
 async fn sleep_until(time: Option<Instant>) {

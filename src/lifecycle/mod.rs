@@ -1,5 +1,6 @@
 //! From what is wanted to what is served: loading, swapping, taking back, unloading.
 
+mod background;
 mod job;
 mod loader;
 mod manager;

@@ -2,6 +2,8 @@
 //!
 //! A graph may declare an open first dimension and still mix rows, by a mean over it, say; so it is tried.
 
+use tokio::time::Instant;
+
 use crate::batching::split_outputs;
 use crate::engine::{CancelToken, EngineError, Outputs, Session};
 use crate::model::Batch;
@@ -12,6 +14,9 @@ use crate::tensor::{DType, Element, Tensor, Value};
 const TOLERANCE: f64 = 1e-4;
 
 /// Whether two different requests get the same answers together as alone. `example` is one that the model takes.
+///
+/// Each run of a large model is felt by those that serve, so that there is none too many, and what one takes is told
+/// to the batcher.
 pub(super) fn rows_are_independent(servable: &Servable, example: Option<&Batch>) -> bool {
     let signature = servable.signature();
     if !signature.has_batch_axis() {
@@ -22,31 +27,45 @@ pub(super) fn rows_are_independent(servable: &Servable, example: Option<&Batch>)
         return false;
     };
     let tried = servable.batcher().with_session(|session| {
-        let other = other_rows(session, one, zeros.as_ref());
-        agree(session, one, &other)
+        let began = Instant::now();
+        let alone = session.run(one, &CancelToken::new())?;
+        servable.batcher().settle(one.rows(), began.elapsed());
+        let (other, of_other) = other_rows(session, one, zeros.as_ref());
+        let of_other = of_other.map_or_else(|| session.run(&other, &CancelToken::new()), Ok)?;
+        agree(session, [(one, alone), (&other, of_other)])
     });
     matches!(tried, Ok(Ok(true)))
 }
 
-/// Rows that differ from those of `one` and that the model takes too; `one` itself where none are known.
-fn other_rows(session: &mut dyn Session, one: &Batch, zeros: Option<&Batch>) -> Batch {
+/// Rows that differ from those of `one` and that the model takes too, with its answer where it was asked; `one` itself
+/// where none are known.
+fn other_rows(
+    session: &mut dyn Session,
+    one: &Batch,
+    zeros: Option<&Batch>,
+) -> (Batch, Option<Outputs>) {
     if one.rows() > 1
         && let Some(last) = one.rows_of(one.rows() - 1..one.rows())
     {
-        return last;
+        return (last, None);
     }
     let zeros = zeros.filter(|zeros| one.may_join(zeros));
-    let taken = zeros.filter(|zeros| session.run(zeros, &CancelToken::new()).is_ok());
-    taken.unwrap_or(one).clone()
+    let ran = zeros.and_then(|zeros| Some((zeros, session.run(zeros, &CancelToken::new()).ok()?)));
+    match ran {
+        Some((zeros, outputs)) => (zeros.clone(), Some(outputs)),
+        None => (one.clone(), None),
+    }
 }
 
-fn agree(session: &mut dyn Session, one: &Batch, other: &Batch) -> Result<bool, EngineError> {
-    let cancel = CancelToken::new();
-    let alone = [session.run(one, &cancel)?, session.run(other, &cancel)?];
+fn agree(
+    session: &mut dyn Session,
+    [(one, of_one), (other, of_other)]: [(&Batch, Outputs); 2],
+) -> Result<bool, EngineError> {
+    let alone = [of_one, of_other];
     let Some(joined) = Batch::join(&[one, other]) else {
         return Ok(false);
     };
-    let together = session.run(&joined, &cancel)?;
+    let together = session.run(&joined, &CancelToken::new())?;
     let Some(parts) = split_outputs(&together, &[one.rows(), other.rows()]) else {
         return Ok(false);
     };

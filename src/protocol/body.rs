@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::future::ready;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use tower_http::compression::{Compression, CompressionLevel};
 
 use super::inflate::{Coding, InflateError, inflate};
+use super::v2_rest::LENGTH_HEADER;
 use super::{Shared, Surface};
 
 /// The encodings that are understood, in requests and answers.
@@ -50,15 +51,63 @@ impl FromRequest<Shared> for Received {
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Infallible> {
         let (parts, body) = request.into_parts();
         let limit = shared.max_body();
-        let body = Limited::new(body, limit).collect().await;
+        let head = head(&parts.headers);
+        let body = in_one_piece(Limited::new(body, limit), head).await;
         Ok(Self {
             headers: parts.headers,
-            body: match body {
-                Ok(collected) => Ok(collected.to_bytes()),
-                Err(error) => Err(reason(&*error, limit)),
-            },
+            body: body.map_err(|error| reason(&*error, limit)),
         })
     }
+}
+
+/// What tensors begin at a multiple of, so that engines read them where they lie: as much as allocators give.
+const ALIGNMENT: usize = 16;
+
+/// How many bytes of a body come before tensors.
+fn head(headers: &HeaderMap) -> usize {
+    let told = headers.get(LENGTH_HEADER);
+    let told = told.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    told.unwrap_or_default()
+}
+
+/// Copies each part of a body as it comes, while it is in the processor's caches, to where what follows the first
+/// `head` bytes is aligned. A body of one part stays where it is.
+async fn in_one_piece<B>(mut body: B, head: usize) -> Result<Bytes, B::Error>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let pad = head.wrapping_neg() % ALIGNMENT;
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        // Trailers are of no use here.
+        let Ok(part) = frame?.into_data() else {
+            continue;
+        };
+        if first.is_empty() && whole.is_empty() {
+            first = part;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.resize(pad, 0);
+            append(&mut whole, &std::mem::take(&mut first), &body);
+        }
+        append(&mut whole, &part, &body);
+    }
+    if whole.is_empty() {
+        return Ok(first);
+    }
+    Ok(Bytes::from(whole).slice(pad..))
+}
+
+/// Room is made by doubling, so that memory is bounded by what came, and for no more than what is announced.
+fn append(whole: &mut Vec<u8>, part: &[u8], body: &impl HttpBody) {
+    if whole.capacity() - whole.len() < part.len() {
+        let announced = body.size_hint().exact().unwrap_or(u64::MAX);
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let more = whole.len().max(part.len()).min(announced);
+        whole.reserve_exact(part.len().saturating_add(more));
+    }
+    whole.extend_from_slice(part);
 }
 
 fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
@@ -187,6 +236,26 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    async fn collected(parts: &[&'static [u8]], head: usize) -> Bytes {
+        let parts: Vec<_> = parts.iter().map(|part| Bytes::from_static(part)).collect();
+        let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
+        let body = Body::from_stream(parts);
+        in_one_piece(body, head).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_json_of_a_body_in_parts_is_aligned() {
+        for head in 0..40 {
+            let body = collected(&[b"", &[1; 30], &[2; 1], &[3; 3000], &[4; 100_000]], head).await;
+            let expected = [&[1; 30][..], &[2], &[3; 3000], &[4; 100_000]].concat();
+            assert_eq!(body, expected);
+            assert_eq!(body[head..].as_ptr() as usize % ALIGNMENT, 0, "{head}");
+        }
+        assert_eq!(collected(&[], 3).await, "");
+        assert_eq!(collected(&[b"one"], usize::MAX).await, "one");
+        assert_eq!(collected(&[b"o", b"ne"], usize::MAX).await, "one");
+    }
 
     #[test]
     fn an_encoding_is_known_in_any_case_and_only_alone() {

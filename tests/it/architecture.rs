@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["model", "tensor", "machine"]),
     ("batching", &["engine", "model", "tensor"]),
     ("serving", &["batching", "engine", "model", "tensor"]),
-    ("registry", &["model", "tensor", "network"]),
+    ("registry", &["model", "tensor", "network", "machine"]),
     (
         "lifecycle",
         &[

@@ -61,21 +61,14 @@ impl ThreadManager for Nursery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
-
-    fn niceness() -> i32 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let fields = stat.rsplit_once(')').unwrap().1;
-        fields.split_whitespace().nth(16).unwrap().parse().unwrap()
-    }
+    use crate::machine::{lower_priority, niceness};
 
     #[test]
     fn a_thread_that_a_slow_one_asks_for_is_not_slow() {
         let normal = niceness();
         let nursery = Nursery::new().unwrap();
         let asking = std::thread::spawn(move || {
-            let lower = ThreadPriorityValue::try_from(23u8).unwrap();
-            set_current_thread_priority(ThreadPriority::Crossplatform(lower)).unwrap();
+            lower_priority();
             let (told, heard) = channel();
             let work = move || told.send(niceness()).unwrap();
             let thread = nursery.create(work).unwrap();

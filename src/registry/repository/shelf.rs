@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::holder::Holder;
 use super::known::KnownFile;
 use super::{Held, RepositoryConfig, digest_of, open_lock};
+use crate::machine;
 use crate::model::{Content, PackageError};
 use crate::registry::{LastKnown, Query, SourceError};
 use crate::telemetry::Metrics;
@@ -216,6 +217,7 @@ impl Shelf {
         };
         let (shelf, key) = (Arc::clone(self), key.to_owned());
         let write_down = move || {
+            machine::lower_priority();
             let written = shelf.write_down(&key, &digest, bytes);
             if let Err(error) = written {
                 tracing::warn!(%error, "a package was fetched and cannot be kept in the cache");
