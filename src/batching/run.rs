@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::queue::Entry;
 use crate::engine::{CancelToken, Interrupt};
 use crate::telemetry::Trace;
-use tokio::time::Instant;
 
 /// A call that is stopped when nobody waits for it any more.
 pub(super) struct Run {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::catalog::{Catalog, LookupError, Selector};
 use super::servable::{Servable, ServableHandle};
 use crate::batching::{BatchError, Terms};
-use crate::engine::Outputs;
+use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId, ModelName};
 use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
@@ -265,8 +265,11 @@ async fn exchange<C: Codec>(
         if let Some(reason) = error.rejection() {
             servable.metrics().rejected(reason);
         }
-        if let ServeError::Batch(BatchError::Hopeless { .. }) = error {
-            // As if it had waited in vain: a version that is too slow must not look better by refusing.
+        // A version that is too slow must not look better by refusing, nor one by ending its process.
+        if let ServeError::Batch(
+            BatchError::Hopeless { .. } | BatchError::Engine(EngineError::Lost { .. }),
+        ) = error
+        {
             servable.vitals().count(true);
         }
         C::Error::from(error)

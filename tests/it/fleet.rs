@@ -222,7 +222,7 @@ async fn a_rolling_restart_behind_a_balancer_fails_no_request() {
     }
     balancer.until_ready(REPLICAS).await;
     let url = format!("http://{}{PATH}", balancer.address);
-    let load = Load::at(&url, 8, &json!({ "inputs": [[1.0]] }));
+    let load = Load::at(&url, 8, &json!({ "inputs": [[1.0, 1.0]] }));
     for _ in 0..REPLICAS {
         // As a Deployment with one more than wanted and none less: first a new one, then an old one goes.
         let replica = start().await;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
+use rstest::rstest;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -83,10 +84,13 @@ async fn predict(server: &Server, model: &str) -> (u16, Option<String>, Vec<u8>)
     (status, retry, response.bytes().await.unwrap().to_vec())
 }
 
+/// Requests sent, and the status and `retry-after` of those that failed.
+type Told = (u64, Vec<(u16, Option<String>)>);
+
 /// Requests without a pause; the status and `retry-after` of each that failed.
 struct Steady {
     stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<(u64, Vec<(u16, Option<String>)>)>>,
+    tasks: Vec<JoinHandle<Told>>,
 }
 
 impl Steady {
@@ -110,7 +114,7 @@ impl Steady {
         Self { stop, tasks }
     }
 
-    async fn end(self) -> (u64, Vec<(u16, Option<String>)>) {
+    async fn end(self) -> Told {
         self.stop.store(true, Ordering::Relaxed);
         let (mut sent, mut failed) = (0, Vec::new());
         for task in self.tasks {
@@ -236,6 +240,49 @@ async fn a_worker_that_hangs_is_killed_at_the_deadline() {
         "{}",
         server.stderr()
     );
+}
+
+/// Without a process of its own, an engine is stopped between two operators.
+#[rstest]
+#[case("tract")]
+#[case("onnxruntime")]
+#[tokio::test]
+async fn a_run_that_nobody_waits_for_any_more_makes_way(#[case] engine: &str) {
+    const OPERATORS: usize = 100;
+    const WIDTH: u64 = 256;
+    let mut graph = crate::onnx::Parts::default()
+        .filled("widen", &[1, WIDTH], 1.0)
+        .filled("again", &[WIDTH, WIDTH], 1.0 / 256.0)
+        .filled("narrow", &[WIDTH, 1], 1.0)
+        .node("MatMul", &["x", "widen"], "h0");
+    for operator in 0..OPERATORS {
+        let (from, to) = (format!("h{operator}"), format!("h{}", operator + 1));
+        graph = graph.node("MatMul", &[&from, "again"], &to);
+    }
+    let graph = graph
+        .node("MatMul", &[&format!("h{OPERATORS}"), "narrow"], "y")
+        .value(true, "x", 1, &[0, 1])
+        .value(false, "y", 1, &[0, 1]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("long.onnx");
+    crate::onnx::save(&graph.model(), &path);
+    let config = directory.path().join("onstage.toml");
+    let settings = "[models.long]\nrequest_timeout = '2s'\n[models.long.batching]\ninstances = 1\n";
+    fs::write(&config, settings).unwrap();
+    let (path, config) = (path.to_str().unwrap(), config.to_str().unwrap());
+    let server = Server::start(&[path, "--engine", engine, "--config", config]).await;
+    let infer = async |rows: usize| {
+        let input = serde_json::json!({
+            "name": "x", "datatype": "FP32", "shape": [rows, 1], "data": vec![1.0; rows]
+        });
+        let body = serde_json::json!({ "inputs": [input] }).to_string();
+        server.post_json("/v2/models/long/infer", body).await.0
+    };
+    assert_eq!(infer(1).await, 200);
+    assert_eq!(infer(32_768).await, 504);
+    // It would wait for the rest of the long one otherwise, far beyond its own deadline.
+    let answers = [infer(1).await, infer(1).await];
+    assert!(answers.contains(&200), "{answers:?}");
 }
 
 #[tokio::test]

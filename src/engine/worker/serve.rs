@@ -64,7 +64,7 @@ fn load(engines: &[Arc<dyn Engine>], order: &[u8]) -> Result<Arc<dyn CompiledMod
         reason: format!("the worker is not told what to load: {error}"),
     })?;
     let refused = |reason: String| Failure::Load {
-        file: order.path.display().to_string(),
+        file: order.file.clone(),
         reason,
     };
     let engine = { engines.iter() }.find(|engine| engine.name() == order.engine);
@@ -79,6 +79,9 @@ fn load(engines: &[Arc<dyn Engine>], order: &[u8]) -> Result<Arc<dyn CompiledMod
     Ok(engine.compile(&package, &order.options(), &CancelToken::new())?)
 }
 
+/// What stops a session, once it is there.
+type Stops = Mutex<Option<Arc<dyn Interrupt>>>;
+
 /// The sessions of the server, each on a thread of its own.
 struct Sessions {
     model: Arc<dyn CompiledModel>,
@@ -90,7 +93,7 @@ struct Running {
     jobs: Sender<Job>,
     /// Stops the last job.
     cancel: CancelToken,
-    interrupt: Arc<Mutex<Option<Arc<dyn Interrupt>>>>,
+    interrupt: Arc<Stops>,
 }
 
 struct Job {
@@ -130,12 +133,14 @@ impl Sessions {
     fn run(&mut self, session: u32, body: &[u8]) -> io::Result<()> {
         let signature = self.model.signature();
         let names = signature.inputs.iter().map(|input| input.name.clone());
-        let tensors = Reader::of(body).inputs();
-        let bound = tensors.map(|tensors| signature.bind(names.zip(tensors).collect()));
-        let batch = match bound {
-            Some(Ok(batch)) => batch,
-            Some(Err(error)) => return self.refuse(session, error.to_string()),
-            None => return self.refuse(session, "the tensors cannot be read".to_owned()),
+        let Some(tensors) = Reader::of(body).inputs() else {
+            return self.refuse(session, "the tensors cannot be read");
+        };
+        let fits = tensors.len() == signature.inputs.len();
+        let bound = signature.bind(names.zip(tensors).collect());
+        // The server has bound them to the same signature before.
+        let Some(batch) = bound.ok().filter(|_| fits) else {
+            return self.refuse(session, "the batch was made for another model");
         };
         let cancel = CancelToken::new();
         let job = Job {
@@ -154,9 +159,9 @@ impl Sessions {
         Ok(())
     }
 
-    fn refuse(&self, session: u32, reason: String) -> io::Result<()> {
+    fn refuse(&self, session: u32, reason: &str) -> io::Result<()> {
         let failure = Failure::Run {
-            reason,
+            reason: reason.to_owned(),
             bad_input: true,
         };
         Frame::new(Kind::Failed, session, failure.to_body()).write(&mut *self.answers.lock())
@@ -183,7 +188,7 @@ fn work(
     model: &dyn CompiledModel,
     number: u32,
     queue: &Receiver<Job>,
-    (answers, stops): (&Mutex<UnixStream>, &Mutex<Option<Arc<dyn Interrupt>>>),
+    (answers, stops): (&Mutex<UnixStream>, &Stops),
 ) {
     let mut session = None;
     while let Ok(job) = queue.recv() {
@@ -213,7 +218,7 @@ fn run(
     model: &dyn CompiledModel,
     session: &mut Option<Box<dyn Session>>,
     job: &Job,
-    stops: &Mutex<Option<Arc<dyn Interrupt>>>,
+    stops: &Stops,
 ) -> Result<Vec<u8>, EngineError> {
     // Taken, so that a panic drops it.
     let mut own = match session.take() {

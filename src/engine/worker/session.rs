@@ -51,6 +51,9 @@ pub(super) fn compile(
     (package, order): (&Package, Order),
     cancel: &CancelToken,
 ) -> Result<Arc<dyn CompiledModel>, EngineError> {
+    if cancel.is_cancelled() {
+        return Err(EngineError::Cancelled);
+    }
     let failed = |reason: String| load_error(engine, package, reason);
     let order = serde_json::to_vec(&order).map_err(|error| failed(error.to_string()))?;
     let (wanted, unwanted) = channel();
@@ -70,25 +73,34 @@ pub(super) fn compile(
         .name("worker".to_owned())
         .spawn(move || remote.supervise(&told, &unwanted))
         .map_err(|error| failed(format!("cannot start a thread: {error}")))?;
+    match first_report(&loaded, cancel) {
+        Ok(report) => Ok(Arc::new(RemoteModel {
+            owner,
+            signature: package.graph.signature.clone(),
+            report,
+        })),
+        Err(Failure::Lost(reason)) => {
+            Err(failed(format!("the worker went while it loaded: {reason}")))
+        }
+        Err(failure) => Err(failure.of_engine(engine)),
+    }
+}
+
+/// What the first worker says.
+fn first_report(
+    loaded: &Receiver<Result<Report, Failure>>,
+    cancel: &CancelToken,
+) -> Result<Report, Failure> {
     loop {
-        match loaded.recv_timeout(TICK) {
-            Ok(Ok(report)) => {
-                return Ok(Arc::new(RemoteModel {
-                    owner,
-                    signature: package.graph.signature.clone(),
-                    report,
-                }));
-            }
-            Ok(Err(Failure::Lost(reason))) => {
-                return Err(failed(format!("the worker went while it loaded: {reason}")));
-            }
-            Ok(Err(failure)) => return Err(failure.of_engine(engine)),
-            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
-                return Err(EngineError::Cancelled);
-            }
+        let told = loaded.recv_timeout(TICK);
+        if cancel.is_cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        match told {
+            Ok(result) => return result,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(failed("its supervisor went".to_owned()));
+                return Err(Failure::Lost("its supervisor went".to_owned()));
             }
         }
     }

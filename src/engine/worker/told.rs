@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{EngineError, EngineOptions};
+use crate::engine::{EngineError, EngineOptions, relative};
 use crate::model::{Package, Provider};
+
+/// A provider and its options.
+type NamedOptions = (String, Vec<(String, String)>);
 
 /// What a worker loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,11 +16,13 @@ pub(super) struct Order {
     pub(super) engine: String,
     /// The package directory, or the bare graph.
     pub(super) path: PathBuf,
+    /// The model file as the package names it, for messages.
+    pub(super) file: String,
     /// What it must be: the server has checked this one.
     pub(super) digest: String,
     pub(super) intra_op_threads: Option<usize>,
     pub(super) inter_op_threads: Option<usize>,
-    pub(super) providers: Option<Vec<(String, Vec<(String, String)>)>>,
+    pub(super) providers: Option<Vec<NamedOptions>>,
 }
 
 impl Order {
@@ -33,6 +38,7 @@ impl Order {
         Self {
             engine: engine.to_owned(),
             path: path.clone(),
+            file: relative(package).display().to_string(),
             digest: package.digest.clone(),
             intra_op_threads: options.intra_op_threads,
             inter_op_threads: options.inter_op_threads,
@@ -41,7 +47,7 @@ impl Order {
     }
 
     pub(super) fn options(&self) -> EngineOptions {
-        let provider = |(name, options): &(String, Vec<(String, String)>)| Provider {
+        let provider = |(name, options): &NamedOptions| Provider {
             name: name.clone(),
             options: options.clone(),
         };
