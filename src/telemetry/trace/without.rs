@@ -39,47 +39,44 @@ impl Tracer {
     pub async fn stop(&self, _: Duration) {}
 }
 
-/// Cannot exist.
+/// Nobody makes one.
 #[derive(Debug, Clone)]
-pub enum Trace {}
+pub struct Trace(());
 
 /// Nothing.
 pub fn current() -> Option<Trace> {
     None
 }
 
-#[expect(missing_docs, reason = "as in `spans.rs`; nobody can call them")]
 impl Trace {
+    /// Not called.
     pub fn id(&self) -> String {
-        match *self {}
+        String::new()
     }
 
-    pub async fn scope<F: Future>(self, _: F) -> F::Output {
-        match self {}
+    /// Runs `work`.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        work.await
     }
 
-    pub fn set(&self, _: &'static str, _: impl Into<Attribute>) {
-        match *self {}
-    }
+    /// Not called.
+    pub fn set(&self, _: &'static str, _: impl Into<Attribute>) {}
 
-    pub fn rename(&self, _: String) {
-        match *self {}
-    }
+    /// Not called.
+    pub fn rename(&self, _: String) {}
 
-    pub fn fail(&self, _: &'static str) {
-        match *self {}
-    }
+    /// Not called.
+    pub fn fail(&self, _: &'static str) {}
 
-    pub fn end(&self) {
-        match *self {}
-    }
+    /// Not called.
+    pub fn end(&self) {}
 
+    /// Itself.
     #[must_use]
     pub fn child(&self, _: &'static str, _: Instant) -> Self {
-        match *self {}
+        self.clone()
     }
 
-    pub fn end_at(&self, _: Instant) {
-        match *self {}
-    }
+    /// Not called.
+    pub fn end_at(&self, _: Instant) {}
 }
