@@ -11,6 +11,7 @@ mod offline;
 mod peers;
 mod plan;
 pub mod registry;
+mod saturation;
 pub mod secret;
 mod stage;
 mod traces;
@@ -175,6 +176,8 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
+    let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
+    tokio::spawn(saturation);
     let options = middleware_options(&request, &shared);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
