@@ -61,6 +61,11 @@ pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")
 }
 
+/// The same of another process.
+pub fn resident_of(process: u32) -> Option<u64> {
+    kibibytes(Path::new(&format!("/proc/{process}/status")), "VmRSS:")
+}
+
 /// CPUs' worth of time that this process may use: the quota of its control group, else the threads that run at the same
 /// time.
 #[expect(clippy::cast_precision_loss, reason = "a count of CPUs")]
@@ -98,6 +103,7 @@ pub fn lower_priority() {
 
 /// The nice value of this thread.
 #[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::unwrap_used, reason = "for tests only")]
 pub(crate) fn niceness() -> i32 {
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

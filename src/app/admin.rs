@@ -15,6 +15,7 @@ use crate::middleware::auth::{Authenticator, Callers, Guard};
 use crate::middleware::{MiddlewareOptions, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
+use crate::telemetry::Tracer;
 
 /// A swap by hand is answered when the version serves, which may take as long as it loads.
 const LONGEST_REQUEST: Duration = Duration::from_secs(660);
@@ -64,6 +65,8 @@ impl AdminServer {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
                 authenticator: Some(authenticator),
+                tracer: Tracer::default(),
+                draining: shared.draining(),
             },
         );
         let handle = Handle::new();

@@ -9,6 +9,7 @@ mod guests;
 mod listen;
 mod measure;
 mod offline;
+mod peers;
 mod plan;
 pub mod registry;
 mod reload;
@@ -16,8 +17,10 @@ mod saturation;
 pub mod secret;
 mod stage;
 mod tls;
+mod traces;
 mod trust;
 mod webhook;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,8 @@ use self::tls::Tls;
 use self::trust::Trust;
 pub use measure::{Cost, Point, measure};
 pub use offline::{Offline, Refusal, Trial, try_request};
+pub use peers::check_peer;
+pub use workers::{WorkerSettings, work};
 
 use crate::batching::RunnerPool;
 use crate::config::{EngineSettings, Nonfinite, Settings};
@@ -172,7 +177,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         .transpose()?;
     let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
     let trust = Trust::load(settings, &metrics).await?;
-    let shared = shared(&request, metrics);
+    let shared = shared(&request, metrics)?;
     let admin = AdminServer::start(settings, &shared, &trust)?;
     let addresses = banner::Addresses {
         http: http.address,
@@ -182,11 +187,10 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
     tokio::spawn(saturation);
-    let options = middleware_options(&request, &trust);
+    let options = middleware_options(&request, &shared, &trust);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
-    let secret = settings.registry.webhook_secret_file.as_deref();
-    let webhook = webhook::router(secret, &server.base_path, &hint)?;
+    let webhook = webhook::router(settings, &hint)?;
     let mut servers = Servers::new(&trust);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
@@ -237,6 +241,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(admin) = admin {
         admin.stop();
     }
+    shared.tracer().stop(traces::LAST_SPANS).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -285,8 +290,9 @@ async fn begin(
     Ok((stage.ready(shared).await?, progress, files))
 }
 
-fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> Shared {
+fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Shared> {
     let settings = &request.settings;
+    let tracer = traces::start(settings, &request.environment, &metrics)?;
     let guard = settings
         .auth
         .is_on()
@@ -303,8 +309,9 @@ fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> Shared {
         multi_model: request.multi_model.is_some(),
         guard,
         public_metrics: settings.auth.public_metrics,
+        tracer,
     };
-    Shared::new(service, options)
+    Ok(Shared::new(service, options))
 }
 
 fn non_finite(settings: &Settings) -> NonFinite {
@@ -324,15 +331,20 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
         Ok(Warmed { non_finite, batch })
     });
     let service = shared.service();
-    Ok(Loader::new(
+    let loader = Loader::new(
         Arc::new(Engines::new(engines(&settings.engine))),
         pool,
         service.shared_metrics(),
         warm_up,
-    ))
+    );
+    workers::with_workers(loader, settings, service.shared_metrics())
 }
 
-fn middleware_options(request: &ServeRequest, trust: &Trust) -> MiddlewareOptions {
+fn middleware_options(
+    request: &ServeRequest,
+    shared: &Shared,
+    trust: &Trust,
+) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -348,6 +360,8 @@ fn middleware_options(request: &ServeRequest, trust: &Trust) -> MiddlewareOption
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
         authenticator: trust.authenticator(),
+        tracer: shared.tracer().clone(),
+        draining: shared.draining(),
     }
 }
 

@@ -256,6 +256,7 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
     });
     LoadOptions {
         engine: engine_choice(model.engine.unwrap_or(settings.engine.default)),
+        isolated: model.isolation == Some(config::Isolation::Process),
         engine_options: EngineOptions {
             intra_op_threads: settings.engine.intra_op_threads,
             inter_op_threads: settings.engine.inter_op_threads,

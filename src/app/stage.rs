@@ -80,6 +80,7 @@ impl Stage {
             supply: supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>),
             catalog,
             metrics: shared.service().shared_metrics(),
+            tracer: shared.tracer().clone(),
             options: plan::options(settings, plan.required),
             memory_budget: memory_budget(settings),
             drain_timeout: settings.server.drain_timeout,

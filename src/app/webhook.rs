@@ -2,7 +2,6 @@
 //!
 //! A hint, never truth: the registry is asked all the same. Registered only with a secret.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,7 +13,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tokio::sync::Notify;
 
+use super::peers::Peers;
 use super::secret;
+use crate::config::Settings;
+use crate::network::NetworkConfig;
 use crate::registry::webhook::{DELIVERY_ID, Headers, Hint, Receiver, SIGNATURE, TIMESTAMP};
 
 /// The path below the base path.
@@ -27,26 +29,43 @@ const LONGEST_BODY: usize = 1 << 20;
 ///
 /// # Errors
 /// When the file with the secret cannot be read, or is empty.
-pub(super) fn router(
-    secret: Option<&Path>,
-    base_path: &str,
-    hint: &Arc<Notify>,
-) -> anyhow::Result<Router> {
-    let Some(file) = secret else {
+pub(super) fn router(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<Router> {
+    let registry = &settings.registry;
+    let path = format!("{}{PATH}", settings.server.base_path);
+    let network = NetworkConfig {
+        ca_file: settings.network.ca_file.clone(),
+    };
+    let peers = Peers::new(&registry.peers, path.clone(), network)?;
+    let Some(file) = &registry.webhook_secret_file else {
+        if peers.is_some() {
+            tracing::warn!(
+                "`registry.peers` has no effect without `registry.webhook_secret_file`: there are no hints to pass on"
+            );
+        }
         return Ok(Router::new());
     };
+    let peers = peers.map(Arc::new);
     let secret = secret::read(Some("registry.webhook_secret_file"), file)?;
     let receiver = Arc::new(Receiver::new(secret));
     let hint = Arc::clone(hint);
     let handler = move |headers: HeaderMap, body: Bytes| {
-        let answer = receive(&receiver, &hint, &headers, &body);
+        let (answer, is_news) = receive(&receiver, &hint, &headers, &body);
+        if let Some(peers) = peers.as_ref().filter(|_| is_news) {
+            peers.pass_on(&headers, &body);
+        }
         async move { answer }
     };
     let route = post(handler).layer(DefaultBodyLimit::max(LONGEST_BODY));
-    Ok(Router::new().route(&format!("{base_path}{PATH}"), route))
+    Ok(Router::new().route(&path, route))
 }
 
-fn receive(receiver: &Receiver, hint: &Notify, headers: &HeaderMap, body: &[u8]) -> Response {
+/// The answer, and whether it was something to look at that was not known yet.
+fn receive(
+    receiver: &Receiver,
+    hint: &Notify,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> (Response, bool) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let of_mlflow = Headers {
         delivery_id: text(DELIVERY_ID),
@@ -59,14 +78,16 @@ fn receive(receiver: &Receiver, hint: &Notify, headers: &HeaderMap, body: &[u8])
                 tracing::debug!(%model, "MLflow says that something changed");
                 hint.notify_one();
             }
-            (StatusCode::OK, "ok\n").into_response()
+            let is_news = matches!(received, Hint::Model(_));
+            ((StatusCode::OK, "ok\n").into_response(), is_news)
         }
         Err(error) => {
             tracing::warn!(%error, "a webhook was refused");
             let status = StatusCode::from_u16(error.status());
             let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let body = serde_json::json!({ "error": error.to_string() }).to_string();
-            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            ((status, json, body).into_response(), false)
         }
     }
 }

@@ -18,6 +18,7 @@ use super::run::Run;
 use crate::engine::{CompiledModel, EngineError, Outputs, Session};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
+use crate::telemetry::{Trace, trace};
 
 /// How a batcher is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +198,8 @@ impl Batcher {
         if terms.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(BatchError::Expired);
         }
-        let batch = match self.inner.run_in_place(batch) {
+        let trace = trace::current();
+        let batch = match self.inner.run_in_place(batch, trace.as_ref()) {
             Ok(result) => return result,
             Err(batch) => batch,
         };
@@ -209,6 +211,7 @@ impl Batcher {
             terms,
             reply,
             place: Arc::clone(&place),
+            trace,
         };
         self.inner.push(entry, &self.pool)?;
         let mut client = Client { outputs, place };
@@ -300,7 +303,11 @@ impl Inner {
 
     /// Runs a request on the calling thread when that is expected to be quicker than handing it over. Gives it back
     /// otherwise.
-    fn run_in_place(&self, batch: Batch) -> Result<Result<Outputs, BatchError>, Batch> {
+    fn run_in_place(
+        &self,
+        batch: Batch,
+        trace: Option<&Trace>,
+    ) -> Result<Result<Outputs, BatchError>, Batch> {
         let rows = u32::try_from(batch.rows()).unwrap_or(u32::MAX);
         let quick = { self.costs.single() }
             .is_some_and(|single| single.saturating_mul(rows) < self.config.in_place);
@@ -312,8 +319,10 @@ impl Inner {
             return Err(batch);
         };
         self.observer.queued(Duration::ZERO);
-        Ok(self.timed(&batch, |batch| {
-            self.with_session(session, batch, &Run::new(1))
+        let spans = trace.map(|trace| trace.child("batch", Instant::now()));
+        let run = Run::new(1, spans.into_iter().collect());
+        Ok(self.timed(&batch, &run, |batch| {
+            self.with_session(session, batch, &run)
         }))
     }
 
@@ -385,17 +394,21 @@ impl Inner {
         let now = Instant::now();
         for entry in &entries {
             self.observer.queued(now - entry.enqueued);
+            if let Some(trace) = &entry.trace {
+                trace.child("queue", entry.enqueued).end_at(now);
+            }
         }
         if let [_] = entries.as_slice() {
             entries.into_iter().for_each(|entry| self.run_alone(entry));
             return;
         }
-        let run = Run::new(entries.len());
+        let run = Run::of(&entries, now);
         entries.retain(|entry| entry.begin(&run));
         let batches: Vec<&Batch> = entries.iter().map(|entry| &entry.batch).collect();
         let rows: Vec<usize> = batches.iter().map(|batch| batch.rows()).collect();
         let joined = Batch::join(&batches);
-        let result = joined.map(|joined| self.timed(&joined, |batch| self.run_batch(batch, &run)));
+        let result =
+            joined.map(|joined| self.timed(&joined, &run, |batch| self.run_batch(batch, &run)));
         match result {
             Some(Ok(outputs)) => match split_outputs(&outputs, &rows) {
                 Some(parts) => {
@@ -414,6 +427,15 @@ impl Inner {
             },
             // Stopped, as nobody waits for any of them.
             Some(Err(BatchError::Engine(EngineError::Cancelled))) => return,
+            // Whichever it was that ended the process must not end the next one.
+            Some(Err(BatchError::Engine(EngineError::Lost { engine, reason }))) => {
+                for entry in entries {
+                    let reason = reason.clone();
+                    let lost = EngineError::Lost { engine, reason };
+                    let _ = entry.reply.send(Err(lost.into()));
+                }
+                return;
+            }
             // One of them is to blame; the others must not pay for it.
             Some(Err(_)) | None => {}
         }
@@ -421,7 +443,7 @@ impl Inner {
     }
 
     fn run_alone(&self, entry: Entry) {
-        let run = Run::new(1);
+        let run = Run::of(std::slice::from_ref(&entry), Instant::now());
         if !entry.begin(&run) {
             return;
         }
@@ -431,7 +453,7 @@ impl Inner {
         });
         let result = match part {
             Some(most) => self.run_in_parts(&entry.batch, most, &run),
-            None => self.timed(&entry.batch, |batch| self.run_batch(batch, &run)),
+            None => self.timed(&entry.batch, &run, |batch| self.run_batch(batch, &run)),
         };
         // The client may have gone meanwhile.
         let _ = entry.reply.send(result);
@@ -450,12 +472,12 @@ impl Inner {
             let Some(part) = batch.rows_of(start..rows.min(start + most)) else {
                 break;
             };
-            parts.push(self.timed(&part, |part| self.run_batch(part, run))?);
+            parts.push(self.timed(&part, run, |part| self.run_batch(part, run))?);
         }
         match join_outputs(&parts) {
             Some(outputs) => Ok(outputs),
             // The parts do not fit together: this model has to see the whole.
-            None => self.timed(batch, |batch| self.run_batch(batch, run)),
+            None => self.timed(batch, run, |batch| self.run_batch(batch, run)),
         }
     }
 
@@ -463,12 +485,14 @@ impl Inner {
     fn timed(
         &self,
         batch: &Batch,
-        run: impl FnOnce(&Batch) -> Result<Outputs, BatchError>,
+        run: &Run,
+        work: impl FnOnce(&Batch) -> Result<Outputs, BatchError>,
     ) -> Result<Outputs, BatchError> {
         let (rows, started) = (batch.rows(), Instant::now());
-        let result = catch_unwind(AssertUnwindSafe(|| run(batch)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(batch)));
         let took = started.elapsed();
         self.observer.ran(rows, took);
+        run.ran(rows, started, !matches!(result, Ok(Ok(_))));
         if matches!(result, Ok(Ok(_))) {
             self.costs.learn(rows, took);
         }

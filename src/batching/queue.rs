@@ -11,6 +11,7 @@ use super::batcher::{BatchError, Terms};
 use super::run::Run;
 use crate::engine::Outputs;
 use crate::model::Batch;
+use crate::telemetry::Trace;
 
 /// A request that waits.
 pub(super) struct Entry {
@@ -20,6 +21,8 @@ pub(super) struct Entry {
     pub(super) reply: oneshot::Sender<Result<Outputs, BatchError>>,
     /// Where it is, for a client that goes away meanwhile.
     pub(super) place: Arc<Mutex<Place>>,
+    /// The request's trace, when it is sampled.
+    pub(super) trace: Option<Trace>,
 }
 
 /// Where a request is.

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
+use super::queue::Entry;
 use crate::engine::{CancelToken, Interrupt};
+use crate::telemetry::Trace;
 
 /// A call that is stopped when nobody waits for it any more.
 pub(super) struct Run {
     cancel: CancelToken,
+    /// The span of this call in each request that is traced: mostly none.
+    spans: Vec<Trace>,
     state: Mutex<State>,
 }
 
@@ -20,9 +25,21 @@ struct State {
 }
 
 impl Run {
-    pub(super) fn new(waiting: usize) -> Arc<Self> {
+    /// A call for these requests.
+    pub(super) fn of(entries: &[Entry], now: Instant) -> Arc<Self> {
+        let traced = entries.iter().filter_map(|entry| entry.trace.as_ref());
+        let span = |trace: &Trace| {
+            let span = trace.child("batch", now);
+            span.set("onstage.batch.requests", entries.len());
+            span
+        };
+        Self::new(entries.len(), traced.map(span).collect())
+    }
+
+    pub(super) fn new(waiting: usize, spans: Vec<Trace>) -> Arc<Self> {
         Arc::new(Self {
             cancel: CancelToken::new(),
+            spans,
             state: Mutex::new(State {
                 waiting,
                 interrupt: None,
@@ -49,6 +66,22 @@ impl Run {
     /// The session is done with it.
     pub(super) fn end(&self) {
         self.state.lock().interrupt = None;
+    }
+
+    /// The engine ran so many rows for it.
+    pub(super) fn ran(&self, rows: usize, started: Instant, failed: bool) {
+        if self.spans.is_empty() {
+            return;
+        }
+        let ended = Instant::now();
+        for span in &self.spans {
+            let infer = span.child("infer", started);
+            infer.set("onstage.batch.rows", rows);
+            if failed {
+                infer.fail("engine");
+            }
+            infer.end_at(ended);
+        }
     }
 
     /// A client has gone.

@@ -23,6 +23,7 @@ mod serve;
 mod status;
 mod text;
 mod verify;
+mod worker;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print a script that completes this command line in a shell
     Completions(completions::CompletionsArgs),
+    /// Run one model for a server
+    #[command(hide = true)]
+    Worker(worker::WorkerArgs),
 }
 
 /// What the commands that only look have in common.
@@ -150,6 +154,7 @@ pub fn execute(
             Command::Key(args) => key::run(args, console),
             Command::Doctor(args) => doctor::run(&args, environment, console),
             Command::Completions(args) => completions::run(&args, console),
+            Command::Worker(args) => worker::run(&args),
         },
     };
     match result {

@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::model::{ModelName, Pointer};
 use crate::registry::{Environment, Filter, ModelUri};
-use crate::telemetry::{self, LogFormat, LogOptions};
+use crate::telemetry::{self, LogFormat, LogOptions, trace};
 
 /// Most threads that work on files at a time.
 const FILE_THREADS: usize = 16;
@@ -70,6 +70,7 @@ pub(super) fn run(
     }
     loaded.require_built()?;
     check_models(&loaded)?;
+    check_traces(&loaded)?;
     check_targets(&named.targets, named.name.as_deref())?;
     if args.check_config {
         loaded
@@ -229,11 +230,28 @@ fn check_models(loaded: &Loaded) -> Result<(), Failure> {
             Failure::usage(format!("{error} (from {})", origin("registry.follow")))
         })?;
     }
+    for peer in &registry.peers {
+        app::check_peer(peer).map_err(|error| {
+            Failure::config(format!("{error} (from {})", origin("registry.peers")))
+        })?;
+    }
     let filter = registry.filter.as_deref().unwrap_or_default();
     filter
         .parse::<Filter>()
         .map(drop)
         .map_err(|error| Failure::usage(format!("{error} (from {})", origin("registry.filter"))))
+}
+
+fn check_traces(loaded: &Loaded) -> Result<(), Failure> {
+    let Some(endpoint) = &loaded.settings.telemetry.otlp_endpoint else {
+        return Ok(());
+    };
+    trace::check_endpoint(endpoint).map(drop).map_err(|error| {
+        let origin = loaded.origin(&KeyPath::of("telemetry.otlp_endpoint"));
+        Failure::config(format!(
+            "invalid value `{endpoint}` for `telemetry.otlp_endpoint` (from {origin}): {error}"
+        ))
+    })
 }
 
 const TARGETS: &str = "a TARGET is the path of a package or an `.onnx` file, or a model of the registry such as `models:/iris@champion`";
@@ -270,7 +288,7 @@ fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure>
         .map_err(|error| Failure::usage(format!("{error} (from flag `--name`)")))
 }
 
-fn start_log(settings: &TelemetrySettings) -> Result<(), Failure> {
+pub(super) fn start_log(settings: &TelemetrySettings) -> Result<(), Failure> {
     let stderr = std::io::stderr();
     let format = settings.log.unwrap_or(if stderr.is_terminal() {
         LogFormat::Text

@@ -220,14 +220,22 @@ fn what_pull_cannot_copy_ends_with_2() {
 }
 
 #[test]
-fn what_is_not_built_yet_says_so() {
-    let cases: &[&[&str]] = &[&["serve", "x", "--otlp-endpoint", "http://127.0.0.1:4317"]];
-    let texts = cases.iter().map(|arguments| {
-        let outcome = onstage(arguments);
-        assert_eq!(outcome.exit, Exit::Usage, "{arguments:?}");
-        format!("$ onstage {}\n{}", arguments.join(" "), outcome.err)
-    });
-    insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+fn a_collector_has_a_url() {
+    let outcome = onstage(&["serve", "x", "--otlp-endpoint", "collector:4317"]);
+    assert_eq!(outcome.exit, Exit::Config);
+    let feature = cfg!(feature = "otel");
+    let expected = if feature {
+        "expected the URL"
+    } else {
+        "the feature `otel`"
+    };
+    let text = if feature {
+        "collector:4317"
+    } else {
+        "http://127.0.0.1:4318"
+    };
+    let outcome = onstage(&["serve", "x", "--otlp-endpoint", text]);
+    assert!(outcome.err.contains(expected), "{}", outcome.err);
 }
 
 #[test]
@@ -387,7 +395,6 @@ fn mistakes_in_the_environment_end_with_78() {
         ("ONSTAGE_SERVER__PORT", "http"),
         ("ONSTAGE_PORT", "8080"),
         ("ONSTAGE_ENGINE__DEFAULT", "trakt"),
-        ("ONSTAGE_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
         ("ONSTAGE_MODELS__IRIS__SOURCE", "models:/iris@v1"),
         ("ONSTAGE_MODELS__A:B__SOURCE", "x"),
     ];
@@ -470,10 +477,10 @@ fn check_config_tells_ignored_service_links_and_ends_with_0() {
 }
 
 #[test]
-fn check_config_shows_the_settings_and_then_refuses_what_is_not_built() {
+fn check_config_shows_the_settings_and_then_refuses_what_makes_no_sense() {
     let variables = [
         ("ONSTAGE_REGISTRY__URI", "http://me:s3cret@mlflow"),
-        ("ONSTAGE_TELEMETRY__OTLP_ENDPOINT", "http://127.0.0.1:4317"),
+        ("ONSTAGE_TELEMETRY__OTLP_ENDPOINT", "collector:4317"),
     ];
     let outcome = onstage_in(&["serve", "--check-config"], &variables);
     assert_eq!(outcome.exit, Exit::Config);

@@ -114,9 +114,11 @@ pub const KEYS: &[KeyDef] = &[
     key("registry.cache_dir", Kind::Path, "Where fetched packages are kept; by default `onstage` in the user's cache folder").flag("cache-dir"),
     key("registry.cache_size", Kind::Size, "Size of fetched packages above which those that nobody uses go").or("10GiB").flag("cache-size"),
     key("registry.webhook_secret_file", Kind::Path, "File with the secret of MLflow's webhooks").flag("webhook-secret-file"),
+    key("registry.peers", Kind::List, "Other replicas, each as NAME:PORT, to which hints of MLflow's webhooks are passed on; a name may have many addresses, as that of a headless Service; repeatable").or("").flag("peer"),
     key("network.ca_file", Kind::Path, "Certificates (PEM) to trust in outgoing connections, beside those of the system").flag("ca-file"),
     key("models.*.source", Kind::Path, "Path of the package"),
     key("models.*.engine", Kind::Choice(ENGINES), "Engine of this model"),
+    key("models.*.isolation", Kind::Choice(&["none", "process"]), "Where the engine of this model runs: in the server, or in a process of its own, whose crash ends no other model").or("none"),
     key("models.*.warmup", Kind::Bool, "Whether to run the package's input example before serving"),
     key("models.*.providers", Kind::List, "Execution providers of ONNX Runtime, best first"),
     key("models.*.max_queue_size", Kind::Integer(1), "Requests that may wait for this model"),
@@ -137,7 +139,7 @@ pub const KEYS: &[KeyDef] = &[
     key("telemetry.log", Kind::Choice(&["text", "json"]), "Form of the log; by default text on a terminal, else json").flag("log"),
     key("telemetry.log_level", Kind::LogFilter, "Level, or directives such as info,onstage=debug").or("info").flag("log-level"),
     key("telemetry.access_log", Kind::AccessLog, "Requests to log: errors, all, or a share such as sampled:0.01; probes never").or("errors").flag("access-log"),
-    key("telemetry.otlp_endpoint", Kind::Uri, "Where to send traces").flag("otlp-endpoint").later(),
+    key("telemetry.otlp_endpoint", Kind::Uri, "Collector of traces (OTLP), such as http://127.0.0.1:4318, or for gRPC http://127.0.0.1:4317").flag("otlp-endpoint"),
 ];
 
 impl KeyDef {

@@ -161,6 +161,8 @@ pub struct RegistrySettings {
     pub cache_size: u64,
     /// The file with the secret of MLflow's webhooks.
     pub webhook_secret_file: Option<PathBuf>,
+    /// Other replicas.
+    pub peers: Vec<String>,
 }
 
 /// `[network]`
@@ -179,6 +181,8 @@ pub struct ModelSettings {
     pub source: Option<PathBuf>,
     /// Its engine.
     pub engine: Option<EngineChoice>,
+    /// Where its engine runs.
+    pub isolation: Option<Isolation>,
     /// Whether to run the package's input example before serving.
     pub warmup: Option<bool>,
     /// Execution providers, best first.
@@ -224,6 +228,16 @@ pub struct ModelBatchingSettings {
     pub max_queue_size: Option<usize>,
     /// Most sessions at a time.
     pub instances: Option<usize>,
+}
+
+/// Where the engine of a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In the server.
+    None,
+    /// In a process of its own.
+    Process,
 }
 
 /// The order of a swap.

@@ -216,12 +216,11 @@ fn an_invalid_flag_is_a_mistake_of_use_and_an_invalid_file_is_not() {
 #[test]
 fn what_is_not_built_yet_is_refused() {
     assert!(load(&Inputs::default()).unwrap().require_built().is_ok());
-    let inputs = with_flag(Inputs::default(), "otlp-endpoint", "http://127.0.0.1:4317");
+    let inputs = with_variable(Inputs::default(), "ONSTAGE_MODELS__A__MAX_BODY", "1MiB");
     let error = load(&inputs).unwrap().require_built().unwrap_err();
-    assert!(error.is_usage());
     assert_eq!(
         error.to_string(),
-        "`telemetry.otlp_endpoint` (from flag `--otlp-endpoint`) needs a part of onstage that this build does not have yet"
+        "`models.a.max_body` (from environment variable `ONSTAGE_MODELS__A__MAX_BODY`) needs a part of onstage that this build does not have yet"
     );
 }
 

@@ -7,6 +7,7 @@ pub mod fake;
 pub mod onnxruntime;
 mod select;
 mod tract;
+pub mod worker;
 
 use std::any::Any;
 use std::path::Path;
@@ -73,6 +74,11 @@ pub trait CompiledModel: Send + Sync {
 
     /// Bytes of memory held.
     fn footprint(&self) -> u64;
+
+    /// Bytes of memory of the process that holds it, when that is another one than ours.
+    fn resident(&self) -> Option<u64> {
+        None
+    }
 
     /// Whether each shape of the inputs needs a plan of its own, with weights packed for it: then no shape should be tried
     /// that no request brings.
@@ -177,6 +183,14 @@ pub enum EngineError {
         /// Whether the engine blames the inputs.
         bad_input: bool,
     },
+    /// The process that ran the model has gone; another one takes its place.
+    #[error("engine `{engine}` was interrupted: {reason}")]
+    Lost {
+        /// The engine.
+        engine: &'static str,
+        /// What is known of it.
+        reason: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -192,6 +206,7 @@ impl Kinded for EngineError {
                 bad_input: true, ..
             } => ErrorKind::InvalidArgument,
             Self::Load { .. } | Self::Run { .. } => ErrorKind::Internal,
+            Self::Lost { .. } => ErrorKind::NotReady,
             Self::Cancelled => ErrorKind::Cancelled,
         }
     }

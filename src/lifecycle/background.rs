@@ -13,6 +13,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::machine;
 
+/// What its threads are called.
+const THREADS: &str = "fetch";
+
 /// Starts its thread when first needed; the thread ends with the last clone.
 #[derive(Clone, Default)]
 pub(super) struct Background(Arc<Mutex<Option<Running>>>);
@@ -42,11 +45,14 @@ impl Background {
         if let Some(running) = &*running {
             return Ok(running.runtime.clone());
         }
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name(THREADS)
+            .build()?;
         let (end, ended) = oneshot::channel();
         let handle = runtime.handle().clone();
         std::thread::Builder::new()
-            .name("fetch".to_owned())
+            .name(THREADS.to_owned())
             .spawn(move || {
                 machine::lower_priority();
                 let _ = runtime.block_on(ended);

@@ -19,6 +19,7 @@ use crate::machine;
 use crate::model::{ModelId, Package};
 use crate::registry::{Held, Lease, PackageRef, SourceError, Wanted};
 use crate::serving::{Servable, VersionState};
+use crate::telemetry::{Trace, Tracer};
 
 /// Where packages come from: registries behind a cache.
 #[async_trait]
@@ -66,6 +67,7 @@ pub(super) struct Workshop {
     /// How many compile at a time.
     pub(super) slots: Arc<Semaphore>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) tracer: Tracer,
     /// Fetches while others serve.
     pub(super) background: Background,
 }
@@ -74,6 +76,8 @@ pub(super) struct Workshop {
 pub(super) struct Loaded {
     pub(super) servable: Arc<Servable>,
     pub(super) lease: Option<Lease>,
+    /// What the load took, when traces are kept; what follows belongs to it.
+    pub(super) trace: Option<Trace>,
 }
 
 /// How long each phase took.
@@ -85,11 +89,25 @@ impl Job {
         let (id, ticket) = (self.id.clone(), self.ticket);
         let clock = Arc::new(Clock::default());
         let cancel = self.cancel.clone();
-        let result = tokio::select! {
+        let trace = workshop.tracer.begin("swap");
+        let mut result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(LoadError::Cancelled),
             result = self.load(&workshop, &clock) => result,
         };
+        if let Some(trace) = trace {
+            clock.tell(&trace);
+            trace.set("onstage.model.name", id.name.to_string());
+            trace.set("onstage.model.version", id.version.to_string());
+            match &mut result {
+                Ok(loaded) => {
+                    trace.set("onstage.engine", loaded.servable.engine());
+                    loaded.trace = Some(trace.clone());
+                }
+                Err(error) => trace.fail(error.label()),
+            }
+            trace.end();
+        }
         let phases = clock.phases();
         let loaded = Event::Loaded {
             id,
@@ -130,7 +148,11 @@ impl Job {
             let result =
                 caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
             // Nobody waits when it was cancelled: then the model is freed here, off the request path.
-            let _ = done.send(result.map(|servable| Loaded { servable, lease }));
+            let _ = done.send(result.map(|servable| Loaded {
+                servable,
+                lease,
+                trace: None,
+            }));
             drop(permit);
         });
         if let Err(error) = spawned {
@@ -250,6 +272,16 @@ impl Clock {
             _ => return,
         };
         self.0.lock().push((phase, Instant::now()));
+    }
+
+    /// A span of each phase; the last one ends now.
+    fn tell(&self, trace: &Trace) {
+        let entered = self.0.lock();
+        let ends = entered.iter().skip(1).map(|(_, at)| *at);
+        let ends = ends.chain([Instant::now()]);
+        for ((phase, start), end) in entered.iter().zip(ends) {
+            trace.child(phase, *start).end_at(end);
+        }
     }
 
     fn phases(&self) -> Phases {

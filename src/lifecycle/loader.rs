@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::trial::rows_are_independent;
 use crate::batching::{Batcher, BatcherConfig, RunnerPool};
+use crate::engine::worker::Workers;
 use crate::engine::{
-    CancelToken, CompiledModel, EngineChoice, EngineError, EngineOptions, Engines, Session,
+    CancelToken, CompiledModel, Engine, EngineChoice, EngineError, EngineOptions, Engines, Session,
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
@@ -36,6 +37,7 @@ pub struct Loader {
     pool: Arc<RunnerPool>,
     metrics: Arc<Metrics>,
     warm_up: WarmUp,
+    workers: Option<Workers>,
 }
 
 /// What the operator chose for one model.
@@ -43,6 +45,8 @@ pub struct Loader {
 pub struct LoadOptions {
     /// Which engine.
     pub engine: EngineChoice,
+    /// Whether it runs in a process of its own.
+    pub isolated: bool,
     /// Threads and providers.
     pub engine_options: EngineOptions,
     /// How requests wait and run together.
@@ -222,6 +226,31 @@ impl Loader {
             pool,
             metrics,
             warm_up,
+            workers: None,
+        }
+    }
+
+    /// The same, with processes for models that want one of their own.
+    #[must_use]
+    pub fn with_workers(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// The engine for a graph, in a process of its own where that is wanted.
+    fn engine(
+        &self,
+        package: &Package,
+        options: &LoadOptions,
+    ) -> Result<Arc<dyn Engine>, EngineError> {
+        let engine = self.engines.choose(options.engine, &package.graph)?;
+        match &self.workers {
+            _ if !options.isolated => Ok(engine),
+            Some(workers) => Ok(workers.isolate(engine)),
+            None => Err(EngineError::Misconfigured {
+                engine: engine.name(),
+                reason: "there are no processes for `isolation = \"process\"` here".to_owned(),
+            }),
         }
     }
 
@@ -240,7 +269,7 @@ impl Loader {
         options: &LoadOptions,
         around: &Circumstances<'_>,
     ) -> Result<Arc<Servable>, LoadError> {
-        let engine = self.engines.choose(options.engine, &package.graph)?;
+        let engine = self.engine(&package, options)?;
         let estimate = engine.estimate(&package);
         (around.room)(estimate)?;
         let (before, weights) = (machine::resident(), package.weight_bytes);
@@ -264,7 +293,8 @@ impl Loader {
         });
         match warmed {
             Ok(servable) => {
-                let footprint = footprint(before, weights, estimate);
+                let own = model.resident();
+                let footprint = own.unwrap_or_else(|| footprint(before, weights, estimate));
                 metrics.set_memory(footprint);
                 Ok(Arc::new(servable.with_footprint(footprint)))
             }
@@ -289,7 +319,11 @@ impl Loader {
             let id = &package.id;
             tracing::warn!(model = %id.name, version = %id.version, key, "the package asks for something that is not for a package to say");
         }
-        let config = options.batching.with(hints, self.pool.threads());
+        let mut config = options.batching.with(hints, self.pool.threads());
+        if options.isolated {
+            // A request that waits for another process must not hold a thread that others need.
+            config.in_place = Duration::ZERO;
+        }
         let warmup = options.warmup.or(hints.warmup).unwrap_or(true);
         let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
         // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
@@ -346,7 +380,9 @@ impl Loader {
     fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<Option<Warmed>, LoadError> {
         match (self.warm_up)(servable, body) {
             Ok(warmed) => Ok(Some(warmed)),
-            Err((ErrorKind::Internal, message)) => Err(LoadError::Example(message)),
+            Err((ErrorKind::Internal | ErrorKind::NotReady, message)) => {
+                Err(LoadError::Example(message))
+            }
             Err((_, message)) => {
                 let id = servable.id();
                 tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example is refused");

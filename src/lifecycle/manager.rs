@@ -38,7 +38,7 @@ use crate::machine;
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::DesiredState;
 use crate::serving::{Catalog, Cause, FailureReason, VersionState};
-use crate::telemetry::{Metrics, VersionMetrics};
+use crate::telemetry::{Metrics, Tracer, VersionMetrics};
 
 /// What a manager works with.
 pub struct ManagerParts {
@@ -50,6 +50,8 @@ pub struct ManagerParts {
     pub catalog: Arc<Catalog>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+    /// Where loads are traced.
+    pub tracer: Tracer,
     /// What the operator chose for a model.
     pub options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
     /// Bytes that all models may take together.
@@ -128,6 +130,7 @@ impl Manager {
             supply: parts.supply,
             slots: Arc::new(Semaphore::new(cores.min(COMPILERS))),
             events: sender.clone(),
+            tracer: parts.tracer,
             background: Background::default(),
         };
         let supply = workshop.supply.clone();

@@ -14,7 +14,7 @@ use crate::engine::CancelToken;
 use crate::model::{Package, Version};
 use crate::registry::{DesiredModel, Lease, Wanted};
 use crate::serving::{Cause, FailureReason, ModelEntry, Servable, VersionEntry, VersionState};
-use crate::telemetry::{ModelOverview, VersionMetrics};
+use crate::telemetry::{ModelOverview, Trace, VersionMetrics};
 
 /// What the operator chose for one model's life.
 #[derive(Debug, Clone)]
@@ -140,6 +140,8 @@ pub(super) struct OnStage {
     /// Keeps its files in the cache.
     pub(super) _lease: Option<Lease>,
     pub(super) footprint: u64,
+    /// The trace of its load, until it is first published.
+    pub(super) trace: Option<Trace>,
 }
 
 impl Slot {

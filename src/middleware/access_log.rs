@@ -1,14 +1,14 @@
 //! One line per request, for those requests that the operator wants to see.
 
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
 use super::grpc;
 use super::request_id::RequestId;
 use crate::error::ErrorKind;
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, trace};
 
 /// Probes and scrapes never get a line.
 const PROBES: [&str; 9] = [
@@ -26,6 +26,8 @@ const PROBES: [&str; 9] = [
 /// What the line of a request is made of.
 pub(super) struct Watch {
     policy: AccessLog,
+    /// What the client says of its trace.
+    traceparent: Option<HeaderValue>,
     method: Method,
     uri: Uri,
     id: RequestId,
@@ -35,15 +37,20 @@ pub(super) struct Watch {
 impl Watch {
     /// `None` for requests that never get a line.
     pub(super) fn begin(policy: AccessLog, request: &Request, id: &RequestId) -> Option<Self> {
-        let path = request.uri().path();
-        let is_probe = PROBES.iter().any(|probe| path.ends_with(probe));
-        (!is_probe).then(|| Self {
+        (!is_probe(request)).then(|| Self {
             policy,
+            traceparent: request.headers().get("traceparent").cloned(),
             method: request.method().clone(),
             uri: request.uri().clone(),
             id: id.clone(),
             started: Instant::now(),
         })
+    }
+
+    /// The trace that the request belongs to, also when it is not sampled.
+    fn trace_id(&self) -> Option<String> {
+        let own = trace::current().map(|trace| trace.id());
+        own.or_else(|| trace::id_of(self.traceparent.as_ref()?).map(str::to_owned))
     }
 
     pub(super) fn end(self, response: &Response) {
@@ -67,9 +74,15 @@ impl Watch {
             model = header("x-model-name"),
             version = header("x-model-version"),
             request_id = self.id.0.to_str().unwrap_or("-"),
+            trace_id = self.trace_id(),
             "request"
         );
     }
+}
+
+pub(super) fn is_probe(request: &Request) -> bool {
+    let path = request.uri().path();
+    PROBES.iter().any(|probe| path.ends_with(probe))
 }
 
 /// Of gRPC the status of HTTP says nothing.
@@ -113,7 +126,6 @@ fn hash_share(id: &RequestId) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
 
     #[test]
     fn about_the_asked_share_is_sampled_and_errors_always() {

@@ -7,18 +7,20 @@ mod access_log;
 pub mod auth;
 mod grpc;
 mod request_id;
+mod traced;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use tower::{BoxError, Service, ServiceExt};
@@ -27,7 +29,9 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 use self::access_log::Watch;
 use self::auth::Authenticator;
 pub use self::grpc::grpc_timeout;
-use crate::telemetry::AccessLog;
+use self::request_id::RequestId;
+use self::traced::Traced;
+use crate::telemetry::{AccessLog, Tracer};
 
 /// What the operator chose for every request.
 #[derive(Debug, Clone)]
@@ -38,6 +42,10 @@ pub struct MiddlewareOptions {
     pub access_log: AccessLog,
     /// Who finds out who sent a request; `None` where nobody is asked.
     pub authenticator: Option<Authenticator>,
+    /// Where requests are traced.
+    pub tracer: Tracer,
+    /// True once the server is about to stop: clients that keep connections are told to let them go.
+    pub draining: Arc<AtomicBool>,
 }
 
 /// What answers requests, with everything around it; cheap to clone.
@@ -129,8 +137,22 @@ enum Form {
 impl<S: Inner> Around<S> {
     async fn answer(&self, mut request: Request) -> Response {
         let id = request_id::take_or_make(&mut request);
-        let watch = Watch::begin(self.options.access_log, &request, &id);
         let form = self.form(&request);
+        let version = request.version();
+        let mut response = match Traced::begin(&self.options.tracer, form, &request, &id) {
+            None => self.attend(form, request, id).await,
+            Some(traced) => traced.around(self.attend(form, request, id)).await,
+        };
+        // HTTP/2 has a frame of its own for this.
+        if version < Version::HTTP_2 && self.options.draining.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+
+    async fn attend(&self, form: Form, mut request: Request, id: RequestId) -> Response {
+        let watch = Watch::begin(self.options.access_log, &request, &id);
         let timeout = match form {
             Form::Grpc => grpc::longest(request.headers(), self.options.request_timeout),
             Form::Json | Form::Mlflow => self.options.request_timeout,
@@ -227,6 +249,8 @@ mod tests {
             request_timeout: timeout,
             access_log: AccessLog::Errors,
             authenticator: None,
+            tracer: Tracer::default(),
+            draining: Arc::default(),
         }
     }
 

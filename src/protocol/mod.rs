@@ -28,12 +28,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower::util::MapRequestLayer;
 
 pub use access::{AccessRow, access_table};
 pub use admin::{AdminSlot, admin_router};
@@ -48,6 +49,7 @@ use crate::error::ErrorKind;
 use crate::middleware::auth::Guard;
 use crate::model::{Batch, ModelId};
 use crate::serving::{InferenceService, ModelHost, Servable};
+use crate::telemetry::{Tracer, trace};
 
 /// One row of the route table.
 struct Route {
@@ -108,7 +110,7 @@ impl std::fmt::Debug for Shared {
 struct SharedState {
     service: InferenceService,
     options: ProtocolOptions,
-    draining: AtomicBool,
+    draining: Arc<AtomicBool>,
     host: OnceLock<Arc<dyn ModelHost>>,
     documentation: Documentation,
     streams_end: CancellationToken,
@@ -133,6 +135,8 @@ pub struct ProtocolOptions {
     pub guard: Option<Guard>,
     /// Whether everybody may read the metrics.
     pub public_metrics: bool,
+    /// Where requests and loads are traced.
+    pub tracer: Tracer,
 }
 
 impl Shared {
@@ -141,7 +145,7 @@ impl Shared {
         Self(Arc::new(SharedState {
             service,
             options,
-            draining: AtomicBool::new(false),
+            draining: Arc::default(),
             host: OnceLock::new(),
             documentation: Documentation::default(),
             streams_end: CancellationToken::new(),
@@ -156,6 +160,16 @@ impl Shared {
     /// Whether the server wants new requests: each wanted model serves or has settled, and no stop was asked for.
     pub fn is_ready(&self) -> bool {
         !self.0.draining.load(Ordering::Relaxed) && self.service().catalog().snapshot().is_ready()
+    }
+
+    /// Where requests and loads are traced.
+    pub fn tracer(&self) -> &Tracer {
+        &self.0.options.tracer
+    }
+
+    /// Turns true once a stop was asked for.
+    pub fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.draining)
     }
 
     /// Turns readiness off for good; requests are still answered.
@@ -226,6 +240,9 @@ pub fn router(shared: &Shared) -> Router {
             .fallback(move |uri: Uri| async move { surface.method_not_allowed_at(uri.path()) });
         router = router.route(&route.path, methods);
     }
+    if options.tracer.is_on() {
+        router = router.route_layer(MapRequestLayer::new(name_route));
+    }
     let router = router.fallback(path::not_found).with_state(shared.clone());
     // What has no route may have one in lower case; all else is not slowed down by looking.
     let again = router.clone();
@@ -236,6 +253,16 @@ pub fn router(shared: &Shared) -> Router {
             .nest(base_path, router)
             .fallback(path::not_found),
     }
+}
+
+/// Names the trace after the pattern of the route.
+fn name_route(request: Request) -> Request {
+    let matched = request.extensions().get::<MatchedPath>();
+    if let Some((matched, trace)) = matched.zip(trace::current()) {
+        trace.rename(format!("{} {}", request.method(), matched.as_str()));
+        trace.set("http.route", matched.as_str().to_owned());
+    }
+    request
 }
 
 /// The request with the path that the table knows.

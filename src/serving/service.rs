@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout_at};
 use super::catalog::{Catalog, LookupError, Selector};
 use super::servable::{Servable, ServableHandle};
 use crate::batching::{BatchError, Terms};
-use crate::engine::Outputs;
+use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId, ModelName};
-use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics};
+use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
 use crate::tensor::Value;
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
@@ -233,6 +233,11 @@ impl InferenceService {
             }
         };
         servable.vitals().touch(started);
+        if let Some(trace) = trace::current() {
+            trace.set("onstage.model.name", servable.id().name.to_string());
+            trace.set("onstage.model.version", servable.id().version.to_string());
+            trace.set("onstage.engine", servable.engine());
+        }
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
         let mut non_finite = 0;
         let result = exchange(&servable, started, codec, &mut non_finite).await;
@@ -260,8 +265,11 @@ async fn exchange<C: Codec>(
         if let Some(reason) = error.rejection() {
             servable.metrics().rejected(reason);
         }
-        if let ServeError::Batch(BatchError::Hopeless { .. }) = error {
-            // As if it had waited in vain: a version that is too slow must not look better by refusing.
+        // A version that is too slow must not look better by refusing, nor one by ending its process.
+        if let ServeError::Batch(
+            BatchError::Hopeless { .. } | BatchError::Engine(EngineError::Lost { .. }),
+        ) = error
+        {
             servable.vitals().count(true);
         }
         C::Error::from(error)

@@ -27,6 +27,8 @@ pub(super) struct Families {
     pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
     pub(super) trust: TrustFamilies,
+    pub(super) spans_lost: IntCounterVec,
+    pub(super) worker_restarts: IntCounterVec,
 }
 
 /// The families of certificates and callers.
@@ -163,6 +165,16 @@ impl Families {
                 "onstage_build_info",
                 "Always 1: the version of this program.",
                 &["version"],
+            ),
+            worker_restarts: table.counter(
+                "onstage_worker_restarts_total",
+                "Times that the process of a model with `isolation = \"process\"` ended and was started again.",
+                MODEL,
+            ),
+            spans_lost: table.counter(
+                "onstage_trace_spans_lost_total",
+                "Spans that no collector got, by reason (queue_full, export).",
+                &["reason"],
             ),
             trust: TrustFamilies::register(&table),
         }

@@ -111,6 +111,18 @@ impl Metrics {
         }
     }
 
+    /// The process of a model ended and is started again.
+    pub fn worker_restarted(&self, model: &str) {
+        let restarts = &self.shared.families.worker_restarts;
+        restarts.with_label_values(&[model]).inc();
+    }
+
+    /// So many spans of traces were lost.
+    pub fn spans_lost(&self, reason: &'static str, spans: usize) {
+        let lost = &self.shared.families.spans_lost;
+        lost.with_label_values(&[reason]).inc_by(spans as u64);
+    }
+
     /// The series of a version that is being loaded.
     ///
     /// Loading the same version again gives the same series, which then leave with the newest holder.

@@ -1,4 +1,4 @@
-//! What the process tells about itself: logs and metrics. A leaf: imports nothing of ours but [`crate::error`].
+//! What the process tells about itself: logs, metrics and traces. A leaf: imports nothing of ours but [`crate::error`].
 
 mod families;
 mod init;
@@ -6,6 +6,7 @@ mod labels;
 mod metrics;
 mod overview;
 mod statistics;
+pub mod trace;
 mod trust;
 
 pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
@@ -13,3 +14,4 @@ pub use labels::Protocol;
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
 pub use overview::ModelOverview;
 pub use statistics::{Sum, Totals};
+pub use trace::{Trace, TraceOptions, Tracer};

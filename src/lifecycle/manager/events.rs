@@ -128,6 +128,7 @@ impl Manager {
                     footprint: servable.footprint(),
                     servable,
                     _lease: loaded.lease,
+                    trace: loaded.trace,
                 });
             }
             Err(error) => {

@@ -50,13 +50,21 @@ impl Manager {
         if desired.default.is_some() {
             record.begin_probation(before, after, now);
         }
-        let phases = record.slots.get(&after).map(|slot| slot.phases.clone());
+        let slot = record.slots.get_mut(&after);
+        let phases = slot.as_ref().map(|slot| slot.phases.clone());
+        let trace = slot.and_then(|slot| match &mut slot.status {
+            Status::Ready(stage) => stage.trace.take(),
+            _ => None,
+        });
         // One store makes it true; only then is it announced.
         let published = Instant::now();
         self.store(name);
         self.parts
             .metrics
             .swap_phase("publish", published.elapsed());
+        if let Some(trace) = trace {
+            trace.child("publish", published).end();
+        }
         let phases = phases.unwrap_or_default();
         self.remember(name, Some(after), SwapOutcome::Published, phases);
     }

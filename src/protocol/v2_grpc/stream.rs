@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
+use futures_util::future::Either;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use futures_util::{FutureExt as _, future};
 use tokio::time::{Instant, sleep_until};
@@ -14,6 +15,7 @@ use super::status::{code, status, unreadable};
 use crate::error::ErrorKind;
 use crate::middleware::auth::Caller;
 use crate::protocol::Shared;
+use crate::telemetry::trace;
 
 /// Requests of one stream in work at a time: enough to make batches of, and a bound for what one client can hold.
 const IN_WORK: usize = 32;
@@ -58,6 +60,8 @@ pub(super) fn answers(
     manner: Manner,
 ) -> Answers {
     let limit = shared.max_body();
+    // The connection polls the stream, outside of the task that opened it.
+    let trace = trace::current();
     let requests = requests.map(move |request| match request {
         Ok(request) => Event::Request(Box::new(request)),
         Err(error) => Event::Broken(match unreadable(&error, limit) {
@@ -67,8 +71,13 @@ pub(super) fn answers(
     });
     let requests = requests.chain(stream::once(future::ready(Event::Finished)));
     let end = stream::once(end(shared.clone(), manner.deadline));
-    let steps =
-        stream::select(requests, end).map(move |event| step(shared.clone(), event, manner.clone()));
+    let steps = stream::select(requests, end).map(move |event| {
+        let step = step(shared.clone(), event, manner.clone());
+        match trace.clone() {
+            Some(trace) => Either::Left(trace.scope(step)),
+            None => Either::Right(step),
+        }
+    });
     let told = steps.buffered(IN_WORK).scan(false, |has_failed, step| {
         let told = match step {
             _ if *has_failed => None,

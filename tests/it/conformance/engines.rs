@@ -8,6 +8,8 @@ use half::{bf16, f16};
 use onstage::config::Settings;
 use onstage::engine::onnxruntime::library::{Surroundings, look_up};
 use onstage::engine::onnxruntime::{Config, Outcome};
+#[cfg(unix)]
+use onstage::engine::worker::Workers;
 use onstage::engine::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, OnnxRuntime, Outputs, Session,
     Support, Tract,
@@ -31,8 +33,39 @@ static ONNX_RUNTIME: LazyLock<OnnxRuntime> = LazyLock::new(|| {
     engine
 });
 
-fn engines() -> [&'static dyn Engine; 2] {
+/// Both again, each model in a process of its own.
+#[cfg(unix)]
+static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(|| {
+    let Settings {
+        engine, telemetry, ..
+    } = Settings::default();
+    let settings = onstage::app::WorkerSettings { engine, telemetry };
+    let settings = serde_json::to_string(&settings).unwrap();
+    let program = env!("CARGO_BIN_EXE_onstage").into();
+    let arguments = ["worker", "--settings", &settings].map(Into::into).to_vec();
+    let workers = Workers::new(program, arguments, Arc::new(|_| {})).unwrap();
+    let onnxruntime = OnnxRuntime::new(Config {
+        surroundings: Surroundings::of_process(None),
+        ..Config::default()
+    });
+    vec![
+        workers.isolate(Arc::new(Tract)),
+        workers.isolate(Arc::new(onnxruntime)),
+    ]
+});
+
+#[cfg(not(unix))]
+static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(Vec::new);
+
+/// In this process.
+fn own() -> [&'static dyn Engine; 2] {
     [&Tract, &*ONNX_RUNTIME]
+}
+
+fn engines() -> Vec<&'static dyn Engine> {
+    let mut engines = own().to_vec();
+    engines.extend(ISOLATED.iter().map(|engine| &**engine));
+    engines
 }
 
 fn little(name: &str) -> Package {
@@ -186,7 +219,7 @@ fn every_engine_of_the_build_is_held_to_this_suite() {
     };
     let built = onstage::app::engines(&Settings::default().engine);
     let built: Vec<&dyn Engine> = built.iter().map(|engine| &**engine).collect();
-    assert_eq!(names(&built), names(&engines()));
+    assert_eq!(names(&built), names(&own()));
 }
 
 #[test]
@@ -397,8 +430,7 @@ fn tract_refuses_attributes_that_it_overlooks_when_it_reads_the_file() {
     answers(&*ONNX_RUNTIME, &one_way, vec![("x", x.clone())]);
 
     let both_ways = little("lstm_bidirectional");
-    let [ours, theirs] =
-        engines().map(|engine| answers(engine, &both_ways, vec![("x", x.clone())]));
+    let [ours, theirs] = own().map(|engine| answers(engine, &both_ways, vec![("x", x.clone())]));
     assert_eq!(ours[0].shape(), [3, 2, 1, 3]);
     for (a, b) in numbers(&ours[0]).into_iter().zip(numbers(&theirs[0])) {
         assert!((a - b).abs() < 1e-6, "{a} and {b}");
@@ -413,8 +445,7 @@ fn classifiers_that_tract_takes_agree_with_onnx_runtime() {
     );
     for name in ["linear_sum", "linear_each", "trees_three_classes"] {
         let package = little(name);
-        let [ours, theirs] =
-            engines().map(|engine| answers(engine, &package, vec![("x", x.clone())]));
+        let [ours, theirs] = own().map(|engine| answers(engine, &package, vec![("x", x.clone())]));
         assert_eq!(numbers(&ours[0]), numbers(&theirs[0]), "{name}: labels");
         for (a, b) in numbers(&ours[1]).into_iter().zip(numbers(&theirs[1])) {
             assert!((a - b).abs() < 1e-6, "{name}: scores {a} and {b}");

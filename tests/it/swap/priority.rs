@@ -6,7 +6,7 @@ use crate::server::{Server, Starter};
 
 use super::scene::until;
 
-/// The names of the process's threads with a lower priority than the others.
+/// The names of the process's threads with a lower priority than the others, but for those that fetch, which never serve.
 fn slow_threads(server: &Server) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.process_id())).unwrap();
     let slow = tasks.filter_map(|task| {
@@ -14,7 +14,7 @@ fn slow_threads(server: &Server) -> Vec<String> {
         let stat = fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
         let (name, fields) = stat.rsplit_once(')')?;
         let nice: i32 = fields.split_whitespace().nth(16)?.parse().ok()?;
-        (nice > 0).then(|| name.split_once('(').unwrap().1.to_owned())
+        (nice > 0 && !name.ends_with("(fetch")).then(|| name.split_once('(').unwrap().1.to_owned())
     });
     slow.collect()
 }

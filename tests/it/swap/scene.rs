@@ -104,11 +104,15 @@ impl Load {
     }
 
     pub(crate) fn with(server: &Server, path: &str, clients: usize, body: &Value) -> Self {
+        Self::at(&server.url(path), clients, body)
+    }
+
+    pub(crate) fn at(url: &str, clients: usize, body: &Value) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
         let tasks = (0..clients).map(|_| {
             let body = body.clone();
-            let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), server.url(path));
+            let (stop, sent, url) = (Arc::clone(&stop), Arc::clone(&sent), url.to_owned());
             tokio::spawn(async move {
                 let client = reqwest::Client::new();
                 let mut failures = Vec::new();
