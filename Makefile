@@ -22,6 +22,10 @@ CLIENTS_FILES := $(wildcard tests/clients/*.txt) tests/clients/perf_analyzer.sh
 CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
 
+# The signer of models wants other versions again.
+SEALS_VENV := $(VENV)-seals
+SEALS_STAMP := $(SEALS_VENV)/.installed-$(shell { cat tests/seals/*.txt; $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+
 # The library that the Python package ships, for the tests that run a server.
 WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
 	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
@@ -48,7 +52,7 @@ bench-start: $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
 
 .PHONY: bench-serve
-bench-serve: $(STAMP) ## Measure serving (ARGS="small large image batching open quota overload neighbours many --quick")
+bench-serve: $(STAMP) ## Measure serving (ARGS="small large image batching open quota overload neighbours many hostile --quick")
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench serve -- $(ARGS)
 
 .PHONY: bench-pieces
@@ -139,6 +143,19 @@ $(STAMP): | python-tools
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
 		|| { echo "make: the packages of tests/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
+# What the Python package `model-signing` signs must hold here, and the other way round.
+.PHONY: test-seals
+test-seals: rust-tools $(SEALS_STAMP) ## Signed packages, against the real `model_signing`
+	$(CARGO) build --locked --tests
+	$(SEALS_VENV)/bin/python -B tests/seals/model_signing.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
+
+$(SEALS_STAMP): | python-tools
+	$(PYTHON) -m venv $(SEALS_VENV)
+	rm -f $(SEALS_VENV)/.installed-*
+	$(SEALS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/seals/requirements.txt \
+		|| { echo "make: the packages of tests/seals/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
+
 
 .PHONY: rust-tools
 rust-tools:

@@ -11,6 +11,7 @@ mod offline;
 mod plan;
 pub mod registry;
 pub mod secret;
+mod seals;
 mod stage;
 mod webhook;
 

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::seals::Seals;
 use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
+use crate::model::seal::SealPolicy;
 use crate::model::{
     ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, Version, discover,
 };
@@ -200,18 +202,25 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
 }
 
 /// What the operator chose for each model.
+///
+/// # Errors
+/// When a key that is to be trusted is none.
 pub(super) fn options(
     settings: &Settings,
     required: BTreeSet<ModelName>,
-) -> Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync> {
+) -> anyhow::Result<Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>> {
     let settings = settings.clone();
-    Box::new(move |name| {
+    let seals = Seals::of(&settings)?;
+    Ok(Box::new(move |name| {
         let default = ModelSettings::default();
         let model = settings.models.get(name.as_str()).unwrap_or(&default);
         let is_required = required.contains(name) || model.required == Some(true);
         let lazy = settings.registry.lazy && !is_required;
         ModelOptions {
-            load: options_for(&settings, name.as_str()),
+            load: LoadOptions {
+                seal: seals.policy(name),
+                ..options_for(&settings, name.as_str())
+            },
             keep_previous: model.keep_previous.unwrap_or(1),
             swap: match model.swap {
                 Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
@@ -225,7 +234,7 @@ pub(super) fn options(
                 evictable: model.evictable.unwrap_or(lazy),
             },
         }
-    })
+    }))
 }
 
 /// Which changes a new version may bring.
@@ -274,6 +283,7 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
         warmup: model.warmup,
         response: response_form(model.response.unwrap_or_default()),
     }
+        seal: SealPolicy::default(),
 }
 
 fn response_form(form: config::ResponseForm) -> ResponseForm {

@@ -80,7 +80,7 @@ impl Stage {
             supply: supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>),
             catalog,
             metrics: shared.service().shared_metrics(),
-            options: plan::options(settings, plan.required),
+            options: plan::options(settings, plan.required)?,
             memory_budget: memory_budget(settings),
             drain_timeout: settings.server.drain_timeout,
         };

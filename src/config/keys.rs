@@ -110,6 +110,8 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.max_body", Kind::Size, "Largest request body of this model").later(),
     key("models.*.max_concurrency", Kind::Integer(1), "Most requests of this model at a time; more are refused"),
     key("models.*.batching.max_batch_size", Kind::Integer(1), "As `batching.max_batch_size`, for this model"),
+    key("registry.require_signature", Kind::Bool, "Whether a package must be signed by somebody in `trust` to go on stage; by default when there is a `trust`").flag("require-signature"),
+    key("registry.trust", Kind::List, "Whose signatures to trust: a public key (`KEY.pem`), or whom an authority names so (`AUTHORITY.pem#IDENTITY`); repeatable").or("").flag("trust"),
     key("models.*.batching.max_queue_delay", Kind::Duration, "As `batching.max_queue_delay`, for this model"),
     key("models.*.batching.max_queue_size", Kind::Integer(1), "The same as `max_queue_size` of this model"),
     key("models.*.batching.instances", Kind::Integer(1), "As `batching.instances`, for this model"),
@@ -132,6 +134,7 @@ impl KeyDef {
     }
 
     /// Whether it stands under a model's name.
+    key("models.*.trust", Kind::List, "As `registry.trust`, for this model alone"),
     pub fn is_per_model(&self) -> bool {
         self.section() == "models"
     }

@@ -186,6 +186,10 @@ pub struct ModelSettings {
     pub max_body: Option<u64>,
     /// Most requests at a time.
     pub max_concurrency: Option<usize>,
+    /// Whether every package must be signed; `None` leaves that to whether there is somebody to trust.
+    pub require_signature: Option<bool>,
+    /// Whose signatures to trust: `KEY.pem`, or `AUTHORITY.pem#IDENTITY`.
+    pub trust: Vec<String>,
     /// Its queue and batches.
     pub batching: ModelBatchingSettings,
     /// Whether it may be unloaded to make room.
@@ -238,6 +242,8 @@ pub enum ResponseForm {
     /// The labels or numbers alone, as scikit-learn's `predict` returns them.
     #[serde(rename = "predict")]
     Predict,
+    /// Whose signatures to trust, instead of those of every model.
+    pub trust: Option<Vec<String>>,
     /// The class probabilities alone, as scikit-learn's `predict_proba` returns them.
     #[serde(rename = "predict_proba")]
     PredictProba,

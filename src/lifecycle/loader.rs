@@ -10,6 +10,7 @@ use crate::engine::{
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
+use crate::model::seal::{SealError, SealPolicy};
 use crate::model::{
     Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
 };
@@ -57,6 +58,8 @@ pub struct LoadOptions {
     pub response: ResponseForm,
 }
 
+    /// Whose signature the package needs.
+    pub seal: SealPolicy,
 /// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchingOptions {
@@ -133,6 +136,9 @@ pub enum LoadError {
     },
     /// No engine, or the engine refused.
     #[error(transparent)]
+    /// Nobody who is trusted vouches for the files.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     Engine(#[from] EngineError),
     /// The chosen form of answers does not fit the graph.
     #[error(transparent)]
@@ -168,6 +174,7 @@ impl LoadError {
             Self::Digest { .. } => "digest",
             Self::Engine(EngineError::Load { .. } | EngineError::Run { .. }) => "compile",
             Self::Engine(_) => "unsupported",
+            Self::Seal(error) => error.label(),
             Self::Response(_) => "response",
             Self::Example(_) => "example",
             Self::NonFinite(_) => "nonfinite",
@@ -183,7 +190,7 @@ impl LoadError {
         match self {
             Self::Fetch(error) => error.is_transient(),
             Self::Digest { .. } => true,
-            Self::Package(PackageError::Io { .. }) => true,
+            Self::Package(PackageError::Io { .. }) | Self::Seal(SealError::Io { .. }) => true,
             _ => false,
         }
     }

@@ -39,6 +39,7 @@ mod remote;
 mod responses;
 mod server;
 mod swap;
+mod seals;
 mod v1;
 mod v2_binary;
 mod v2_rest;
