@@ -35,7 +35,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients test-seals packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -137,12 +137,6 @@ $(CLIENTS_STAMP): | python-tools
 	tests/clients/perf_analyzer.sh $(CLIENTS_VENV)/bin/python $(PERF_ANALYZER)
 	touch $@
 
-$(STAMP): | python-tools
-	$(PYTHON) -m venv $(VENV)
-	rm -f $(VENV)/.installed-*
-	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
-		|| { echo "make: the packages of tests/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
-	touch $@
 # What the Python package `model-signing` signs must hold here, and the other way round.
 .PHONY: test-seals
 test-seals: rust-tools $(SEALS_STAMP) ## Signed packages, against the real `model_signing`
@@ -162,6 +156,12 @@ rust-tools:
 	@stop() { echo "make: $$1" >&2; exit 1; }; \
 	command -v $(CARGO) >/dev/null || stop "\`$(CARGO)\` was not found: install Rust $(RUST_VERSION) or newer, as https://rust-lang.org/tools/install says"; \
 	found="$$($(CARGO) --version | cut -d' ' -f2)"; \
+$(STAMP): | python-tools
+	$(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
+		|| { echo "make: the packages of tests/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
 	printf '%s\n%s\n' "$(RUST_VERSION)" "$$found" | sort -V -C || stop "Rust is $$found, expected $(RUST_VERSION) or newer: run \`rustup update\`"; \
 	command -v cc >/dev/null || stop "no C compiler was found: install one, on Debian or Ubuntu with \`apt-get install gcc libc6-dev\`"; \
 	$(CARGO) fmt --version >/dev/null 2>&1 || stop "\`cargo fmt\` was not found: run \`rustup component add rustfmt\`"; \

@@ -42,6 +42,8 @@ mod bodies;
 mod constant;
 #[path = "serve/contender.rs"]
 mod contender;
+#[path = "serve/hostile.rs"]
+mod hostile;
 #[path = "serve/image.rs"]
 mod image;
 #[path = "serve/large.rs"]
@@ -78,7 +80,7 @@ impl Scale {
     }
 }
 
-const SCENARIOS: [&str; 9] = [
+const SCENARIOS: [&str; 10] = [
     "small",
     "large",
     "image",
@@ -88,6 +90,7 @@ const SCENARIOS: [&str; 9] = [
     "overload",
     "neighbours",
     "many",
+    "hostile",
 ];
 
 fn main() {
@@ -132,6 +135,7 @@ async fn run(scenario: &str, scale: Scale) -> Report {
         "quota" => open::quota(scale).await,
         "overload" => overload::run(scale).await,
         "neighbours" => neighbours::run(scale).await,
+        "hostile" => hostile::run(scale).await,
         "many" => many::run(scale).await,
         other => unreachable!("`{other}` is not in the list"),
     }

@@ -8,9 +8,9 @@ use anyhow::bail;
 use axum_server::Handle;
 use tokio::task::JoinHandle;
 
-use super::{listen, secret};
+use super::{listen, request_limits, secret};
 use crate::config::Settings;
-use crate::middleware::{MiddlewareOptions, layered};
+use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
 
@@ -50,10 +50,16 @@ impl AdminServer {
             MiddlewareOptions {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
+                limits: RequestLimits {
+                    clients: None,
+                    ..request_limits(settings, shared.service().shared_metrics())
+                },
             },
         );
         let handle = Handle::new();
-        let task = tokio::spawn(listen::serve_http(bound, router, handle.clone()));
+        // Places of its own: whoever takes all others must not keep the operator out.
+        let listening = listen::Listening::of(&settings.limits, shared.service().shared_metrics());
+        let task = tokio::spawn(listening.serve(bound, router, handle.clone()));
         Ok(Some(Self {
             address,
             slot,

@@ -1,6 +1,7 @@
 //! The sockets. All servers are HTTP servers; gRPC is HTTP/2 with its own content type.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,7 +10,11 @@ use axum_server::accept::NoDelayAcceptor;
 use hyper_util::rt::TokioTimer;
 use tower::make::Shared;
 
+use super::connections::{Connections, Patience};
+use crate::config::LimitSettings;
+use crate::machine;
 use crate::middleware::{Inner, Layered};
+use crate::telemetry::Metrics;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
@@ -34,31 +39,64 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
     Ok(Bound { listener, address })
 }
 
-/// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
-pub(super) async fn serve_http(
-    bound: Bound,
-    service: Layered<impl Inner>,
-    handle: Handle<SocketAddr>,
-) -> anyhow::Result<()> {
-    let mut server = axum_server::from_tcp(bound.listener)?
-        .acceptor(NoDelayAcceptor::new())
-        .handle(handle);
-    // A client that sends its headers byte by byte holds a connection, not a thread; this bounds for how long.
-    let header_timeout = Duration::from_secs(30);
-    server
-        .http_builder()
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout);
-    // A client that vanished without a word, in the middle of a stream, is found out.
-    server
-        .http_builder()
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
-    server
-        .serve(Shared::new(service))
-        .await
-        .context("the HTTP server stopped")
+/// How the listeners of a kind serve; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Listening {
+    connections: Connections,
+    max_headers: usize,
+    max_header_size: u32,
+    max_streams: u32,
+    max_resets: usize,
+}
+
+impl Listening {
+    pub(super) fn of(limits: &LimitSettings, metrics: Arc<Metrics>) -> Self {
+        let patience = Patience {
+            header: limits.header_timeout,
+            body: limits.body_timeout,
+            idle: limits.idle_timeout,
+        };
+        let most = limits.max_connections.unwrap_or_else(usual_connections);
+        Self {
+            connections: Connections::new(most, patience, metrics),
+            max_headers: limits.max_headers,
+            max_header_size: u32::try_from(limits.max_header_size).unwrap_or(u32::MAX),
+            max_streams: limits.max_streams,
+            max_resets: limits.max_resets,
+        }
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2 in clear text until `handle` says stop.
+    pub(super) async fn serve(
+        self,
+        bound: Bound,
+        service: Layered<impl Inner>,
+        handle: Handle<SocketAddr>,
+    ) -> anyhow::Result<()> {
+        let mut server = axum_server::from_tcp(bound.listener)?
+            .acceptor(self.connections.guard(NoDelayAcceptor::new()))
+            .handle(handle);
+        // Slow heads end with their connection: see `connections`.
+        { server.http_builder().http1() }.max_headers(self.max_headers);
+        // A client that vanished without a word, in the middle of a stream, is found out.
+        server
+            .http_builder()
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .max_concurrent_streams(self.max_streams)
+            .max_pending_accept_reset_streams(self.max_resets)
+            .max_header_list_size(self.max_header_size);
+        server
+            .serve(Shared::new(service))
+            .await
+            .context("the HTTP server stopped")
+    }
+}
+
+/// So many that files, packages and registries still get their share of what may be open.
+fn usual_connections() -> usize {
+    const MOST: usize = 10_000;
+    machine::open_files().map_or(MOST, |files| MOST.min(files / 4 * 3))
 }

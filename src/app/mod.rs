@@ -2,6 +2,7 @@
 
 mod admin;
 mod banner;
+mod connections;
 mod download;
 mod grpc;
 mod guests;
@@ -10,12 +11,13 @@ mod measure;
 mod offline;
 mod plan;
 pub mod registry;
-pub mod secret;
 mod seals;
+pub mod secret;
 mod stage;
 mod webhook;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +41,10 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
-use crate::middleware::{Inner, Layered, MiddlewareOptions, cors, layered, layered_grpc};
+use crate::middleware::{
+    ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, cors, layered,
+    layered_grpc,
+};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
@@ -171,12 +176,13 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
-    let options = middleware_options(&request);
+    let options = middleware_options(&request, shared.service().shared_metrics());
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let secret = settings.registry.webhook_secret_file.as_deref();
     let webhook = webhook::router(secret, &server.base_path, &hint)?;
-    let mut servers = Servers::default();
+    let listening = listen::Listening::of(&settings.limits, shared.service().shared_metrics());
+    let mut servers = Servers::new(listening);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
     }
@@ -231,17 +237,26 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 }
 
 /// The servers of clients; each ends when its handle says so.
-#[derive(Default)]
 struct Servers {
+    listening: listen::Listening,
     handles: Vec<Handle<SocketAddr>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Servers {
+    fn new(listening: listen::Listening) -> Self {
+        Self {
+            listening,
+            handles: Vec::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
     fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
         let handle = Handle::new();
         self.handles.push(handle.clone());
-        self.tasks.spawn(listen::serve_http(bound, service, handle));
+        let listening = self.listening.clone();
+        self.tasks.spawn(listening.serve(bound, service, handle));
     }
 }
 
@@ -274,6 +289,7 @@ fn shared(request: &ServeRequest) -> Shared {
     let options = ProtocolOptions {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
+        body_timeout: Some(settings.limits.body_timeout),
         base_path: settings.server.base_path.clone(),
         health_route: settings.server.health_route.clone(),
         predict_route: settings.server.predict_route.clone(),
@@ -307,7 +323,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     ))
 }
 
-fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
+fn middleware_options(request: &ServeRequest, metrics: Arc<Metrics>) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -322,6 +338,21 @@ fn middleware_options(request: &ServeRequest) -> MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
         request_timeout: longest + Duration::from_millis(250),
         access_log: settings.telemetry.access_log,
+        limits: request_limits(settings, metrics),
+    }
+}
+
+fn request_limits(settings: &Settings, metrics: Arc<Metrics>) -> RequestLimits {
+    let limits = &settings.limits;
+    let clients = ClientLimits {
+        rate: limits.client_rate.and_then(NonZeroU32::new),
+        burst: limits.client_burst.and_then(NonZeroU32::new),
+        concurrency: limits.client_concurrency,
+    };
+    RequestLimits {
+        headers: limits.max_headers,
+        header_bytes: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
+        clients: Clients::of(clients, metrics).map(Arc::new),
     }
 }
 

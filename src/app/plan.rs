@@ -277,13 +277,14 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             instances: (model.batching.instances).or(settings.batching.instances),
         },
         max_concurrency: model.max_concurrency,
+        max_rows: model.max_rows.or(settings.limits.max_rows),
         request_timeout: model
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup,
         response: response_form(model.response.unwrap_or_default()),
-    }
         seal: SealPolicy::default(),
+    }
 }
 
 fn response_form(form: config::ResponseForm) -> ResponseForm {

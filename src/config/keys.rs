@@ -80,6 +80,18 @@ pub const KEYS: &[KeyDef] = &[
     key("server.drain_timeout", Kind::Duration, "Time that requests in flight have to finish").or("30s").flag("drain-timeout"),
     key("server.cors_origins", Kind::Origins, "Web origins whose pages may send requests; repeatable").or("").flag("cors-origin"),
     key("server.nonfinite", Kind::Choice(&["null", "bare"]), "How NaN and infinities are written in JSON: as `null`, or bare (NaN, Infinity) as MLflow does").or("null").flag("nonfinite"),
+    key("limits.max_connections", Kind::Integer(1), "Most connections at a time, of HTTP and gRPC together; by default 10000, or three quarters of the files that may be open").flag("max-connections"),
+    key("limits.header_timeout", Kind::Duration, "Longest time from the first byte of a request's head to the last, and from the beginning of a connection to its first byte").or("30s").flag("header-timeout"),
+    key("limits.body_timeout", Kind::Duration, "Longest pause in the body of a request, and of a client that takes an answer").or("30s").flag("body-timeout"),
+    key("limits.idle_timeout", Kind::Duration, "Longest time between two requests of a connection").or("2m").flag("idle-timeout"),
+    key("limits.max_headers", Kind::Integer(1), "Most headers of a request").or("100").flag("max-headers"),
+    key("limits.max_header_size", Kind::Size, "Largest size of all headers and the path of a request").or("32KiB").flag("max-header-size"),
+    key("limits.max_streams", Kind::Integer(1), "Most requests at a time on one connection of HTTP/2").or("200").flag("max-streams"),
+    key("limits.max_resets", Kind::Integer(1), "Requests that a connection of HTTP/2 may take back before they were looked at").or("20").flag("max-resets"),
+    key("limits.max_rows", Kind::Integer(1), "Most rows of one request").flag("max-rows"),
+    key("limits.client_rate", Kind::Integer(1), "Most requests a second of one client: of its name where it has proved one, else of its address").flag("client-rate"),
+    key("limits.client_burst", Kind::Integer(1), "Most requests at once of a client that paused; by default as many as in a second").flag("client-burst"),
+    key("limits.client_concurrency", Kind::Integer(1), "Most requests at a time of one client").flag("client-concurrency"),
     key("engine.default", Kind::Choice(ENGINES), "Engine: auto, tract or onnxruntime").or("auto").flag("engine"),
     key("engine.intra_op_threads", Kind::Integer(1), "Threads inside one operator").flag("intra-op-threads"),
     key("engine.inter_op_threads", Kind::Integer(1), "Threads across operators").flag("inter-op-threads"),
@@ -98,6 +110,8 @@ pub const KEYS: &[KeyDef] = &[
     key("registry.lazy", Kind::Bool, "Load a followed model on its first request, and unload it when others need the memory").or("false").flag("lazy"),
     key("registry.cache_dir", Kind::Path, "Where fetched packages are kept; by default `onstage` in the user's cache folder").flag("cache-dir"),
     key("registry.cache_size", Kind::Size, "Size of fetched packages above which those that nobody uses go").or("10GiB").flag("cache-size"),
+    key("registry.require_signature", Kind::Bool, "Whether a package must be signed by somebody in `trust` to go on stage; by default when there is a `trust`").flag("require-signature"),
+    key("registry.trust", Kind::List, "Whose signatures to trust: a public key (`KEY.pem`), or whom an authority names so (`AUTHORITY.pem#IDENTITY`); repeatable").or("").flag("trust"),
     key("registry.webhook_secret_file", Kind::Path, "File with the secret of MLflow's webhooks").flag("webhook-secret-file"),
     key("network.ca_file", Kind::Path, "Certificates (PEM) to trust in outgoing connections, beside those of the system").flag("ca-file"),
     key("models.*.source", Kind::Path, "Path of the package"),
@@ -109,9 +123,8 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.required", Kind::Bool, "Whether the server is ready only when this model is"),
     key("models.*.max_body", Kind::Size, "Largest request body of this model").later(),
     key("models.*.max_concurrency", Kind::Integer(1), "Most requests of this model at a time; more are refused"),
+    key("models.*.max_rows", Kind::Integer(1), "As `limits.max_rows`, for this model"),
     key("models.*.batching.max_batch_size", Kind::Integer(1), "As `batching.max_batch_size`, for this model"),
-    key("registry.require_signature", Kind::Bool, "Whether a package must be signed by somebody in `trust` to go on stage; by default when there is a `trust`").flag("require-signature"),
-    key("registry.trust", Kind::List, "Whose signatures to trust: a public key (`KEY.pem`), or whom an authority names so (`AUTHORITY.pem#IDENTITY`); repeatable").or("").flag("trust"),
     key("models.*.batching.max_queue_delay", Kind::Duration, "As `batching.max_queue_delay`, for this model"),
     key("models.*.batching.max_queue_size", Kind::Integer(1), "The same as `max_queue_size` of this model"),
     key("models.*.batching.instances", Kind::Integer(1), "As `batching.instances`, for this model"),
@@ -121,6 +134,7 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.signature_policy", Kind::Choice(&["compatible", "exact", "any"]), "Which changes of the signature a swap accepts: those that break no client, none, or all").or("compatible"),
     key("models.*.probation", Kind::Duration, "Time in which a new version may be taken back").or("60s"),
     key("models.*.response", Kind::Choice(&["mlflow-onnx", "predict", "predict_proba"]), "Answers of MLflow scoring: all outputs, or the labels or class probabilities alone as scikit-learn's predict and predict_proba return them").or("mlflow-onnx"),
+    key("models.*.trust", Kind::List, "As `registry.trust`, for this model alone"),
     key("telemetry.log", Kind::Choice(&["text", "json"]), "Form of the log; by default text on a terminal, else json").flag("log"),
     key("telemetry.log_level", Kind::LogFilter, "Level, or directives such as info,onstage=debug").or("info").flag("log-level"),
     key("telemetry.access_log", Kind::AccessLog, "Requests to log: errors, all, or a share such as sampled:0.01; probes never").or("errors").flag("access-log"),
@@ -134,7 +148,6 @@ impl KeyDef {
     }
 
     /// Whether it stands under a model's name.
-    key("models.*.trust", Kind::List, "As `registry.trust`, for this model alone"),
     pub fn is_per_model(&self) -> bool {
         self.section() == "models"
     }

@@ -30,9 +30,9 @@ pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };
 pub use settings::{
-    BatchingSettings, EngineChoice, EngineSettings, ModelBatchingSettings, ModelSettings,
-    NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings, Settings,
-    SignaturePolicy, SwapOrder, TelemetrySettings,
+    BatchingSettings, EngineChoice, EngineSettings, LimitSettings, ModelBatchingSettings,
+    ModelSettings, NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings,
+    Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
 };
 pub use value::{Kind, Raw};
 

@@ -50,16 +50,18 @@ pub struct LoadOptions {
     pub batching: BatchingOptions,
     /// Requests that may be in work at a time.
     pub max_concurrency: Option<usize>,
+    /// The most rows of one request.
+    pub max_rows: Option<usize>,
     /// Time for one request.
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving; `None` leaves that to the package.
     pub warmup: Option<bool>,
     /// The form of scoring answers.
     pub response: ResponseForm,
-}
-
     /// Whose signature the package needs.
     pub seal: SealPolicy,
+}
+
 /// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchingOptions {
@@ -134,11 +136,11 @@ pub enum LoadError {
         /// What the registry says.
         expected: String,
     },
-    /// No engine, or the engine refused.
-    #[error(transparent)]
     /// Nobody who is trusted vouches for the files.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// No engine, or the engine refused.
+    #[error(transparent)]
     Engine(#[from] EngineError),
     /// The chosen form of answers does not fit the graph.
     #[error(transparent)]
@@ -172,9 +174,9 @@ impl LoadError {
             Self::Fetch(_) => "fetch",
             Self::Package(_) => "invalid_package",
             Self::Digest { .. } => "digest",
+            Self::Seal(error) => error.label(),
             Self::Engine(EngineError::Load { .. } | EngineError::Run { .. }) => "compile",
             Self::Engine(_) => "unsupported",
-            Self::Seal(error) => error.label(),
             Self::Response(_) => "response",
             Self::Example(_) => "example",
             Self::NonFinite(_) => "nonfinite",
@@ -317,6 +319,7 @@ impl Loader {
         let limits = Limits {
             request_timeout: options.request_timeout,
             max_concurrency: options.max_concurrency,
+            max_rows: options.max_rows,
         };
         let servable = Servable::new(
             package,

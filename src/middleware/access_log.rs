@@ -34,9 +34,7 @@ pub(super) struct Watch {
 impl Watch {
     /// `None` for requests that never get a line.
     pub(super) fn begin(policy: AccessLog, request: &Request, id: &RequestId) -> Option<Self> {
-        let path = request.uri().path();
-        let is_probe = PROBES.iter().any(|probe| path.ends_with(probe));
-        (!is_probe).then(|| Self {
+        (!is_probe(request.uri().path())).then(|| Self {
             policy,
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -68,6 +66,11 @@ impl Watch {
             "request"
         );
     }
+}
+
+/// Whether the path is for those who ask how the server is.
+pub(super) fn is_probe(path: &str) -> bool {
+    PROBES.iter().any(|probe| path.ends_with(probe))
 }
 
 /// Of gRPC the status of HTTP says nothing.

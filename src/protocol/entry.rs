@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -24,14 +25,14 @@ use super::{Shared, Surface, path};
 #[derive(Debug, Clone)]
 pub struct Entry {
     router: Router,
-    max_body: usize,
+    limits: (usize, Option<Duration>),
 }
 
 /// Puts what comes before any route in front of `router`.
 pub fn entry(shared: &Shared, router: Router) -> Entry {
     Entry {
         router,
-        max_body: shared.max_body(),
+        limits: (shared.max_body(), shared.body_timeout()),
     }
 }
 
@@ -56,8 +57,7 @@ impl Service<Request> for Entry {
         match Encodings::of(&request) {
             Ok(encodings) if encodings.are_plain() => Either::Left(self.router.call(request)),
             Ok(encodings) => {
-                let (router, max_body) = (self.router.clone(), self.max_body);
-                let answer = encodings.answer(request, router, max_body);
+                let answer = encodings.answer(request, self.router.clone(), self.limits);
                 Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
             }
             Err(refusal) => Either::Right(Either::Left(ready(Ok(*refusal)))),

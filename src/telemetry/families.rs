@@ -24,6 +24,9 @@ pub(super) struct Families {
     pub(super) state: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
     pub(super) lifecycle: LifecycleFamilies,
+    pub(super) connections: IntGauge,
+    pub(super) connections_refused: IntCounterVec,
+    pub(super) clients_refused: IntCounterVec,
     pub(super) build_info: IntGaugeVec,
 }
 
@@ -144,6 +147,17 @@ impl Families {
                 VERSION,
             ),
             lifecycle: LifecycleFamilies::register(&table),
+            connections: table.single("onstage_connections", "Connections that are open."),
+            connections_refused: table.counter(
+                "onstage_connections_refused_total",
+                "Connections closed at once, as there were `limits.max_connections`.",
+                &[],
+            ),
+            clients_refused: table.counter(
+                "onstage_clients_refused_total",
+                "Requests refused because their client sends too many, by limit.",
+                &["reason"],
+            ),
             build_info: table.gauge(
                 "onstage_build_info",
                 "Always 1: the version of this program.",

@@ -52,7 +52,7 @@ pub(crate) async fn client(server: &Server) -> Client {
 }
 
 /// Two flowers, as bytes.
-fn flowers() -> ModelInferRequest {
+pub(crate) fn flowers() -> ModelInferRequest {
     let rows = [5.1_f32, 3.5, 1.4, 0.2, 6.3, 3.3, 6.0, 2.5];
     ModelInferRequest {
         model_name: "iris".to_owned(),
