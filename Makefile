@@ -100,24 +100,30 @@ converted: rust-tools $(STAMP)
 	$(CARGO) build --locked --tests
 	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
-# The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day.
+# The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day, chaos.
 .PHONY: rust-tests
 rust-tests: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked -E 'not test(/^faults::/)'; \
+		set -x; $(CARGO) nextest run --locked -E 'not test(/^(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults::; \
+		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults:: --skip chaos::; \
 	fi
 
 .PHONY: test-faults
 test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the real binary: minutes
 	@$(WITH_ONNXRUNTIME) \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^faults::/)'; \
+		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --test it -- faults::; \
+		set -x; $(CARGO) test --locked --test it -- faults:: chaos::; \
 	fi
+
+# A run that failed prints its seed: `ONSTAGE_CHAOS_SEED=… make chaos` does the same faults again.
+.PHONY: chaos
+chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
+chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
+	$(CARGO) test --locked --test it -- chaos:: --nocapture
 
 # One file or test: ARGS="tests/clients/rest_triton.py -k classes".
 # KServe's and Triton's clients bring the same protobuf names and cannot share a process.
@@ -150,18 +156,18 @@ $(SEALS_STAMP): | python-tools
 		|| { echo "make: the packages of tests/seals/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
-
-.PHONY: rust-tools
-rust-tools:
-	@stop() { echo "make: $$1" >&2; exit 1; }; \
-	command -v $(CARGO) >/dev/null || stop "\`$(CARGO)\` was not found: install Rust $(RUST_VERSION) or newer, as https://rust-lang.org/tools/install says"; \
-	found="$$($(CARGO) --version | cut -d' ' -f2)"; \
 $(STAMP): | python-tools
 	$(PYTHON) -m venv $(VENV)
 	rm -f $(VENV)/.installed-*
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt \
 		|| { echo "make: the packages of tests/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
+
+.PHONY: rust-tools
+rust-tools:
+	@stop() { echo "make: $$1" >&2; exit 1; }; \
+	command -v $(CARGO) >/dev/null || stop "\`$(CARGO)\` was not found: install Rust $(RUST_VERSION) or newer, as https://rust-lang.org/tools/install says"; \
+	found="$$($(CARGO) --version | cut -d' ' -f2)"; \
 	printf '%s\n%s\n' "$(RUST_VERSION)" "$$found" | sort -V -C || stop "Rust is $$found, expected $(RUST_VERSION) or newer: run \`rustup update\`"; \
 	command -v cc >/dev/null || stop "no C compiler was found: install one, on Debian or Ubuntu with \`apt-get install gcc libc6-dev\`"; \
 	$(CARGO) fmt --version >/dev/null 2>&1 || stop "\`cargo fmt\` was not found: run \`rustup component add rustfmt\`"; \

@@ -8,6 +8,7 @@ mod agreement;
 mod architecture;
 mod bad_input;
 mod batched;
+mod chaos;
 mod cli;
 mod clouds;
 mod conformance;
