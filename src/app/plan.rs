@@ -201,6 +201,9 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
     })
 }
 
+/// What the operator chose for the model of a name.
+type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
+
 /// What the operator chose for each model.
 ///
 /// # Errors
@@ -208,7 +211,7 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
 pub(super) fn options(
     settings: &Settings,
     required: BTreeSet<ModelName>,
-) -> anyhow::Result<Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>> {
+) -> anyhow::Result<Box<OptionsOf>> {
     let settings = settings.clone();
     let seals = Seals::of(&settings)?;
     Ok(Box::new(move |name| {

@@ -292,7 +292,8 @@ fn the_statement_is_read_strictly() {
         statement::Statement::parse(value.to_string().as_bytes())
     };
     assert_eq!(parse(&|_| {}).unwrap().ignored, [PathBuf::from("a/b")]);
-    let refused: [(&dyn Fn(&mut serde_json::Value), &str); 8] = [
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let refused: [(Change<'_>, &str); 8] = [
         (&|value| value["_type"] = "x".into(), "in-toto"),
         (
             &|value| value["predicateType"] = "https://model_signing/Digests/v0.1".into(),

@@ -68,15 +68,15 @@ impl Clients {
 /// One request over one of the protocols, with numbers of its own, so that another's answer is noticed.
 async fn one(client: &Client, url: &str, dice: &mut Dice, tally: &mut Tally) {
     let rows = 1 + dice.below(4);
-    let sent: Vec<f64> = (0..rows).map(|_| dice.below(1000) as f64).collect();
-    let column: Vec<[f64; 1]> = sent.iter().map(|number| [*number]).collect();
+    let sent: Vec<f64> = (0..2 * rows).map(|_| dice.below(1000) as f64).collect();
+    let table: Vec<&[f64]> = sent.chunks(2).collect();
     let (path, body) = match dice.below(3) {
-        0 => ("/models/m/invocations", json!({ "inputs": column })),
+        0 => ("/models/m/invocations", json!({ "inputs": table })),
         1 => (
             "/v2/models/m/infer",
-            json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 1], "data": sent}]}),
+            json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 2], "data": sent}]}),
         ),
-        _ => ("/v1/models/m:predict", json!({ "instances": column })),
+        _ => ("/v1/models/m:predict", json!({ "instances": table })),
     };
     let response = match client.post(format!("{url}{path}")).json(&body).send().await {
         Ok(response) => response,

@@ -272,8 +272,8 @@ impl Scene {
     }
 
     async fn large_bodies(&self) {
-        let number = b"[1.5],".repeat(1 << 20);
-        let body = [b"{\"inputs\": [", &number[..], b"[1]]}"].concat();
+        let number = b"[1.5,2.5],".repeat(1 << 19);
+        let body = [b"{\"inputs\": [", &number[..], b"[1,2]]}"].concat();
         let whole = self.server.post(PATH, "application/json", body).await;
         // Answered, refused as odd, or unloaded by hand at this moment.
         let status = whole.status().as_u16();
