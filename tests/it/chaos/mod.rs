@@ -22,7 +22,7 @@ use crate::swap::scene::{counter, metrics};
 const SECONDS: u64 = 12;
 
 /// How long the server has to be as it was, once all is well again.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(120);
 
 /// Memory that may have been added by what allocators and engines keep for the next time: the same after a minute and
 /// after ten.
