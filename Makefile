@@ -18,9 +18,15 @@ VENV_PYTHON := $(abspath $(VENV))/bin/python
 
 # The real clients want packages of other versions than MLflow does, so they have a place of their own beside it.
 CLIENTS_VENV := $(VENV)-clients
-CLIENTS_FILES := $(wildcard tests/clients/*.txt) tests/clients/perf_analyzer.sh
+CLIENTS_FILES := $(wildcard tests/clients/*.txt tests/clients/*.sh)
 CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
+CHROMIUM := $(abspath $(CLIENTS_VENV))/chromium
+
+# Helm, Docker Engine, Prometheus and others, and the Python packages beside them.
+PACKAGING_VENV := $(VENV)-packaging
+PACKAGING_FILES := $(wildcard tests/packaging/*.txt tests/packaging/package*.json) tests/packaging/tools.sh
+PACKAGING_STAMP := $(PACKAGING_VENV)/.installed-$(shell { cat $(PACKAGING_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 
 # The signer of models wants other versions again.
 SEALS_VENV := $(VENV)-seals
@@ -35,7 +41,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients test-seals packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -52,7 +58,7 @@ bench-start: $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
 
 .PHONY: bench-serve
-bench-serve: $(STAMP) ## Measure serving (ARGS="small large image batching open quota overload neighbours many hostile --quick")
+bench-serve: $(STAMP) ## Measure serving (ARGS="small protocols large image batching open quota overload neighbours many hostile --quick")
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench serve -- $(ARGS)
 
 .PHONY: bench-pieces
@@ -125,15 +131,31 @@ chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
 chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
 	$(CARGO) test --locked --test it -- chaos:: --nocapture
 
+# What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+.PHONY: fuzz
+fuzz: rust-tools ## Look for input that stops a decoder (FUZZ_SECONDS=60 for each of FUZZ_TARGETS="graph webhook")
+	fuzz/run.sh $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 # One file or test: ARGS="tests/clients/rest_triton.py -k classes".
 # KServe's and Triton's clients bring the same protobuf names and cannot share a process.
 .PHONY: test-clients
 test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritonclient, perf_analyzer, …) against the real binary
 	$(CARGO) build --locked --tests
-	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer"; \
+	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer" CHROMIUM="$(CHROMIUM)"; \
 	ask() { set -x; $(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
 	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask tests/clients/v1_kserve.py; fi
+
+# One file or test: ARGS="tests/packaging/chart.py -k lint". Another binary for the images: BINARY=target/dist/onstage.
+.PHONY: test-packaging
+test-packaging: rust-tools $(STAMP) $(PACKAGING_STAMP) ## Images, chart, dashboard, alerts and wheel, by the real tools (root, Debian 12)
+	$(CARGO) build --locked --tests
+	@tests/packaging/tools.sh $(PACKAGING_VENV)
+	@set -x; $(PACKAGING_VENV)/bin/python -B -m pytest -c tests/packaging/pytest.ini --rootdir tests/packaging \
+		--binary "$(or $(BINARY),$${CARGO_TARGET_DIR:-target}/debug/onstage)" --tools $(PACKAGING_VENV)/tools \
+		--mlflow-python $(VENV_PYTHON) $(or $(ARGS),tests/packaging)
 
 $(CLIENTS_STAMP): | python-tools
 	$(PYTHON) -m venv $(CLIENTS_VENV)
@@ -141,6 +163,14 @@ $(CLIENTS_STAMP): | python-tools
 	$(CLIENTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt \
 		|| { echo "make: the packages of tests/clients/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	tests/clients/perf_analyzer.sh $(CLIENTS_VENV)/bin/python $(PERF_ANALYZER)
+	tests/clients/chromium.sh $(CHROMIUM)
+	touch $@
+
+$(PACKAGING_STAMP): | python-tools
+	$(PYTHON) -m venv $(PACKAGING_VENV)
+	rm -rf $(PACKAGING_VENV)/.installed-* $(PACKAGING_VENV)/tools
+	$(PACKAGING_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/packaging/requirements.txt \
+		|| { echo "make: the packages of tests/packaging/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
 # What the Python package `model-signing` signs must hold here, and the other way round.

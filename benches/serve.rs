@@ -24,6 +24,8 @@ mod server;
 mod client;
 #[path = "harness/drive.rs"]
 mod drive;
+#[path = "harness/grpc.rs"]
+mod grpc;
 #[allow(dead_code)]
 #[path = "harness/load.rs"]
 mod load;
@@ -58,6 +60,8 @@ mod neighbours;
 mod open;
 #[path = "serve/overload.rs"]
 mod overload;
+#[path = "serve/protocols.rs"]
+mod protocols;
 #[path = "serve/raw.rs"]
 mod raw;
 #[path = "serve/small.rs"]
@@ -80,8 +84,9 @@ impl Scale {
     }
 }
 
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 11] = [
     "small",
+    "protocols",
     "large",
     "image",
     "batching",
@@ -128,6 +133,7 @@ fn main() {
 async fn run(scenario: &str, scale: Scale) -> Report {
     match scenario {
         "small" => small::run(scale).await,
+        "protocols" => protocols::run(scale).await,
         "large" => large::run(scale).await,
         "image" => image::run(scale).await,
         "batching" => batching::run(scale).await,

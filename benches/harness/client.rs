@@ -12,6 +12,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Request {
     address: SocketAddr,
     bytes: Vec<u8>,
+    wire: Wire,
+}
+
+/// How the bytes of a request are spoken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// HTTP/1.1, the same bytes each time.
+    Http,
+    /// HTTP/2, on another stream each time.
+    Grpc,
 }
 
 impl Request {
@@ -32,7 +42,24 @@ impl Request {
             "POST {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
         let bytes = [head.as_bytes(), body].concat();
-        Self { address, bytes }
+        Self {
+            address,
+            bytes,
+            wire: Wire::Http,
+        }
+    }
+
+    /// A call over gRPC: `bytes` are its frames.
+    pub(crate) fn grpc(address: SocketAddr, bytes: Vec<u8>) -> Self {
+        Self {
+            address,
+            bytes,
+            wire: Wire::Grpc,
+        }
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

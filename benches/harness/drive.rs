@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::client::Request;
+use crate::client::{Request, Wire};
+use crate::grpc::Connection;
 use crate::process::cpu_nanoseconds;
 use crate::report::quantile;
 
@@ -70,9 +71,12 @@ async fn drive(request: &Request, processes: &[u32], connections: usize, time: D
     let cpu = cpu_nanoseconds(processes);
     let began = Instant::now();
     let until = began + time;
-    let clients = streams
-        .into_iter()
-        .map(|stream| ask_until(request.bytes(), stream, until));
+    let clients = streams.into_iter().map(|stream| async move {
+        match request.wire() {
+            Wire::Http => ask_until(request.bytes(), stream, until).await,
+            Wire::Grpc => call_until(request.bytes(), stream, until).await,
+        }
+    });
     let done = futures_util::future::join_all(clients).await;
     let seconds = began.elapsed().as_secs_f64();
     let cpu = (cpu_nanoseconds(processes) - cpu) / 1e9;
@@ -120,6 +124,25 @@ async fn ask_until(
             Some(b"200") => latencies.push(began.elapsed()),
             Some(_) => refused += 1,
             None => return Err(Error::new(ErrorKind::InvalidData, "no HTTP")),
+        }
+    }
+}
+
+async fn call_until(
+    call: &[u8],
+    stream: TcpStream,
+    until: Instant,
+) -> Result<(Vec<Duration>, usize)> {
+    let mut connection = Connection::open(stream, call).await?;
+    let (mut latencies, mut refused) = (Vec::new(), 0);
+    loop {
+        let began = Instant::now();
+        if began >= until {
+            return Ok((latencies, refused));
+        }
+        match connection.ask().await? {
+            true => latencies.push(began.elapsed()),
+            false => refused += 1,
         }
     }
 }

@@ -30,15 +30,17 @@ impl Form {
 }
 
 /// The name of iris' only input.
-const IRIS_INPUT: &str = "features";
+pub(crate) const IRIS_INPUT: &str = "features";
+
+/// A row of its data.
+pub(crate) const IRIS_ROW: [f32; 4] = [5.1, 3.5, 1.4, 0.2];
 
 /// A row of iris.
 pub(crate) fn iris(address: SocketAddr, form: Form) -> Request {
-    let row = [5.1_f32, 3.5, 1.4, 0.2];
     match form {
         Form::Invocations => Request::invocations(address, "[5.1, 3.5, 1.4, 0.2]"),
         Form::Json | Form::Binary => {
-            let tensor = Tensor::from_vec(vec![1, 4], row.to_vec()).expect("four numbers");
+            let tensor = Tensor::from_vec(vec![1, 4], IRIS_ROW.to_vec()).expect("four numbers");
             infer(address, "iris", &[(IRIS_INPUT.to_owned(), tensor)], form)
         }
     }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Request};
+use crate::client::{Client, Request, Wire};
+use crate::drive::closed_loop;
 use crate::process::family;
 use crate::server::{Server, Starter, onnxruntime};
 
@@ -60,6 +61,14 @@ impl Contender {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it speaks gRPC.
+    pub(crate) fn grpc_address(&self) -> SocketAddr {
+        match &self.process {
+            Process::Ours(server) => server.grpc_address(),
+            Process::Other(_) => unreachable!("the others speak HTTP only"),
+        }
     }
 
     pub(crate) fn started(name: &str, server: Server) -> Self {
@@ -123,6 +132,15 @@ impl Contender {
 
     /// Asks until what is learned or made on first use is there.
     pub(crate) fn warm_up(&self, request: &Request, times: usize) {
+        if request.wire() == Wire::Grpc {
+            let round = closed_loop(request, &[], 1, Duration::from_millis(200));
+            assert!(
+                round.answers > 0 && round.refused == 0,
+                "{} refuses the call",
+                self.name
+            );
+            return;
+        }
         let mut client = Client::connect(request).expect("the server listens");
         for _ in 0..times {
             let answer = client.ask().expect("the server answers");

@@ -11,6 +11,7 @@ mod measure;
 mod offline;
 mod plan;
 pub mod registry;
+mod saturation;
 mod seals;
 pub mod secret;
 mod stage;
@@ -176,6 +177,8 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
+    let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
+    tokio::spawn(saturation);
     let options = middleware_options(&request, shared.service().shared_metrics());
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());

@@ -17,12 +17,12 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::oip::error::OipError;
+use super::body::object;
+use super::refused::Refused;
 use super::v2_rest;
 use super::{Shared, Surface};
-use crate::error::{ErrorKind, Kinded};
 use crate::model::{ModelName, Version};
-use crate::serving::{Admin, AdminError};
+use crate::serving::Admin;
 
 /// A management request is a few words.
 const LONGEST_BODY: usize = 64 << 10;
@@ -95,45 +95,9 @@ fn refuse(request: &Request) -> Response {
     (challenge, body).into_response()
 }
 
-/// Why a management request fails.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{0}")]
-    NotFound(String),
-    #[error("the server is starting: its models are not known yet")]
-    Starting,
-    #[error(transparent)]
-    Oip(#[from] OipError),
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-}
-
-impl Kinded for Refused {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Invalid(_) => ErrorKind::InvalidArgument,
-            Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Starting => ErrorKind::NotReady,
-            Self::Oip(error) => error.kind(),
-            Self::Admin(error) => error.kind(),
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind().http_status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::json!({ "error": self.to_string() }).to_string();
-        v2_rest::json(status, body.into_bytes())
-    }
-}
-
 impl AdminState {
     fn admin(&self) -> Result<&Arc<dyn Admin>, Refused> {
-        self.admin.get().ok_or(Refused::Starting)
+        self.admin.get().ok_or_else(Refused::starting)
     }
 }
 
@@ -158,7 +122,7 @@ fn described(state: &AdminState, name: &ModelName) -> Result<Response, Refused> 
     let holds = state.admin()?.holds();
     let snapshot = state.shared.service().catalog().snapshot();
     let entry = snapshot.models.get(name);
-    let entry = entry.ok_or_else(|| Refused::NotFound(format!("no model named `{name}`")))?;
+    let entry = entry.ok_or_else(|| Refused::not_found(format!("no model named `{name}`")))?;
     Ok(answer(&view::model(name, entry, &holds)))
 }
 
@@ -175,7 +139,7 @@ async fn history(
     wanted: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(wanted) = wanted.map_err(|error| {
-        Refused::Invalid(format!(
+        Refused::invalid(format!(
             "the query is not understood: {error}; expected `model=NAME` and `limit=NUMBER`"
         ))
     })?;
@@ -226,7 +190,7 @@ async fn perform(
     let admin = state.admin()?;
     if !actions.contains(&action) {
         let known: Vec<String> = actions.iter().map(|known| format!("`{known}`")).collect();
-        return Err(Refused::NotFound(format!(
+        return Err(Refused::not_found(format!(
             "no action `{action}`; there are {}",
             known.join(", ")
         )));
@@ -268,13 +232,13 @@ async fn act_as_v2(
 }
 
 fn model_name(name: String) -> Result<ModelName, Refused> {
-    ModelName::new(name).map_err(|error| Refused::NotFound(error.to_string()))
+    ModelName::new(name).map_err(|error| Refused::not_found(error.to_string()))
 }
 
 fn version_of(body: &Bytes) -> Result<Version, Refused> {
     let expected =
-        |what: String| Refused::Invalid(format!("{what}; expected `{{\"version\": \"3\"}}`"));
-    let swap: SwapTo = serde_json::from_slice(body)
+        |what: String| Refused::invalid(format!("{what}; expected `{{\"version\": \"3\"}}`"));
+    let swap: SwapTo = object(body)
         .map_err(|error| expected(format!("the body does not say which version: {error}")))?;
     match swap.version {
         VersionNumber::Number(number) => Ok(Version(number)),

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tower::{BoxError, ServiceExt};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
@@ -145,6 +146,18 @@ fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError 
     known.unwrap_or_else(|| BodyError::Unreadable(error.to_string()))
 }
 
+/// Reads a body that is one JSON object.
+///
+/// # Errors
+/// Why it is none, or not this one.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    // Serde would also take a list, as the fields in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is no JSON object".to_owned());
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
 /// How the bodies of one request and its answer are encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encodings {
@@ -156,12 +169,10 @@ pub(super) struct Encodings {
 
 impl Encodings {
     /// # Errors
-    /// The answer to an encoding that is not understood.
-    pub(super) fn of(request: &Request) -> Result<Self, Box<Response>> {
-        let headers = request.headers();
-        let refuse = |coding: String| Box::new(unsupported(request.uri().path(), &coding));
+    /// An encoding that is not understood.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
         Ok(Self {
-            coding: coding(headers).map_err(refuse)?,
+            coding: coding(headers)?,
             compress: wants_compression(headers),
         })
     }
@@ -247,13 +258,14 @@ fn wants_compression(headers: &HeaderMap) -> bool {
     })
 }
 
-fn unsupported(path: &str, coding: &str) -> Response {
+/// The answer to an encoding that is not understood.
+pub(super) fn unsupported(surface: Surface, coding: &str) -> Response {
     let message = format!(
         "the content encoding `{coding}` is not understood: expected `gzip`, `deflate` or none"
     );
     let accept = [(header::ACCEPT_ENCODING, ENCODINGS)];
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    (accept, Surface::of(path).plain_error(status, &message)).into_response()
+    (accept, surface.plain_error(status, &message)).into_response()
 }
 
 #[cfg(test)]

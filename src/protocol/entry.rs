@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use axum::routing::future::RouteFuture;
 use futures_util::future::Either;
 use tower::Service;
 
-use super::body::Encodings;
+use super::body::{self, Encodings};
 use super::{Shared, Surface, path};
 
 /// A router with what comes before its routes; cheap to clone.
@@ -26,6 +27,7 @@ use super::{Shared, Surface, path};
 pub struct Entry {
     router: Router,
     limits: (usize, Option<Duration>),
+    base_path: Arc<str>,
 }
 
 /// Puts what comes before any route in front of `router`.
@@ -33,6 +35,7 @@ pub fn entry(shared: &Shared, router: Router) -> Entry {
     Entry {
         router,
         limits: (shared.max_body(), shared.body_timeout()),
+        base_path: shared.0.options.base_path.as_str().into(),
     }
 }
 
@@ -51,16 +54,20 @@ impl Service<Request> for Entry {
     fn call(&mut self, request: Request) -> Self::Future {
         let at = request.uri().path();
         if !path::is_well_formed(at) {
-            let refusal = Surface::of(at).plain_error(StatusCode::NOT_FOUND, "Not Found");
+            let surface = Surface::below(&self.base_path, at);
+            let refusal = surface.plain_error(StatusCode::NOT_FOUND, "Not Found");
             return Either::Right(Either::Left(ready(Ok(refusal))));
         }
-        match Encodings::of(&request) {
+        match Encodings::of(request.headers()) {
             Ok(encodings) if encodings.are_plain() => Either::Left(self.router.call(request)),
             Ok(encodings) => {
                 let answer = encodings.answer(request, self.router.clone(), self.limits);
                 Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
             }
-            Err(refusal) => Either::Right(Either::Left(ready(Ok(*refusal)))),
+            Err(coding) => {
+                let surface = Surface::below(&self.base_path, at);
+                Either::Right(Either::Left(ready(Ok(body::unsupported(surface, &coding)))))
+            }
         }
     }
 }

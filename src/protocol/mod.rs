@@ -15,6 +15,7 @@ mod oip;
 mod openapi;
 mod path;
 mod platforms;
+mod refused;
 mod sagemaker;
 mod v1;
 mod v2_grpc;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
@@ -206,7 +207,7 @@ pub fn router(shared: &Shared) -> Router {
         let surface = route.surface;
         let methods = route
             .methods
-            .fallback(move || async move { surface.method_not_allowed() });
+            .fallback(move |uri: Uri| async move { surface.method_not_allowed_at(uri.path()) });
         router = router.route(&route.path, methods);
     }
     let router = router.fallback(path::not_found).with_state(shared.clone());
@@ -229,6 +230,11 @@ fn normalized(request: Request) -> Request {
 }
 
 impl Surface {
+    /// Of a path below `base_path`; of one that is not, as if it were.
+    fn below(base_path: &str, path: &str) -> Self {
+        Self::of(path.strip_prefix(base_path).unwrap_or(path))
+    }
+
     fn of(path: &str) -> Self {
         if path.starts_with("/v1") {
             Self::V1
@@ -241,6 +247,15 @@ impl Surface {
 
     fn method_not_allowed(self) -> Response {
         self.plain_error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    }
+
+    /// The same of a path below the base path, with the methods that it has where its route alone does not tell them.
+    fn method_not_allowed_at(self, path: &str) -> Response {
+        let refusal = self.method_not_allowed();
+        match v1::allowed(path).filter(|_| self == Self::V1) {
+            Some(allowed) => ([(header::ALLOW, allowed)], refusal).into_response(),
+            None => refusal,
+        }
     }
 
     fn plain_error(self, status: StatusCode, message: &str) -> Response {

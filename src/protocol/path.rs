@@ -148,6 +148,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_base_path_changes_no_answer() {
+        let (plain, based) = (server(""), server("/api"));
+        let told = async |server: &Entry, path: &str| {
+            let request = Request::builder().method(Method::TRACE).uri(path);
+            let request = request.body(Body::empty()).unwrap();
+            let response = server.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 10).await;
+            (status, body.unwrap())
+        };
+        for path in paths() {
+            for spelling in [vec![path.clone()], spellings(&path)].concat() {
+                let below = format!("/api{spelling}");
+                let answers = (told(&plain, &spelling).await, told(&based, &below).await);
+                assert_eq!(answers.0, answers.1, "{spelling}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn names_that_are_no_names_reach_no_model() {
         let server = server("");
         for name in [

@@ -8,10 +8,10 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::body::Received;
+use super::body::{Received, object};
 use super::openapi::{Answer, Operation, RequestBody};
+use super::refused::Refused;
 use super::{Route, Shared, Surface, mlflow};
-use crate::error::{ErrorKind, Kinded};
 use crate::model::ModelName;
 use crate::serving::{HostError, HostedModel};
 
@@ -58,38 +58,6 @@ pub(super) fn routes(wanted: bool) -> Vec<Route> {
     ]
 }
 
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error("{0}")]
-    Invalid(String),
-    #[error("{0}")]
-    NotFound(String),
-    #[error("the server is starting: models cannot be loaded yet")]
-    Starting,
-    #[error(transparent)]
-    Host(#[from] HostError),
-}
-
-impl Kinded for Refused {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Invalid(_) => ErrorKind::InvalidArgument,
-            Self::NotFound(_) => ErrorKind::NotFound,
-            Self::Starting => ErrorKind::NotReady,
-            Self::Host(error) => error.kind(),
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind().http_status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        answer(status, &json!({ "error": self.to_string() }))
-    }
-}
-
 fn answer(status: StatusCode, value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
@@ -104,16 +72,16 @@ struct Wanted {
 
 async fn load(State(shared): State<Shared>, received: Received) -> Result<Response, Refused> {
     let expected = |what: String| {
-        Refused::Invalid(format!(
+        Refused::invalid(format!(
             "{what}; expected `{{\"model_name\": \"...\", \"url\": \"/opt/ml/models/.../model\"}}`"
         ))
     };
     let body = received.body.map_err(|error| expected(error.to_string()))?;
-    let wanted: Wanted = serde_json::from_slice(&body)
+    let wanted: Wanted = object(&body)
         .map_err(|error| expected(format!("the body does not name a model: {error}")))?;
     let name = ModelName::new(wanted.model_name);
-    let name = name.map_err(|error| Refused::Invalid(error.to_string()))?;
-    let host = shared.host().ok_or(Refused::Starting)?;
+    let name = name.map_err(|error| Refused::invalid(error.to_string()))?;
+    let host = shared.host().ok_or_else(Refused::starting)?;
     let added = host.add(&name, &wanted.url).await;
     match &added {
         Ok(()) => tracing::info!(model = %name, "loaded by request"),
@@ -141,8 +109,8 @@ async fn list(
     State(shared): State<Shared>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refused> {
-    let Query(page) = page.map_err(|error| Refused::Invalid(error.to_string()))?;
-    let models = shared.host().ok_or(Refused::Starting)?.models();
+    let Query(page) = page.map_err(|error| Refused::invalid(error.to_string()))?;
+    let models = shared.host().ok_or_else(Refused::starting)?.models();
     let after = page.next_page_token.as_deref();
     let body = page_of(&models, after, PAGE);
     Ok(answer(StatusCode::OK, &body))
@@ -168,7 +136,7 @@ async fn describe(
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
     let name = model_name(name)?;
-    let models = shared.host().ok_or(Refused::Starting)?.models();
+    let models = shared.host().ok_or_else(Refused::starting)?.models();
     let found = models.iter().find(|model| model.name == name);
     let found = found.ok_or(HostError::NotFound(name))?;
     Ok(answer(StatusCode::OK, &described(found)))
@@ -179,14 +147,14 @@ async fn unload(
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
     let name = model_name(name)?;
-    let host = shared.host().ok_or(Refused::Starting)?;
+    let host = shared.host().ok_or_else(Refused::starting)?;
     host.remove(&name).await?;
     tracing::info!(model = %name, "unloaded by request");
     Ok(answer(StatusCode::OK, &json!({})))
 }
 
 fn model_name(name: String) -> Result<ModelName, Refused> {
-    ModelName::new(name).map_err(|error| Refused::NotFound(error.to_string()))
+    ModelName::new(name).map_err(|error| Refused::not_found(error.to_string()))
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
 
 mod agreement;
+mod answers;
 mod architecture;
 mod bad_input;
+mod base_path;
 mod batched;
 mod chaos;
 mod cli;
@@ -17,6 +19,7 @@ mod docs;
 mod encodings;
 mod examples;
 mod faults;
+mod fuzz;
 mod generated;
 mod grpc;
 mod http;

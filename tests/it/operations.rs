@@ -776,15 +776,3 @@ async fn http2_is_spoken_without_an_upgrade() {
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(answer["predictions"]["label"], json!([0]));
 }
-
-#[tokio::test]
-async fn every_path_moves_under_the_base_path() {
-    let server = iris(&["--base-path", "/ml"]).await;
-    for path in ["/ml/ping", "/ml/v2/health/ready", "/ml/v2/models/iris"] {
-        assert_eq!(server.get(path).await.status(), 200, "{path}");
-    }
-    assert_eq!(server.post_json("/ml/invocations", BODY).await.0, 200);
-    let (status, answer) = server.post_json("/ml/v2/nothing", BODY).await;
-    assert_eq!((status, answer["error"].is_string()), (404, true));
-    assert_eq!(server.get("/ping").await.status(), 404);
-}

@@ -5,8 +5,9 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answers::{get, refused};
 use crate::onnx;
-use crate::server::{Server, Starter, project};
+use crate::server::{Server, Starter};
 
 const MODELS: &str = "tests/conformance/mlflow/models";
 const PREDICT: &str = "/v1/models/iris:predict";
@@ -17,28 +18,11 @@ async fn iris() -> Server {
     Server::start(&["model-examples/iris", "--engine", "tract"]).await
 }
 
-async fn get(server: &Server, path: &str) -> (u16, Value) {
-    let response = server.get(path).await;
-    assert_eq!(response.headers()["content-type"], "application/json");
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap())
-}
-
 async fn predict(server: &Server, path: &str, body: impl ToString) -> Value {
     let body = body.to_string();
     let (status, answer) = server.post_json(path, body.clone()).await;
     assert_eq!(status, 200, "{path} {body}: {answer}");
     answer
-}
-
-/// The message of a request that must be refused with this status.
-async fn refused(server: &Server, path: &str, body: impl ToString, status: u16) -> String {
-    let body = body.to_string();
-    let (found, answer) = server.post_json(path, body.clone()).await;
-    assert_eq!(found, status, "{path} {body}: {answer}");
-    assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
-    answer["error"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -347,21 +331,4 @@ async fn events_are_answered_by_events(#[case] path: &str, #[case] body: &str) {
         .await;
     assert_eq!(answer.status(), 400);
     assert_eq!(answer.headers()["content-type"], "application/json");
-}
-
-#[tokio::test]
-async fn a_prefix_stands_in_front_of_every_path() {
-    let iris = project().join("model-examples/iris");
-    let server = Server::start(&[
-        iris.to_str().unwrap(),
-        "--engine",
-        "tract",
-        "--base-path",
-        "/ml",
-    ])
-    .await;
-    predict(&server, "/ml/v1/models/iris:predict", ROWS).await;
-    predict(&server, "/ml/V1/models/iris:PREDICT", ROWS).await;
-    assert_eq!(get(&server, "/ml/v1/models").await.0, 200);
-    assert_eq!(server.get("/v1/models").await.status(), 404);
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::answers::{get, refused};
 use crate::onnx;
 use crate::server::Server;
 
@@ -20,29 +21,10 @@ async fn recorded(model: &str) -> Server {
     Server::start(&[&path, "--engine", "onnxruntime"]).await
 }
 
-async fn get(server: &Server, path: &str) -> (u16, Value) {
-    let response = server.get(path).await;
-    assert_eq!(response.headers()["content-type"], "application/json");
-    let status = response.status().as_u16();
-    let text = response.text().await.unwrap();
-    (status, serde_json::from_str(&text).unwrap())
-}
-
 async fn infer(server: &Server, path: &str, body: &Value) -> Value {
     let (status, answer) = server.post_json(path, body.to_string()).await;
     assert_eq!(status, 200, "{body}: {answer}");
     answer
-}
-
-/// The message of a request that must be refused with this status.
-async fn refused(server: &Server, path: &str, body: impl ToString, status: u16) -> String {
-    let body = body.to_string();
-    let (found, answer) = server.post_json(path, body.clone()).await;
-    assert_eq!(found, status, "{body}: {answer}");
-    let message = answer["error"].as_str();
-    let message = message.unwrap_or_else(|| panic!("no `error` in {answer}"));
-    assert_eq!(answer.as_object().unwrap().len(), 1, "{answer}");
-    message.to_owned()
 }
 
 fn features(data: &Value) -> Value {

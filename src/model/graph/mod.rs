@@ -196,7 +196,11 @@ impl Graph {
         })
     }
 
-    fn decode(mut file: impl Read + Seek, length: u64) -> Result<Self, GraphProblem> {
+    /// Reads a model of `length` bytes, as [`Self::read`] does with a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(mut file: impl Read + Seek, length: u64) -> Result<Self, GraphProblem> {
         if length == 0 {
             return Err(GraphProblem::Empty);
         }

@@ -230,7 +230,11 @@ impl Manifest {
         }
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, ManifestProblem> {
+    /// Reads the bytes of an `MLmodel` file.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestProblem> {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(ManifestProblem::TooLarge);
         }

@@ -237,6 +237,7 @@ fn reason(status: u16) -> &'static str {
         400 => "the request contradicts the protocol or the signature",
         403 => "not on this listener",
         404 => "no such model, version or file",
+        405 => "another method",
         409 => "it is there already",
         413 => "larger than `server.max_body`",
         415 => "a content type or encoding that is not served",

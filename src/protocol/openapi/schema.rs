@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::document::reference;
 use crate::model::{
-    ColSpec, ColType, DataType, Dim, InputSpec, ModelSignature, OutputSpec, ParamSpec, ParamType,
-    Property, ResponseOutput, Schema, Signature, TensorSpec, TensorType,
+    ColSpec, ColType, DataType, Dim, InputSpec, ModelSignature, OutputKind, OutputSpec, ParamSpec,
+    ParamType, Property, ResponseOutput, Schema, Signature, TensorSpec, TensorType,
 };
 use crate::tensor::DType;
 
@@ -31,7 +31,7 @@ pub(super) fn scoring_request(declared: Option<&ModelSignature>, graph: &Signatu
             "instances": fields.instances,
             "dataframe_split": fields.split,
             "dataframe_records": fields.records,
-            "params": parameters(params.unwrap_or_default()),
+            "params": params.map_or_else(ignored, parameters),
         },
         "oneOf": alternatives.map(|key| json!({ "required": [key] })),
     })
@@ -98,7 +98,7 @@ impl Fields {
 
     fn of_tensors(&mut self, tensors: &[TensorSpec]) {
         let element = |spec: &TensorSpec| match &spec.dtype {
-            TensorType::Plain(dtype) => element(*dtype),
+            TensorType::Plain(dtype) => element_or_gap(*dtype),
             TensorType::Object | TensorType::Bytes => element(DType::String),
             TensorType::Other(_) => json!({}),
         };
@@ -112,7 +112,7 @@ impl Fields {
     fn of_graph(&mut self, inputs: &[InputSpec]) {
         let named = inputs.iter().map(|input| {
             let whole = input.shape.as_deref().map_or(json!({}), |shape| {
-                nested(&element(input.dtype), &sizes(shape))
+                nested(&element_or_gap(input.dtype), &sizes(shape))
             });
             (Some(input.name.clone()), whole)
         });
@@ -184,6 +184,11 @@ fn scalar_of(kind: DataType) -> Value {
     }
 }
 
+/// Of a model that declares none.
+fn ignored() -> Value {
+    json!({ "description": "this model has none: they are ignored" })
+}
+
 fn parameters(specs: &[ParamSpec]) -> Value {
     let properties: Map<String, Value> = specs
         .iter()
@@ -229,7 +234,35 @@ pub(super) fn scoring_answer(response: ResponseOutput, graph: &Signature) -> Val
 
 /// Declared shapes of outputs are hints: they are told, and not required.
 fn told(output: &OutputSpec) -> Value {
-    json!({ "description": output.kind.type_name() })
+    let mut told = json!({ "description": output.kind.type_name() });
+    if let OutputKind::Tensor { dtype, shape } = &output.kind
+        && let Some(example) = shape.as_deref().and_then(|shape| one_row(*dtype, shape))
+    {
+        told["examples"] = json!([example]);
+    }
+    told
+}
+
+/// Lists in lists of zeros, 1 for any size; `None` for more than a reader looks at.
+fn one_row(dtype: DType, shape: &[Dim]) -> Option<Value> {
+    const MOST: usize = 64;
+    let sizes = shape.iter().map(|dim| match dim {
+        Dim::Fixed(fixed) => *fixed,
+        Dim::Any(_) => 1,
+    });
+    let sizes: Vec<usize> = sizes.collect();
+    let count = sizes
+        .iter()
+        .try_fold(1_usize, |count, size| count.checked_mul(*size));
+    count.filter(|count| *count <= MOST)?;
+    let element = match dtype {
+        DType::Bool => json!(false),
+        DType::String => json!("text"),
+        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => json!(0.0),
+        _ => json!(0),
+    };
+    let wrap = |inner: Value, size: &usize| Value::Array(vec![inner; *size]);
+    Some(sizes.iter().rev().fold(element, wrap))
 }
 
 /// A body of `…/infer`.
@@ -240,7 +273,7 @@ pub(super) fn infer_request(graph: &Signature) -> Value {
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": { "type": "string" },
+            "id": { "type": ["string", "null"] },
             "inputs": {
                 "type": "array",
                 "items": { "anyOf": inputs },
@@ -331,6 +364,16 @@ fn nested(element: &Value, sizes: &[i64]) -> Value {
         }
     };
     sizes.iter().rev().fold(element.clone(), wrap)
+}
+
+/// An element of a tensor in a scoring request: among numbers numpy makes 0 and 1 of truths, and MLflow NaN of gaps.
+fn element_or_gap(dtype: DType) -> Value {
+    match dtype {
+        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => {
+            json!({ "type": ["number", "boolean", "null"] })
+        }
+        other => element(other),
+    }
 }
 
 fn element(dtype: DType) -> Value {

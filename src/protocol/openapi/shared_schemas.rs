@@ -52,7 +52,7 @@ fn scoring() -> Value {
                 "instances": any,
                 "dataframe_split": { "type": "object" },
                 "dataframe_records": { "type": "array", "items": { "type": "object" } },
-                "params": { "type": ["object", "null"] },
+                "params": any,
             },
             "oneOf": one_of,
         },
@@ -77,7 +77,7 @@ fn open_inference() -> Value {
     let described = object(&["name", "datatype", "shape"], &tensor);
     json!({
         "InferRequest": object(&["inputs"], &json!({
-            "id": text,
+            "id": { "type": ["string", "null"] },
             "inputs": list(&described),
             "outputs": list(&object(&["name"], &json!({ "name": text, "parameters": { "type": "object" } }))),
             "parameters": { "type": "object" },

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
 
 use self::path::Target;
-pub(super) use self::path::normalized;
+pub(super) use self::path::{allowed, normalized};
 use self::request::Form;
 use super::body::{BodyError, Received};
 use super::json::NonFinite;
@@ -84,7 +84,8 @@ pub(super) fn routes() -> Vec<Route> {
 fn acts(summary: &'static str) -> Vec<Operation> {
     let status = Operation::get(summary, Answer::Json("ModelStatus")).or_unready();
     let predict = Operation::predict(summary).verb(":predict");
-    vec![status.fails(&[400, 404]), predict]
+    // A name with a verb behind it is read by no other method.
+    vec![status.fails(&[400, 404, 405]), predict]
 }
 
 /// The parameters of a route: `model`, and `version` or `label` where it has one.
@@ -102,12 +103,13 @@ async fn models(State(shared): State<Shared>) -> Response {
 /// 503 while the model cannot answer, as KServe has it; what is not there at all is 404.
 async fn status(
     State(shared): State<Shared>,
+    uri: Uri,
     Path(parameters): Parameters,
 ) -> Result<Response, OipError> {
     let snapshot = shared.service().catalog().snapshot();
     let target = Target::of(parameters, &snapshot)?;
     if target.verb.is_some() {
-        return Ok(Surface::V1.method_not_allowed());
+        return Ok(Surface::V1.method_not_allowed_at(uri.path()));
     }
     let ready = match snapshot.lookup(&target.selector) {
         // What is loaded on demand would be answered.

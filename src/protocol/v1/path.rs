@@ -78,6 +78,13 @@ fn pointer(
     }
 }
 
+/// The methods of a path with a model, of which one route has both kinds: those with a verb are called, the others read.
+pub(in crate::protocol) fn allowed(path: &str) -> Option<&'static str> {
+    let names = path.strip_prefix("/v1/models/")?;
+    let has_verb = percent_encoding::percent_decode_str(names).any(|byte| byte == b':');
+    Some(if has_verb { "POST" } else { "GET, HEAD" })
+}
+
 /// The path with its fixed parts in lower case, when it is one of V1; TensorFlow Serving reads them in any case.
 pub(in crate::protocol) fn normalized(uri: Uri) -> Uri {
     let path = uri.path();
@@ -159,6 +166,19 @@ mod tests {
         ] {
             let uri = normalized(given.parse().unwrap());
             assert_eq!(uri.to_string(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_verb_is_called_and_a_name_is_read() {
+        for (path, expected) in [
+            ("/v1/models/a", Some("GET, HEAD")),
+            ("/v1/models/a/versions/1/metadata", Some("GET, HEAD")),
+            ("/v1/models/a:predict", Some("POST")),
+            ("/v1/models/a/versions/1%3Apredict", Some("POST")),
+            ("/own/predict", None),
+        ] {
+            assert_eq!(allowed(path), expected, "{path}");
         }
     }
 

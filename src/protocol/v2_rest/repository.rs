@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::protocol::body::object;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::index::rows;
 use crate::serving::CatalogSnapshot;
@@ -39,7 +40,7 @@ pub(in crate::protocol) fn refuse_overrides(body: &[u8]) -> Result<(), OipError>
     if body.trim_ascii().is_empty() {
         return Ok(());
     }
-    let change: Change = serde_json::from_slice(body).map_err(|error| {
+    let change: Change = object(body).map_err(|error| {
         OipError::Invalid(format!(
             "the body is not understood: {error}; expected nothing, or `{{\"parameters\": {{…}}}}`"
         ))
@@ -58,7 +59,7 @@ fn filter(body: &Bytes) -> Result<Filter, OipError> {
     if body.trim_ascii().is_empty() {
         return Ok(Filter::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
+    object(body).map_err(|error| {
         OipError::Invalid(format!(
             "the body is no filter: {error}; expected nothing, or `{{\"ready\": true}}`"
         ))
