@@ -28,6 +28,10 @@ PACKAGING_VENV := $(VENV)-packaging
 PACKAGING_FILES := $(wildcard tests/packaging/*.txt tests/packaging/package*.json) tests/packaging/tools.sh
 PACKAGING_STAMP := $(PACKAGING_VENV)/.installed-$(shell { cat $(PACKAGING_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 
+# The signer of models wants other versions again.
+SEALS_VENV := $(VENV)-seals
+SEALS_STAMP := $(SEALS_VENV)/.installed-$(shell { cat tests/seals/*.txt; $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+
 # The library that the Python package ships, for the tests that run a server.
 WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
 	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
@@ -37,7 +41,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients test-packaging packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -54,7 +58,7 @@ bench-start: $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench start
 
 .PHONY: bench-serve
-bench-serve: $(STAMP) ## Measure serving (ARGS="small protocols large image batching open quota overload neighbours many --quick")
+bench-serve: $(STAMP) ## Measure serving (ARGS="small protocols large image batching open quota overload neighbours many hostile --quick")
 	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench serve -- $(ARGS)
 
 .PHONY: bench-pieces
@@ -102,24 +106,30 @@ converted: rust-tools $(STAMP)
 	$(CARGO) build --locked --tests
 	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
-# The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day.
+# The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day, chaos.
 .PHONY: rust-tests
 rust-tests: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked -E 'not test(/^faults::/)'; \
+		set -x; $(CARGO) nextest run --locked -E 'not test(/^(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults::; \
+		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults:: --skip chaos::; \
 	fi
 
 .PHONY: test-faults
 test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the real binary: minutes
 	@$(WITH_ONNXRUNTIME) \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^faults::/)'; \
+		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --test it -- faults::; \
+		set -x; $(CARGO) test --locked --test it -- faults:: chaos::; \
 	fi
+
+# A run that failed prints its seed: `ONSTAGE_CHAOS_SEED=… make chaos` does the same faults again.
+.PHONY: chaos
+chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
+chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
+	$(CARGO) test --locked --test it -- chaos:: --nocapture
 
 # What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
 FUZZ_SECONDS ?= 60
@@ -161,6 +171,19 @@ $(PACKAGING_STAMP): | python-tools
 	rm -rf $(PACKAGING_VENV)/.installed-* $(PACKAGING_VENV)/tools
 	$(PACKAGING_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/packaging/requirements.txt \
 		|| { echo "make: the packages of tests/packaging/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
+
+# What the Python package `model-signing` signs must hold here, and the other way round.
+.PHONY: test-seals
+test-seals: rust-tools $(SEALS_STAMP) ## Signed packages, against the real `model_signing`
+	$(CARGO) build --locked --tests
+	$(SEALS_VENV)/bin/python -B tests/seals/model_signing.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
+
+$(SEALS_STAMP): | python-tools
+	$(PYTHON) -m venv $(SEALS_VENV)
+	rm -f $(SEALS_VENV)/.installed-*
+	$(SEALS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/seals/requirements.txt \
+		|| { echo "make: the packages of tests/seals/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
 $(STAMP): | python-tools

@@ -44,6 +44,8 @@ mod bodies;
 mod constant;
 #[path = "serve/contender.rs"]
 mod contender;
+#[path = "serve/hostile.rs"]
+mod hostile;
 #[path = "serve/image.rs"]
 mod image;
 #[path = "serve/large.rs"]
@@ -82,7 +84,7 @@ impl Scale {
     }
 }
 
-const SCENARIOS: [&str; 10] = [
+const SCENARIOS: [&str; 11] = [
     "small",
     "protocols",
     "large",
@@ -93,6 +95,7 @@ const SCENARIOS: [&str; 10] = [
     "overload",
     "neighbours",
     "many",
+    "hostile",
 ];
 
 fn main() {
@@ -138,6 +141,7 @@ async fn run(scenario: &str, scale: Scale) -> Report {
         "quota" => open::quota(scale).await,
         "overload" => overload::run(scale).await,
         "neighbours" => neighbours::run(scale).await,
+        "hostile" => hostile::run(scale).await,
         "many" => many::run(scale).await,
         other => unreachable!("`{other}` is not in the list"),
     }

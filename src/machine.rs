@@ -56,6 +56,15 @@ pub fn memory_limit() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
+/// How many files this process may have open; `None` where the system does not say.
+pub fn open_files() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// Bytes of memory that this process holds now.
 pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")

@@ -9,10 +9,10 @@ use axum_server::Handle;
 use tokio::task::JoinHandle;
 
 use super::trust::Trust;
-use super::{listen, secret};
+use super::{listen, request_limits, secret};
 use crate::config::Settings;
 use crate::middleware::auth::{Authenticator, Callers, Guard};
-use crate::middleware::{MiddlewareOptions, layered};
+use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
 use crate::telemetry::Tracer;
@@ -67,15 +67,20 @@ impl AdminServer {
                 authenticator: Some(authenticator),
                 tracer: Tracer::default(),
                 draining: shared.draining(),
+                limits: RequestLimits {
+                    clients: None,
+                    ..request_limits(settings, shared.service().shared_metrics())
+                },
             },
         );
         let handle = Handle::new();
-        let task = tokio::spawn(listen::serve_http(
-            bound,
-            router,
-            handle.clone(),
+        // Places of its own: whoever takes all others must not keep the operator out.
+        let listening = listen::Listening::of(
+            &settings.limits,
+            shared.service().shared_metrics(),
             trust.tls.clone(),
-        ));
+        );
+        let task = tokio::spawn(listening.serve(bound, router, handle.clone()));
         Ok(Some(Self {
             address,
             slot,

@@ -10,8 +10,12 @@ use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
 use tower::make::Shared;
 
+use super::connections::{Connections, Patience};
 use super::tls::Tls;
+use crate::config::LimitSettings;
+use crate::machine;
 use crate::middleware::{Inner, Layered};
+use crate::telemetry::Metrics;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
@@ -36,43 +40,76 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
     Ok(Bound { listener, address })
 }
 
-/// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop.
-pub(super) async fn serve_http(
-    bound: Bound,
-    service: Layered<impl Inner>,
-    handle: Handle<SocketAddr>,
+/// How the listeners of a kind serve; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Listening {
+    connections: Connections,
     tls: Option<Arc<Tls>>,
-) -> anyhow::Result<()> {
-    let server = axum_server::from_tcp(bound.listener)?.handle(handle);
-    let service = Shared::new(service);
-    let served = match tls {
-        Some(tls) => {
-            let server = server.acceptor(tls.acceptor());
-            bounded(server).serve(service).await
-        }
-        None => {
-            let server = server.acceptor(NoDelayAcceptor::new());
-            bounded(server).serve(service).await
-        }
-    };
-    served.context("the HTTP server stopped")
+    max_headers: usize,
+    max_header_size: u32,
+    max_streams: u32,
+    max_resets: usize,
 }
 
-/// Waits that are not endless.
-fn bounded<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
-    // A client that sends its headers byte by byte holds a connection, not a thread; this bounds for how long.
-    let header_timeout = Duration::from_secs(30);
-    server
-        .http_builder()
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout);
-    // A client that vanished without a word, in the middle of a stream, is found out.
-    server
-        .http_builder()
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
-    server
+impl Listening {
+    pub(super) fn of(limits: &LimitSettings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+        let patience = Patience {
+            header: limits.header_timeout,
+            body: limits.body_timeout,
+            idle: limits.idle_timeout,
+        };
+        let most = limits.max_connections.unwrap_or_else(usual_connections);
+        Self {
+            connections: Connections::new(most, patience, metrics),
+            tls,
+            max_headers: limits.max_headers,
+            max_header_size: u32::try_from(limits.max_header_size).unwrap_or(u32::MAX),
+            max_streams: limits.max_streams,
+            max_resets: limits.max_resets,
+        }
+    }
+
+    /// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop.
+    pub(super) async fn serve(
+        self,
+        bound: Bound,
+        service: Layered<impl Inner>,
+        handle: Handle<SocketAddr>,
+    ) -> anyhow::Result<()> {
+        let server = axum_server::from_tcp(bound.listener)?.handle(handle);
+        let service = Shared::new(service);
+        let served = match &self.tls {
+            Some(tls) => {
+                let acceptor = self.connections.guard(tls.acceptor());
+                self.bounded(server.acceptor(acceptor)).serve(service).await
+            }
+            None => {
+                let acceptor = self.connections.guard(NoDelayAcceptor::new());
+                self.bounded(server.acceptor(acceptor)).serve(service).await
+            }
+        };
+        served.context("the HTTP server stopped")
+    }
+
+    fn bounded<A>(&self, mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+        // Slow heads end with their connection: see `connections`.
+        { server.http_builder().http1() }.max_headers(self.max_headers);
+        // A client that vanished without a word, in the middle of a stream, is found out.
+        server
+            .http_builder()
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Some(Duration::from_secs(30)))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .max_concurrent_streams(self.max_streams)
+            .max_pending_accept_reset_streams(self.max_resets)
+            .max_header_list_size(self.max_header_size);
+        server
+    }
+}
+
+/// So many that files, packages and registries still get their share of what may be open.
+fn usual_connections() -> usize {
+    const MOST: usize = 10_000;
+    machine::open_files().map_or(MOST, |files| MOST.min(files / 4 * 3))
 }

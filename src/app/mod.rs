@@ -3,6 +3,7 @@
 mod admin;
 mod banner;
 mod callers;
+mod connections;
 mod download;
 mod grpc;
 mod guests;
@@ -14,6 +15,7 @@ mod plan;
 pub mod registry;
 mod reload;
 mod saturation;
+mod seals;
 pub mod secret;
 mod stage;
 mod tls;
@@ -23,6 +25,7 @@ mod webhook;
 mod workers;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +40,6 @@ use url::Url;
 
 use self::admin::AdminServer;
 use self::stage::Stage;
-use self::tls::Tls;
 use self::trust::Trust;
 pub use measure::{Cost, Point, measure};
 pub use offline::{Offline, Refusal, Trial, try_request};
@@ -51,7 +53,10 @@ use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
 use crate::middleware::auth::Guard;
-use crate::middleware::{Inner, Layered, MiddlewareOptions, cors, layered, layered_grpc};
+use crate::middleware::{
+    ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, cors, layered,
+    layered_grpc,
+};
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
@@ -191,7 +196,9 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
     let webhook = webhook::router(settings, &hint)?;
-    let mut servers = Servers::new(&trust);
+    let metrics = shared.service().shared_metrics();
+    let listening = listen::Listening::of(&settings.limits, metrics, trust.tls.clone());
+    let mut servers = Servers::new(listening);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
     }
@@ -248,15 +255,15 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 
 /// The servers of clients; each ends when its handle says so.
 struct Servers {
-    tls: Option<Arc<Tls>>,
+    listening: listen::Listening,
     handles: Vec<Handle<SocketAddr>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
 impl Servers {
-    fn new(trust: &Trust) -> Self {
+    fn new(listening: listen::Listening) -> Self {
         Self {
-            tls: trust.tls.clone(),
+            listening,
             handles: Vec::new(),
             tasks: JoinSet::new(),
         }
@@ -265,8 +272,8 @@ impl Servers {
     fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
         let handle = Handle::new();
         self.handles.push(handle.clone());
-        let served = listen::serve_http(bound, service, handle, self.tls.clone());
-        self.tasks.spawn(served);
+        let listening = self.listening.clone();
+        self.tasks.spawn(listening.serve(bound, service, handle));
     }
 }
 
@@ -303,6 +310,7 @@ fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Share
     let options = ProtocolOptions {
         non_finite: non_finite(settings),
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
+        body_timeout: Some(settings.limits.body_timeout),
         base_path: settings.server.base_path.clone(),
         health_route: settings.server.health_route.clone(),
         predict_route: settings.server.predict_route.clone(),
@@ -340,11 +348,7 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     workers::with_workers(loader, settings, service.shared_metrics())
 }
 
-fn middleware_options(
-    request: &ServeRequest,
-    shared: &Shared,
-    trust: &Trust,
-) -> MiddlewareOptions {
+fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) -> MiddlewareOptions {
     let settings = &request.settings;
     let timeouts = settings
         .models
@@ -362,6 +366,21 @@ fn middleware_options(
         authenticator: trust.authenticator(),
         tracer: shared.tracer().clone(),
         draining: shared.draining(),
+        limits: request_limits(settings, shared.service().shared_metrics()),
+    }
+}
+
+fn request_limits(settings: &Settings, metrics: Arc<Metrics>) -> RequestLimits {
+    let limits = &settings.limits;
+    let clients = ClientLimits {
+        rate: limits.client_rate.and_then(NonZeroU32::new),
+        burst: limits.client_burst.and_then(NonZeroU32::new),
+        concurrency: limits.client_concurrency,
+    };
+    RequestLimits {
+        headers: limits.max_headers,
+        header_bytes: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
+        clients: Clients::of(clients, metrics).map(Arc::new),
     }
 }
 

@@ -160,6 +160,7 @@ pub(super) fn servable(
     let limits = Limits {
         request_timeout: Duration::MAX,
         max_concurrency: None,
+        max_rows: None,
     };
     let (package, name) = (package.clone(), engine.name());
     let servable = Servable::new(package, name, &**model, batcher, (limits, metrics));

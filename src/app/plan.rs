@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::seals::Seals;
 use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
+use crate::model::seal::SealPolicy;
 use crate::model::{
     ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, Version, discover,
 };
@@ -199,19 +201,29 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
     })
 }
 
+/// What the operator chose for the model of a name.
+type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
+
 /// What the operator chose for each model.
+///
+/// # Errors
+/// When a key that is to be trusted is none.
 pub(super) fn options(
     settings: &Settings,
     required: BTreeSet<ModelName>,
-) -> Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync> {
+) -> anyhow::Result<Box<OptionsOf>> {
     let settings = settings.clone();
-    Box::new(move |name| {
+    let seals = Seals::of(&settings)?;
+    Ok(Box::new(move |name| {
         let default = ModelSettings::default();
         let model = settings.models.get(name.as_str()).unwrap_or(&default);
         let is_required = required.contains(name) || model.required == Some(true);
         let lazy = settings.registry.lazy && !is_required;
         ModelOptions {
-            load: options_for(&settings, name.as_str()),
+            load: LoadOptions {
+                seal: seals.policy(name),
+                ..options_for(&settings, name.as_str())
+            },
             keep_previous: model.keep_previous.unwrap_or(1),
             swap: match model.swap {
                 Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
@@ -225,7 +237,7 @@ pub(super) fn options(
                 evictable: model.evictable.unwrap_or(lazy),
             },
         }
-    })
+    }))
 }
 
 /// Which changes a new version may bring.
@@ -269,11 +281,13 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             instances: (model.batching.instances).or(settings.batching.instances),
         },
         max_concurrency: model.max_concurrency,
+        max_rows: model.max_rows.or(settings.limits.max_rows),
         request_timeout: model
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup,
         response: response_form(model.response.unwrap_or_default()),
+        seal: SealPolicy::default(),
     }
 }
 

@@ -81,7 +81,7 @@ impl Stage {
             catalog,
             metrics: shared.service().shared_metrics(),
             tracer: shared.tracer().clone(),
-            options: plan::options(settings, plan.required),
+            options: plan::options(settings, plan.required)?,
             memory_budget: memory_budget(settings),
             drain_timeout: settings.server.drain_timeout,
         };

@@ -14,6 +14,7 @@ use super::text::{self, Page};
 use super::{Console, Failure, LookArgs, progress};
 use crate::app;
 use crate::config::Settings;
+use crate::model::seal::{self, PrivateKey};
 use crate::model::{Draft, ModelName, Package};
 
 const MANIFEST: &str = "MLmodel";
@@ -35,6 +36,10 @@ pub(super) struct PackageArgs {
     /// A note for the manifest; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     metadata: Vec<String>,
+    /// Sign the package with this private key (PEM): ECDSA on P-256 or P-384 makes an OpenSSF model signature,
+    /// Ed25519 a plain one; it becomes `model.sig` in DIR
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// Replace the package that is in DIR
     #[arg(long)]
     force: bool,
@@ -49,6 +54,8 @@ struct Report {
     model: String,
     digest: String,
     signature: bool,
+    /// Whose key has signed the package.
+    signed_by: Option<String>,
     example: Option<ExampleReport>,
 }
 
@@ -87,7 +94,9 @@ pub(super) fn run(
         Some(name) => name.clone(),
         None => name_of(&target.path)?,
     };
-    let report = make(&draft, id, &target, &settings)?;
+    let key = args.sign.as_deref().map(PrivateKey::read).transpose();
+    let key = key.map_err(anyhow::Error::from)?;
+    let report = make(&draft, id, &target, (&settings, key.as_ref()))?;
     if !report.signature {
         console.note(
             "the package has no signature: MLflow has no words for the type or rank of an input",
@@ -105,7 +114,7 @@ fn make(
     draft: &Draft<'_>,
     name: ModelName,
     target: &Target,
-    settings: &Settings,
+    (settings, key): (&Settings, Option<&PrivateKey>),
 ) -> Result<Report, Failure> {
     let progress = progress::spinner();
     progress.set_message("writing");
@@ -117,6 +126,9 @@ fn make(
     let made = beside.path().join("package");
     fs::create_dir(&made).map_err(cannot_write(&made))?;
     draft.write(&made).map_err(anyhow::Error::from)?;
+    if let Some(key) = key {
+        signed(&made, name.as_str(), key)?;
+    }
     let package = Package::open_named(&made, Some(name)).map_err(anyhow::Error::from)?;
     let (model, digest) = (package.id.name.to_string(), package.digest.clone());
     let signature = package.manifest.signature.is_some();
@@ -132,8 +144,16 @@ fn make(
         model,
         digest,
         signature,
+        signed_by: key.map(|key| key.public().to_string()),
         example,
     })
+}
+
+/// Writes the signature of what is in `directory`.
+fn signed(directory: &Path, name: &str, key: &PrivateKey) -> Result<(), Failure> {
+    let text = seal::sign(directory, name, key).map_err(anyhow::Error::from)?;
+    let path = directory.join(seal::SEAL);
+    fs::write(&path, text.map_err(anyhow::Error::from)?).map_err(cannot_write(&path))
 }
 
 fn answered(package: Package, settings: &Settings) -> Result<ExampleReport, Failure> {
@@ -178,6 +198,9 @@ fn render(report: &Report, width: usize) -> String {
         ("signature", signature.to_owned()),
         ("input example", example),
     ]);
+    if let Some(by) = &report.signed_by {
+        page.rows(&[("signed by", by)]);
+    }
     page.into_text()
 }
 
@@ -295,6 +318,7 @@ mod tests {
             model: "fraud".to_owned(),
             digest: "sha256:abc".to_owned(),
             signature: true,
+            signed_by: None,
             example: Some(ExampleReport {
                 engine: "tract",
                 answer: serde_json::json!({ "predictions": scores }),

@@ -3,6 +3,7 @@
 mod render;
 mod report;
 mod requests;
+mod seal;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::model::Package;
 pub(super) use render::number;
 use report::{Answers, Comparison, EngineReport, Outcome, Report};
 use requests::{Request, Requests};
+use seal::SealArgs;
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -36,6 +38,8 @@ pub(super) struct VerifyArgs {
     /// 1e-7 for FP64, 1e-2 for FP16, 5e-2 for BF16]
     #[arg(long, value_name = "NUMBER", value_parser = tolerance)]
     tolerance: Option<f64>,
+    #[command(flatten)]
+    seal: SealArgs,
     #[command(flatten)]
     look: LookArgs,
 }
@@ -54,7 +58,9 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let width = text::width(&environment);
     let settings = args.look.load(environment)?.settings;
+    let sealed = args.seal.check(&args.package)?;
     let package = open(&args.package)?;
+    let seal = sealed.describe(&package)?;
     let requests = Requests::of(&package, args.package.is_file())?;
     let tolerances = Tolerances::of(&package.graph.signature, args.tolerance);
     let verifier = Verifier {
@@ -63,7 +69,8 @@ pub(super) fn run(
         required: args.engine.filter(|engine| *engine != EngineChoice::Auto),
     };
     let engines = app::engines(&settings.engine);
-    let report = verifier.report(&engines, &requests, &tolerances);
+    let mut report = verifier.report(&engines, &requests, &tolerances);
+    report.signature = seal;
     if args.look.json {
         console.print(&to_json(&report))?;
     } else {

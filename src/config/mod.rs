@@ -31,9 +31,9 @@ pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };
 pub use settings::{
-    BatchingSettings, EngineChoice, EngineSettings, Isolation, ModelBatchingSettings,
-    ModelSettings, NetworkSettings, Nonfinite, RegistrySettings, ResponseForm, ServerSettings,
-    Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
+    BatchingSettings, EngineChoice, EngineSettings, Isolation, LimitSettings,
+    ModelBatchingSettings, ModelSettings, NetworkSettings, Nonfinite, RegistrySettings,
+    ResponseForm, ServerSettings, Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
 };
 pub use trust::{AuthSettings, ClientAuth, JwtSettings, TlsSettings, TlsVersion};
 pub use value::{Kind, Raw};

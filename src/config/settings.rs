@@ -19,6 +19,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Who may ask for what.
     pub auth: AuthSettings,
+    /// What one client may take.
+    pub limits: LimitSettings,
     /// The engines.
     pub engine: EngineSettings,
     /// Queues and batches, for every model.
@@ -81,6 +83,39 @@ pub struct ServerSettings {
     pub reload_interval: Duration,
     /// Certificates.
     pub tls: TlsSettings,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitSettings {
+    /// Most connections at a time; `None` depends on how many files may be open.
+    pub max_connections: Option<usize>,
+    /// The longest time from the first byte of a request's head to the last.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// The longest pause in a body, and of a client that takes an answer.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// The longest time between two requests of a connection.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// Most headers of a request.
+    pub max_headers: usize,
+    /// Bytes of all headers and the path of a request.
+    pub max_header_size: u64,
+    /// Most requests at a time on one connection of HTTP/2.
+    pub max_streams: u32,
+    /// Requests that a connection of HTTP/2 may have taken back and that are still being cleaned up.
+    pub max_resets: usize,
+    /// Most rows of one request.
+    pub max_rows: Option<usize>,
+    /// Most requests a second of one client.
+    pub client_rate: Option<u32>,
+    /// Most requests of one client at once, after a pause.
+    pub client_burst: Option<u32>,
+    /// Most requests of one client at a time.
+    pub client_concurrency: Option<usize>,
 }
 
 /// How NaN and infinities are written in JSON.
@@ -159,6 +194,10 @@ pub struct RegistrySettings {
     pub cache_dir: Option<PathBuf>,
     /// Bytes of packages to keep.
     pub cache_size: u64,
+    /// Whether every package must be signed; `None` leaves that to whether there is somebody to trust.
+    pub require_signature: Option<bool>,
+    /// Whose signatures to trust: `KEY.pem`, or `AUTHORITY.pem#IDENTITY`.
+    pub trust: Vec<String>,
     /// The file with the secret of MLflow's webhooks.
     pub webhook_secret_file: Option<PathBuf>,
     /// Other replicas.
@@ -198,6 +237,8 @@ pub struct ModelSettings {
     pub max_body: Option<u64>,
     /// Most requests at a time.
     pub max_concurrency: Option<usize>,
+    /// Most rows of one request.
+    pub max_rows: Option<usize>,
     /// Its queue and batches.
     pub batching: ModelBatchingSettings,
     /// Whether it may be unloaded to make room.
@@ -213,6 +254,8 @@ pub struct ModelSettings {
     pub probation: Option<Duration>,
     /// The shape of the answers of MLflow scoring.
     pub response: Option<ResponseForm>,
+    /// Whose signatures to trust, instead of those of every model.
+    pub trust: Option<Vec<String>>,
 }
 
 /// `[models.<name>.batching]`

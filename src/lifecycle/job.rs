@@ -161,8 +161,12 @@ impl Job {
         let result = finished
             .await
             .unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())));
-        if let (Err(LoadError::Digest { .. }), Wanted::Package(package), Some(supply)) =
-            (&result, &wanted, &supply)
+        // What was altered on its way, or signed since, is another package when it is fetched again.
+        if let (
+            Err(LoadError::Digest { .. } | LoadError::Seal(_)),
+            Wanted::Package(package),
+            Some(supply),
+        ) = (&result, &wanted, &supply)
         {
             supply.discard(package).await;
         }
@@ -199,10 +203,17 @@ impl Job {
             let _ = workshop.events.blocking_send(self.progress(state));
         };
         enter(VersionState::Verifying);
+        // Before anything in it is parsed.
+        let sealed = self.options.seal.check(directory)?;
         let mut package = match opened {
             Some(package) => package,
             None => Package::open(directory)?,
         };
+        if let Some(sealed) = sealed {
+            sealed.covers(&package)?;
+            let ModelId { name, version } = &self.id;
+            tracing::info!(model = %name, %version, by = sealed.by, "the signature holds");
+        }
         if let Wanted::Package(PackageRef {
             digest: Some(expected),
             ..

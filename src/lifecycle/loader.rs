@@ -11,6 +11,7 @@ use crate::engine::{
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
+use crate::model::seal::{SealError, SealPolicy};
 use crate::model::{
     Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
 };
@@ -53,12 +54,16 @@ pub struct LoadOptions {
     pub batching: BatchingOptions,
     /// Requests that may be in work at a time.
     pub max_concurrency: Option<usize>,
+    /// The most rows of one request.
+    pub max_rows: Option<usize>,
     /// Time for one request.
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving; `None` leaves that to the package.
     pub warmup: Option<bool>,
     /// The form of scoring answers.
     pub response: ResponseForm,
+    /// Whose signature the package needs.
+    pub seal: SealPolicy,
 }
 
 /// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
@@ -135,6 +140,9 @@ pub enum LoadError {
         /// What the registry says.
         expected: String,
     },
+    /// Nobody who is trusted vouches for the files.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// No engine, or the engine refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -170,6 +178,7 @@ impl LoadError {
             Self::Fetch(_) => "fetch",
             Self::Package(_) => "invalid_package",
             Self::Digest { .. } => "digest",
+            Self::Seal(error) => error.label(),
             Self::Engine(EngineError::Load { .. } | EngineError::Run { .. }) => "compile",
             Self::Engine(_) => "unsupported",
             Self::Response(_) => "response",
@@ -187,7 +196,7 @@ impl LoadError {
         match self {
             Self::Fetch(error) => error.is_transient(),
             Self::Digest { .. } => true,
-            Self::Package(PackageError::Io { .. }) => true,
+            Self::Package(PackageError::Io { .. }) | Self::Seal(SealError::Io { .. }) => true,
             _ => false,
         }
     }
@@ -344,6 +353,7 @@ impl Loader {
         let limits = Limits {
             request_timeout: options.request_timeout,
             max_concurrency: options.max_concurrency,
+            max_rows: options.max_rows,
         };
         let servable = Servable::new(
             package,

@@ -37,7 +37,7 @@ pub(super) struct Watch {
 impl Watch {
     /// `None` for requests that never get a line.
     pub(super) fn begin(policy: AccessLog, request: &Request, id: &RequestId) -> Option<Self> {
-        (!is_probe(request)).then(|| Self {
+        (!is_probe(request.uri().path())).then(|| Self {
             policy,
             traceparent: request.headers().get("traceparent").cloned(),
             method: request.method().clone(),
@@ -80,8 +80,8 @@ impl Watch {
     }
 }
 
-pub(super) fn is_probe(request: &Request) -> bool {
-    let path = request.uri().path();
+/// Whether the path is for those who ask how the server is.
+pub(super) fn is_probe(path: &str) -> bool {
     PROBES.iter().any(|probe| path.ends_with(probe))
 }
 

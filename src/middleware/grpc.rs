@@ -60,7 +60,7 @@ pub(super) fn status(headers: &HeaderMap) -> Option<i32> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok()
 }
 
-fn told(kind: ErrorKind, message: &str) -> Response {
+pub(super) fn told(kind: ErrorKind, message: &str) -> Response {
     Status::new(Code::from_i32(kind.grpc_code()), message).into_http()
 }
 

@@ -5,6 +5,7 @@
 
 mod access_log;
 pub mod auth;
+mod clients;
 mod grpc;
 mod request_id;
 mod traced;
@@ -23,14 +24,18 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use serde_json::json;
 use tower::{BoxError, Service, ServiceExt};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use self::access_log::Watch;
-use self::auth::Authenticator;
+use self::auth::{Authenticator, Caller};
+use self::clients::{Admitted, TooMuch};
+pub use self::clients::{ClientAddress, ClientLimits, ClientName, Clients};
 pub use self::grpc::grpc_timeout;
 use self::request_id::RequestId;
 use self::traced::Traced;
+use crate::error::ErrorKind;
 use crate::telemetry::{AccessLog, Tracer};
 
 /// What the operator chose for every request.
@@ -46,6 +51,65 @@ pub struct MiddlewareOptions {
     pub tracer: Tracer,
     /// True once the server is about to stop: clients that keep connections are told to let them go.
     pub draining: Arc<AtomicBool>,
+    /// What is refused before anybody looks at it.
+    pub limits: RequestLimits,
+}
+
+/// What one request, and one client, may send.
+#[derive(Debug, Clone)]
+pub struct RequestLimits {
+    /// Most headers.
+    pub headers: usize,
+    /// Bytes of all headers and the path.
+    pub header_bytes: usize,
+    /// Who sends how much; `None` when everybody may send all they can.
+    pub clients: Option<Arc<Clients>>,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self {
+            headers: 100,
+            header_bytes: 32 << 10,
+            clients: None,
+        }
+    }
+}
+
+impl RequestLimits {
+    /// Whether the head is within them.
+    fn hold(&self, request: &Request) -> bool {
+        let headers = request.headers();
+        let path = request.uri().path_and_query();
+        let path = path.map_or(0, |path| path.as_str().len());
+        let sizes = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        headers.len() <= self.headers && path + sizes.sum::<usize>() <= self.header_bytes
+    }
+
+    /// Has the requests of a caller that proved its name counted together, from wherever they come.
+    fn name(&self, request: &mut Request) {
+        if self.clients.is_none() {
+            return;
+        }
+        let caller = request.extensions().get::<Caller>();
+        if let Some(Ok(identity)) = caller.map(|caller| &caller.who) {
+            let name = ClientName(identity.name.as_str().into());
+            request.extensions_mut().insert(name);
+        }
+    }
+
+    /// Lets the request of a client in, for as long as the answer is held.
+    fn admit(&self, request: &Request) -> Result<Option<Admitted<'_>>, TooMuch> {
+        match &self.clients {
+            // Whoever asks how the server is must be answered.
+            Some(clients) if !access_log::is_probe(request.uri().path()) => {
+                clients.admit(request.extensions()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// What answers requests, with everything around it; cheap to clone.
@@ -151,19 +215,13 @@ impl<S: Inner> Around<S> {
         response
     }
 
-    async fn attend(&self, form: Form, mut request: Request, id: RequestId) -> Response {
+    async fn attend(&self, form: Form, request: Request, id: RequestId) -> Response {
         let watch = Watch::begin(self.options.access_log, &request, &id);
         let timeout = match form {
             Form::Grpc => grpc::longest(request.headers(), self.options.request_timeout),
             Form::Json | Form::Mlflow => self.options.request_timeout,
         };
-        let answer = async {
-            if let Some(authenticator) = &self.options.authenticator {
-                authenticator.identify(&mut request, &id.0).await;
-            }
-            self.ask(form, request).await
-        };
-        let answer = AssertUnwindSafe(answer).catch_unwind();
+        let answer = AssertUnwindSafe(self.let_in(form, request, &id)).catch_unwind();
         let mut response = match tokio::time::timeout(timeout, answer).await {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => internal_error(form),
@@ -184,6 +242,20 @@ impl<S: Inner> Around<S> {
             Form::Mlflow
         } else {
             Form::Json
+        }
+    }
+
+    async fn let_in(&self, form: Form, mut request: Request, id: &RequestId) -> Response {
+        if !self.options.limits.hold(&request) {
+            return large_head(form);
+        }
+        if let Some(authenticator) = &self.options.authenticator {
+            authenticator.identify(&mut request, &id.0).await;
+            self.options.limits.name(&mut request);
+        }
+        match self.options.limits.admit(&request) {
+            Ok(_admitted) => self.ask(form, request).await,
+            Err(too_much) => refusal(form, &too_much),
         }
     }
 
@@ -209,6 +281,49 @@ fn late(form: Form) -> Response {
     };
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::GATEWAY_TIMEOUT, json, body).into_response()
+}
+
+fn large_head(form: Form) -> Response {
+    const MESSAGE: &str =
+        "the headers are more than `limits.max_headers`, or larger than `limits.max_header_size`";
+    if form == Form::Grpc {
+        return grpc::told(ErrorKind::InvalidArgument, MESSAGE);
+    }
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    error(form, status, "BAD_REQUEST", MESSAGE)
+}
+
+fn refusal(form: Form, too_much: &TooMuch) -> Response {
+    let seconds = too_much.wait.as_secs_f64().ceil().max(1.0);
+    let mut response = match form {
+        Form::Grpc => grpc::told(ErrorKind::Overloaded, &too_much.to_string()),
+        Form::Json | Form::Mlflow => {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            error(
+                form,
+                status,
+                "REQUEST_LIMIT_EXCEEDED",
+                &too_much.to_string(),
+            )
+        }
+    };
+    let (name, value) = match form {
+        Form::Grpc => ("grpc-retry-pushback-ms", seconds * 1e3),
+        Form::Json | Form::Mlflow => ("retry-after", seconds),
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("{value:.0}")) {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn error(form: Form, status: StatusCode, code: &str, message: &str) -> Response {
+    let body = match form {
+        Form::Mlflow => json!({ "error_code": code, "message": message }),
+        Form::Json | Form::Grpc => json!({ "error": message }),
+    };
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (status, json, body.to_string()).into_response()
 }
 
 fn internal_error(form: Form) -> Response {
@@ -251,6 +366,7 @@ mod tests {
             authenticator: None,
             tracer: Tracer::default(),
             draining: Arc::default(),
+            limits: RequestLimits::default(),
         }
     }
 

@@ -34,7 +34,7 @@ impl Traced {
         request: &Request,
         id: &RequestId,
     ) -> Option<Self> {
-        if !tracer.is_on() || is_probe(request) {
+        if !tracer.is_on() || is_probe(request.uri().path()) {
             return None;
         }
         let call = (form == Form::Grpc).then(|| cut(request.uri().path().trim_start_matches('/')));

@@ -9,6 +9,7 @@ mod package;
 mod pointer;
 mod response;
 mod schema;
+pub mod seal;
 mod signature;
 
 pub use batch::Batch;

@@ -4,6 +4,7 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -13,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use tower::ServiceExt;
+use tokio::time::timeout;
+use tower::{BoxError, ServiceExt};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
 
@@ -53,7 +55,7 @@ impl FromRequest<Shared> for Received {
         let (parts, body) = request.into_parts();
         let limit = shared.max_body();
         let head = head(&parts.headers);
-        let body = in_one_piece(Limited::new(body, limit), head).await;
+        let body = in_one_piece(Limited::new(body, limit), head, shared.body_timeout()).await;
         Ok(Self {
             headers: parts.headers,
             body: body.map_err(|error| reason(&*error, limit)),
@@ -73,15 +75,21 @@ fn head(headers: &HeaderMap) -> usize {
 
 /// Copies each part of a body as it comes, while it is in the processor's caches, to where what follows the first
 /// `head` bytes is aligned. A body of one part stays where it is.
-async fn in_one_piece<B>(mut body: B, head: usize) -> Result<Bytes, B::Error>
+///
+/// Its client may not pause for longer than `pause`.
+async fn in_one_piece<B>(
+    mut body: B,
+    head: usize,
+    pause: Option<Duration>,
+) -> Result<Bytes, BoxError>
 where
-    B: HttpBody<Data = Bytes> + Unpin,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     let pad = head.wrapping_neg() % ALIGNMENT;
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = within(pause, body.frame()).await? {
         // Trailers are of no use here.
-        let Ok(part) = frame?.into_data() else {
+        let Ok(part) = frame.map_err(Into::<BoxError>::into)?.into_data() else {
             continue;
         };
         if first.is_empty() && whole.is_empty() {
@@ -98,6 +106,19 @@ where
         return Ok(first);
     }
     Ok(Bytes::from(whole).slice(pad..))
+}
+
+/// The client sent nothing for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came for {0:?} (`limits.body_timeout`)")]
+struct Paused(Duration);
+
+/// What comes within the pause that a client may make.
+async fn within<T>(pause: Option<Duration>, next: impl Future<Output = T>) -> Result<T, Paused> {
+    match pause {
+        None => Ok(next.await),
+        Some(pause) => timeout(pause, next).await.map_err(|_| Paused(pause)),
+    }
 }
 
 /// Room is made by doubling, so that memory is bounded by what came, and for no more than what is announced.
@@ -166,10 +187,10 @@ impl Encodings {
         self,
         mut request: Request,
         router: Router,
-        max_body: usize,
+        (max_body, pause): (usize, Option<Duration>),
     ) -> Response {
         if let Some(coding) = self.coding {
-            request = inflated(request, coding, max_body).await;
+            request = inflated(request, coding, (max_body, pause)).await;
         }
         if self.compress {
             return compressed(request, router).await;
@@ -181,12 +202,16 @@ impl Encodings {
     }
 }
 
-async fn inflated(request: Request, coding: Coding, limit: usize) -> Request {
+async fn inflated(
+    request: Request,
+    coding: Coding,
+    (limit, pause): (usize, Option<Duration>),
+) -> Request {
     let (mut parts, body) = request.into_parts();
     let headers = &mut parts.headers;
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
-    let body = match inflate(body, coding, limit).await {
+    let body = match inflate(body, coding, (limit, pause)).await {
         Ok(bytes) => Body::from(bytes),
         // For the handler, which answers in the form of its protocol.
         Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
@@ -253,7 +278,7 @@ mod tests {
         let parts: Vec<_> = parts.iter().map(|part| Bytes::from_static(part)).collect();
         let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
         let body = Body::from_stream(parts);
-        in_one_piece(body, head).await.unwrap()
+        in_one_piece(body, head, None).await.unwrap()
     }
 
     #[tokio::test]

@@ -64,8 +64,8 @@ impl Service<Request> for Entry {
                 if let Err(refusal) = access::may_send(&self.shared, &request) {
                     return Either::Right(Either::Left(ready(Ok(*refusal))));
                 }
-                let (router, max_body) = (self.router.clone(), self.shared.max_body());
-                let answer = encodings.answer(request, router, max_body);
+                let limits = (self.shared.max_body(), self.shared.body_timeout());
+                let answer = encodings.answer(request, self.router.clone(), limits);
                 Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
             }
             Err(coding) => {

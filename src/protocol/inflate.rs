@@ -3,11 +3,13 @@
 //! Not by the layer of tower-http: of a body of two gzip members it gives the first and drops the other in silence.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use flate2::write::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +44,16 @@ const STEP: usize = 64 << 10;
 pub(super) async fn inflate(
     mut body: Body,
     coding: Coding,
-    limit: usize,
+    (limit, pause): (usize, Option<Duration>),
 ) -> Result<Bytes, InflateError> {
+    let longest = pause.unwrap_or(Duration::MAX);
     let mut stream = Stream::new(coding, limit);
     let mut received: usize = 0;
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout(longest, body.frame()).await.map_err(|_| {
+        InflateError::Broken(format!(
+            "nothing came for {longest:?} (`limits.body_timeout`)"
+        ))
+    })? {
         let frame = frame.map_err(|error| InflateError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
@@ -231,7 +238,9 @@ mod tests {
             .collect();
         let body = Body::from_stream(futures_util::stream::iter(pieces));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(inflate(body, coding, limit))
+        runtime
+            .unwrap()
+            .block_on(inflate(body, coding, (limit, None)))
     }
 
     const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];

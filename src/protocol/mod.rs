@@ -123,6 +123,8 @@ pub struct ProtocolOptions {
     pub non_finite: NonFinite,
     /// Bytes of the largest body.
     pub max_body: usize,
+    /// The longest pause that a client may make in a body; `None` is any.
+    pub body_timeout: Option<Duration>,
     /// A path in front of every other, such as `/models-api`; empty for none.
     pub base_path: String,
     /// Another path that tells whether the server is ready.
@@ -205,6 +207,10 @@ impl Shared {
 
     fn non_finite(&self) -> NonFinite {
         self.0.options.non_finite
+    }
+
+    fn body_timeout(&self) -> Option<Duration> {
+        self.0.options.body_timeout
     }
 
     fn max_body(&self) -> usize {

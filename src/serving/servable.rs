@@ -101,6 +101,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Requests of this version in work at a time; more are refused. `None` has no limit but the queue's.
     pub max_concurrency: Option<usize>,
+    /// The most rows of one request.
+    pub max_rows: Option<usize>,
 }
 
 impl Servable {

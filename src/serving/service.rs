@@ -75,6 +75,16 @@ pub enum ServeError {
     /// As many requests as the operator allows are in work.
     #[error("{0} requests of this model are in work, which is its `max_concurrency`")]
     Busy(usize),
+    /// More rows than one request may have.
+    #[error(
+        "the request has {rows} rows, more than `max_rows`, {most}, of this model: send them in several requests"
+    )]
+    Rows {
+        /// How many it has.
+        rows: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// The deadline passed while the engine ran.
     #[error("the request took longer than {0:?}")]
     Deadline(Duration),
@@ -86,6 +96,7 @@ impl Kinded for ServeError {
             Self::Lookup(error) => error.kind(),
             Self::Batch(error) => error.kind(),
             Self::Busy(_) => ErrorKind::Overloaded,
+            Self::Rows { .. } => ErrorKind::TooLarge,
             Self::Deadline(_) => ErrorKind::DeadlineExceeded,
         }
     }
@@ -279,6 +290,12 @@ async fn exchange<C: Codec>(
     let heavy = codec.bytes() > HEAVY_BYTES;
     let batch = compute(heavy, || codec.decode(servable))?;
     servable.metrics().observe_decode(started.elapsed());
+    if let Some(most) = servable.limits().max_rows
+        && batch.rows() > most
+    {
+        let rows = batch.rows();
+        return Err(ServeError::Rows { rows, most }.into());
+    }
     let Wishes { timeout, urgent } = codec.wishes();
     let longest = servable.limits().request_timeout;
     let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));

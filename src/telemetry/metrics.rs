@@ -123,6 +123,23 @@ impl Metrics {
         lost.with_label_values(&[reason]).inc_by(spans as u64);
     }
 
+    /// Counts connections that were opened, or closed when it is negative.
+    pub fn connections(&self, change: i64) {
+        self.shared.families.connections.add(change);
+    }
+
+    /// Counts a connection for which there was no place.
+    pub fn connection_refused(&self) {
+        let refused = &self.shared.families.connections_refused;
+        refused.with_label_values(&[""; 0]).inc();
+    }
+
+    /// Counts a request that was refused for what its client sends otherwise.
+    pub fn client_refused(&self, reason: &'static str) {
+        let refused = &self.shared.families.clients_refused;
+        refused.with_label_values(&[reason]).inc();
+    }
+
     /// The series of a version that is being loaded.
     ///
     /// Loading the same version again gives the same series, which then leave with the newest holder.

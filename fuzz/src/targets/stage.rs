@@ -210,6 +210,7 @@ fn publish(catalog: &Catalog, package: Package, metrics: &Metrics, pool: &Arc<Ru
     let limits = Limits {
         request_timeout: Duration::from_secs(60),
         max_concurrency: None,
+        max_rows: None,
     };
     let servable = Servable::new(package, "fake", &*model, batcher, (limits, series));
     let entry = VersionEntry {

@@ -1,7 +1,7 @@
 //! The facts as text for people.
 
 use super::external::ExternalFile;
-use super::report::{Field, ManifestReport, Report, SignatureReport, Tried, Verdict};
+use super::report::{Field, ManifestReport, Report, SealReport, SignatureReport, Tried, Verdict};
 use crate::cli::text::{self, Page};
 
 pub(super) fn render(report: &Report, width: usize) -> String {
@@ -70,10 +70,19 @@ fn package_rows(report: &Report) -> Vec<(&'static str, String)> {
         ("opsets", opsets.collect::<Vec<_>>().join(", ")),
         ("operators", text::list(&operators, "none")),
     ];
+    rows.extend(signed(report).map(|signed| ("signed", signed)));
     if !graph.producer.is_empty() {
         rows.push(("producer", graph.producer.clone()));
     }
     rows
+}
+
+fn signed(report: &Report) -> Option<String> {
+    let SealReport { file, kind, by } = report.signed.as_ref()?;
+    Some(match file.as_str() {
+        "" => by.clone(),
+        file => format!("{kind} in {file}, says to be by {by}; `onstage verify --key` checks it"),
+    })
 }
 
 fn external(file: &ExternalFile) -> (&str, String) {
@@ -213,6 +222,7 @@ mod tests {
             path: "/models/penguins".to_owned(),
             model_file: "model.onnx".to_owned(),
             digest: "sha256:abc".to_owned(),
+            signed: None,
             weight_bytes: 1536,
             external_data: vec![ExternalFile {
                 file: "weights.data".to_owned(),

@@ -8,6 +8,7 @@ use super::cost::CostReport;
 use super::external::{ExternalFile, external_files};
 use crate::app::Cost;
 use crate::engine::{Engine, Support};
+use crate::model::seal::Claim;
 use crate::model::{
     ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, Schema, Signature,
     TensorSpec,
@@ -21,6 +22,8 @@ pub(super) struct Report {
     pub(super) path: String,
     pub(super) model_file: String,
     pub(super) digest: String,
+    /// What the file with its signature says; `None` when it is not signed.
+    pub(super) signed: Option<SealReport>,
     pub(super) weight_bytes: u64,
     pub(super) external_data: Vec<ExternalFile>,
     pub(super) manifest: ManifestReport,
@@ -29,6 +32,14 @@ pub(super) struct Report {
     pub(super) engines: Vec<Verdict>,
     /// What was measured, for each engine that runs the graph; `None` when nothing was to be measured.
     pub(super) costs: Option<Vec<CostReport>>,
+}
+
+/// A signature of the package's files, which was not checked.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct SealReport {
+    pub(super) file: String,
+    pub(super) kind: &'static str,
+    pub(super) by: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -131,6 +142,7 @@ impl Report {
             path: package.root.display().to_string(),
             model_file: model_file.display().to_string(),
             digest: package.digest.clone(),
+            signed: SealReport::of(package),
             weight_bytes: package.weight_bytes,
             external_data: external_files(package),
             manifest: ManifestReport::new(&package.manifest),
@@ -167,6 +179,23 @@ impl Report {
                 verdict.supported = false;
                 verdict.reasons.push(reason);
             }
+        }
+    }
+}
+
+impl SealReport {
+    fn of(package: &Package) -> Option<Self> {
+        match Claim::read(&package.root) {
+            Ok(claim) => claim.map(|claim| Self {
+                file: claim.seal.display().to_string(),
+                kind: claim.kind,
+                by: claim.by,
+            }),
+            Err(error) => Some(Self {
+                file: String::new(),
+                kind: "unreadable",
+                by: error.to_string(),
+            }),
         }
     }
 }

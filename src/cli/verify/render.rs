@@ -15,7 +15,11 @@ pub(super) fn render(report: &Report, width: usize) -> String {
         "{} version {} {word}",
         report.model, report.version
     ));
-    page.rows(&[("path", &report.path), ("digest", &report.digest)]);
+    let mut package = vec![("path", &report.path), ("digest", &report.digest)];
+    if !report.signature.is_empty() {
+        package.push(("signature", &report.signature));
+    }
+    page.rows(&package);
     page.heading("Engines");
     page.rows(&report.engines.iter().map(engine).collect::<Vec<_>>());
     page.heading("Requests");

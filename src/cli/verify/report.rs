@@ -13,6 +13,8 @@ pub(super) struct Report {
     pub(super) version: u64,
     pub(super) path: String,
     pub(super) digest: String,
+    /// Who has signed the package, or that nobody asked.
+    pub(super) signature: String,
     pub(super) passed: bool,
     /// Why it did not pass.
     pub(super) problems: Vec<String>,
@@ -68,6 +70,7 @@ impl Report {
             version: package.id.version.0,
             path: package.root.display().to_string(),
             digest: package.digest.clone(),
+            signature: String::new(),
             passed: false,
             problems: Vec::new(),
             notes: requests.notes.clone(),

@@ -35,15 +35,39 @@ impl Content {
     /// # Errors
     /// [`PackageError`] when one cannot be read, leads outside, or there are too many.
     pub fn of(directory: &Path) -> Result<Self, PackageError> {
-        let root = directory
-            .canonicalize()
-            .map_err(PackageError::io(directory))?;
-        let mut files = Files::default();
-        files.add_directory(&Confined::of(root))?;
+        let files = Files::of(directory)?;
         Ok(Self {
             digest: files.digest()?,
             bytes: files.bytes()?,
         })
+    }
+
+    /// The same with `file` as if it lay there and were called `name`. Blocking.
+    ///
+    /// # Errors
+    /// [`PackageError`], likewise.
+    pub fn with(directory: &Path, name: &str, file: PathBuf) -> Result<Self, PackageError> {
+        let mut files = Files::of(directory)?;
+        files.add(Path::new(name), file);
+        Ok(Self {
+            digest: files.digest()?,
+            bytes: files.bytes()?,
+        })
+    }
+
+    /// The same without the file `left_out`, and whether the name of a file is among those that were digested. Blocking.
+    ///
+    /// # Errors
+    /// [`PackageError`], likewise.
+    pub(crate) fn without(
+        directory: &Path,
+        left_out: &str,
+    ) -> Result<(String, impl Fn(&str) -> bool + use<>), PackageError> {
+        let mut files = Files::of(directory)?;
+        files.files.remove(left_out.as_bytes());
+        let digest = files.digest()?;
+        let has = move |name: &str| files.files.contains_key(name.as_bytes());
+        Ok((digest, has))
     }
 }
 
@@ -55,6 +79,15 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// Those of a directory.
+    fn of(directory: &Path) -> Result<Self, PackageError> {
+        let root = directory.canonicalize();
+        let root = root.map_err(PackageError::io(directory))?;
+        let mut files = Self::default();
+        files.add_directory(&Confined::of(root))?;
+        Ok(files)
+    }
+
     /// Adds the file that the package calls `relative`.
     pub(crate) fn add(&mut self, relative: &Path, file: PathBuf) {
         let mut key = Vec::new();

@@ -105,6 +105,19 @@ impl Package {
         })
     }
 
+    /// The files that loading it reads, relative to its root.
+    pub(crate) fn uses(&self) -> Vec<PathBuf> {
+        let beside = self.manifest.onnx.data.parent().unwrap_or(Path::new(""));
+        let external = self.graph.external_data.iter();
+        let example = self.manifest.example.iter();
+        let files = [PathBuf::from(MANIFEST), self.manifest.onnx.data.clone()]
+            .into_iter()
+            .chain(external.map(|data| beside.join(&data.location)))
+            .chain(example.clone().map(|example| example.artifact_path.clone()))
+            .chain(example.filter_map(|example| example.serving_input_path.clone()));
+        files.filter(|file| self.root.join(file).exists()).collect()
+    }
+
     /// A ready scoring request (an MLflow `/invocations` JSON body) from the package's input example; `None` when it
     /// has none, or one of a kind that no request can carry.
     ///

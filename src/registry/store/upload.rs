@@ -9,7 +9,7 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use super::StoreRegistry;
 use super::layout::child;
-use crate::model::Package;
+use crate::model::{Content, Package, seal};
 use crate::registry::SourceError;
 
 /// What is read of a file at a time.
@@ -47,6 +47,24 @@ impl StoreRegistry {
             self.upload_file(&file, target).await?;
         }
         Ok(())
+    }
+
+    /// The same, and the signature that lies beside the package as `model.sig`. Answers the digest of what is there then.
+    pub(super) async fn upload_sealed(
+        &self,
+        package: &Package,
+        place: &Path,
+    ) -> Result<String, SourceError> {
+        self.upload(&package.root, place).await?;
+        let beside = seal::find(&package.root).filter(|seal| !seal.starts_with(&package.root));
+        let Some(beside) = beside else {
+            return Ok(package.digest.clone());
+        };
+        let content = Content::with(&package.root, seal::SEAL, beside.clone())
+            .map_err(|error| SourceError::Invalid(error.to_string()))?;
+        let target = child(place, seal::SEAL);
+        self.upload_file(&beside, target).await?;
+        Ok(content.digest)
     }
 
     /// Never the whole file in memory: models are large.

@@ -26,13 +26,13 @@ impl RegistryWriter for StoreRegistry {
         let versions = self.versions(name);
         let version = self.reserve(name, &versions).await?;
         let place = child(&versions, &version.to_string());
-        self.upload(&package.root, &place).await?;
+        let digest = self.upload_sealed(&package, &place).await?;
         let id = ModelId {
             name: name.clone(),
             version,
         };
         let source = package.root.display().to_string();
-        if !self.complete(&id, package.digest, source).await? {
+        if !self.complete(&id, digest, source).await? {
             return Err(SourceError::Invalid(format!(
                 "version {version} of model `{name}` was completed by somebody else"
             )));

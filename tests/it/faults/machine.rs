@@ -13,11 +13,11 @@ use super::{follow, one_model, until_champion};
 use crate::swap::scene::{Load, answering, metrics, until};
 
 /// A disk of its own, for as long as this lives.
-struct Disk(tempfile::TempDir);
+pub(crate) struct Disk(tempfile::TempDir);
 
 impl Disk {
     /// `None` where this process may not mount: in most containers.
-    fn of(kibibytes: u32) -> Option<Self> {
+    pub(crate) fn of(kibibytes: u32) -> Option<Self> {
         let disk = Self(tempfile::tempdir().unwrap());
         let size = format!("size={kibibytes}k");
         let mounted = mount(&["-t", "tmpfs", "-o", &size, "onstage-test"], disk.path());
@@ -28,7 +28,7 @@ impl Disk {
         Some(disk)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 

@@ -2,7 +2,7 @@
 //! processes. Slow, so `make test-faults` runs it, and `make check` does not.
 
 mod candidates;
-mod machine;
+pub(crate) mod machine;
 mod registry;
 
 use std::sync::{Arc, Mutex};
@@ -19,32 +19,32 @@ use crate::swap::scene;
 
 /// What an imitation of MLflow answers, which may change at any time.
 #[derive(Clone, Default)]
-struct Script(Arc<Mutex<Answers>>);
+pub(crate) struct Script(Arc<Mutex<Answers>>);
 
 /// The answer to a request for a graph of these bytes.
-type GraphAnswer = Box<dyn Fn(&Asked, &[u8]) -> Response + Send>;
+pub(crate) type GraphAnswer = Box<dyn Fn(&Asked, &[u8]) -> Response + Send>;
 
 #[derive(Default)]
-struct Answers {
+pub(crate) struct Answers {
     /// To every question about models; `None` is the truth.
     instead: Option<Box<dyn Fn() -> Response + Send>>,
     /// Where each model's champion is.
     champions: Vec<(&'static str, u64)>,
     /// To a request for a graph; `None` is the whole file.
-    graph: Option<GraphAnswer>,
+    pub(crate) graph: Option<GraphAnswer>,
 }
 
 impl Script {
-    fn change(&self, change: impl FnOnce(&mut Answers)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Answers)) {
         change(&mut self.0.lock().unwrap());
     }
 
     /// The champion of model `m`.
-    fn champion(&self, version: u64) {
+    pub(crate) fn champion(&self, version: u64) {
         self.change(|answers| answers.champions = vec![("m", version)]);
     }
 
-    fn instead(&self, answer: impl Fn() -> Response + Send + 'static) {
+    pub(crate) fn instead(&self, answer: impl Fn() -> Response + Send + 'static) {
         self.change(|answers| answers.instead = Some(Box::new(answer)));
     }
 
@@ -55,12 +55,12 @@ impl Script {
         });
     }
 
-    fn truth(&self) {
+    pub(crate) fn truth(&self) {
         self.change(|answers| answers.instead = None);
     }
 
     /// A server of MLflow that answers so; version N of a model multiplies by N.
-    async fn serve(&self) -> Imitation {
+    pub(crate) async fn serve(&self) -> Imitation {
         let script = self.clone();
         Imitation::start(move |asked| script.answer(asked)).await
     }
@@ -125,7 +125,7 @@ fn number(version: &str) -> f32 {
 
 /// These bytes, then nothing more, although more was announced; `None` is a break of the connection, with a duration
 /// silence.
-fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Response {
+pub(crate) fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Response {
     let first = Bytes::copy_from_slice(bytes);
     let last = stream::once(async move {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -1,0 +1,120 @@
+//! The requests of a connection: how many are in work, and where they come from.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
+use axum::http::{Version, header};
+use axum::response::Response;
+use http_body_util::BodyExt as _;
+use tower::Service;
+
+use super::Pulse;
+use crate::middleware::ClientAddress;
+
+/// A service whose requests are counted, and know where they come from.
+#[derive(Debug, Clone)]
+pub(in crate::app) struct Counted<S> {
+    service: S,
+    pulse: Arc<Pulse>,
+    address: Option<ClientAddress>,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(service: S, pulse: Arc<Pulse>, address: Option<ClientAddress>) -> Self {
+        Self {
+            service,
+            pulse,
+            address,
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for Counted<S>
+where
+    S: Service<Request<B>, Response = Response>,
+    S::Future: Unpin,
+{
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Answer<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(address) = self.address {
+            request.extensions_mut().insert(address);
+        }
+        let is_http2 = request.version() == Version::HTTP_2;
+        let work = InWork::begin(&self.pulse);
+        Answer {
+            answer: self.service.call(request),
+            work: Some(work),
+            is_http2,
+        }
+    }
+}
+
+/// A request that is in work for as long as this lives.
+#[derive(Debug)]
+struct InWork(Arc<Pulse>);
+
+impl InWork {
+    fn begin(pulse: &Arc<Pulse>) -> Self {
+        pulse.begun.fetch_add(1, Ordering::Relaxed);
+        pulse.in_work.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        self.0.beat();
+        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The answer to a request that is in work.
+#[derive(Debug)]
+pub(in crate::app) struct Answer<F> {
+    answer: F,
+    work: Option<InWork>,
+    is_http2: bool,
+}
+
+impl<F, E> Future for Answer<F>
+where
+    F: Future<Output = Result<Response, E>> + Unpin,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let answer = ready!(Pin::new(&mut self.answer).poll(cx));
+        let work = self.work.take();
+        Poll::Ready(match (answer, work) {
+            // Of HTTP/1 each write is seen; on HTTP/2 a stream may wait for long, and its connection with it.
+            (Ok(response), Some(work)) if self.is_http2 => Ok(until_sent(response, work)),
+            (answer, _) => answer,
+        })
+    }
+}
+
+/// Keeps a request in work until its answer has been sent, or taken back.
+fn until_sent(mut response: Response, work: InWork) -> Response {
+    let length = response.body().size_hint().exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        let headers = response.headers_mut();
+        { headers.entry(header::CONTENT_LENGTH) }.or_insert_with(|| length.into());
+    }
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _work = &work;
+            frame
+        }))
+    })
+}
