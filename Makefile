@@ -23,6 +23,11 @@ CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PY
 PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
 CHROMIUM := $(abspath $(CLIENTS_VENV))/chromium
 
+# Helm, Docker Engine, Prometheus and others, and the Python packages beside them.
+PACKAGING_VENV := $(VENV)-packaging
+PACKAGING_FILES := $(wildcard tests/packaging/*.txt tests/packaging/package*.json) tests/packaging/tools.sh
+PACKAGING_STAMP := $(PACKAGING_VENV)/.installed-$(shell { cat $(PACKAGING_FILES); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+
 # The library that the Python package ships, for the tests that run a server.
 WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
 	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
@@ -32,7 +37,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients test-packaging packages converted ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -133,6 +138,15 @@ test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritoncl
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
 	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask tests/clients/v1_kserve.py; fi
 
+# One file or test: ARGS="tests/packaging/chart.py -k lint". Another binary for the images: BINARY=target/dist/onstage.
+.PHONY: test-packaging
+test-packaging: rust-tools $(STAMP) $(PACKAGING_STAMP) ## Images, chart, dashboard, alerts and wheel, by the real tools (root, Debian 12)
+	$(CARGO) build --locked --tests
+	@tests/packaging/tools.sh $(PACKAGING_VENV)
+	@set -x; $(PACKAGING_VENV)/bin/python -B -m pytest -c tests/packaging/pytest.ini --rootdir tests/packaging \
+		--binary "$(or $(BINARY),$${CARGO_TARGET_DIR:-target}/debug/onstage)" --tools $(PACKAGING_VENV)/tools \
+		--mlflow-python $(VENV_PYTHON) $(or $(ARGS),tests/packaging)
+
 $(CLIENTS_STAMP): | python-tools
 	$(PYTHON) -m venv $(CLIENTS_VENV)
 	rm -f $(CLIENTS_VENV)/.installed-*
@@ -140,6 +154,13 @@ $(CLIENTS_STAMP): | python-tools
 		|| { echo "make: the packages of tests/clients/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	tests/clients/perf_analyzer.sh $(CLIENTS_VENV)/bin/python $(PERF_ANALYZER)
 	tests/clients/chromium.sh $(CHROMIUM)
+	touch $@
+
+$(PACKAGING_STAMP): | python-tools
+	$(PYTHON) -m venv $(PACKAGING_VENV)
+	rm -rf $(PACKAGING_VENV)/.installed-* $(PACKAGING_VENV)/tools
+	$(PACKAGING_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/packaging/requirements.txt \
+		|| { echo "make: the packages of tests/packaging/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
 $(STAMP): | python-tools

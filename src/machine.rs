@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use thread_priority::{ThreadPriority, ThreadPriorityValue};
@@ -58,6 +59,32 @@ pub fn memory_limit() -> Option<u64> {
 /// Bytes of memory that this process holds now.
 pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")
+}
+
+/// CPUs' worth of time that this process may use: the quota of its control group, else the threads that run at the same
+/// time.
+#[expect(clippy::cast_precision_loss, reason = "a count of CPUs")]
+pub fn cpus() -> f64 {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let quota = Cgroup::read(Path::new("/")).cpu_quota;
+    quota.map_or(threads, |quota| quota.min(threads))
+}
+
+/// CPU time that this process has used.
+pub fn cpu_time() -> Option<Duration> {
+    ticks(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// Linux tells user and system time in hundredths of a second, on every architecture.
+fn ticks(stat: &str) -> Option<Duration> {
+    // The name of the program, in parentheses, may hold spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(Duration::from_millis(
+        user.checked_add(system)?.checked_mul(10)?,
+    ))
 }
 
 /// About `nice 10` for this thread and those that it starts, whose work must not be felt by those that serve.
@@ -263,6 +290,14 @@ mod tests {
         };
         assert_eq!(limits("50000\n", "4096\n"), (Some(0.5), Some(4096)));
         assert_eq!(limits("-1\n", "9223372036854771712\n"), (None, None));
+    }
+
+    #[test]
+    fn reads_cpu_time_behind_a_name_with_parentheses() {
+        let stat = "7 (a) (b c) S 1 7 7 0 -1 4194304 90 0 0 0 150 30 4 4 20 0 9 0 100 1000 50 18446744073709551615";
+        assert_eq!(ticks(stat), Some(Duration::from_millis(1800)));
+        assert_eq!(ticks("7 (a) S 1"), None);
+        assert_eq!(ticks(""), None);
     }
 
     #[test]

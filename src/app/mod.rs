@@ -10,6 +10,7 @@ mod measure;
 mod offline;
 mod plan;
 pub mod registry;
+mod saturation;
 pub mod secret;
 mod stage;
 mod webhook;
@@ -170,6 +171,8 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
+    let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
+    tokio::spawn(saturation);
     let options = middleware_options(&request);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());

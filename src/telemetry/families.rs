@@ -24,6 +24,7 @@ pub(super) struct Families {
     pub(super) state: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
     pub(super) lifecycle: LifecycleFamilies,
+    pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
 }
 
@@ -144,6 +145,10 @@ impl Families {
                 VERSION,
             ),
             lifecycle: LifecycleFamilies::register(&table),
+            saturation: table.single_gauge(
+                "onstage_saturation_ratio",
+                "How busy the process is, from 0 to 1: the greater of its share of the CPU that it may use and of the runners' time in engines, over about ten seconds.",
+            ),
             build_info: table.gauge(
                 "onstage_build_info",
                 "Always 1: the version of this program.",
@@ -192,7 +197,7 @@ impl LifecycleFamilies {
                 "Looks at the registry, by outcome (success, failure).",
                 &["outcome"],
             ),
-            registry_last_success: table.single_seconds(
+            registry_last_success: table.single_gauge(
                 "onstage_registry_last_success_timestamp_seconds",
                 "Unix time of the last complete look at the registry; 0 before the first.",
             ),
@@ -230,7 +235,7 @@ impl Table<'_> {
         self.registered(made.expect("the name is a well-formed constant"))
     }
 
-    fn single_seconds(&self, name: &str, help: &str) -> Gauge {
+    fn single_gauge(&self, name: &str, help: &str) -> Gauge {
         let made = Gauge::new(name, help);
         self.registered(made.expect("the name is a well-formed constant"))
     }

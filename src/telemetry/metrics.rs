@@ -40,6 +40,7 @@ struct Shared {
     /// The newest holder of each (model, version): an older one that leaves late must not take its series away.
     holders: Mutex<HashMap<(String, String), Holder>>,
     next_holder: AtomicU64,
+    engine_nanoseconds: AtomicU64,
     described: Mutex<HashMap<String, ModelOverview>>,
 }
 
@@ -104,6 +105,7 @@ impl Metrics {
                 unknown: ByProtocol::default(),
                 holders: Mutex::new(HashMap::new()),
                 next_holder: AtomicU64::new(0),
+                engine_nanoseconds: AtomicU64::new(0),
                 described: Mutex::new(HashMap::new()),
             }),
         }
@@ -169,6 +171,16 @@ impl Metrics {
     #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
     pub fn request_size(&self, bytes: usize) {
         self.shared.families.request_size.observe(bytes as f64);
+    }
+
+    /// The time that engines worked for all versions together, those that left included.
+    pub fn engine_time(&self) -> Duration {
+        Duration::from_nanos(self.shared.engine_nanoseconds.load(Ordering::Relaxed))
+    }
+
+    /// Tells how busy the process is, from 0 to 1.
+    pub fn set_saturation(&self, ratio: f64) {
+        self.shared.families.saturation.set(ratio);
     }
 
     pub(super) fn families(&self) -> &Families {
@@ -244,6 +256,9 @@ impl VersionMetrics {
     #[expect(clippy::cast_precision_loss, reason = "a histogram of row counts")]
     pub fn observe_run(&self, rows: usize, took: Duration) {
         self.statistics.ran(rows, took);
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let total = &self.shared.engine_nanoseconds;
+        total.fetch_add(nanoseconds, Ordering::Relaxed);
         self.inference_duration.observe(took.as_secs_f64());
         self.batch_rows.observe(rows as f64);
         self.rows.inc_by(rows as u64);

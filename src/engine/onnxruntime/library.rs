@@ -63,14 +63,26 @@ impl Surroundings {
     pub fn of_process(configured: Option<PathBuf>) -> Self {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
         let executable = env::current_exe().ok();
+        let executable = executable.and_then(|file| file.parent().map(Path::to_owned));
         Self {
             configured,
             variable: set("ORT_DYLIB_PATH").map(PathBuf::from),
-            executable: executable.and_then(|file| file.parent().map(Path::to_owned)),
-            prefixes: prefixes(set),
+            prefixes: own_prefix(executable.as_deref())
+                .into_iter()
+                .chain(prefixes(set))
+                .collect(),
+            executable,
             system: system_folders(),
         }
     }
+}
+
+/// The Python environment that the program was installed into, active or not: `pip install` and `uvx` put the program
+/// into its `bin`, or `Scripts` on Windows.
+fn own_prefix(executable: Option<&Path>) -> Option<PathBuf> {
+    let scripts = executable?;
+    let is_scripts = scripts.ends_with("bin") || scripts.ends_with("Scripts");
+    is_scripts.then(|| scripts.parent().map(Path::to_owned))?
 }
 
 fn prefixes(set: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
@@ -296,6 +308,15 @@ mod tests {
                     .map(move |file| (place.origin, file))
             })
             .collect()
+    }
+
+    #[test]
+    fn the_environment_that_the_program_was_installed_into_is_a_prefix() {
+        let of = |folder: &str| own_prefix(Some(Path::new(folder)));
+        assert_eq!(of("/venvs/serving/bin"), Some("/venvs/serving".into()));
+        assert_eq!(of("/venvs/serving/Scripts"), Some("/venvs/serving".into()));
+        assert_eq!(of("/src/target/release"), None);
+        assert_eq!(own_prefix(None), None);
     }
 
     #[test]

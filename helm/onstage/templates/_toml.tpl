@@ -1,0 +1,36 @@
+{{/*
+TOML of a map: `path` is its name ("" for the whole file), `table` its content. Helm's own `toToml` writes numbers of values as floats.
+*/}}
+{{- define "onstage.toml" -}}
+{{- $path := .path -}}
+{{- range $key, $value := .table -}}
+{{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
+{{ include "onstage.toml.key" $key }} = {{ include "onstage.toml.value" $value }}
+{{- end -}}
+{{- end -}}
+{{- range $key, $value := .table -}}
+{{- if kindIs "map" $value -}}
+{{- $name := include "onstage.toml.key" $key -}}
+{{- $inner := ternary (printf "%s.%s" $path $name) $name (ne $path "") }}
+
+[{{ $inner }}]
+{{- include "onstage.toml" (dict "path" $inner "table" $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onstage.toml.key" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{- . -}}{{- else -}}{{- . | toJson -}}{{- end -}}
+{{- end -}}
+
+{{- define "onstage.toml.value" -}}
+{{- if kindIs "slice" . -}}
+[{{- range $index, $value := . -}}{{- if $index }}, {{ end -}}{{- include "onstage.toml.value" $value -}}{{- end -}}]
+{{- else if kindIs "map" . -}}
+{ {{- $first := true -}}{{- range $key, $value := . -}}{{- if not $first }},{{ end }} {{ include "onstage.toml.key" $key }} = {{ include "onstage.toml.value" $value -}}{{- $first = false -}}{{- end }} }
+{{- else if kindIs "float64" . -}}
+{{- if eq (floor .) . -}}{{- int64 . -}}{{- else -}}{{- . -}}{{- end -}}
+{{- else -}}
+{{- . | toJson -}}
+{{- end -}}
+{{- end -}}

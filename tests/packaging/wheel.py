@@ -1,0 +1,50 @@
+"""The wheel: built by maturin, installed into a fresh environment with nothing else, and used as data scientists would."""
+
+import os
+import re
+import shutil
+import sys
+
+import pytest
+from shell import IRIS, ROOT, environment, free_port, predicts, process, ready, run
+
+
+@pytest.fixture(scope="module")
+def venv(context, tmp_path_factory):
+    """An environment with the wheel, which maturin makes of the binary to test, and what it depends on."""
+    directory = tmp_path_factory.mktemp("wheel")
+    (directory / "path").mkdir()
+    stand_in = directory / "path/cargo"
+    stand_in.symlink_to(ROOT / "tests/packaging/compiled_cargo.py")
+    changes = {"REAL_CARGO": shutil.which("cargo"), "COMPILED": context / "dist/onstage", "CARGO": stand_in}
+    path = f"{directory}/path:{os.environ['PATH']}"
+    run(f"{sys.prefix}/bin/maturin", "build", "--locked", "--out", directory, cwd=ROOT, env=environment(PATH=path, **changes))
+    # maturin finds pyo3 in the graph of dependencies, where jiter names it without using it, and binds the wheel to one version of Python.
+    run(sys.executable, "-m", "wheel", "tags", "--remove", "--python-tag", "py3", "--abi-tag", "none", *directory.glob("*.whl"))
+    (wheel,) = directory.glob("onstage-*.whl")
+    # Bound to no version of Python.
+    assert re.fullmatch(r"onstage-[0-9.]+-py3-none-(manylinux|linux|macosx).*\.whl", wheel.name), wheel
+    run(sys.executable, "-m", "venv", directory / "venv")
+    run(directory / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel)
+    return directory / "venv"
+
+
+def test_the_engine_comes_with_it_and_is_found_without_activation(venv):
+    said = run(venv / "bin/onstage", "doctor", env=environment(HOME=venv, VIRTUAL_ENV=""))
+    assert re.search(rf"{venv}/lib/python3\.\d+/site-packages/onnxruntime/capi/libonnxruntime\.so\.\S+", said), said
+    assert "loaded" in said
+
+
+def test_it_serves_by_onnx_runtime(venv, tmp_path):
+    port = free_port()
+    arguments = ["serve", IRIS.parent / "penguins", "--port", port, "--grpc-port", "0", "--engine", "onnxruntime"]
+    with process(venv / "bin/onstage", *arguments, log=tmp_path / "log", env=environment(HOME=tmp_path, VIRTUAL_ENV="")):
+        ready(f"127.0.0.1:{port}")
+    assert "on onnxruntime" in (tmp_path / "log").read_text()
+
+
+def test_it_serves_the_example_with_the_default_engine(venv, tmp_path):
+    port = free_port()
+    with process(venv / "bin/onstage", "serve", IRIS, "--port", port, "--grpc-port", "0", log=tmp_path / "log", env=environment(HOME=tmp_path)):
+        ready(f"127.0.0.1:{port}")
+        assert predicts(f"127.0.0.1:{port}")
