@@ -98,6 +98,7 @@ pub fn lower_priority() {
 
 /// The nice value of this thread.
 #[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
 pub(crate) fn niceness() -> i32 {
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
     let fields = stat.rsplit_once(')').unwrap().1;
