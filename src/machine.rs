@@ -112,7 +112,6 @@ pub fn lower_priority() {
 
 /// The nice value of this thread.
 #[cfg(all(test, target_os = "linux"))]
-#[expect(clippy::unwrap_used, reason = "for tests only")]
 pub(crate) fn niceness() -> i32 {
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);

@@ -24,14 +24,20 @@ pub(super) struct Families {
     pub(super) state: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
     pub(super) lifecycle: LifecycleFamilies,
-    pub(super) connections: IntGauge,
-    pub(super) connections_refused: IntCounterVec,
-    pub(super) clients_refused: IntCounterVec,
+    pub(super) clients: ClientFamilies,
     pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
     pub(super) trust: TrustFamilies,
     pub(super) spans_lost: IntCounterVec,
     pub(super) worker_restarts: IntCounterVec,
+}
+
+/// The families of connections and of clients that take too much.
+#[derive(Debug, Clone)]
+pub(super) struct ClientFamilies {
+    pub(super) connections: IntGauge,
+    pub(super) connections_refused: IntCounterVec,
+    pub(super) refused: IntCounterVec,
 }
 
 /// The families of certificates and callers.
@@ -160,17 +166,7 @@ impl Families {
                 VERSION,
             ),
             lifecycle: LifecycleFamilies::register(&table),
-            connections: table.single("onstage_connections", "Connections that are open."),
-            connections_refused: table.counter(
-                "onstage_connections_refused_total",
-                "Connections closed at once, as there were `limits.max_connections`.",
-                &[],
-            ),
-            clients_refused: table.counter(
-                "onstage_clients_refused_total",
-                "Requests refused because their client sends too many, by limit.",
-                &["reason"],
-            ),
+            clients: ClientFamilies::register(&table),
             saturation: table.single_gauge(
                 "onstage_saturation_ratio",
                 "How busy the process is, from 0 to 1: the greater of its share of the CPU that it may use and of the runners' time in engines, over about ten seconds.",
@@ -191,6 +187,24 @@ impl Families {
                 &["reason"],
             ),
             trust: TrustFamilies::register(&table),
+        }
+    }
+}
+
+impl ClientFamilies {
+    fn register(table: &Table<'_>) -> Self {
+        Self {
+            connections: table.single("onstage_connections", "Connections that are open."),
+            connections_refused: table.counter(
+                "onstage_connections_refused_total",
+                "Connections closed at once, as there were `limits.max_connections`.",
+                &[],
+            ),
+            refused: table.counter(
+                "onstage_refused_total",
+                "Requests refused because their client sends too many, by limit.",
+                &["reason"],
+            ),
         }
     }
 }

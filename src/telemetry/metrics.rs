@@ -125,18 +125,18 @@ impl Metrics {
 
     /// Counts connections that were opened, or closed when it is negative.
     pub fn connections(&self, change: i64) {
-        self.shared.families.connections.add(change);
+        self.shared.families.clients.connections.add(change);
     }
 
     /// Counts a connection for which there was no place.
     pub fn connection_refused(&self) {
-        let refused = &self.shared.families.connections_refused;
+        let refused = &self.shared.families.clients.connections_refused;
         refused.with_label_values(&[""; 0]).inc();
     }
 
     /// Counts a request that was refused for what its client sends otherwise.
     pub fn client_refused(&self, reason: &'static str) {
-        let refused = &self.shared.families.clients_refused;
+        let refused = &self.shared.families.clients.refused;
         refused.with_label_values(&[reason]).inc();
     }
 
