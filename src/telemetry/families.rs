@@ -201,7 +201,7 @@ impl ClientFamilies {
                 &[],
             ),
             refused: table.counter(
-                "onstage_refused_total",
+                "onstage_clients_refused_total",
                 "Requests refused because their client sends too many, by limit.",
                 &["reason"],
             ),

@@ -463,6 +463,8 @@ async fn bodies_that_want_to_harm_are_refused_in_bounded_memory_while_others_are
     let request = request.header("content-type", "application/json");
     let response = request
         .header("content-encoding", "gzip")
+        // The rest of it is not read, so that the connection is of no use to the next request.
+        .header("connection", "close")
         .body(bomb)
         .send()
         .await
