@@ -129,11 +129,12 @@ async fn whatever_is_wrong_with_a_new_version_the_last_good_one_serves() {
         1,
         "an outage unloads nothing"
     );
-    assert!(
-        metrics(&server)
-            .await
-            .contains(r#"onstage_registry_syncs_total{outcome="failure"}"#)
-    );
+    until("no look at the registry failed", &server, async || {
+        let failures = r#"onstage_registry_syncs_total{outcome="failure"}"#;
+        metrics(&server).await.contains(failures)
+    })
+    .await;
+    assert_eq!(version(&server, "/invocations").await, 1);
     let (sent, failures) = load.end().await;
     assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
     server.terminate().await;
