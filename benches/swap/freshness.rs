@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::Scale;
 use crate::client::{Client, Request};
 use crate::files::{EACH_SWAP_LOADS, Files};
-use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::mlflow_server::{MlflowClient, MlflowServer, WEBHOOKS};
 use crate::report::{Report, ms, quantile};
 use crate::server::{Server, Starter};
 
@@ -112,15 +112,7 @@ struct Scene {
 
 impl Scene {
     async fn new(versions: u64) -> Self {
-        let allowed = [
-            ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
-            ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
-            (
-                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
-                "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-            ),
-        ];
-        let mlflow = MlflowServer::start("", &[], &allowed).await;
+        let mlflow = MlflowServer::start("", &[], &WEBHOOKS).await;
         let mut python = MlflowClient::start(&mlflow, &[]);
         for factor in 1..=versions {
             let register = format!("register('scale', times({factor}))");

@@ -287,24 +287,26 @@ impl Clock {
 
     /// A span of each phase; the last one ends now.
     fn tell(&self, trace: &Trace) {
-        let entered = self.0.lock();
-        let ends = entered.iter().skip(1).map(|(_, at)| *at);
-        let ends = ends.chain([Instant::now()]);
-        for ((phase, start), end) in entered.iter().zip(ends) {
-            trace.child(phase, *start).end_at(end);
+        for (phase, start, end) in self.spans() {
+            trace.child(phase, start).end_at(end);
         }
     }
 
     fn phases(&self) -> Phases {
+        let spans = self.spans().into_iter();
+        spans
+            .map(|(phase, start, end)| (phase, end - start))
+            .collect()
+    }
+
+    /// Each phase with its beginning and its end; the last one ends now.
+    fn spans(&self) -> Vec<(&'static str, Instant, Instant)> {
         let entered = self.0.lock();
-        let ends = entered
-            .iter()
-            .skip(1)
-            .map(|(_, at)| *at)
-            .chain([Instant::now()]);
+        let ends = entered.iter().skip(1).map(|(_, at)| *at);
+        let ends = ends.chain([Instant::now()]);
         let phases = entered.iter().zip(ends);
         phases
-            .map(|((phase, start), end)| (*phase, end - *start))
+            .map(|((phase, start), end)| (*phase, *start, end))
             .collect()
     }
 }

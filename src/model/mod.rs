@@ -6,6 +6,7 @@ mod graph;
 mod id;
 mod manifest;
 mod package;
+mod pattern;
 mod pointer;
 mod response;
 mod schema;
@@ -23,6 +24,7 @@ pub use manifest::{
     Provider, SessionOptions,
 };
 pub use package::{Content, Draft, DraftError, Example, Misfit, Package, PackageError, discover};
+pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use schema::{

@@ -10,7 +10,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::mlflow_server::{MlflowClient, MlflowServer, WEBHOOKS};
 use crate::server::{Server, Starter};
 use crate::swap::scene::{Files, Load, counter, follow, until, until_version, version};
 
@@ -62,15 +62,7 @@ async fn replicas_on_one_registry_all_serve_the_new_version() {
 
 #[tokio::test]
 async fn a_hint_that_one_replica_gets_reaches_all_and_goes_no_further() {
-    let allowed = [
-        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
-        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
-        (
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
-            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        ),
-    ];
-    let mlflow = MlflowServer::start("", &[], &allowed).await;
+    let mlflow = MlflowServer::start("", &[], &WEBHOOKS).await;
     let mut python = MlflowClient::start(&mlflow, &[]);
     let secret = mlflow.home().join("secret");
     std::fs::write(&secret, "s3cr3t\n").unwrap();

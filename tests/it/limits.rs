@@ -66,6 +66,16 @@ impl Raw {
     }
 }
 
+/// Every request of the load was answered, whatever the answers were.
+async fn assert_only_answered(load: Load) {
+    let (sent, failed) = load.end().await;
+    let failed: Vec<_> = failed
+        .iter()
+        .filter(|text| !text.contains("answered"))
+        .collect();
+    assert!(sent > 0 && failed.is_empty(), "{sent}: {failed:?}");
+}
+
 #[tokio::test]
 async fn as_many_connections_as_may_be_and_no_more_until_one_is_closed() {
     let server = limited(&[("max_connections", "4")]).await;
@@ -126,12 +136,7 @@ async fn a_head_that_does_not_end_ends_with_its_connection_while_others_are_answ
     for slow in slow.collect::<Vec<_>>() {
         assert!(slow.await.unwrap(), "a head took for ever");
     }
-    let (sent, failed) = load.end().await;
-    let failed: Vec<_> = failed
-        .iter()
-        .filter(|text| !text.contains("answered"))
-        .collect();
-    assert!(sent > 0 && failed.is_empty(), "{sent}: {failed:?}");
+    assert_only_answered(load).await;
 }
 
 #[tokio::test]
@@ -484,10 +489,5 @@ async fn bodies_that_want_to_harm_are_refused_in_bounded_memory_while_others_are
     }
     let grown = peak_memory(&server).saturating_sub(before);
     assert!(grown < 700 << 20, "grown by {} MiB", grown >> 20);
-    let (sent, failed) = load.end().await;
-    let failed: Vec<_> = failed
-        .iter()
-        .filter(|text| !text.contains("answered"))
-        .collect();
-    assert!(sent > 0 && failed.is_empty(), "{sent}: {failed:?}");
+    assert_only_answered(load).await;
 }

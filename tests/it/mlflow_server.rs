@@ -47,6 +47,16 @@ pub(crate) fn command(home: &Path) -> Command {
     command
 }
 
+/// What lets a server of MLflow send webhooks to this machine.
+pub(crate) const WEBHOOKS: [(&str, &str); 3] = [
+    ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
+    ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+    (
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    ),
+];
+
 /// A tracking server on a database of its own. Dropping it ends it and its workers.
 pub(crate) struct MlflowServer {
     process: Child,

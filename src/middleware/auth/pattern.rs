@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::fits_pattern;
+
 /// A pattern such as `fraud-*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Box<str>);
@@ -25,23 +27,7 @@ impl Pattern {
 
     /// Whether it matches the whole of `text`.
     pub fn matches(&self, text: &str) -> bool {
-        let mut parts = self.0.split('*');
-        // `split` gives one part at least, which has to stand at the beginning.
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = text.strip_prefix(first) else {
-            return false;
-        };
-        let Some(last) = parts.next_back() else {
-            return rest.is_empty();
-        };
-        // Each part as far to the left as it goes: no choice has to be taken back.
-        for part in parts {
-            match rest.find(part) {
-                Some(at) => rest = &rest[at + part.len()..],
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
+        fits_pattern(&self.0, text)
     }
 }
 

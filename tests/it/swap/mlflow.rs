@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::scene::{Load, ask, follow, metrics, until, until_version, version};
-use crate::mlflow_server::{MlflowClient, MlflowServer};
+use crate::mlflow_server::{MlflowClient, MlflowServer, WEBHOOKS};
 use crate::server::{Server, Starter};
 
 /// A server of MLflow with `versions` of model `scale`, of which version N multiplies by N.
@@ -170,15 +170,7 @@ async fn a_target_of_the_registry_is_required() {
 
 #[tokio::test]
 async fn a_webhook_makes_the_server_look_at_once() {
-    let allowed = [
-        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http"),
-        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
-        (
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
-            "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        ),
-    ];
-    let mlflow = MlflowServer::start("", &[], &allowed).await;
+    let mlflow = MlflowServer::start("", &[], &WEBHOOKS).await;
     let mut python = MlflowClient::start(&mlflow, &[]);
     let secret = mlflow.home().join("secret");
     std::fs::write(&secret, "s3cr3t\n").unwrap();
