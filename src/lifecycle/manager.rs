@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use control::ManagerHandle;
 pub(super) use events::Event;
 
-use self::control::{Board, Waiting};
+use self::control::{Board, Reply, Waiting};
 use self::room::RoomRequest;
 use super::background::Background;
 use super::job::{Gate, Job, Supply, Workshop};
@@ -37,7 +37,7 @@ use super::record::{ModelOptions, Record, Slot, Status};
 use crate::machine;
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::DesiredState;
-use crate::serving::{Catalog, Cause, FailureReason, VersionState};
+use crate::serving::{AdminError, Catalog, Cause, FailureReason, VersionState};
 use crate::telemetry::{Metrics, Tracer, VersionMetrics};
 
 /// What a manager works with.
@@ -91,6 +91,8 @@ pub struct Manager {
     waiting: Vec<RoomRequest>,
     /// Who waits to hear how a manual swap went.
     answers: Vec<Waiting>,
+    /// What has been decided since the catalog was last shown, and whom to tell.
+    outcomes: Vec<(Reply, Result<(), AdminError>)>,
     next_ticket: u64,
     board: Arc<Mutex<Board>>,
     settled: watch::Sender<u64>,
@@ -154,6 +156,7 @@ impl Manager {
                 .collect(),
             waiting: Vec::new(),
             answers: Vec::new(),
+            outcomes: Vec::new(),
             next_ticket: 0,
             board,
             settled,
@@ -225,6 +228,7 @@ impl Manager {
         if self.answer_swaps() {
             self.settle();
         }
+        self.tell_outcomes();
     }
 
     fn settle(&mut self) {

@@ -203,15 +203,15 @@ impl Manager {
             Command::Load { model, reply } => self.load_by_hand(&model, reply),
             Command::Hold { model, reply } => {
                 let held = self.hold_what_serves(&model);
-                let _ = reply.send(held);
+                self.outcomes.push((reply, held));
             }
             Command::Unload { model, reply } => {
                 let held = self.hold(&model, None);
-                let _ = reply.send(held);
+                self.outcomes.push((reply, held));
             }
             Command::Resume { model, reply } => {
                 let resumed = self.find(&model).map(Record::resume);
-                let _ = reply.send(resumed);
+                self.outcomes.push((reply, resumed));
             }
         }
     }
@@ -294,6 +294,14 @@ impl Manager {
     fn find(&mut self, model: &ModelName) -> Result<&mut Record, AdminError> {
         let known = self.records.get_mut(model);
         known.ok_or_else(|| AdminError::NotFound(format!("no model named `{model}`")))
+    }
+
+    /// Tells what came of the decisions that need no waiting. Only after the catalog shows them: who has been told that a
+    /// model is unloaded must not be answered by it.
+    pub(super) fn tell_outcomes(&mut self) {
+        for (reply, outcome) in self.outcomes.drain(..) {
+            let _ = reply.send(outcome);
+        }
     }
 
     /// Tells those who wait how it went, once it is known. A swap by hand that failed holds nothing; then it says so,
