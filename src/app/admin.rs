@@ -8,8 +8,9 @@ use anyhow::bail;
 use axum_server::Handle;
 use tokio::task::JoinHandle;
 
+use super::listen::{self, Local};
 use super::trust::Trust;
-use super::{listen, request_limits, secret};
+use super::{request_limits, secret};
 use crate::config::Settings;
 use crate::middleware::auth::{Authenticator, Callers, Guard};
 use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
@@ -24,7 +25,7 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(660);
 pub(super) struct AdminServer {
     pub(super) address: SocketAddr,
     slot: AdminSlot,
-    handle: Handle<SocketAddr>,
+    handle: Handle<Local>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 

@@ -24,7 +24,6 @@ mod trust;
 mod webhook;
 mod workers;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::admin::AdminServer;
+use self::listen::{EventLoops, Local};
 use self::stage::Stage;
 use self::trust::Trust;
 pub use measure::{Cost, Point, measure};
@@ -208,7 +208,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if server.grpc_on_http {
         service = service.with_grpc(services.router());
     }
-    servers.start(http, service);
+    servers.start_on_event_loops(http, service)?;
 
     // Files of a model that was fetched stay as long as it may be loaded again.
     let mut _files = None;
@@ -256,7 +256,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
 /// The servers of clients; each ends when its handle says so.
 struct Servers {
     listening: listen::Listening,
-    handles: Vec<Handle<SocketAddr>>,
+    handles: Vec<Handle<Local>>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
@@ -270,10 +270,27 @@ impl Servers {
     }
 
     fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
+        let listening = self.listening.clone();
+        let served = listening.serve(bound, service, self.handle());
+        self.tasks.spawn(served);
+    }
+
+    fn start_on_event_loops(
+        &mut self,
+        bound: listen::Bound,
+        service: Layered<impl Inner>,
+    ) -> anyhow::Result<()> {
+        let event_loops = EventLoops::start().context("cannot start the threads of connections")?;
+        let listening = self.listening.clone();
+        let served = listening.serve_on(event_loops, bound, service, self.handle());
+        self.tasks.spawn(served);
+        Ok(())
+    }
+
+    fn handle(&mut self) -> Handle<Local> {
         let handle = Handle::new();
         self.handles.push(handle.clone());
-        let listening = self.listening.clone();
-        self.tasks.spawn(listening.serve(bound, service, handle));
+        handle
     }
 }
 
@@ -390,7 +407,7 @@ async fn drain(
     shared: &Shared,
     services: grpc::Services,
     settings: &Settings,
-    (handles, stop): (&[Handle<SocketAddr>], &CancellationToken),
+    (handles, stop): (&[Handle<Local>], &CancellationToken),
     mut signals: StopSignals,
 ) {
     shared.start_draining();

@@ -25,6 +25,8 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    let text = shared.service().metrics().render();
+    let scrapes = shared.0.scrapes.clone();
+    let text = scrapes.run(move || shared.service().metrics().render());
+    let text = text.await;
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }

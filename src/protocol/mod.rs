@@ -48,7 +48,7 @@ use self::openapi::{Documentation, Operation};
 use crate::error::ErrorKind;
 use crate::middleware::auth::Guard;
 use crate::model::{Batch, ModelId};
-use crate::serving::{InferenceService, ModelHost, Servable};
+use crate::serving::{Aside, InferenceService, ModelHost, Servable};
 use crate::telemetry::{Tracer, trace};
 
 /// One row of the route table.
@@ -114,6 +114,8 @@ struct SharedState {
     host: OnceLock<Arc<dyn ModelHost>>,
     documentation: Documentation,
     streams_end: CancellationToken,
+    /// One at a time: with a thousand models a page takes long.
+    scrapes: Aside,
 }
 
 /// What the operator chose for all protocols.
@@ -151,6 +153,7 @@ impl Shared {
             host: OnceLock::new(),
             documentation: Documentation::default(),
             streams_end: CancellationToken::new(),
+            scrapes: Aside::new(1),
         }))
     }
 
@@ -346,9 +349,8 @@ fn model_headers(response: &mut Response, model: Option<&ModelId>) {
 /// Likewise, in the metadata of gRPC too.
 fn set_model_headers(headers: &mut HeaderMap, model: Option<&ModelId>) {
     let Some(id) = model else { return };
-    let encoded =
-        percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS)
-            .to_string();
+    let encoded: Cow<'_, str> =
+        percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS).into();
     if let Ok(name) = HeaderValue::from_str(&encoded) {
         headers.insert("x-model-name", name);
     }

@@ -1,6 +1,7 @@
 //! From a name in a request to a loaded version of a model, and the one place where a request is run and measured.
 
 mod admin;
+mod aside;
 mod catalog;
 mod host;
 mod servable;
@@ -8,6 +9,7 @@ mod service;
 mod state;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
+pub use aside::Aside;
 pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };

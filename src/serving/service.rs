@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::runtime::RuntimeFlavor;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::aside::Aside;
 use super::catalog::{Catalog, LookupError, Selector};
 use super::servable::{Servable, ServableHandle};
 use crate::batching::{BatchError, Terms};
@@ -18,13 +18,13 @@ use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
 use crate::tensor::Value;
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
-pub trait Codec {
+pub trait Codec: Send + 'static {
     /// What the protocol sends back.
-    type Answer;
+    type Answer: Send + 'static;
     /// The protocol's errors.
-    type Error: From<ServeError> + Kinded;
+    type Error: From<ServeError> + Kinded + Send + 'static;
 
-    /// The size of the request's body.
+    /// How many bytes there are to decode.
     fn bytes(&self) -> usize;
 
     /// Tensors for this model, checked against its signature.
@@ -129,6 +129,8 @@ pub struct InferenceService {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     demand: OnceLock<Arc<dyn Demand>>,
+    /// As much at a time as there are threads that can run.
+    heavy: Aside,
 }
 
 impl std::fmt::Debug for InferenceService {
@@ -141,10 +143,12 @@ impl InferenceService {
     /// A service over `catalog`.
     pub fn new(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
         let demand = OnceLock::new();
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             catalog,
             metrics,
             demand,
+            heavy: Aside::new(threads),
         }
     }
 
@@ -251,7 +255,8 @@ impl InferenceService {
         }
         let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
         let mut non_finite = 0;
-        let result = exchange(&servable, started, codec, &mut non_finite).await;
+        let exchange = self.exchange(&servable, started, codec, &mut non_finite);
+        let result = exchange.await;
         let failure = result.as_ref().err().map(Kinded::kind);
         match failure.map_or("success", ErrorKind::outcome) {
             "success" => servable.vitals().count(non_finite > 0),
@@ -264,80 +269,81 @@ impl InferenceService {
             result,
         }
     }
-}
 
-async fn exchange<C: Codec>(
-    servable: &ServableHandle,
-    started: Instant,
-    mut codec: C,
-    non_finite: &mut usize,
-) -> Result<C::Answer, C::Error> {
-    let refused = |error: ServeError| {
-        if let Some(reason) = error.rejection() {
-            servable.metrics().rejected(reason);
-        }
-        // A version that is too slow must not look better by refusing, nor one by ending its process.
-        if let ServeError::Batch(
-            BatchError::Hopeless { .. } | BatchError::Engine(EngineError::Lost { .. }),
-        ) = error
+    async fn exchange<C: Codec>(
+        &self,
+        servable: &ServableHandle,
+        started: Instant,
+        mut codec: C,
+        non_finite: &mut usize,
+    ) -> Result<C::Answer, C::Error> {
+        let refused = |error: ServeError| {
+            if let Some(reason) = error.rejection() {
+                servable.metrics().rejected(reason);
+            }
+            // A version that is too slow must not look better by refusing, nor one by ending its process.
+            if let ServeError::Batch(
+                BatchError::Hopeless { .. } | BatchError::Engine(EngineError::Lost { .. }),
+            ) = error
+            {
+                servable.vitals().count(true);
+            }
+            C::Error::from(error)
+        };
+        let permit = servable.permit().map_err(ServeError::Busy);
+        let _permit = permit.map_err(&refused)?;
+        let batch = if codec.bytes() > HEAVY_BYTES {
+            let servable = Arc::clone(servable);
+            let decoding = move || (codec.decode(&servable), codec);
+            let (batch, decoded) = self.heavy.run(decoding).await;
+            codec = decoded;
+            batch?
+        } else {
+            codec.decode(servable)?
+        };
+        servable.metrics().observe_decode(started.elapsed());
+        if let Some(most) = servable.limits().max_rows
+            && batch.rows() > most
         {
-            servable.vitals().count(true);
+            let rows = batch.rows();
+            return Err(ServeError::Rows { rows, most }.into());
         }
-        C::Error::from(error)
-    };
-    let permit = servable.permit().map_err(ServeError::Busy);
-    let _permit = permit.map_err(&refused)?;
-    let heavy = codec.bytes() > HEAVY_BYTES;
-    let batch = compute(heavy, || codec.decode(servable))?;
-    servable.metrics().observe_decode(started.elapsed());
-    if let Some(most) = servable.limits().max_rows
-        && batch.rows() > most
-    {
-        let rows = batch.rows();
-        return Err(ServeError::Rows { rows, most }.into());
+        let Wishes { timeout, urgent } = codec.wishes();
+        let longest = servable.limits().request_timeout;
+        let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
+        let deadline = started + timeout;
+        let terms = Terms {
+            deadline: Some(deadline),
+            urgent,
+        };
+        let outputs = timeout_at(deadline, servable.batcher().submit(batch, terms)).await;
+        let outputs = match outputs {
+            Ok(Ok(outputs)) => outputs,
+            Ok(Err(error)) => return Err(refused(error.into())),
+            Err(_) => return Err(ServeError::Deadline(timeout).into()),
+        };
+        *non_finite = outputs.iter().map(Value::count_non_finite).sum();
+        if *non_finite > 0 {
+            servable.metrics().nonfinite(*non_finite);
+        }
+        let encoding = Instant::now();
+        let answer = if outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS {
+            let servable = Arc::clone(servable);
+            let encoding = move || codec.encode(&servable, outputs);
+            self.heavy.run(encoding).await?
+        } else {
+            codec.encode(servable, outputs)?
+        };
+        servable.metrics().observe_encode(encoding.elapsed());
+        Ok(answer)
     }
-    let Wishes { timeout, urgent } = codec.wishes();
-    let longest = servable.limits().request_timeout;
-    let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
-    let deadline = started + timeout;
-    let terms = Terms {
-        deadline: Some(deadline),
-        urgent,
-    };
-    let outputs = timeout_at(deadline, servable.batcher().submit(batch, terms)).await;
-    let outputs = match outputs {
-        Ok(Ok(outputs)) => outputs,
-        Ok(Err(error)) => return Err(refused(error.into())),
-        Err(_) => return Err(ServeError::Deadline(timeout).into()),
-    };
-    *non_finite = outputs.iter().map(Value::count_non_finite).sum();
-    if *non_finite > 0 {
-        servable.metrics().nonfinite(*non_finite);
-    }
-    let heavy = outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS;
-    let encoding = Instant::now();
-    let answer = compute(heavy, || codec.encode(servable, outputs))?;
-    servable.metrics().observe_encode(encoding.elapsed());
-    Ok(answer)
 }
 
-/// Bodies larger than this take long enough to decode that other connections would feel it.
+/// Bodies larger than this take long enough to decode that other connections of the thread would feel it.
 const HEAVY_BYTES: usize = 128 << 10;
 
 /// Likewise for the elements of an answer.
 const HEAVY_ELEMENTS: usize = 32 << 10;
-
-/// Runs `work` here; when it is heavy, the runtime first moves this thread's other tasks elsewhere.
-fn compute<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
-    let runtime = tokio::runtime::Handle::try_current();
-    let can_move =
-        runtime.is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if heavy && can_move {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
-    }
-}
 
 fn elements(value: &Value) -> usize {
     match value {

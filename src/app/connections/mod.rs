@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use self::counted::Counted;
 use self::watched::Watched;
+use super::listen::{Arrived, Seat};
 use crate::middleware::ClientAddress;
 use crate::telemetry::Metrics;
 
@@ -73,7 +74,7 @@ pub(super) struct Guarded<A> {
 
 type Accepted<T, S> = Pin<Box<dyn Future<Output = io::Result<(Watched<T>, Counted<S>)>> + Send>>;
 
-impl<A, S> Accept<TcpStream, S> for Guarded<A>
+impl<A, S> Accept<Arrived, S> for Guarded<A>
 where
     A: Accept<TcpStream, S>,
     A::Future: Send + 'static,
@@ -84,7 +85,8 @@ where
     type Service = Counted<A::Service>;
     type Future = Accepted<A::Stream, A::Service>;
 
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+    fn accept(&self, arrived: Arrived, service: S) -> Self::Future {
+        let Arrived { stream, seat } = arrived;
         let Connections {
             places,
             patience,
@@ -100,7 +102,7 @@ where
         let address = stream.peer_addr().ok().map(|peer| ClientAddress(peer.ip()));
         let accepted = self.acceptor.accept(stream, service);
         Box::pin(async move {
-            let place = Place::taken(place, metrics);
+            let place = Place::taken(place, seat, metrics);
             let (stream, service) = accepted.await?;
             let pulse = Arc::new(Pulse::default());
             let watched = Watched::new(stream, &pulse, (patience, place));
@@ -114,14 +116,16 @@ where
 struct Place {
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
+    _seat: Option<Seat>,
 }
 
 impl Place {
-    fn taken(permit: OwnedSemaphorePermit, metrics: Arc<Metrics>) -> Self {
+    fn taken(permit: OwnedSemaphorePermit, seat: Option<Seat>, metrics: Arc<Metrics>) -> Self {
         metrics.connections(1);
         Self {
             metrics,
             _permit: permit,
+            _seat: seat,
         }
     }
 }

@@ -5,10 +5,12 @@
 
 mod elements;
 mod reader;
+mod value;
 mod writer;
 
 pub(crate) use elements::{ElementError, tensor_of};
-pub(crate) use reader::{Cells, Columns, Flat, Json, JsonError, Numbers, Reader};
+pub(crate) use reader::{JsonError, Reader};
+pub(crate) use value::{Cells, Columns, Flat, Json, Numbers};
 pub use writer::NonFinite;
 pub(crate) use writer::{
     Layout, python_float, separate, write_element, write_key, write_map, write_str, write_tensor,

@@ -209,47 +209,68 @@ fn write_finite(out: &mut Vec<u8>, value: f64) {
     let plain = value == 0.0 || (1e-4..1e16).contains(&value.abs());
     match shortest.split_once('e') {
         None if plain => out.extend_from_slice(shortest.as_bytes()),
-        None => out.extend_from_slice(from_digits(shortest, 0, plain).as_bytes()),
+        None => write_digits(out, shortest, 0, plain),
         Some((mantissa, exponent)) => {
             let exponent = exponent.parse().expect("an exponent is a small number");
-            out.extend_from_slice(from_digits(mantissa, exponent, plain).as_bytes());
+            write_digits(out, mantissa, exponent, plain);
         }
     }
 }
 
-/// Puts a mantissa such as `-1.25` or `0.00001` and a power of ten into Python's form.
-fn from_digits(mantissa: &str, exponent: i32, plain: bool) -> String {
-    let (sign, mantissa) = mantissa
-        .strip_prefix('-')
-        .map_or(("", mantissa), |rest| ("-", rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all = format!("{whole}{fraction}");
-    let leading = all.len() - all.trim_start_matches('0').len();
-    let digits = all.trim_matches('0');
+/// Writes a mantissa such as `-1.25` or `0.00001` and a power of ten in Python's form.
+fn write_digits(out: &mut Vec<u8>, mantissa: &str, exponent: i32, plain: bool) {
+    let mantissa = match mantissa.strip_prefix('-') {
+        Some(mantissa) => {
+            out.push(b'-');
+            mantissa
+        }
+        None => mantissa,
+    };
+    let point = mantissa.find('.').unwrap_or(mantissa.len());
+    // The shortest text has 17 digits at most, and a few zeros around them.
+    let mut all = [b'0'; 32];
+    let bytes = mantissa.bytes().filter(|byte| *byte != b'.');
+    let length = all
+        .iter_mut()
+        .zip(bytes)
+        .map(|(digit, byte)| *digit = byte)
+        .count();
+    let all = &all[..length];
+    let leading = all.iter().take_while(|digit| **digit == b'0').count();
+    let behind = all.iter().rev().take_while(|digit| **digit == b'0').count();
+    let digits = all.get(leading..length - behind).unwrap_or_default();
     // The power of ten of the first digit.
-    let power = exponent + i32::try_from(whole.len()).unwrap_or(0)
-        - 1
-        - i32::try_from(leading).unwrap_or(0);
+    let power = exponent + power_of(point) - 1 - power_of(leading);
+    let zeros = |out: &mut Vec<u8>, count: usize| out.resize(out.len() + count, b'0');
     if plain && power < 0 {
-        let zeros = "0".repeat(usize::try_from(-power - 1).unwrap_or(0));
-        return format!("{sign}0.{zeros}{digits}");
-    }
-    if plain {
-        let point = usize::try_from(power + 1).unwrap_or(0);
-        let padded = format!("{digits:0<point$}");
-        let (whole, fraction) = padded.split_at(point);
-        return format!(
-            "{sign}{whole}.{}",
-            if fraction.is_empty() { "0" } else { fraction }
+        out.extend_from_slice(b"0.");
+        zeros(out, power.unsigned_abs() as usize - 1);
+        out.extend_from_slice(digits);
+    } else if plain {
+        let whole = power.unsigned_abs() as usize + 1;
+        out.extend_from_slice(&digits[..whole.min(digits.len())]);
+        zeros(out, whole.saturating_sub(digits.len()));
+        out.push(b'.');
+        out.extend_from_slice(
+            digits
+                .get(whole..)
+                .filter(|rest| !rest.is_empty())
+                .unwrap_or(b"0"),
         );
+    } else {
+        out.extend_from_slice(&digits[..1]);
+        if digits.len() > 1 {
+            out.push(b'.');
+            out.extend_from_slice(&digits[1..]);
+        }
+        out.extend_from_slice(if power < 0 { b"e-" } else { b"e+" });
+        zeros(out, usize::from(power.abs() < 10));
+        write_integer(out, power.abs());
     }
-    let (first, rest) = digits.split_at(1);
-    let point = if rest.is_empty() { "" } else { "." };
-    let exponent_sign = if power < 0 { '-' } else { '+' };
-    format!(
-        "{sign}{first}{point}{rest}e{exponent_sign}{:02}",
-        power.abs()
-    )
+}
+
+fn power_of(digits: usize) -> i32 {
+    i32::try_from(digits).unwrap_or(0)
 }
 
 /// Writes a JSON string in ASCII, other characters as `\uXXXX`, as Python does.
@@ -307,6 +328,23 @@ mod tests {
             (1e100, "1e+100"),
         ] {
             assert_eq!(python_float(value), expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_float_has_an_exponent_only_where_python_writes_one(digits in 0u32..1 << 24, power in -30i32..30) {
+            let value = f64::from(digits) * 10f64.powi(power);
+            let text = python_float(value);
+            let is_plain = value == 0.0 || (1e-4..1e16).contains(&value);
+            match text.split_once('e') {
+                None => proptest::prop_assert!(is_plain && text.contains('.'), "{}", text),
+                Some((mantissa, exponent)) => {
+                    proptest::prop_assert!(!is_plain && exponent.len() >= 3, "{}", text);
+                    proptest::prop_assert!(exponent.starts_with(['+', '-']), "{}", text);
+                    proptest::prop_assert!(!mantissa.starts_with('0') && !mantissa.ends_with(['0', '.']), "{}", text);
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ mod cast;
 mod csv;
 mod datetime;
 mod digits;
+mod direct;
 mod enforce;
 mod error;
 mod feed;
@@ -45,10 +46,12 @@ use super::{Route, Shared, Surface, foreign, model_headers, timeout_header, v2_r
 use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{Alias, Batch, IdError, ModelName, Pointer, ResponseOutput, Schema};
+use crate::model::{
+    Alias, Batch, IdError, ModelName, ModelSignature, Pointer, ResponseOutput, Schema, Signature,
+};
 use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector, Wishes};
 use crate::telemetry::Protocol;
-use crate::tensor::Value;
+use crate::tensor::{Tensor, Value};
 
 /// The version of MLflow whose behaviour `/version` claims.
 const MLFLOW_VERSION: &str = "3.17.2";
@@ -320,34 +323,18 @@ impl Codec for ScoringCodec {
     fn decode(&mut self, servable: &Servable) -> Result<Batch, ScoringError> {
         let (content, body) = self.input.take().expect("a request is decoded once")?;
         let declared = servable.package().manifest.signature.as_ref();
-        let schema = declared.and_then(|signature| signature.inputs.as_ref());
-        let (data, params) = match content {
-            Content::Json => {
-                let request = request::parse(&body, schema)?;
-                (request.data, request.params)
-            }
-            Content::Csv => (Data::Frame(parse_csv(&body, schema)?), None),
-            Content::Parquet => (Data::Frame(parse_parquet(&body, self.max_body)?), None),
+        let signature = servable.signature();
+        let table = match content {
+            Content::Json => direct::table(&body, declared, signature),
+            Content::Csv | Content::Parquet => None,
         };
-        let data = match schema {
-            Some(schema) => {
-                let described = describe(&data);
-                enforce::enforce(data, schema).map_err(|error| ScoringError::Schema {
-                    data: described,
-                    error,
-                })?
-            }
-            None => data,
+        let (named, form) = match table {
+            Some((table, form)) => (vec![table], form),
+            None => tensors_of(content, &body, (declared, signature), self.max_body)?,
         };
-        let specs = declared.and_then(|signature| signature.params.as_deref());
-        params::check(params.as_ref(), specs).map_err(ScoringError::Params)?;
-        let (named, form) =
-            feed::feed(data, servable.signature()).map_err(ScoringError::Evaluate)?;
         self.form = form;
-        servable
-            .signature()
-            .bind(named)
-            .map_err(|error| ScoringError::Evaluate(error.to_string()))
+        let bound = signature.bind(named);
+        bound.map_err(|error| ScoringError::Evaluate(error.to_string()))
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
@@ -364,6 +351,37 @@ impl Codec for ScoringCodec {
             }
         }
     }
+}
+
+/// The tensors of a body, by the way of pandas and MLflow.
+fn tensors_of(
+    content: Content,
+    body: &Bytes,
+    (declared, signature): (Option<&ModelSignature>, &Signature),
+    max_body: usize,
+) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
+    let schema = declared.and_then(|declared| declared.inputs.as_ref());
+    let (data, params) = match content {
+        Content::Json => {
+            let request = request::parse(body, schema)?;
+            (request.data, request.params)
+        }
+        Content::Csv => (Data::Frame(parse_csv(body, schema)?), None),
+        Content::Parquet => (Data::Frame(parse_parquet(body, max_body)?), None),
+    };
+    let data = match schema {
+        Some(schema) => {
+            let described = describe(&data);
+            enforce::enforce(data, schema).map_err(|error| ScoringError::Schema {
+                data: described,
+                error,
+            })?
+        }
+        None => data,
+    };
+    let specs = declared.and_then(|declared| declared.params.as_deref());
+    params::check(params.as_ref(), specs).map_err(ScoringError::Params)?;
+    feed::feed(data, signature).map_err(ScoringError::Evaluate)
 }
 
 fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, ScoringError> {

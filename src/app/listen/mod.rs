@@ -1,4 +1,12 @@
 //! The sockets. All servers are HTTP servers; gRPC is HTTP/2 with its own content type.
+//!
+//! ```text
+//! socket of HTTP ─► Spread ─► event loop │ event loop │ …    a connection stays on its thread
+//! sockets of gRPC, management ─► runtime of the process      the requests of a connection are spread
+//! ```
+
+mod arrivals;
+mod event_loops;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -8,8 +16,12 @@ use anyhow::Context;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::{Handle, Server};
 use hyper_util::rt::TokioTimer;
+use tokio::task::JoinSet;
 use tower::make::Shared;
 
+use self::arrivals::Spread;
+pub(super) use self::arrivals::{Arrivals, Arrived, Local};
+pub(super) use self::event_loops::{EventLoops, Seat};
 use super::connections::{Connections, Patience};
 use super::tls::Tls;
 use crate::config::LimitSettings;
@@ -69,14 +81,47 @@ impl Listening {
         }
     }
 
-    /// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop.
+    /// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop. On the runtime of the process,
+    /// where the requests of one connection may run on several threads.
     pub(super) async fn serve(
         self,
         bound: Bound,
         service: Layered<impl Inner>,
-        handle: Handle<SocketAddr>,
+        handle: Handle<Local>,
     ) -> anyhow::Result<()> {
-        let server = axum_server::from_tcp(bound.listener)?.handle(handle);
+        let arrivals = Arrivals::Socket(bound.listener.try_into()?);
+        self.take(arrivals, service, handle).await
+    }
+
+    /// The same on the event loops, each connection on one of them.
+    pub(super) async fn serve_on(
+        self,
+        event_loops: EventLoops,
+        bound: Bound,
+        service: Layered<impl Inner>,
+        handle: Handle<Local>,
+    ) -> anyhow::Result<()> {
+        let mut spread = Spread::of(bound.listener.try_into()?);
+        let mut servers = JoinSet::new();
+        for event_loop in event_loops.iter() {
+            let arrivals = spread.over(event_loop)?;
+            let server = self.clone().take(arrivals, service.clone(), handle.clone());
+            servers.spawn_on(server, &event_loop.runtime);
+        }
+        spread.run().await;
+        while let Some(ended) = servers.join_next().await {
+            ended.context("a server panicked")??;
+        }
+        Ok(())
+    }
+
+    async fn take(
+        self,
+        arrivals: Arrivals,
+        service: Layered<impl Inner>,
+        handle: Handle<Local>,
+    ) -> anyhow::Result<()> {
+        let server = Server::from_listener(arrivals).handle(handle);
         let service = Shared::new(service);
         let served = match &self.tls {
             Some(tls) => {
@@ -91,7 +136,7 @@ impl Listening {
         served.context("the HTTP server stopped")
     }
 
-    fn bounded<A>(&self, mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
+    fn bounded<A>(&self, mut server: Server<Local, A>) -> Server<Local, A> {
         // Slow heads end with their connection: see `connections`.
         { server.http_builder().http1() }.max_headers(self.max_headers);
         // A client that vanished without a word, in the middle of a stream, is found out.
