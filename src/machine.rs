@@ -101,12 +101,27 @@ fn ticks(stat: &str) -> Option<Duration> {
     ))
 }
 
-/// About `nice 10` for this thread and those that it starts, whose work must not be felt by those that serve.
-pub fn lower_priority() {
-    let lower = ThreadPriorityValue::try_from(23u8).map(ThreadPriority::Crossplatform);
-    // Where the system refuses, it competes with serving on equal terms.
-    if let Ok(Err(error)) = lower.map(thread_priority::set_current_thread_priority) {
-        tracing::debug!(?error, "at normal priority");
+/// Who goes first when there are more threads than CPUs. Those that talk to clients have the normal priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// About `nice 5`: runs of models, which take long beside a request for a small one.
+    Runs,
+    /// About `nice 15`: loading and freeing, which nobody who is served must feel.
+    Background,
+}
+
+impl Priority {
+    /// The priority of this thread from here on, and of those that it starts.
+    pub fn take(self) {
+        let of_100: u8 = match self {
+            Self::Runs => 36,
+            Self::Background => 11,
+        };
+        let lower = ThreadPriorityValue::try_from(of_100).map(ThreadPriority::Crossplatform);
+        // Where the system refuses, it competes with serving on equal terms.
+        if let Ok(Err(error)) = lower.map(thread_priority::set_current_thread_priority) {
+            tracing::debug!(?error, "at normal priority");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{EngineSettings, Isolation, Settings, TelemetrySettings};
 use crate::engine::worker::Workers;
 use crate::lifecycle::Loader;
+use crate::machine::Priority;
 use crate::telemetry::Metrics;
 
 /// What a worker is told of the configuration: no secret is in it, as lists of processes show it.
@@ -65,6 +66,7 @@ fn program() -> anyhow::Result<PathBuf> {
 /// When it was not started by a server.
 #[cfg(unix)]
 pub fn work(settings: &WorkerSettings) -> anyhow::Result<()> {
+    Priority::Runs.take();
     let engines = super::engines(&settings.engine);
     crate::engine::worker::serve(&engines)
         .context("this command is for `onstage serve`, which speaks to it over standard input")

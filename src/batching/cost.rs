@@ -17,6 +17,10 @@ const TRY_AGAIN: u32 = 512;
 /// How much one run weighs against all before it.
 const WEIGHT: f64 = 0.25;
 
+/// A run counts for at most so many times what was known: one that lost its CPU for a while says nothing of the model,
+/// and several slow ones in a row are believed.
+const MOST_GROWTH: f64 = 2.0;
+
 /// The costs of one model. Reading never waits.
 #[derive(Debug)]
 pub(super) struct Costs {
@@ -109,7 +113,9 @@ impl Learned {
         let cost = per_row(rows, took);
         let known = &mut self.per_row[size_of(rows)];
         // The first run of a size pays for what is made once; it is soon forgotten.
-        *known = Some(known.map_or(cost, |known| known + (cost - known) * WEIGHT));
+        *known = Some(known.map_or(cost, |known| {
+            known + (cost.min(known * MOST_GROWTH) - known) * WEIGHT
+        }));
         self.runs += 1;
         if self.runs >= TRY_AGAIN {
             self.runs = 0;
@@ -166,6 +172,16 @@ mod tests {
             costs.learn(rows, Duration::from_secs_f64(cost(rows)));
         }
         costs.limit()
+    }
+
+    #[test]
+    fn one_run_that_lost_its_cpu_says_little_and_many_slow_ones_are_believed() {
+        let costs = Costs::new();
+        costs.settle(1, Duration::from_micros(5));
+        costs.learn(1, Duration::from_millis(30));
+        assert!(costs.single().unwrap() < Duration::from_micros(10));
+        (0..40).for_each(|_| costs.learn(1, Duration::from_millis(30)));
+        assert!(costs.single().unwrap() > Duration::from_millis(20));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
+use crate::machine::Priority;
+
 /// Something with work for a runner. Each run should be short: the pool takes turns between those that wait.
 pub(super) trait Work: Send + Sync {
     /// Does one piece of work on the calling runner thread. Must not panic.
@@ -86,7 +88,10 @@ impl RunnerPool {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name(format!("runner-{index}"))
-                .spawn(move || shared.run())
+                .spawn(move || {
+                    Priority::Runs.take();
+                    shared.run();
+                })
         };
         let threads = (0..threads.max(1)).map(spawn).collect::<Result<_, _>>()?;
         Ok(Self { shared, threads })

@@ -54,7 +54,7 @@ impl Background {
         std::thread::Builder::new()
             .name(THREADS.to_owned())
             .spawn(move || {
-                machine::lower_priority();
+                machine::Priority::Background.take();
                 let _ = runtime.block_on(ended);
                 // What waits for a disk or a resolver is not waited for.
                 runtime.shutdown_background();

@@ -140,7 +140,7 @@ impl Job {
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
             if self.background {
                 workshop.loader.start_engine(self.options.engine);
-                machine::lower_priority();
+                machine::Priority::Background.take();
             }
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 self.compile(&directory, &workshop, &clock)

@@ -549,7 +549,7 @@ fn free<T: Send + 'static>(stage: T) {
     let freed = std::thread::Builder::new().name("unload".to_owned());
     // Without a thread it is freed here.
     let _ = freed.spawn(move || {
-        machine::lower_priority();
+        machine::Priority::Background.take();
         drop(stage);
     });
 }

@@ -1,14 +1,16 @@
 //! The threads of ONNX Runtime's pools.
 //!
 //! A thread inherits the priority of the one that starts it. A model that takes the place of another is loaded at a low
-//! priority, and its pool must not serve at that: a thread of normal priority starts them all.
+//! priority, and its pool must not serve at that: a thread with the priority of runs starts them all.
 
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use ort::environment::ThreadManager;
 
-/// Starts threads at the priority of the thread that made it.
+use crate::machine::Priority;
+
+/// Starts threads at the priority of runs, whoever asks for them.
 #[derive(Debug, Clone)]
 pub(super) struct Nursery {
     orders: Sender<Order>,
@@ -28,6 +30,7 @@ impl Nursery {
         Builder::new()
             .name("ort-threads".to_owned())
             .spawn(move || {
+                Priority::Runs.take();
                 // Ends with the last one who could order.
                 for (work, reply) in received {
                     let thread = Builder::new().name("ort-pool".to_owned()).spawn(work);
@@ -61,14 +64,14 @@ impl ThreadManager for Nursery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{lower_priority, niceness};
+    use crate::machine::niceness;
 
     #[test]
     fn a_thread_that_a_slow_one_asks_for_is_not_slow() {
         let normal = niceness();
         let nursery = Nursery::new().unwrap();
         let asking = std::thread::spawn(move || {
-            lower_priority();
+            Priority::Background.take();
             let (told, heard) = channel();
             let work = move || told.send(niceness()).unwrap();
             let thread = nursery.create(work).unwrap();
@@ -76,7 +79,10 @@ mod tests {
             (niceness(), heard.recv().unwrap())
         });
         let (slow, started) = asking.join().unwrap();
-        assert!(slow > normal, "{slow} is no lower priority than {normal}");
-        assert_eq!(started, normal);
+        assert!(
+            normal < started,
+            "{started} is no lower priority than {normal}"
+        );
+        assert!(started < slow, "{slow} is no lower priority than {started}");
     }
 }

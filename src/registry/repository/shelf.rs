@@ -217,7 +217,7 @@ impl Shelf {
         };
         let (shelf, key) = (Arc::clone(self), key.to_owned());
         let write_down = move || {
-            machine::lower_priority();
+            machine::Priority::Background.take();
             let written = shelf.write_down(&key, &digest, bytes);
             if let Err(error) = written {
                 tracing::warn!(%error, "a package was fetched and cannot be kept in the cache");
