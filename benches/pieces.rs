@@ -96,6 +96,7 @@ fn batches(criterion: &mut Criterion) {
         rows: 3,
         limit: 8,
         oldest: Some(now - Duration::from_millis(1)),
+        last: None,
     };
     let mut group = criterion.benchmark_group("batches");
     group.bench_function("decide", |bencher| {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::cost::Costs;
 use super::group::{join_outputs, split_outputs};
-use super::policy::{BatchPolicy, Decision, QueueView, WorkConserving};
+use super::policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
 use super::pool::{RunnerPool, Work};
 use super::queue::{Entry, Place, Queue};
 use super::run::Run;
@@ -19,6 +19,15 @@ use crate::engine::{CompiledModel, EngineError, Outputs, Session};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
 use crate::telemetry::{Trace, trace};
+
+/// A moment in which clients ask again is this part of what a run of one row takes, which is what it may save each time.
+const ECHO: u32 = 16;
+
+/// A shorter moment would mostly go by with looking again.
+const SHORTEST_ECHO: Duration = Duration::from_micros(200);
+
+/// Clients that are not quicker than this do not ask again at once.
+const LONGEST_ECHO: Duration = Duration::from_millis(2);
 
 /// How a batcher is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -360,6 +369,15 @@ impl Inner {
         (is_late && waiting > 0).then_some(BatchError::Hopeless { waiting, wait })
     }
 
+    /// What a run that ends now, of so many rows, says of those that come next.
+    fn last_run(&self, rows: usize) -> Option<LastRun> {
+        let moment = (self.costs.single()? / ECHO).min(LONGEST_ECHO);
+        (moment >= SHORTEST_ECHO).then(|| LastRun {
+            rows,
+            echo: Instant::now() + moment,
+        })
+    }
+
     /// The next requests to run together; those without a listener or past their deadline leave here.
     fn take(self: &Arc<Self>) -> Vec<Entry> {
         let now = Instant::now();
@@ -371,6 +389,7 @@ impl Inner {
                 rows: queue.rows(limit),
                 limit,
                 oldest: queue.oldest(),
+                last: queue.last,
             };
             match self.policy.decide(&view, now) {
                 Decision::Idle => break,
@@ -534,11 +553,16 @@ impl Work for Inner {
     fn run_one(self: Arc<Self>) {
         let taken = self.take();
         let waits = taken.is_empty();
+        let rows = taken.iter().map(|entry| entry.batch.rows()).sum();
+        let company = taken.len() > 1;
         if !waits {
             self.run_entries(taken);
         }
         let again = {
             let mut queue = self.queue.lock();
+            if !waits {
+                queue.last = self.last_run(rows).filter(|_| company);
+            }
             // What waits for more rows is looked at again later, or when a request arrives.
             let again = !queue.is_empty() && !waits;
             queue.turns -= usize::from(!again);

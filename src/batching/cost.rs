@@ -11,6 +11,9 @@ const SIZES: usize = 8;
 /// A larger batch must be cheaper for each row by at least one part in this many.
 const WORTH_IT: f64 = 32.0;
 
+/// How many sizes that are no better are passed over: to find out costs one long run.
+const MOST_PASSED: usize = 2;
+
 /// After this many runs the next larger size is tried again: load and machine may have changed.
 const TRY_AGAIN: u32 = 512;
 
@@ -146,12 +149,20 @@ impl Learned {
         best
     }
 
-    /// All rows up to the best size, or one size more while that is unknown.
+    /// All rows up to the best size, or up to the first unknown one beyond it: sizes that are no better and no worse are
+    /// passed over, as what they lack a larger one may have.
     fn limit(&self) -> usize {
         let best = self.best();
-        let next = self.per_row.get(best + 1);
-        let open = self.per_row[0].is_some() && matches!(next, Some(None));
-        (2 << (best + usize::from(open))) - 1
+        let mut size = best;
+        if let Some(least) = self.per_row[best] {
+            let beyond = &self.per_row[best + 1..];
+            let is_no_worse = |cost: &Option<f64>| cost.is_some_and(|cost| cost <= least);
+            let passed = beyond.iter().take_while(|cost| is_no_worse(cost)).count();
+            if passed <= MOST_PASSED && beyond.get(passed).is_some_and(Option::is_none) {
+                size = best + 1 + passed;
+            }
+        }
+        (2 << size) - 1
     }
 }
 
@@ -202,6 +213,14 @@ mod tests {
             (1e-4 + 1e-5 * rows as f64) * thrash
         };
         assert_eq!(settle(cost), 15);
+    }
+
+    #[test]
+    fn a_model_that_gains_only_from_larger_batches_gets_them_if_smaller_ones_do_no_harm() {
+        let cost = |rows: usize| 1e-3 * rows as f64 * if rows >= 4 { 0.9 } else { 0.99 };
+        assert_eq!(settle(cost), 7);
+        let long = |rows: usize| 1e-3 * rows as f64 * if rows >= 64 { 0.5 } else { 1.0 };
+        assert_eq!(settle(long), 1, "that far nobody looks");
     }
 
     #[test]

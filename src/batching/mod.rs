@@ -16,7 +16,7 @@ mod run;
 
 pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig, Terms};
 pub use group::split_outputs;
-pub use policy::{BatchPolicy, Decision, QueueView, WorkConserving};
+pub use policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
 pub use pool::RunnerPool;
 
 #[cfg(test)]

@@ -13,6 +13,17 @@ pub struct QueueView {
     pub limit: usize,
     /// Since when the oldest request waits; `None` when none does.
     pub oldest: Option<Instant>,
+    /// The run before; `None` when there is none, or nothing can be gained by waiting after it.
+    pub last: Option<LastRun>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastRun {
+    /// The rows that it had.
+    pub rows: usize,
+    /// Until when those who got its answers may be expected to ask again.
+    pub echo: Instant,
 }
 
 /// What to do now.
@@ -32,7 +43,9 @@ pub trait BatchPolicy: Send + Sync {
     fn decide(&self, view: &QueueView, now: Instant) -> Decision;
 }
 
-/// A free runner takes what is there; only when asked to does it wait for more.
+/// A free runner takes what is there. Right after a run it gives those whose answers just went out a moment to ask again:
+/// else the first of them would run alone, at the full price of a run, and all others behind it. Only when asked to does
+/// it wait longer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkConserving {
     /// The longest wait for more rows.
@@ -44,7 +57,9 @@ impl BatchPolicy for WorkConserving {
         let Some(oldest) = view.oldest else {
             return Decision::Idle;
         };
+        let echo = view.last.filter(|last| view.rows < last.rows);
         let until = oldest + self.max_delay;
+        let until = echo.map_or(until, |last| until.max(last.echo));
         if view.rows >= view.limit || now >= until {
             Decision::Dispatch(view.limit)
         } else {
@@ -66,30 +81,37 @@ mod tests {
             limit in 1usize..64,
             delay in 0u64..50,
             waited in 0u64..100,
+            last in proptest::option::of((1usize..64, 0u64..200)),
         ) {
             let now = Instant::now() + Duration::from_secs(1);
             let max_delay = Duration::from_millis(delay);
             let policy = WorkConserving { max_delay };
             let oldest = (rows > 0).then(|| now - Duration::from_millis(waited));
-            let view = QueueView { rows, limit, oldest };
+            let start = now - Duration::from_millis(100);
+            let last = last.map(|(rows, echo)| LastRun { rows, echo: start + Duration::from_millis(echo) });
+            let view = QueueView { rows, limit, oldest, last };
+            let echo = last.filter(|last| rows < last.rows).map(|last| last.echo);
             match policy.decide(&view, now) {
                 Decision::Idle => prop_assert_eq!(rows, 0),
                 Decision::Dispatch(most) => {
                     prop_assert!(rows > 0);
                     prop_assert_eq!(most, limit);
-                    prop_assert!(rows >= limit || waited >= delay);
+                    let waits = waited < delay || echo.is_some_and(|echo| now < echo);
+                    prop_assert!(rows >= limit || !waits);
                 }
                 Decision::WaitUntil(until) => {
                     prop_assert!(rows > 0 && rows < limit && until > now);
-                    prop_assert_eq!(Some(until), oldest.map(|oldest| oldest + max_delay));
+                    prop_assert_eq!(Some(until), oldest.map(|oldest| oldest + max_delay).max(echo));
                 }
             }
         }
 
         #[test]
-        fn without_a_delay_it_never_waits(rows in 1usize..100, limit in 1usize..64) {
+        fn without_a_delay_it_waits_for_nobody_but_those_of_the_run_before(rows in 1usize..100, limit in 1usize..64, before in 0usize..64) {
             let now = Instant::now();
-            let view = QueueView { rows, limit, oldest: Some(now) };
+            let echo = now + Duration::from_millis(1);
+            let last = (before <= rows).then_some(LastRun { rows: before, echo });
+            let view = QueueView { rows, limit, oldest: Some(now), last };
             let decision = WorkConserving::default().decide(&view, now);
             prop_assert_eq!(decision, Decision::Dispatch(limit));
         }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::batcher::{BatchError, Terms};
+use super::policy::LastRun;
 use super::run::Run;
 use crate::engine::Outputs;
 use crate::model::Batch;
@@ -72,6 +73,8 @@ pub(super) struct Queue {
     pub(super) turns: usize,
     /// Whether someone will look again after a wait for more rows.
     pub(super) parked: bool,
+    /// The last run that ended.
+    pub(super) last: Option<LastRun>,
 }
 
 impl Queue {
