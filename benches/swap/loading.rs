@@ -102,7 +102,7 @@ async fn load_next(files: &Files, server: &Server, number: &mut usize) {
 /// Takes that much processor time at the priority of loading, if it gets it until then; returns no earlier than then.
 async fn burn(cpu: f64, until: Instant) {
     let mut command = Command::new("nice");
-    let burner = command.args(["-n", "10", "sh", "-c", "while :; do :; done"]);
+    let burner = command.args(["-n", "15", "sh", "-c", "while :; do :; done"]);
     let mut burner = burner.spawn().expect("every system has `nice` and `sh`");
     while Instant::now() < until && cpu_seconds(burner.id()) < cpu {
         sleep(Duration::from_millis(5)).await;

@@ -241,6 +241,22 @@ def test_a_download_needs_the_registry_before_the_start_only(helm):
     assert mounts["/mnt/models"] and not mounts["/var/cache/onstage"]
 
 
+def test_whoever_hears_of_a_change_tells_the_other_pods(helm):
+    def peers(*settings):
+        objects = render(helm, "--set", ",".join(settings))
+        return tomllib.loads(configuration(objects))["registry"].get("peers"), objects
+
+    told, objects = peers("registry.webhookSecret.name=w", "config.server.port=9000")
+    (headless,) = [service for service in of_kind(objects, "Service") if service["spec"].get("clusterIP") == "None"]
+    ports = [port["port"] for port in headless["spec"]["ports"] if port["name"] == "http"]
+    assert told == [f"{headless['metadata']['name']}:{port}" for port in ports] and ports == [9000]
+    assert peers("config.server.port=9000")[0] is None, "nobody hears of anything"
+    for other in ("service.headless=false", "config.server.tls.cert_file=/c"):
+        assert peers(other, "registry.webhookSecret.name=w")[0] is None, other
+    chosen = ("registry.webhookSecret.name=w", "config.registry.peers={a:1}")
+    assert peers(*chosen)[0] == ["a:1"]
+
+
 def test_every_mount_has_its_volume(helm):
     for values in VALUE_SETS:
         spec = pod(render(helm, "-f", values))

@@ -103,6 +103,13 @@ labels:
 {{- with .Values.registry.webhookSecret -}}
 {{- if .name -}}
 {{- $_ := set $registry "webhook_secret_file" (printf "/etc/onstage/secrets/webhook/%s" .key) -}}
+{{/* One replica hears of a change; with TLS only the operator knows a name that the certificate has. */}}
+{{- $tls := dig "server" "tls" "cert_file" "" $.Values.config -}}
+{{- $chosen := hasKey (dig "registry" dict $.Values.config) "peers" -}}
+{{- if and $.Values.service.headless (not $tls) (not $chosen) -}}
+{{- $peer := printf "%s-headless:%s" (include "onstage.fullname" $) (include "onstage.httpPort" $) -}}
+{{- $_ := set $registry "peers" (list $peer) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{/* The init container asks the registry; the server then needs its copy alone. */}}
