@@ -1,8 +1,8 @@
 //! What serving costs, beside what it could cost at least: a constant answer, and ONNX Runtime without a server.
 //!
 //! `cargo bench --bench serve -- [SCENARIO…] [--quick]` runs all scenarios, or those named. Those that are compared run in
-//! turns of a second, forwards and backwards, so that the machine's moods are the same for all. Prints Markdown and
-//! writes nothing; what it printed, and what it means, is in `RESULTS.md`.
+//! turns of a second, forwards and backwards, so that the machine's moods are the same for all. Prints Markdown; what it
+//! printed, and what it means, is in `RESULTS.md`. With `--plot`, `small` also draws `iris.svg` for that page.
 
 #![expect(
     clippy::disallowed_types,
@@ -29,6 +29,8 @@ mod grpc;
 #[allow(dead_code)]
 #[path = "harness/load.rs"]
 mod load;
+#[path = "harness/plot.rs"]
+mod plot;
 #[allow(dead_code)]
 #[path = "harness/process.rs"]
 mod process;
@@ -75,6 +77,7 @@ use report::Report;
 #[derive(Clone, Copy)]
 struct Scale {
     quick: bool,
+    plot: bool,
 }
 
 impl Scale {
@@ -116,6 +119,7 @@ fn main() {
     let flag = |name: &str| arguments.iter().any(|argument| argument == name);
     let scale = Scale {
         quick: flag("--quick"),
+        plot: flag("--plot"),
     };
     let named: Vec<&str> = SCENARIOS.into_iter().filter(|name| flag(name)).collect();
     let chosen = if named.is_empty() {

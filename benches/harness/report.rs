@@ -103,6 +103,13 @@ impl Median {
     }
 }
 
+impl Median {
+    /// Between which values the median lies.
+    pub(crate) fn range(&self) -> (f64, f64) {
+        (self.low, self.high)
+    }
+}
+
 impl Display for Median {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         let Self { value, low, high } = self;

@@ -1,5 +1,6 @@
 //! Small models: what the server itself costs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Scale;
@@ -7,6 +8,7 @@ use crate::bodies::{Form, iris, penguins};
 use crate::contender::Contender;
 use crate::drive::Round;
 use crate::models::made;
+use crate::plot;
 use crate::raw;
 use crate::report::Report;
 use crate::turns::{Row, take};
@@ -55,6 +57,15 @@ fn all_forms(
     report.line("");
     if connections != 8 {
         return;
+    }
+    if scale.plot {
+        let rates = rows.iter().enumerate().map(|(index, row)| {
+            let rate = rounds.ratio(index, 0, Round::per_second);
+            (row.what.clone(), rate)
+        });
+        let title = "iris, 8 connections: answers per second, by a server that answers a constant";
+        let file = Path::new("benches/iris.svg");
+        plot::bars(file, title, &rates.collect::<Vec<_>>());
     }
     let p50 = |round: &Round| round.p50.as_secs_f64();
     for (index, row) in rows.iter().enumerate().skip(1) {

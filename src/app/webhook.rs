@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -48,14 +49,29 @@ pub(super) fn router(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<
     let secret = secret::read(Some("registry.webhook_secret_file"), file)?;
     let receiver = Arc::new(Receiver::new(secret));
     let hint = Arc::clone(hint);
-    let handler = move |headers: HeaderMap, body: Bytes| {
-        let (answer, is_news) = receive(&receiver, &hint, &headers, &body);
-        if let Some(peers) = peers.as_ref().filter(|_| is_news) {
-            peers.pass_on(&headers, &body);
-        }
+    let handler = move |headers: HeaderMap, body: Result<Bytes, BytesRejection>| {
+        let answer = match body {
+            Ok(body) => {
+                let (answer, is_news) = receive(&receiver, &hint, &headers, &body);
+                if let Some(peers) = peers.as_ref().filter(|_| is_news) {
+                    peers.pass_on(&headers, &body);
+                }
+                answer
+            }
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("a delivery has at most {LONGEST_BODY} bytes");
+                refusal(rejection.status(), &message)
+            }
+            Err(rejection) => refusal(rejection.status(), &rejection.body_text()),
+        };
         async move { answer }
     };
-    let route = post(handler).layer(DefaultBodyLimit::max(LONGEST_BODY));
+    let other_method = || async {
+        let refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, "deliveries come by POST");
+        ([(header::ALLOW, "POST")], refusal)
+    };
+    let route = post(handler).fallback(other_method);
+    let route = route.layer(DefaultBodyLimit::max(LONGEST_BODY));
     Ok(Router::new().route(&path, route))
 }
 
@@ -85,9 +101,12 @@ fn receive(
             tracing::warn!(%error, "a webhook was refused");
             let status = StatusCode::from_u16(error.status());
             let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let body = serde_json::json!({ "error": error.to_string() }).to_string();
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            ((status, json, body).into_response(), false)
+            (refusal(status, &error.to_string()), false)
         }
     }
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    let body = serde_json::json!({ "error": message }).to_string();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -73,6 +73,8 @@ pub trait BatchObserver: Send + Sync {
     fn ran(&self, rows: usize, took: Duration);
     /// This many requests wait now.
     fn depth(&self, waiting: usize);
+    /// One run may have this many rows from here on.
+    fn limit(&self, rows: usize);
 }
 
 /// Why a request got no outputs.
@@ -292,12 +294,14 @@ impl Batcher {
     /// Takes a measurement for the truth; says whether batches of so many rows pay, or nearly.
     pub fn settle(&self, rows: usize, took: Duration) -> bool {
         self.inner.costs.settle(rows, took);
+        self.inner.observer.limit(self.inner.limit());
         self.inner.costs.limit() > rows
     }
 
     /// From here on requests run alone.
     pub fn stop_grouping(&self) {
         self.inner.groups.store(false, Ordering::Relaxed);
+        self.inner.observer.limit(1);
     }
 }
 
@@ -514,6 +518,7 @@ impl Inner {
         run.ran(rows, started, !matches!(result, Ok(Ok(_))));
         if matches!(result, Ok(Ok(_))) {
             self.costs.learn(rows, took);
+            self.observer.limit(self.limit());
         }
         result.unwrap_or_else(|_| {
             tracing::error!("the engine panicked; the session was dropped");

@@ -34,6 +34,8 @@ impl BatchObserver for Seen {
     }
 
     fn depth(&self, _waiting: usize) {}
+
+    fn limit(&self, _rows: usize) {}
 }
 
 fn config(max_queue_size: usize, instances: usize) -> BatcherConfig {

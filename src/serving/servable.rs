@@ -227,4 +227,8 @@ impl BatchObserver for VersionMetrics {
     fn depth(&self, waiting: usize) {
         self.set_queue_depth(waiting);
     }
+
+    fn limit(&self, rows: usize) {
+        self.set_batch_rows_limit(rows);
+    }
 }

@@ -14,6 +14,7 @@ pub(super) struct Families {
     pub(super) queue_duration: HistogramVec,
     pub(super) inference_duration: HistogramVec,
     pub(super) batch_rows: HistogramVec,
+    pub(super) batch_rows_limit: IntGaugeVec,
     pub(super) rows: IntCounterVec,
     pub(super) request_size: Histogram,
     pub(super) in_flight: IntGaugeVec,
@@ -123,6 +124,11 @@ impl Families {
                 "Rows in a batch given to the engine.",
                 VERSION,
                 &ROW_BUCKETS,
+            ),
+            batch_rows_limit: table.gauge(
+                "onstage_batch_rows_limit",
+                "Most rows that one run of the engine may have now, as learned or configured; 1 without batches.",
+                VERSION,
             ),
             rows: table.counter(
                 "onstage_rows_total",

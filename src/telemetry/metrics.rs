@@ -178,6 +178,7 @@ impl Metrics {
                 .inference_duration
                 .with_label_values(&[model, version, engine]),
             batch_rows: families.batch_rows.with_label_values(&of_version),
+            batch_rows_limit: families.batch_rows_limit.with_label_values(&of_version),
             rows: families.rows.with_label_values(&of_version),
             nonfinite: families.nonfinite.with_label_values(&of_version),
             memory: families.memory.with_label_values(&of_version),
@@ -246,6 +247,7 @@ pub struct VersionMetrics {
     queue_duration: Histogram,
     inference_duration: Histogram,
     batch_rows: Histogram,
+    batch_rows_limit: IntGauge,
     rows: IntCounter,
     nonfinite: IntCounter,
     memory: IntGauge,
@@ -319,6 +321,12 @@ impl VersionMetrics {
         InFlight(self.in_flight.clone())
     }
 
+    /// The most rows that one run may have now.
+    pub fn set_batch_rows_limit(&self, rows: usize) {
+        self.batch_rows_limit
+            .set(i64::try_from(rows).unwrap_or(i64::MAX));
+    }
+
     /// The number of requests that wait for this version. The gauge is the sum over the versions of the model.
     pub fn set_queue_depth(&self, depth: usize) {
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
@@ -383,6 +391,7 @@ impl VersionMetrics {
         let labels = [model, version];
         let _ = families.queue_duration.remove_label_values(&labels);
         let _ = families.batch_rows.remove_label_values(&labels);
+        let _ = families.batch_rows_limit.remove_label_values(&labels);
         let _ = families.rows.remove_label_values(&labels);
         let _ = families.nonfinite.remove_label_values(&labels);
         let _ = families.memory.remove_label_values(&labels);

@@ -180,6 +180,22 @@ async fn the_webhook_is_below_the_base_path() {
     // Unsigned, so it is refused by whoever reads it.
     let path = format!("{PREFIX}/webhooks/mlflow");
     assert_eq!(server.post_json(&path, "{}").await.0, 401);
+    let (status, answer) = server.post_json(&path, "x".repeat((1 << 20) + 1)).await;
+    assert_eq!(status, 413, "{answer}");
+    assert!(
+        answer["error"].as_str().unwrap().contains("1048576 bytes"),
+        "{answer}"
+    );
+    let get = server.get(&path).await;
+    assert_eq!(
+        (get.status().as_u16(), &get.headers()["allow"]),
+        (405, &"POST".parse().unwrap())
+    );
+    let answer: serde_json::Value = get.json().await.unwrap();
+    assert!(
+        answer["error"].as_str().unwrap().contains("POST"),
+        "{answer}"
+    );
     for elsewhere in [
         "/webhooks/mlflow".to_owned(),
         format!("{PREFIX}/Webhooks/mlflow"),

@@ -124,6 +124,7 @@ async fn metrics_have_the_documented_names_and_few_buckets() {
         ("onstage_queue_duration_seconds", "histogram"),
         ("onstage_inference_duration_seconds", "histogram"),
         ("onstage_batch_rows", "histogram"),
+        ("onstage_batch_rows_limit", "gauge"),
         ("onstage_rows_total", "counter"),
         ("onstage_request_size_bytes", "histogram"),
         ("onstage_requests_in_flight", "gauge"),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::machine::Priority;
+
 /// How long a thread of work beside the connections stays for more.
 const ASIDE_STAYS: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,8 @@ impl EventLoop {
             // What is heavy has as many places as there are threads; the rest is for what seldom happens.
             .max_blocking_threads(threads + 2)
             .thread_keep_alive(ASIDE_STAYS)
+            // Of those alone: the thread of the loop is started below.
+            .on_thread_start(|| Priority::Runs.take())
             .build()?;
         let handle = runtime.handle().clone();
         std::thread::Builder::new()
@@ -115,6 +119,17 @@ mod tests {
         let named = async || std::thread::current().name().map(str::to_owned);
         let name = first.runtime.spawn(async move { named().await }).await;
         assert_eq!(name.unwrap().as_deref(), Some("http-0"));
+        #[cfg(target_os = "linux")]
+        {
+            let niceness = crate::machine::niceness;
+            let here = first
+                .runtime
+                .spawn(async move { niceness() })
+                .await
+                .unwrap();
+            let aside = first.runtime.spawn_blocking(niceness).await.unwrap();
+            assert!(here < aside, "{aside} is no lower priority than {here}");
+        }
         let endless = first.runtime.spawn(std::future::pending::<()>());
         drop(loops);
         assert!(endless.await.unwrap_err().is_cancelled());
