@@ -17,7 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tensor", &[]),
     ("model", &["tensor"]),
     ("engine", &["model", "tensor", "machine"]),
-    ("batching", &["engine", "model", "tensor"]),
+    ("batching", &["engine", "model", "tensor", "machine"]),
     ("serving", &["batching", "engine", "model", "tensor"]),
     ("registry", &["model", "tensor", "network", "machine"]),
     (
