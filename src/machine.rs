@@ -104,9 +104,9 @@ fn ticks(stat: &str) -> Option<Duration> {
 /// Who goes first when there are more threads than CPUs. Those that talk to clients have the normal priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// About `nice 5`: runs of models, which take long beside a request for a small one.
+    /// `nice 5`: runs of models, which take long beside a request for a small one.
     Runs,
-    /// About `nice 15`: loading and freeing, which nobody who is served must feel.
+    /// `nice 15`: loading and freeing, which nobody who is served must feel.
     Background,
 }
 
@@ -114,8 +114,8 @@ impl Priority {
     /// The priority of this thread from here on, and of those that it starts.
     pub fn take(self) {
         let of_100: u8 = match self {
-            Self::Runs => 36,
-            Self::Background => 11,
+            Self::Runs => 35,
+            Self::Background => 10,
         };
         let lower = ThreadPriorityValue::try_from(of_100).map(ThreadPriority::Crossplatform);
         // Where the system refuses, it competes with serving on equal terms.

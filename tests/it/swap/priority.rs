@@ -1,22 +1,41 @@
-//! Models are loaded at a low priority, and served at the normal one.
+//! Models are loaded at a lower priority than they run at.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::server::{Server, Starter};
 
 use super::scene::until;
 
-/// The names of the process's threads with a lower priority than the others, but for those that fetch, which never serve.
+/// The nice value of threads that run models: below that of connections, above that of loading.
+const RUNS: i32 = 5;
+
+/// The names of the process's threads with a lower priority than runs, but for those that fetch, which never serve.
 fn slow_threads(server: &Server) -> Vec<String> {
+    let slow = threads(server).into_iter();
+    let slow = slow.filter(|(name, nice)| *nice > RUNS && name != "fetch");
+    slow.map(|(name, _)| name).collect()
+}
+
+/// The different nice values of the threads whose names begin so.
+fn nice_values(server: &Server, name: &str) -> Vec<i32> {
+    let named = threads(server).into_iter();
+    let named = named.filter(|(other, _)| other.starts_with(name));
+    let values: BTreeSet<i32> = named.map(|(_, nice)| nice).collect();
+    values.into_iter().collect()
+}
+
+/// The process's threads with their nice values.
+fn threads(server: &Server) -> Vec<(String, i32)> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.process_id())).unwrap();
-    let slow = tasks.filter_map(|task| {
+    let thread = |task: std::io::Result<fs::DirEntry>| {
         // It may have ended by now.
         let stat = fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
         let (name, fields) = stat.rsplit_once(')')?;
-        let nice: i32 = fields.split_whitespace().nth(16)?.parse().ok()?;
-        (nice > 0 && !name.ends_with("(fetch")).then(|| name.split_once('(').unwrap().1.to_owned())
-    });
-    slow.collect()
+        let nice = fields.split_whitespace().nth(16)?.parse().ok()?;
+        Some((name.split_once('(')?.1.to_owned(), nice))
+    };
+    tasks.filter_map(thread).collect()
 }
 
 #[tokio::test]
@@ -63,5 +82,7 @@ async fn what_was_loaded_while_others_serve_does_not_run_at_the_priority_of_load
         })
         .await;
     }
+    assert_eq!(nice_values(&server, "runner-"), [RUNS]);
+    assert_eq!(nice_values(&server, "http-"), [0]);
     server.terminate().await;
 }
