@@ -308,7 +308,7 @@ impl Loader {
                 Ok(Arc::new(servable.with_footprint(footprint)))
             }
             Err(error) => {
-                metrics.remove();
+                metrics.withdraw();
                 Err(error)
             }
         }

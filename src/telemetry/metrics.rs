@@ -44,6 +44,8 @@ struct Shared {
     described: Mutex<HashMap<String, ModelOverview>>,
 }
 
+/// Whose the series of a version are: of those who loaded it, the last one.
+#[derive(Clone)]
 struct Holder {
     number: u64,
     engine: String,
@@ -159,6 +161,7 @@ impl Metrics {
         let mut holders = self.shared.holders.lock();
         let replaced = holders.insert((model.to_owned(), version.to_owned()), holder);
         let families = &self.shared.families;
+        let earlier = replaced.clone();
         if let Some(old) = replaced.filter(|old| (&*old.engine, &*old.digest) != (engine, digest)) {
             let labels = [model, version, &old.engine, &old.digest];
             // Fails only when it is gone already.
@@ -170,6 +173,7 @@ impl Metrics {
         let metrics = VersionMetrics {
             shared: Arc::clone(&self.shared),
             number,
+            earlier,
             model: model.to_owned(),
             version: version.to_owned(),
             requests: ByProtocol::default(),
@@ -241,6 +245,8 @@ impl fmt::Debug for Metrics {
 pub struct VersionMetrics {
     shared: Arc<Shared>,
     number: u64,
+    /// Whose they were before.
+    earlier: Option<Holder>,
     model: String,
     version: String,
     requests: ByProtocol,
@@ -357,6 +363,28 @@ impl VersionMetrics {
     /// Whether both have the same series.
     pub fn is_of_same_version(&self, other: &Self) -> bool {
         self.model == other.model && self.version == other.version
+    }
+
+    /// Takes back a load that came to nothing. Its series go, unless the same version was loaded before: then they are
+    /// those of that load, which has counted in them and keeps them.
+    pub fn withdraw(&self) {
+        let Some(earlier) = &self.earlier else {
+            return self.remove();
+        };
+        let key = self.key();
+        let mut holders = self.shared.holders.lock();
+        if holders
+            .get(&key)
+            .is_none_or(|holder| holder.number != self.number)
+        {
+            return;
+        }
+        let (model, version, info) = (&*self.model, &*self.version, &self.shared.families.info);
+        if let Some(ours) = holders.insert(key, earlier.clone()) {
+            let _ = info.remove_label_values(&[model, version, &ours.engine, &ours.digest]);
+        }
+        let labels = [model, version, &earlier.engine, &earlier.digest];
+        info.with_label_values(&labels).set(1);
     }
 
     /// Takes the series of this version away, and the model's own when it was the last version. Later observations
@@ -576,6 +604,30 @@ mod tests {
         );
         new.remove();
         assert!(!metrics.render().contains("iris"));
+    }
+
+    #[test]
+    fn a_load_that_comes_to_nothing_leaves_the_series_of_an_earlier_one_as_they_were() {
+        let metrics = metrics();
+        let served = metrics.version("iris", "1", "tract", "d1");
+        touch(&served);
+        let before = metrics.render();
+        let failed = metrics.version("iris", "1", "onnxruntime", "d2");
+        failed.withdraw();
+        failed.withdraw();
+        let series = |text: &str| {
+            let ours = |line: &&str| line.contains("iris") && !line.contains("onnxruntime");
+            let others = text.lines().filter(ours);
+            others.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(series(&metrics.render()), series(&before));
+        assert!(metrics.render().contains(r#"digest="d1""#));
+        assert!(!metrics.render().contains(r#"digest="d2""#));
+        served.remove();
+        assert!(!metrics.render().contains(r#"digest="d1""#));
+        let first = metrics.version("iris", "2", "tract", "d3");
+        first.withdraw();
+        assert!(!metrics.render().contains(r#"version="2""#));
     }
 
     #[test]
