@@ -566,7 +566,7 @@ impl Work for Inner {
         let again = {
             let mut queue = self.queue.lock();
             if !waits {
-                queue.last = self.last_run(rows).filter(|_| company);
+                queue.last = company.then(|| self.last_run(rows)).flatten();
             }
             // What waits for more rows is looked at again later, or when a request arrives.
             let again = !queue.is_empty() && !waits;

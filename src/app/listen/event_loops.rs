@@ -116,8 +116,8 @@ mod tests {
         assert_eq!(connections, [2, 0, 0]);
         drop(seats);
         assert_eq!(first.connections(), 0);
-        let named = async || std::thread::current().name().map(str::to_owned);
-        let name = first.runtime.spawn(async move { named().await }).await;
+        let named = async { std::thread::current().name().map(str::to_owned) };
+        let name = first.runtime.spawn(named).await;
         assert_eq!(name.unwrap().as_deref(), Some("http-0"));
         #[cfg(target_os = "linux")]
         {
