@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::model::{ModelName, Pointer};
 use crate::registry::{Environment, Filter, ModelUri};
-use crate::telemetry::{self, LogFormat, LogOptions, trace};
+use crate::telemetry::{self, LogFormat, LogGuard, LogOptions, trace};
 
 /// Most threads that work on files at a time.
 const FILE_THREADS: usize = 16;
@@ -80,7 +80,7 @@ pub(super) fn run(
         return Ok(());
     }
     let wanted = Wanted::of(&named, &loaded, &variables)?;
-    start_log(&loaded.settings.telemetry)?;
+    let _log = start_log(&loaded.settings.telemetry)?;
     if let Some(convention) = &wanted.convention {
         tracing::info!("{convention}");
     }
@@ -288,7 +288,7 @@ fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure>
         .map_err(|error| Failure::usage(format!("{error} (from flag `--name`)")))
 }
 
-pub(super) fn start_log(settings: &TelemetrySettings) -> Result<(), Failure> {
+pub(super) fn start_log(settings: &TelemetrySettings) -> Result<LogGuard, Failure> {
     let stderr = std::io::stderr();
     let format = settings.log.unwrap_or(if stderr.is_terminal() {
         LogFormat::Text

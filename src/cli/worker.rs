@@ -15,6 +15,6 @@ pub(super) struct WorkerArgs {
 pub(super) fn run(args: &WorkerArgs) -> Result<(), Failure> {
     let settings: WorkerSettings = serde_json::from_str(&args.settings)
         .map_err(|error| Failure::usage(format!("invalid value for `--settings`: {error}")))?;
-    serve::start_log(&settings.telemetry)?;
+    let _log = serve::start_log(&settings.telemetry)?;
     Ok(app::work(&settings)?)
 }

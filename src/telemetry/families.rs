@@ -1,10 +1,13 @@
 //! Every metric: name, help and labels, in one place.
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
+
+use super::init::lost_lines;
 
 /// The families with a `model` label, and the few without any.
 #[derive(Debug, Clone)]
@@ -26,9 +29,15 @@ pub(super) struct Families {
     pub(super) memory: IntGaugeVec,
     pub(super) lifecycle: LifecycleFamilies,
     pub(super) clients: ClientFamilies,
+    pub(super) trust: TrustFamilies,
+    pub(super) process: ProcessFamilies,
+}
+
+/// The families of the server itself and of what it leaves to others.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessFamilies {
     pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
-    pub(super) trust: TrustFamilies,
     pub(super) spans_lost: IntCounterVec,
     pub(super) worker_restarts: IntCounterVec,
 }
@@ -62,6 +71,30 @@ pub(super) struct LifecycleFamilies {
     pub(super) registry_syncs: IntCounterVec,
     pub(super) registry_last_success: Gauge,
     pub(super) cache_bytes: IntGauge,
+}
+
+/// The log counts by itself, from before there are metrics; this looks when somebody asks.
+#[derive(Clone)]
+struct LostLines(IntCounter);
+
+impl LostLines {
+    fn new() -> Self {
+        let name = "onstage_log_lines_lost_total";
+        let help = "Lines of the log that were lost because nobody read stderr.";
+        Self(IntCounter::new(name, help).expect("the name is a well-formed constant"))
+    }
+}
+
+impl Collector for LostLines {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let now = Self::new();
+        now.0.inc_by(lost_lines());
+        now.0.collect()
+    }
 }
 
 /// 1, 2, 4 … 1024 rows.
@@ -173,6 +206,16 @@ impl Families {
             ),
             lifecycle: LifecycleFamilies::register(&table),
             clients: ClientFamilies::register(&table),
+            trust: TrustFamilies::register(&table),
+            process: ProcessFamilies::register(&table),
+        }
+    }
+}
+
+impl ProcessFamilies {
+    fn register(table: &Table<'_>) -> Self {
+        table.registered(LostLines::new());
+        Self {
             saturation: table.single_gauge(
                 "onstage_saturation_ratio",
                 "How busy the process is, from 0 to 1: the greater of its share of the CPU that it may use and of the runners' time in engines, over about ten seconds.",
@@ -192,7 +235,6 @@ impl Families {
                 "Spans that no collector got, by reason (queue_full, export).",
                 &["reason"],
             ),
-            trust: TrustFamilies::register(&table),
         }
     }
 }

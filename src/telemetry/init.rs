@@ -1,8 +1,14 @@
 //! The log: `tracing` events to stderr, as text for people and as JSON for collectors.
+//!
+//! A thread of its own writes the lines: who starts a server and does not read its stderr (a full pipe) must not stop its
+//! answers. What does not fit into the queue is lost, and counted.
 
+use std::io::Write;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -90,25 +96,53 @@ pub struct LogOptions {
     pub color: bool,
 }
 
+/// Lines that wait for whoever reads stderr; some megabytes at most.
+const LINES_WAITING: usize = 10_000;
+
+/// Counts the lines that this process lost. The log is the process's, and so is this.
+static LOST: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// While it lives the log is written. Dropping it writes what waits, for a second at most.
+#[must_use = "without it the last lines are lost"]
+#[derive(Debug)]
+pub struct LogGuard(#[expect(dead_code, reason = "it works when it is dropped")] WorkerGuard);
+
 /// Sends log events to stderr. Once per process.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`], or [`TelemetryError::Twice`].
-pub fn init(options: &LogOptions) -> Result<(), TelemetryError> {
+pub fn init(options: &LogOptions) -> Result<LogGuard, TelemetryError> {
     let filter = build_filter(&options.filter)?;
+    let (writer, guard) = queued(std::io::stderr());
+    let lost = writer.error_counter();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(writer);
     let set = match options.format {
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
         LogFormat::Text => builder.with_ansi(options.color).finish().try_init(),
     };
     set.map_err(|_| TelemetryError::Twice)?;
+    LOST.get_or_init(|| lost);
     // Engines can panic on strange values. That is caught and told as an error; the log gets a line, not a backtrace.
     std::panic::set_hook(Box::new(
         |panic| tracing::error!(%panic, "a thread panicked"),
     ));
-    Ok(())
+    Ok(LogGuard(guard))
+}
+
+/// Lines that were lost because nobody read the ones before them.
+pub(super) fn lost_lines() -> u64 {
+    let lost = LOST.get().map_or(0, ErrorCounter::dropped_lines);
+    u64::try_from(lost).unwrap_or(u64::MAX)
+}
+
+fn queued(to: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_WAITING)
+        .lossy(true)
+        .thread_name("onstage-log")
+        .finish(to)
 }
 
 /// Whether `filter` can be given to [`init`].
@@ -195,7 +229,7 @@ mod tests {
             color: false,
         };
         // Another test of this process may have been first.
-        let _ = init(&options);
-        assert_eq!(init(&options), Err(TelemetryError::Twice));
+        let _first = init(&options);
+        assert_eq!(init(&options).unwrap_err(), TelemetryError::Twice);
     }
 }

@@ -91,6 +91,7 @@ impl Metrics {
         let registry = Registry::new();
         let families = Families::register(&registry, durations);
         families
+            .process
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
@@ -115,13 +116,13 @@ impl Metrics {
 
     /// The process of a model ended and is started again.
     pub fn worker_restarted(&self, model: &str) {
-        let restarts = &self.shared.families.worker_restarts;
+        let restarts = &self.shared.families.process.worker_restarts;
         restarts.with_label_values(&[model]).inc();
     }
 
     /// So many spans of traces were lost.
     pub fn spans_lost(&self, reason: &'static str, spans: usize) {
-        let lost = &self.shared.families.spans_lost;
+        let lost = &self.shared.families.process.spans_lost;
         lost.with_label_values(&[reason]).inc_by(spans as u64);
     }
 
@@ -214,7 +215,7 @@ impl Metrics {
 
     /// Tells how busy the process is, from 0 to 1.
     pub fn set_saturation(&self, ratio: f64) {
-        self.shared.families.saturation.set(ratio);
+        self.shared.families.process.saturation.set(ratio);
     }
 
     pub(super) fn families(&self) -> &Families {

@@ -9,7 +9,7 @@ mod statistics;
 pub mod trace;
 mod trust;
 
-pub use init::{AccessLog, LogFormat, LogOptions, TelemetryError, check_filter, init};
+pub use init::{AccessLog, LogFormat, LogGuard, LogOptions, TelemetryError, check_filter, init};
 pub use labels::Protocol;
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
 pub use overview::ModelOverview;

@@ -53,11 +53,7 @@ async fn vertex_chooses_port_routes_and_model() {
         (status, answer),
         (200, json!({ "predictions": [[6.0, 2.0]] }))
     );
-    let told = server.stderr();
-    assert!(
-        told.contains("Vertex AI") && told.contains("AIP_STORAGE_URI"),
-        "{told}"
-    );
+    server.logged(&["Vertex AI", "AIP_STORAGE_URI"]).await;
 }
 
 #[tokio::test]
@@ -131,7 +127,7 @@ async fn azure_names_the_directory_of_the_model() {
         (status, answer),
         (200, json!({ "predictions": [[6.0, 2.0]] }))
     );
-    assert!(server.stderr().contains("Azure ML"), "{}", server.stderr());
+    server.logged(&["Azure ML"]).await;
 }
 
 #[tokio::test]

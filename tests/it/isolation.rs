@@ -41,10 +41,10 @@ async fn serve(models: &[&str], flags: &[&str], settings: &str) -> (Server, Temp
 }
 
 /// The number of the last worker's process, by the log.
-fn worker(server: &Server) -> u32 {
-    let log = server.stderr();
+async fn worker(server: &Server) -> u32 {
+    let log = server.logged(&["a worker serves"]).await;
     let line = log.lines().rfind(|line| line.contains("a worker serves"));
-    let line = line.unwrap_or_else(|| panic!("no worker: {log}"));
+    let line = line.expect("it is there");
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     line["process"].as_u64().unwrap().try_into().unwrap()
 }
@@ -134,10 +134,10 @@ async fn a_crash_ends_one_model_for_a_moment_and_no_other() {
     let own = Steady::start(&server, "iris", 4);
     for crash in 1..=2u64 {
         sleep(Duration::from_millis(200)).await;
-        let before = worker(&server);
+        let before = worker(&server).await;
         signal(before, "ABRT");
         until("no worker takes its place", &server, async || {
-            worker(&server) != before && counter(&server, RESTARTS).await == crash
+            worker(&server).await != before && counter(&server, RESTARTS).await == crash
         })
         .await;
         until("the model does not answer again", &server, async || {
@@ -153,8 +153,7 @@ async fn a_crash_ends_one_model_for_a_moment_and_no_other() {
         assert_eq!(status, 503);
         assert!(retry.is_some(), "a client is told when to try again");
     }
-    let log = server.stderr();
-    assert!(log.contains("it was ended by signal 6"), "{log}");
+    server.logged(&["it was ended by signal 6"]).await;
     assert_eq!(server.get("/v2/health/ready").await.status(), 200);
 }
 
@@ -212,12 +211,11 @@ async fn answers_are_the_same_bit_for_bit() {
         r#"{"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}"#;
     let expected = plain.post_json(path, wrong).await;
     assert_eq!(isolated.post_json(path, wrong).await, expected);
-    let log = isolated.stderr();
-    assert_eq!(
-        log.matches("a worker serves").count(),
-        models.len(),
-        "{log}"
-    );
+    let workers = || isolated.stderr().matches("a worker serves").count();
+    until("one for each model", &isolated, async || {
+        workers() == models.len()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -225,21 +223,20 @@ async fn a_worker_that_hangs_is_killed_at_the_deadline() {
     let timeout = "request_timeout = '500ms'";
     let (server, _files) = serve(&["iris"], &["--engine", "tract"], timeout).await;
     assert_eq!(predict(&server, "iris").await.0, 200);
-    let hanging = worker(&server);
+    let hanging = worker(&server).await;
     signal(hanging, "STOP");
     assert_eq!(predict(&server, "iris").await.0, 504);
     until("the model does not answer again", &server, async || {
         predict(&server, "iris").await.0 == 200
     })
     .await;
-    assert_ne!(worker(&server), hanging);
+    until("another one serves", &server, async || {
+        worker(&server).await != hanging
+    })
+    .await;
     assert!(!runs(hanging));
     assert_eq!(counter(&server, RESTARTS).await, 1);
-    assert!(
-        server.stderr().contains("was killed"),
-        "{}",
-        server.stderr()
-    );
+    server.logged(&["was killed"]).await;
 }
 
 /// Without a process of its own, an engine is stopped between two operators.
@@ -288,7 +285,7 @@ async fn a_run_that_nobody_waits_for_any_more_makes_way(#[case] engine: &str) {
 #[tokio::test]
 async fn a_worker_ends_with_its_server() {
     let (server, _files) = serve(&["iris"], &["--engine", "tract"], "").await;
-    let process = worker(&server);
+    let process = worker(&server).await;
     assert!(runs(process));
     // As `kill -9` would end it.
     drop(server);
@@ -301,7 +298,7 @@ async fn a_worker_ends_with_its_server() {
     assert!(!runs(process), "an orphan");
 
     let (server, _files) = serve(&["iris"], &["--engine", "tract"], "").await;
-    let process = worker(&server);
+    let process = worker(&server).await;
     let ended = server.terminate().await;
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     for _ in 0..500 {
@@ -324,7 +321,7 @@ async fn a_worker_has_no_socket_that_listens_and_no_socket_of_a_client() {
         internet.extend(text.lines().skip(1).filter_map(inode));
     }
     assert!(internet.len() > 1, "{internet:?}");
-    let files = fs::read_dir(format!("/proc/{}/fd", worker(&server))).unwrap();
+    let files = fs::read_dir(format!("/proc/{}/fd", worker(&server).await)).unwrap();
     let links = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
     let sockets: Vec<String> = links
         .filter_map(|link| {

@@ -30,6 +30,7 @@ mod inspect;
 mod isolation;
 mod json;
 mod limits;
+mod logs;
 mod mlflow_faults;
 mod mlflow_registry;
 mod mlflow_scoring;

@@ -1,4 +1,4 @@
-//! What an operator relies on: health, metrics, request ids, logs, several models, limits and a clean end.
+//! What an operator relies on: health, metrics, request ids, several models, limits and a clean end.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,11 +22,11 @@ use crate::http::RawRequest;
 use crate::onnx;
 use crate::server::{Server, Starter, project};
 
-const BODY: &str = r#"{"inputs": [[5.1, 3.5, 1.4, 0.2]]}"#;
+pub(crate) const BODY: &str = r#"{"inputs": [[5.1, 3.5, 1.4, 0.2]]}"#;
 const V2_BODY: &str = r#"{"inputs": [{"name": "features", "datatype": "FP32", "shape": [1, 4], "data": [5.1, 3.5, 1.4, 0.2]}]}"#;
-const IRIS: [&str; 3] = ["model-examples/iris", "--engine", "tract"];
+pub(crate) const IRIS: [&str; 3] = ["model-examples/iris", "--engine", "tract"];
 
-async fn iris(more: &[&str]) -> Server {
+pub(crate) async fn iris(more: &[&str]) -> Server {
     Server::start(&[&IRIS, more].concat()).await
 }
 
@@ -42,7 +42,7 @@ fn copy_iris(to: &Path) {
     copy(&project().join("model-examples/iris"), to);
 }
 
-async fn metrics(server: &Server) -> String {
+pub(crate) async fn metrics(server: &Server) -> String {
     let response = server.get("/metrics").await;
     assert_eq!(response.status(), 200);
     let content_type = response.headers()["content-type"].to_str().unwrap();
@@ -54,7 +54,7 @@ async fn metrics(server: &Server) -> String {
 }
 
 /// The value of a series that has all these labels.
-fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let line = metrics.lines().find(|line| {
         line.strip_prefix(name)
             .is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -616,93 +616,6 @@ async fn a_body_beyond_the_limit_gets_413_in_the_shape_of_each_surface() {
     let message = answer["error"].as_str().unwrap();
     assert!(message.contains("1024"), "{message}");
     assert_eq!(server.post_json("/invocations", BODY).await.0, 200);
-}
-
-/// The lines of the access log so far.
-fn access_log(stderr: &str) -> Vec<Value> {
-    let lines = stderr.lines().map(|line| {
-        serde_json::from_str::<Value>(line)
-            .unwrap_or_else(|error| panic!("a line of the log is no JSON ({error}): {line}"))
-    });
-    lines
-        .filter(|line| line["target"] == "onstage::access")
-        .collect()
-}
-
-async fn one_request_of_each_kind(server: &Server) {
-    for path in [
-        "/ping",
-        "/health",
-        "/version",
-        "/metrics",
-        "/v2/health/live",
-        "/v2/health/ready",
-    ] {
-        server.get(path).await;
-    }
-    server.post_json("/invocations", BODY).await;
-    let request = server
-        .request(Method::POST, "/models/rose/invocations")
-        .header("content-type", "application/json")
-        .header("x-request-id", "the-one")
-        .body(BODY);
-    assert_eq!(request.send().await.unwrap().status(), 404);
-}
-
-#[tokio::test]
-async fn the_access_log_has_errors_only_by_default() {
-    let server = iris(&[]).await;
-    one_request_of_each_kind(&server).await;
-    let ended = server.terminate().await;
-    let lines = access_log(&ended.stderr);
-    let [line] = lines.as_slice() else {
-        panic!("one line is wanted: {lines:#?}");
-    };
-    assert_eq!(line["method"], "POST");
-    assert_eq!(line["path"], "/models/rose/invocations");
-    assert_eq!(line["status"], 404);
-    assert_eq!(line["request_id"], "the-one");
-    assert!(line["took_ms"].is_number(), "{line}");
-}
-
-#[tokio::test]
-async fn the_access_log_has_everything_but_probes_when_asked() {
-    let server = iris(&["--access-log", "all"]).await;
-    one_request_of_each_kind(&server).await;
-    let ended = server.terminate().await;
-    let lines = access_log(&ended.stderr);
-    let seen: Vec<_> = lines
-        .iter()
-        .map(|line| {
-            (
-                line["path"].as_str().unwrap(),
-                line["status"].as_u64().unwrap(),
-                line["model"].as_str().unwrap(),
-            )
-        })
-        .collect();
-    let wanted = [
-        ("/invocations", 200, "iris"),
-        ("/models/rose/invocations", 404, "-"),
-    ];
-    assert_eq!(seen, wanted);
-}
-
-#[tokio::test]
-async fn a_log_line_cannot_be_forged_through_a_path() {
-    let server = iris(&[]).await;
-    let path = "/models/a%0A%7B%22level%22%3A%22FORGED%22%7D%1b%5B31m/invocations";
-    let request = RawRequest {
-        method: "POST",
-        path,
-        headers: vec![("Content-Type", "application/json")],
-        body: Some(BODY.into()),
-    };
-    let response = request.send(server.address()).await.unwrap();
-    assert_eq!(response.status, 404);
-    let ended = server.terminate().await;
-    assert_eq!(access_log(&ended.stderr).len(), 1, "{}", ended.stderr);
-    assert!(!ended.stderr.contains('\x1b'), "{}", ended.stderr);
 }
 
 #[tokio::test]

@@ -194,8 +194,7 @@ async fn only_what_a_trusted_key_has_signed_goes_on_stage_and_the_old_version_se
         desk.promote(version).await;
         until_answering(&server, PATH, version).await;
     }
-    let log = server.stderr();
-    assert!(log.contains("the signature holds"), "{log}");
+    server.logged(&["the signature holds"]).await;
     let (sent, failed) = load.end().await;
     let failed: Vec<_> = failed
         .iter()
@@ -226,11 +225,7 @@ async fn packages_on_this_machine_need_a_signature_too_and_each_model_its_own() 
             .env("ONSTAGE_REGISTRY__REQUIRE_SIGNATURE", "false")
     };
     let served = lenient(&unsigned).start().await;
-    assert!(
-        served.stderr().contains("loaded all the same"),
-        "{}",
-        served.stderr()
-    );
+    served.logged(&["loaded all the same"]).await;
     fs::write(Path::new(&signed).join("extra.txt"), "x").unwrap();
     let ended = lenient(&signed).try_start().await.err().unwrap();
     assert!(

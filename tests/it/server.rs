@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The root of this project; relative paths in the arguments of [`Server::start`] begin here.
@@ -46,6 +47,7 @@ pub(crate) struct Starter {
     arguments: Vec<OsString>,
     environment: BTreeMap<String, OsString>,
     directory: PathBuf,
+    reads_stderr: bool,
 }
 
 impl Starter {
@@ -61,6 +63,7 @@ impl Starter {
                 .collect(),
             environment: BTreeMap::new(),
             directory: project().to_path_buf(),
+            reads_stderr: true,
         }
     }
 
@@ -89,6 +92,12 @@ impl Starter {
         self
     }
 
+    /// Leaves what the process writes to stderr in the pipe, until that is full.
+    pub(crate) fn with_unread_stderr(mut self) -> Self {
+        self.reads_stderr = false;
+        self
+    }
+
     /// Waits until the server serves.
     pub(crate) async fn start(self) -> Server {
         match self.try_start().await {
@@ -102,9 +111,14 @@ impl Starter {
 
     /// Waits until the server serves or has ended.
     pub(crate) async fn try_start(self) -> Result<Server, Ended> {
+        let reads_stderr = self.reads_stderr;
         let mut process = self.spawn();
         let stdout = Transcript::of(process.stdout.take().unwrap());
-        let stderr = Transcript::of(process.stderr.take().unwrap());
+        let stderr = if reads_stderr {
+            Transcript::of(process.stderr.take().unwrap())
+        } else {
+            Transcript::of(tokio::io::empty())
+        };
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
             if let Some(http) = first_address(&stdout.text()) {
@@ -241,6 +255,21 @@ impl Server {
     /// What the process has written to stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
+    }
+
+    /// What the process has written to stderr, once all of this is in it: the log is written a moment after its events.
+    pub(crate) async fn logged(&self, expected: &[&str]) -> String {
+        let deadline = tokio::time::Instant::now() + LOG_TIMEOUT;
+        loop {
+            let log = self.stderr();
+            let missing = expected.iter().find(|text| !log.contains(**text));
+            let Some(missing) = missing else {
+                return log;
+            };
+            let now = tokio::time::Instant::now();
+            assert!(now < deadline, "the log never says `{missing}`:\n{log}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {

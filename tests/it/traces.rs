@@ -100,10 +100,7 @@ async fn a_request_and_the_load_of_its_model_are_traced() {
     }
     assert!(!collector.got(b"/ping"), "probes are not traced");
     let told = format!(r#""trace_id":"{TRACE}""#);
-    until("the access log tells the trace", &server, async || {
-        server.stderr().contains(&told)
-    })
-    .await;
+    server.logged(&[&told]).await;
 }
 
 #[tokio::test]
@@ -120,8 +117,8 @@ async fn what_the_client_does_not_sample_is_not_traced_but_logged() {
     })
     .await;
     assert!(!collector.got(&bytes_of(TRACE)));
-    let log = server.stderr();
-    assert!(log.contains(&format!(r#""trace_id":"{TRACE}""#)), "{log}");
+    let told = format!(r#""trace_id":"{TRACE}""#);
+    server.logged(&[&told]).await;
 }
 
 #[tokio::test]

@@ -84,8 +84,7 @@ async fn a_full_disk_stops_the_next_version_and_not_the_one_that_serves() {
         metrics(&server).await.contains(failed)
     })
     .await;
-    let log = server.stderr();
-    assert!(log.contains("No space left on device"), "{log}");
+    server.logged(&["No space left on device"]).await;
     assert_eq!(answering(&server, "/models/m/invocations").await, Some(1));
     fs::remove_file(filler).unwrap();
     until_champion(&server, 2).await;
@@ -115,8 +114,7 @@ async fn a_cache_that_turns_read_only_is_read_and_a_new_process_writes_elsewhere
     assert!(!fetched, "it was there");
     script.champion(2);
     until_champion(&server, 2).await;
-    let log = server.stderr();
-    assert!(log.contains("it is only read"), "{log}");
+    server.logged(&["it is only read"]).await;
 }
 
 /// The file that is being fetched.
@@ -225,7 +223,6 @@ async fn a_clock_that_jumps_changes_no_decision() {
         }
         let server = follow(&mlflow, &flags).await;
         assert_eq!(answering(&server, "/models/m/invocations").await, Some(1));
-        let log = server.stderr();
-        assert!(log.contains("serving the last known state"), "{log}");
+        server.logged(&["serving the last known state"]).await;
     }
 }

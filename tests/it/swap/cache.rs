@@ -50,11 +50,8 @@ async fn a_restart_without_the_registry_serves_what_was_known_last() {
     let server = serve(&files, cache.path()).await;
     let version = answering(&server, "/invocations").await;
     assert_eq!(version, Some(2), "{}", server.stderr());
-    let log = server.stderr();
-    assert!(
-        log.contains("serving the last known state of the registry") && log.contains(r#""age":"#),
-        "{log}"
-    );
+    let told = "serving the last known state of the registry";
+    server.logged(&[told, r#""age":"#]).await;
     let text = metrics(&server).await;
     assert!(!text.contains("onstage_cache_bytes 0\n"), "{text}");
     assert!(
@@ -86,8 +83,7 @@ async fn a_damaged_package_in_the_cache_is_fetched_again() {
     assert_eq!(damaged, 1);
     let server = serve(&files, cache.path()).await;
     assert_eq!(answering(&server, "/invocations").await, Some(1));
-    let log = server.stderr();
-    assert!(log.contains("was damaged; it is fetched again"), "{log}");
+    server.logged(&["was damaged; it is fetched again"]).await;
 }
 
 #[tokio::test]

@@ -89,8 +89,7 @@ async fn the_model_used_longest_ago_makes_room_and_no_request_fails() {
     }
     let text = metrics(&server).await;
     assert!(text.contains(r#"outcome="unloaded""#), "{text}");
-    let log = server.stderr();
-    assert!(log.contains("its next request loads it again"), "{log}");
+    server.logged(&["its next request loads it again"]).await;
 }
 
 #[tokio::test]
