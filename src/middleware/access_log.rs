@@ -1,7 +1,7 @@
 //! One line per request, for those requests that the operator wants to see.
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use tokio::time::Instant;
 
@@ -9,6 +9,9 @@ use super::grpc;
 use super::request_id::RequestId;
 use crate::error::ErrorKind;
 use crate::telemetry::{AccessLog, trace};
+
+/// The trace of the client (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Probes and scrapes never get a line.
 const PROBES: [&str; 9] = [
@@ -39,7 +42,7 @@ impl Watch {
     pub(super) fn begin(policy: AccessLog, request: &Request, id: &RequestId) -> Option<Self> {
         (!is_probe(request.uri().path())).then(|| Self {
             policy,
-            traceparent: request.headers().get("traceparent").cloned(),
+            traceparent: request.headers().get(TRACEPARENT).cloned(),
             method: request.method().clone(),
             uri: request.uri().clone(),
             id: id.clone(),

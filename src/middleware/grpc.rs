@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::Response;
 use tonic::{Code, Status};
 
 use crate::error::ErrorKind;
+
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// So that the answer of whoever knows the model wins, which also says what happened.
 const LATER: Duration = Duration::from_millis(250);
@@ -14,7 +17,7 @@ const LATER: Duration = Duration::from_millis(250);
 /// How long a call may take, by its header `grpc-timeout`: at most eight digits and a unit. What is none is passed
 /// over, as other servers do.
 pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number = (1..=8).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|_| is_number)?;
@@ -57,7 +60,7 @@ pub(super) fn internal_error() -> Response {
 
 /// The status that an answer begins with, when it has nothing but a status.
 pub(super) fn status(headers: &HeaderMap) -> Option<i32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    headers.get(STATUS)?.to_str().ok()?.parse().ok()
 }
 
 pub(super) fn told(kind: ErrorKind, message: &str) -> Response {

@@ -4,14 +4,17 @@
 use std::time::SystemTime;
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::Surface;
 use super::body::BodyError;
 use super::json::{Json, JsonError, Reader, write_str};
+use super::{MODEL_NAME, Surface};
+
+/// What makes a request an event whose attributes are headers.
+const SPEC_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
 
 /// The media type of an event that is one JSON object.
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -73,7 +76,7 @@ fn mode(headers: &HeaderMap) -> Result<Option<Mode>, String> {
     if is_structured(headers) {
         return Ok(Some(Mode::Structured));
     }
-    if !headers.contains_key("ce-specversion") {
+    if !headers.contains_key(SPEC_VERSION) {
         return Ok(None);
     }
     let missing = |name: &&&str| !headers.contains_key(format!("ce-{name}"));
@@ -138,7 +141,7 @@ fn data_of(event: &Bytes) -> Result<Bytes, String> {
 
 /// The attributes of an answer.
 fn attributes(response: &Response) -> [(&'static str, String); 5] {
-    let model = response.headers().get("x-model-name");
+    let model = response.headers().get(MODEL_NAME);
     let model = model.and_then(|name| name.to_str().ok()).unwrap_or("model");
     let time = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
     [

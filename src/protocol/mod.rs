@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use tokio_util::sync::CancellationToken;
@@ -324,12 +324,16 @@ impl Surface {
     }
 }
 
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
+const MODEL_NAME: HeaderName = HeaderName::from_static("x-model-name");
+const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+
 /// How long the client of a request waits: the header `x-request-timeout`, a duration such as `250ms`.
 ///
 /// # Errors
 /// What is wrong with the header.
 fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, String> {
-    let Some(value) = headers.get("x-request-timeout") else {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(None);
     };
     let text = value.to_str().unwrap_or("?");
@@ -352,9 +356,9 @@ fn set_model_headers(headers: &mut HeaderMap, model: Option<&ModelId>) {
     let encoded: Cow<'_, str> =
         percent_encoding::utf8_percent_encode(id.name.as_str(), percent_encoding::CONTROLS).into();
     if let Ok(name) = HeaderValue::from_str(&encoded) {
-        headers.insert("x-model-name", name);
+        headers.insert(MODEL_NAME, name);
     }
-    headers.insert("x-model-version", HeaderValue::from(id.version.0));
+    headers.insert(MODEL_VERSION, HeaderValue::from(id.version.0));
 }
 
 /// Runs a package's own example (an MLflow scoring body) through a servable.

@@ -13,5 +13,6 @@ pub(crate) use reader::{JsonError, Reader};
 pub(crate) use value::{Cells, Columns, Flat, Json, Numbers};
 pub use writer::NonFinite;
 pub(crate) use writer::{
-    Layout, python_float, separate, write_element, write_key, write_map, write_str, write_tensor,
+    Layout, python_float, separate, write_element, write_integer, write_integers, write_key,
+    write_map, write_str, write_tensor,
 };

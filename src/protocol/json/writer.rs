@@ -177,7 +177,15 @@ fn write_bool(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+/// Writes a list of whole numbers, such as a shape.
+pub(crate) fn write_integers<T: itoa::Integer + Copy>(out: &mut Vec<u8>, values: &[T]) {
+    nested(out, &[values.len()], values, &|out, value| {
+        write_integer(out, *value)
+    });
+}
+
+/// Writes a whole number.
+pub(crate) fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -4,7 +4,7 @@
 //! JSON (as long as the header says) | bytes of the first binary input | of the second | …
 //! ```
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use crate::model::{Dim, InputSpec, Signature};
@@ -13,7 +13,8 @@ use crate::protocol::oip::raw;
 use crate::tensor::{DType, Tensor};
 
 /// The header with the length of the JSON, of requests and answers.
-pub(in crate::protocol) const LENGTH_HEADER: &str = "inference-header-content-length";
+pub(in crate::protocol) const LENGTH_HEADER: HeaderName =
+    HeaderName::from_static("inference-header-content-length");
 
 /// How the length of the JSON in front of binary tensors was told, and is told in the answer.
 #[derive(Debug)]

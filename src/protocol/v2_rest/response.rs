@@ -10,7 +10,9 @@ use futures_util::stream;
 
 use super::binary::LENGTH_HEADER;
 use crate::model::ModelId;
-use crate::protocol::json::{Layout, NonFinite, write_str, write_tensor};
+use crate::protocol::json::{
+    Layout, NonFinite, write_integer, write_integers, write_str, write_tensor,
+};
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Sent;
 use crate::protocol::oip::raw;
@@ -18,6 +20,9 @@ use crate::tensor::DType;
 
 /// Up to here it is cheaper to put an answer together than to send it in parts.
 const ONE_PIECE: usize = 64 << 10;
+
+/// What a few small outputs take.
+const TYPICAL: usize = 512;
 
 /// What goes back to the client.
 #[derive(Debug)]
@@ -38,12 +43,13 @@ impl InferResponse {
         outputs: &[Sent<'_>],
         non_finite: NonFinite,
     ) -> Result<Self, OipError> {
-        let mut json = Vec::with_capacity(256);
+        let mut json = Vec::with_capacity(TYPICAL);
         let mut tensors = Vec::new();
         json.extend_from_slice(b"{\"model_name\": ");
         write_str(&mut json, model.name.as_str());
-        let version = format!(", \"model_version\": \"{}\"", model.version);
-        json.extend_from_slice(version.as_bytes());
+        json.extend_from_slice(b", \"model_version\": \"");
+        write_integer(&mut json, model.version.0);
+        json.push(b'"');
         if let Some(id) = id {
             json.extend_from_slice(b", \"id\": ");
             write_str(&mut json, id);
@@ -109,9 +115,10 @@ fn write_output(
     write_str(out, name);
     let (dtype, shape) = (tensor.dtype(), tensor.shape());
     let datatype = dtype.oip_name();
-    out.extend_from_slice(
-        format!(", \"datatype\": \"{datatype}\", \"shape\": {shape:?}").as_bytes(),
-    );
+    out.extend_from_slice(b", \"datatype\": \"");
+    out.extend_from_slice(datatype.as_bytes());
+    out.extend_from_slice(b"\", \"shape\": ");
+    write_integers(out, shape);
     let bytes = binary.then(|| raw::encode(tensor)).transpose()?;
     if labels.is_some() || bytes.is_some() {
         out.extend_from_slice(b", \"parameters\": {");
