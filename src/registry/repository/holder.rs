@@ -13,18 +13,27 @@ pub(super) struct Holder {
     path: PathBuf,
     file: File,
     uses: BTreeMap<String, usize>,
+    /// Bytes that the file has.
+    room: usize,
 }
+
+/// The file has a multiple of so many bytes, filled up with empty lines: as many packages can come into use while the
+/// disk is full.
+const ROOM: usize = 16 << 10;
 
 impl Holder {
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let path = directory.join(uuid::Uuid::new_v4().simple().to_string());
         let file = open_lock(&path)?;
         file.lock()?;
-        Ok(Self {
+        let mut holder = Self {
             path,
             file,
             uses: BTreeMap::new(),
-        })
+            room: ROOM,
+        };
+        holder.write()?;
+        Ok(holder)
     }
 
     /// What it is called.
@@ -33,9 +42,15 @@ impl Holder {
         name.to_string_lossy().into_owned()
     }
 
+    /// One more use, or none when it cannot be told.
     pub(super) fn add(&mut self, digest: &str) -> io::Result<()> {
         *self.uses.entry(digest.to_owned()).or_default() += 1;
-        self.write()
+        let written = self.write();
+        if written.is_err() {
+            // What was there before has room.
+            let _ = self.remove(digest);
+        }
+        written
     }
 
     pub(super) fn remove(&mut self, digest: &str) -> io::Result<()> {
@@ -48,11 +63,15 @@ impl Holder {
         self.write()
     }
 
+    /// In place: to make the file empty first would cost the other uses when the disk is full.
     fn write(&mut self) -> io::Result<()> {
-        let lines: String = self.uses.keys().map(|key| format!("{key}\n")).collect();
-        self.file.set_len(0)?;
+        let mut lines: String = self.uses.keys().map(|key| format!("{key}\n")).collect();
+        let room = self.room.max(lines.len().next_multiple_of(ROOM));
+        lines.extend(std::iter::repeat_n('\n', room - lines.len()));
         self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(lines.as_bytes())
+        self.file.write_all(lines.as_bytes())?;
+        self.room = room;
+        Ok(())
     }
 
     /// What this and every other living process uses. Files of those that have ended are removed.
@@ -73,7 +92,8 @@ impl Holder {
                 Ok(()) => drop(fs::remove_file(&path)),
                 Err(TryLockError::WouldBlock) => {
                     let lines = io::read_to_string(file)?;
-                    all.extend(lines.lines().map(str::to_owned));
+                    let digests = lines.lines().filter(|line| !line.is_empty());
+                    all.extend(digests.map(str::to_owned));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }

@@ -163,8 +163,8 @@ impl Shelf {
         drop(lease);
         let trash = self.trash();
         self.locked(|_| {
-            fs::remove_file(&entry)?;
-            fs::rename(&directory, &trash)
+            gone(fs::remove_file(&entry))?;
+            gone(fs::rename(&directory, &trash))
         })?;
         remove(&trash);
         Ok(None)
@@ -184,10 +184,15 @@ impl Shelf {
                 return self.set_apart(files);
             }
         };
-        let directory = self.package(&digest);
+        let (directory, entry) = (self.package(&digest), self.entry(&digest));
         let old = self.trash();
         let known = self.locked(|holder| {
-            let mut known = self.entry(&digest).is_file();
+            let mut known = entry.is_file();
+            if known && !directory.is_dir() {
+                // Somebody removed the files by hand.
+                fs::remove_file(&entry)?;
+                known = false;
+            }
             if !known && directory.exists() {
                 if holder.all_uses()?.contains(&digest) {
                     // Another version with the same content, about to be written down.
@@ -211,6 +216,12 @@ impl Shelf {
             shelf: Arc::clone(self),
             digest: digest.clone(),
         };
+        // Whoever wanted it may lose interest at once: what is being written down must not be swept away meanwhile.
+        self.locked(|holder| holder.add(&digest))?;
+        let written_down = Use {
+            shelf: Arc::clone(self),
+            digest: digest.clone(),
+        };
         let held = Held {
             directory,
             lease: Box::new(lease),
@@ -219,7 +230,9 @@ impl Shelf {
         let write_down = move || {
             machine::Priority::Background.take();
             let written = shelf.write_down(&key, &digest, bytes);
-            if let Err(error) = written {
+            drop(written_down);
+            let kept = written.and_then(|()| shelf.sweep(shelf.limit));
+            if let Err(error) = kept {
                 tracing::warn!(%error, "a package was fetched and cannot be kept in the cache");
             }
             drop(claim);
@@ -239,8 +252,7 @@ impl Shelf {
             self.write_json(&entry, &Entry { bytes })?;
         }
         let digest = digest.to_owned();
-        self.write_json(&reference, &Reference { digest })?;
-        self.sweep(self.limit).map(|_| ())
+        self.write_json(&reference, &Reference { digest })
     }
 
     fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<(), SourceError> {
@@ -276,12 +288,7 @@ impl Shelf {
     pub(super) fn forget(&self, key: &str) -> Result<(), SourceError> {
         remove(&self.download(key));
         let path = reference(&self.root, key);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(SourceError::Io { path, error })
-            }
-            _ => Ok(()),
-        }
+        gone(fs::remove_file(&path)).map_err(SourceError::io(&path))
     }
 
     /// Removes packages that nobody uses until at most `limit` bytes are left, and what has no use at all. Says how many
@@ -482,6 +489,14 @@ fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
+}
+
+/// What is not there any more need not be removed.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// What cannot be removed now is removed by the next process.

@@ -213,6 +213,66 @@ async fn damage_is_noticed_and_repaired() {
     assert_eq!(source.fetches(), 2);
 }
 
+/// The files of a package, without what says that it is complete.
+fn files(directory: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(directory.join("packages")).unwrap();
+    let mut paths = entries.by_ref().map(|entry| entry.unwrap().path());
+    paths.find(|path| path.is_dir()).unwrap()
+}
+
+#[tokio::test]
+async fn files_that_are_gone_are_fetched_again() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    drop(get(&repository, &source, "a").await);
+    fs::remove_dir_all(files(directory.path())).unwrap();
+    let held = get(&repository, &source, "a").await;
+    assert!(held.directory.join("model.onnx").is_file());
+    drop(held);
+    // The registry says that it is another one, and it has the same content.
+    fs::remove_dir_all(files(directory.path())).unwrap();
+    let mut other = package("a");
+    other.revision = "2".to_owned();
+    let held = repository.get(&source, &other).await.unwrap();
+    assert!(held.directory.join("model.onnx").is_file());
+}
+
+/// Whoever wanted it has lost interest, the disk is full, and its files are being written down.
+#[tokio::test]
+async fn what_is_being_written_down_is_not_swept_away() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    let mut seen = 0;
+    for round in 0..40 {
+        let wanted = package(&round.to_string());
+        let held = repository.get(&source, &wanted).await.unwrap();
+        let files = held.directory.clone();
+        drop(held);
+        repository.shelf.sweep(0).unwrap();
+        let claim = open_lock(&repository.shelf.claim(&key("counting", &wanted))).unwrap();
+        if claim.try_lock().is_err() {
+            assert!(files.is_dir(), "it is still being written down");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "it is never quick enough to see it");
+}
+
+#[test]
+fn uses_of_others_are_told_line_by_line() {
+    let directory = TempDir::new().unwrap();
+    let mut one = holder::Holder::new(directory.path()).unwrap();
+    let other = holder::Holder::new(directory.path()).unwrap();
+    let digests: Vec<String> = (0..300).map(|n| format!("{n:064}")).collect();
+    digests.iter().for_each(|digest| one.add(digest).unwrap());
+    assert!(other.all_uses().unwrap().into_iter().eq(digests.clone()));
+    let (first, rest) = digests.split_first().unwrap();
+    rest.iter().for_each(|digest| one.remove(digest).unwrap());
+    assert!(other.all_uses().unwrap().iter().eq([first]));
+}
+
 #[tokio::test]
 async fn what_a_killed_process_left_is_continued_or_removed() {
     let directory = TempDir::new().unwrap();
