@@ -43,7 +43,7 @@ impl Machine {
             system: std::env::consts::OS,
             cpu_features: cpu_features(),
             cgroup: Cgroup::read(Path::new("/")),
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads: threads(),
             memory_bytes: memory(Path::new("/")),
         }
     }
@@ -75,11 +75,16 @@ pub fn resident_of(process: u32) -> Option<u64> {
     kibibytes(Path::new(&format!("/proc/{process}/status")), "VmRSS:")
 }
 
+/// Threads that run at the same time: CPUs, affinity and quota together; at least one.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// CPUs' worth of time that this process may use: the quota of its control group, else the threads that run at the same
 /// time.
 #[expect(clippy::cast_precision_loss, reason = "a count of CPUs")]
 pub fn cpus() -> f64 {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
+    let threads = threads() as f64;
     let quota = Cgroup::read(Path::new("/")).cpu_quota;
     quota.map_or(threads, |quota| quota.min(threads))
 }

@@ -52,6 +52,7 @@ use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
 use crate::lifecycle::{Loader, WarmUp, Warmed};
+use crate::machine;
 use crate::middleware::auth::Guard;
 use crate::middleware::{
     ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, cors, layered,
@@ -348,7 +349,7 @@ fn non_finite(settings: &Settings) -> NonFinite {
 
 fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
     // The cgroup's quota counts, not the machine's cores.
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = machine::threads();
     let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
     let runtime = tokio::runtime::Handle::current();
     let warm_up: WarmUp = Arc::new(move |servable, body| {

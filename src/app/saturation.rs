@@ -20,7 +20,7 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// Keeps the gauge current until `stop`.
 pub(super) async fn watch(metrics: Arc<Metrics>, stop: CancellationToken) {
-    let runners = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runners = machine::threads();
     let mut saturation = Saturation::default();
     let mut before = Reading::take(&metrics);
     let mut ticks = tokio::time::interval(PERIOD);

@@ -126,7 +126,7 @@ impl Manager {
         let (sender, events) = mpsc::channel(1024);
         let board = Arc::new(Mutex::new(Board::default()));
         let (settled, progress) = watch::channel(0);
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = machine::threads();
         let workshop = Workshop {
             loader: Arc::new(parts.loader),
             supply: parts.supply,

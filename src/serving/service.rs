@@ -13,6 +13,7 @@ use super::servable::{Servable, ServableHandle};
 use crate::batching::{BatchError, Terms};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
+use crate::machine;
 use crate::model::{Batch, ModelId, ModelName};
 use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
 use crate::tensor::Value;
@@ -143,7 +144,7 @@ impl InferenceService {
     /// A service over `catalog`.
     pub fn new(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
         let demand = OnceLock::new();
-        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = machine::threads();
         Self {
             catalog,
             metrics,

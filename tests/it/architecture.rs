@@ -18,17 +18,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["tensor"]),
     ("engine", &["model", "tensor", "machine"]),
     ("batching", &["engine", "model", "tensor", "machine"]),
-    ("serving", &["batching", "engine", "model", "tensor"]),
+    (
+        "serving",
+        &["batching", "engine", "model", "tensor", "machine"],
+    ),
     ("registry", &["model", "tensor", "network", "machine"]),
     (
         "lifecycle",
         &[
             "registry", "serving", "batching", "engine", "model", "tensor", "machine",
         ],
-    ),
-    (
-        "scoring",
-        &["serving", "batching", "engine", "model", "tensor"],
     ),
     (
         "middleware",
@@ -50,10 +49,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cli", &EVERYTHING_BELOW_CLI),
 ];
 
-const EVERYTHING_BELOW_CONFIG: [&str; 10] = [
+const EVERYTHING_BELOW_CONFIG: [&str; 9] = [
     "middleware",
     "protocol",
-    "scoring",
     "lifecycle",
     "registry",
     "serving",
@@ -62,14 +60,13 @@ const EVERYTHING_BELOW_CONFIG: [&str; 10] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_APP: [&str; 14] = [
+const EVERYTHING_BELOW_APP: [&str; 13] = [
     "machine",
     "config",
     "shutdown",
     "network",
     "middleware",
     "protocol",
-    "scoring",
     "lifecycle",
     "registry",
     "serving",
@@ -78,7 +75,7 @@ const EVERYTHING_BELOW_APP: [&str; 14] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_CLI: [&str; 15] = [
+const EVERYTHING_BELOW_CLI: [&str; 14] = [
     "machine",
     "app",
     "config",
@@ -86,7 +83,6 @@ const EVERYTHING_BELOW_CLI: [&str; 15] = [
     "network",
     "middleware",
     "protocol",
-    "scoring",
     "lifecycle",
     "registry",
     "serving",

@@ -3,7 +3,6 @@
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use ort::environment::{Environment, EnvironmentBuilder, GlobalThreadPoolOptions};
 use ort::logging::LogLevel;
@@ -13,6 +12,7 @@ use super::Config;
 use super::library::{Origin, Place, look_up, version_of};
 use super::threads::Nursery;
 use crate::engine::{EngineError, one_line, panic_text};
+use crate::machine;
 
 /// The loaded library. `ort` allows one for each process and keeps only a weak reference to its environment, so the
 /// process keeps this one, whichever engine value loaded it.
@@ -196,8 +196,7 @@ fn open(library: &Path, config: &Config) -> Result<Environment, String> {
 
 /// Counted from the CPU quota of the container; ONNX Runtime would count the machine's cores.
 fn intra_op_threads(config: &Config) -> usize {
-    let cores = || available_parallelism().map_or(1, usize::from);
-    config.intra_op_threads.unwrap_or_else(cores)
+    { config.intra_op_threads }.unwrap_or_else(machine::threads)
 }
 
 fn inter_op_threads(config: &Config) -> usize {
