@@ -38,6 +38,8 @@ mod process;
 #[path = "harness/report.rs"]
 mod report;
 
+#[path = "serve/bare.rs"]
+mod bare;
 #[path = "serve/batching.rs"]
 mod batching;
 #[path = "serve/bodies.rs"]
@@ -112,6 +114,8 @@ fn main() {
         .as_slice()
     {
         ["constant"] => return runtime.block_on(constant::serve()),
+        ["sink"] => return runtime.block_on(constant::sink()),
+        ["bare", model] => return runtime.block_on(bare::serve(model)),
         ["raw", model, rows] => return raw::serve(model, rows),
         ["image", model, body] => return image::serve(model, body),
         _ => {}

@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::routing::post;
 use axum::serve::ListenerExt;
@@ -11,8 +12,21 @@ const ANSWER: &str = r#"{"predictions": {"label": [0], "probabilities": [[0.9784
 
 /// Serves until it is killed.
 pub(crate) async fn serve() {
+    run(router()).await;
+}
+
+/// The same for bodies of any size, which axum ends at 2 MB otherwise.
+pub(crate) async fn sink() {
+    run(router().layer(DefaultBodyLimit::disable())).await;
+}
+
+fn router() -> Router {
     let answer = |_: Bytes| async { ([(header::CONTENT_TYPE, "application/json")], ANSWER) };
-    let router: Router = Router::new().fallback(post(answer));
+    Router::new().fallback(post(answer))
+}
+
+/// Serves on a free port, which it prints.
+pub(crate) async fn run(router: Router) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a free port");
     println!("{}", listener.local_addr().expect("it is bound"));

@@ -41,9 +41,23 @@ impl Drop for Other {
 impl Contender {
     /// This binary as an axum server that reads each body and answers a constant.
     pub(crate) fn constant() -> Self {
-        let (child, address) = itself(&["constant"]);
+        Self::itself("constant axum server", &["constant"])
+    }
+
+    /// The same for bodies of any size.
+    pub(crate) fn sink() -> Self {
+        Self::itself("sink", &["sink"])
+    }
+
+    /// This binary as the least that serves a model: axum, serde and ONNX Runtime.
+    pub(crate) fn bare(model: &str) -> Self {
+        Self::itself("bare handler", &["bare", model])
+    }
+
+    fn itself(name: &str, arguments: &[&str]) -> Self {
+        let (child, address) = itself(arguments);
         Self {
-            name: "constant axum server".to_owned(),
+            name: name.to_owned(),
             address: address.parse().expect("it prints its address"),
             process: Process::Other(Other(child)),
         }

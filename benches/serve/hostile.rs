@@ -20,13 +20,15 @@ const STRETCH: Duration = Duration::from_secs(4);
 /// The connections of the client that means no harm.
 const CONNECTIONS: usize = 4;
 
-/// What does the harm for as long as it is held.
-type Harm = Box<dyn FnOnce(&Contender, Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<()>>>;
+/// What does the harm until it is told to stop.
+type Harm = Box<dyn Fn(&Contender, Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<()>>>;
 
 pub(crate) async fn run(scale: Scale) -> Report {
     let crowd = scale.of(10_000, 1000);
     let mut report = Report::default();
     report.line("| beside | answers/s | p50, ms | p99, ms | p99 by that alone | most memory, MB |\n|---|---|---|---|---|---|");
+    // The harm costs its sender's time and the kernel's as well, on the same cores: this server takes it and does nothing.
+    let sink = Contender::sink();
     let harms: [(&str, Harm); 5] = [
         (
             "slow heads",
@@ -53,15 +55,27 @@ pub(crate) async fn run(scale: Scale) -> Report {
         healthy();
         let alone = healthy();
         row(&mut report, "nobody", alone, 1.0, &ours);
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = harm(&ours, Arc::clone(&stop));
-        let beside = healthy();
-        stop.store(true, Ordering::Relaxed);
-        let times = beside.p99.as_secs_f64() / alone.p99.as_secs_f64();
+        let beside_harm_to = |harmed: &Contender| {
+            let stop = Arc::new(AtomicBool::new(false));
+            let threads = harm(harmed, Arc::clone(&stop));
+            let beside = healthy();
+            stop.store(true, Ordering::Relaxed);
+            for thread in threads {
+                thread.join().expect("whoever does harm does not panic");
+            }
+            let times = beside.p99.as_secs_f64() / alone.p99.as_secs_f64();
+            (beside, times)
+        };
+        let (beside, times) = beside_harm_to(&sink);
+        row(
+            &mut report,
+            &format!("{name}, to another server"),
+            beside,
+            times,
+            &ours,
+        );
+        let (beside, times) = beside_harm_to(&ours);
         row(&mut report, name, beside, times, &ours);
-        for thread in threads {
-            thread.join().expect("whoever does harm does not panic");
-        }
         report.bar(&format!("{name}: p99 by that alone"), times, 2.0, "");
         report.bar(&format!("{name}: refused"), beside.refused as f64, 0.0, "");
     }
@@ -124,10 +138,7 @@ fn again(request: &Request, stop: Arc<AtomicBool>) -> Vec<std::thread::JoinHandl
     vec![std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             // Who refuses a body may close the connection that it comes on.
-            let answered = Client::connect(&request).and_then(|mut client| client.ask());
-            assert!(
-                answered.is_ok_and(|answer| answer.status != 200) || !stop.load(Ordering::Relaxed)
-            );
+            let _ = Client::connect(&request).and_then(|mut client| client.ask());
         }
     })]
 }

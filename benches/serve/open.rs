@@ -137,13 +137,16 @@ pub(crate) async fn quota(scale: Scale) -> Report {
             return report;
         }
     };
-    report.line("| engine | requests/s | p50, ms | p99, ms | p99.9, ms | max, ms | throttled periods |\n|---|---|---|---|---|---|---|");
-    for engine in ["tract", "onnxruntime"] {
+    report.line("| server | requests/s | p50, ms | p99, ms | p99.9, ms | max, ms | throttled periods |\n|---|---|---|---|---|---|---|");
+    for engine in ["none", "tract", "onnxruntime"] {
         // Started inside, as it counts its CPUs when it starts: what this process starts is where this process is.
         group.enter();
-        let ours = Contender::onstage(engine, &["model-examples/iris", "--engine", engine]).await;
+        let server = match engine {
+            "none" => Contender::constant(),
+            _ => Contender::onstage(engine, &["model-examples/iris", "--engine", engine]).await,
+        };
         group.leave();
-        let request = iris(ours.address, Form::Invocations);
+        let request = iris(server.address, Form::Invocations);
         capacity(&request, Duration::from_secs(2));
         let rate = capacity(&request, Duration::from_secs(4)) * SHARE;
         std::thread::sleep(Duration::from_secs(1));
@@ -160,10 +163,16 @@ pub(crate) async fn quota(scale: Scale) -> Report {
         let after = group.periods();
         let throttled = (after.1 - before.1) / (after.0 - before.0).max(1.0);
         report.line(format!(
-            "| {engine} | {rate:.0} | {} | {:.1} % |",
+            "| {} | {rate:.0} | {} | {:.1} % |",
+            server.name,
             quantiles(&mut all),
             throttled * 100.0
         ));
+        if engine == "none" {
+            let times = Median::of(ratios).value;
+            report.line(format!("| its p99 by its p50 | | | {times:.1} | | | |"));
+            continue;
+        }
         report.bar(
             &format!("{engine}, one CPU: p99 by p50"),
             Median::of(ratios).value,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use onstage::model::{Package, Signature};
 use onstage::tensor::{DType, Tensor};
+use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
@@ -80,18 +81,23 @@ pub(crate) fn serve(model: &str, rows: &str) {
 
 pub(crate) fn open(model: &Path) -> (Session, Signature) {
     let package = Package::open(model).expect("it was made for this");
+    let session = session(&environment(), model);
+    (session, package.graph.signature.clone())
+}
+
+/// ONNX Runtime itself: one for a process.
+pub(crate) fn environment() -> Environment {
     let environment = ort::init_from(onnxruntime()).expect("`ORT_DYLIB_PATH`");
-    let environment = environment
-        .with_telemetry(false)
-        .build()
-        .expect("it is the first one");
-    let session = Session::builder(&environment)
+    let environment = environment.with_telemetry(false).build();
+    environment.expect("it is the first one")
+}
+
+/// `model` with one thread.
+pub(crate) fn session(environment: &Environment, model: &Path) -> Session {
+    let session = Session::builder(environment)
         .and_then(|builder| Ok(builder.with_intra_threads(1)?))
         .and_then(|mut builder| builder.commit_from_file(model));
-    (
-        session.expect("ONNX Runtime takes it"),
-        package.graph.signature.clone(),
-    )
+    session.expect("ONNX Runtime takes it")
 }
 
 pub(crate) fn call(session: &mut Session, inputs: &[(String, Tensor)]) {

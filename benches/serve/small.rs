@@ -18,12 +18,13 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) async fn run(scale: Scale) -> Report {
     let mut report = Report::default();
     let constant = Contender::constant();
+    let bare = Contender::bare("model-examples/iris/model.onnx");
     let start = |engine| async move {
         Contender::onstage(engine, &["model-examples/iris", "--engine", engine]).await
     };
     let ours = [start("tract").await, start("onnxruntime").await];
     for connections in [8, 1, 64] {
-        all_forms(&mut report, (&constant, &ours), connections, scale);
+        all_forms(&mut report, [&constant, &bare], &ours, connections, scale);
     }
     drop(ours);
     beside_mlflow(&mut report, scale).await;
@@ -31,17 +32,19 @@ pub(crate) async fn run(scale: Scale) -> Report {
     report
 }
 
-fn all_forms(
+fn all_forms<'c>(
     report: &mut Report,
-    (constant, ours): (&Contender, &[Contender]),
+    limits: [&'c Contender; 2],
+    ours: &'c [Contender],
     connections: usize,
     scale: Scale,
 ) {
-    let mut rows = vec![Row {
-        what: constant.name.clone(),
-        contender: constant,
-        request: iris(constant.address, Form::Invocations),
-    }];
+    let limit = |contender: &'c Contender| Row {
+        what: contender.name.clone(),
+        contender,
+        request: iris(contender.address, Form::Invocations),
+    };
+    let mut rows: Vec<Row<'c>> = limits.map(limit).into();
     for contender in ours {
         for form in Form::ALL {
             rows.push(Row {
@@ -68,7 +71,7 @@ fn all_forms(
         plot::bars(file, title, &rates.collect::<Vec<_>>());
     }
     let p50 = |round: &Round| round.p50.as_secs_f64();
-    for (index, row) in rows.iter().enumerate().skip(1) {
+    for (index, row) in rows.iter().enumerate().skip(2) {
         let rate = rounds.ratio(index, 0, Round::per_second).value;
         report.at_least(
             &format!("iris, {}: rate by the constant server's", row.what),

@@ -35,6 +35,7 @@ pub(crate) async fn run(scale: &Scale) -> Report {
     of_files(&mut report, changes, scale).await;
     of_aliases(&mut report, changes, scale).await;
     of_stages(&mut report, changes, scale).await;
+    of_replicas(&mut report, changes, scale).await;
     report
 }
 
@@ -242,4 +243,52 @@ async fn of_stages(report: &mut Report, changes: u64, scale: &Scale) {
     let what = "stage of MLflow, polled every 5 s";
     times.report(report, what, POLL + Duration::from_millis(300));
     server.terminate().await;
+}
+
+/// Three servers that know nothing of each other: until the last one has the new version, and since the first one had it.
+async fn of_replicas(report: &mut Report, changes: u64, scale: &Scale) {
+    let mut scene = Scene::new(CYCLE).await;
+    scene.set_alias(1).await;
+    let poll = format!("{}s", POLL.as_secs());
+    let mut replicas = Vec::new();
+    for _ in 0..3 {
+        replicas.push(scene.serve("@champion", &poll, scale).await);
+        // Pods do not start at the same moment either.
+        sleep(POLL / 4).await;
+    }
+    let ask = |replica: &Server| Request::invocations(replica.address(), "[1.0]");
+    let requests: Vec<_> = replicas.iter().map(ask).collect();
+    let (mut last, mut apart) = (Vec::new(), Vec::new());
+    for change in 1..=changes {
+        let version = change % CYCLE + 1;
+        sleep(REST + POLL.mul_f64((change as f64 * 0.618).fract())).await;
+        let watchers: Vec<_> = { requests.iter().cloned() }
+            .map(|request| std::thread::spawn(move || until_version(&request, version)))
+            .collect();
+        let sent = Instant::now();
+        scene.set_alias(version).await;
+        let seen: Vec<Instant> = { watchers.into_iter() }
+            .map(|watcher| watcher.join().expect("the version comes on stage"))
+            .collect();
+        let first = seen.iter().min().expect("three of them");
+        let slowest = seen.iter().max().expect("three of them");
+        last.push(slowest.duration_since(sent));
+        apart.push(slowest.duration_since(*first));
+    }
+    let figures = [&mut last, &mut apart].map(|times| {
+        let [median, most] = [0.5, 1.0].map(|share| ms(quantile(times, share)));
+        format!("{median} (max {most})")
+    });
+    let [slowest, apart] = figures;
+    report.line(format!(
+        "\nThree replicas that poll every {} s: the last one after {slowest} ms, {apart} ms after the first.",
+        POLL.as_secs()
+    ));
+    let most = quantile(&mut last, 1.0).as_secs_f64() * 1e3;
+    let bar = (POLL + Duration::from_millis(500)).as_secs_f64() * 1e3;
+    let what = "three replicas, polled every 5 s: the last one, at most";
+    report.bar(what, most, bar, " ms");
+    for replica in replicas {
+        replica.terminate().await;
+    }
 }
