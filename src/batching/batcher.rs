@@ -389,8 +389,9 @@ impl Inner {
         let mut queue = self.queue.lock();
         let mut taken = Vec::new();
         while taken.is_empty() {
+            queue.purge_front(now);
             let view = QueueView {
-                rows: queue.rows(limit),
+                rows: queue.rows(limit, now),
                 limit,
                 oldest: queue.oldest(),
                 last: queue.last,

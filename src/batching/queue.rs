@@ -39,11 +39,19 @@ pub(super) enum Place {
 impl Entry {
     /// The entry, unless its client has gone or its deadline has passed; then the client is told so.
     pub(super) fn still_wanted(self, now: Instant) -> Option<Self> {
-        if self.terms.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.is_late(now) {
             let _ = self.reply.send(Err(BatchError::Expired));
             return None;
         }
         (!self.reply.is_closed()).then_some(self)
+    }
+
+    fn is_wanted(&self, now: Instant) -> bool {
+        !self.is_late(now) && !self.reply.is_closed()
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.terms.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Notes the run that it is in; false when its client has gone, which the run is told.
@@ -120,6 +128,18 @@ impl Queue {
         }
     }
 
+    /// Drops those in front that nobody waits for any more: they must not decide what is run now.
+    pub(super) fn purge_front(&mut self, now: Instant) {
+        let queues = [&mut self.urgent, &mut self.normal];
+        for (queue, rows) in queues.into_iter().zip(&mut self.rows) {
+            while queue.front().is_some_and(|entry| !entry.is_wanted(now)) {
+                let gone = queue.pop_front();
+                *rows -= gone.as_ref().map_or(0, |entry| entry.batch.rows());
+                drop(gone.and_then(|entry| entry.still_wanted(now)));
+            }
+        }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.urgent.iter().chain(&self.normal)
     }
@@ -134,8 +154,8 @@ impl Queue {
             .min()
     }
 
-    /// Rows of the next request and those that may join it; counted up to `limit`.
-    pub(super) fn rows(&self, limit: usize) -> usize {
+    /// Rows of the next request and those that may join it and are still wanted; counted up to `limit`.
+    pub(super) fn rows(&self, limit: usize, now: Instant) -> usize {
         let Some(first) = self.iter().next() else {
             return 0;
         };
@@ -144,7 +164,7 @@ impl Queue {
             if rows >= limit {
                 break;
             }
-            if first.batch.may_join(&entry.batch) {
+            if entry.is_wanted(now) && first.batch.may_join(&entry.batch) {
                 rows += entry.batch.rows();
             }
         }

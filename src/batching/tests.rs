@@ -587,6 +587,26 @@ async fn who_is_told_to_wait_for_company_waits_no_longer_than_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn those_who_have_gone_are_no_company() {
+    const SHORT: Duration = Duration::from_millis(50);
+    let (fake, pool) = (Fake::default(), pool(1));
+    let config = together(Some(4), Duration::from_secs(3600));
+    let batcher = batcher(&fake, config, &pool).0;
+    for deadline in [None, Some(Instant::now() + SHORT / 2), None] {
+        let two = batcher.submit(column(&[1.0, 2.0]), deadline);
+        let answer = timeout(SHORT, two).await;
+        assert!(
+            !matches!(answer, Ok(Ok(_))),
+            "two of four rows, with nobody"
+        );
+    }
+    let four = batcher.submit(column(&[1.0, 2.0, 3.0, 4.0]), None);
+    let answer = timeout(HANG, four).await.unwrap();
+    assert_eq!(values_of(&answer.unwrap()), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(fake.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_quick_model_runs_where_the_request_is_once_that_is_known() {
     let (fake, pool) = (Fake::default(), pool(1));
     let quick = BatcherConfig {
