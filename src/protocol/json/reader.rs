@@ -628,6 +628,15 @@ mod tests {
         assert!(values[2].is_nan());
     }
 
+    /// Inside the outermost one.
+    #[test]
+    fn as_many_arrays_may_be_inside_each_other_as_are_promised_and_no_more() {
+        let nested = |arrays: usize| format!("{}{}", "[".repeat(arrays), "]".repeat(arrays));
+        let read = |text: String| Reader::new(text.as_bytes()).unwrap().value().map(drop);
+        assert_eq!(read(nested(1 + MAX_DEPTH)), Ok(()));
+        assert!(read(nested(2 + MAX_DEPTH)).is_err());
+    }
+
     #[test]
     fn a_short_body_cannot_ask_for_unbounded_memory() {
         let deep = "[".repeat(1_000_000);

@@ -201,3 +201,22 @@ impl Input {
         Ok((name, tensor))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_has_as_many_tensors_as_it_may_and_no_more() {
+        let body = |count: usize| format!("{{\"inputs\": [{}]}}", vec!["{}"; count].join(","));
+        let read = parse(body(MOST_TENSORS).as_bytes()).unwrap();
+        assert_eq!(read.inputs.len(), MOST_TENSORS);
+        let refused = parse(body(MOST_TENSORS + 1).as_bytes()).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("`inputs` has more than 10000 entries"),
+            "{refused}"
+        );
+    }
+}
