@@ -11,7 +11,7 @@ use futures_util::stream;
 use super::binary::LENGTH_HEADER;
 use crate::model::ModelId;
 use crate::protocol::json::{
-    Layout, NonFinite, write_integer, write_integers, write_str, write_tensor,
+    Layout, NonFinite, write_integer, write_integers, write_key, write_str, write_tensor,
 };
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Sent;
@@ -127,9 +127,8 @@ fn write_output(
             write_str(out, labels);
         }
         if let Some(bytes) = &bytes {
-            let separator = if labels.is_some() { ", " } else { "" };
-            let size = bytes.len();
-            out.extend_from_slice(format!("{separator}\"binary_data_size\": {size}").as_bytes());
+            write_key(out, usize::from(labels.is_some()), "binary_data_size");
+            write_integer(out, bytes.len());
         }
         out.push(b'}');
     }

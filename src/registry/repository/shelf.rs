@@ -118,6 +118,14 @@ impl Shelf {
         self.root.join("packages").join(format!("{digest}.json"))
     }
 
+    /// Ends a use that was added to the holder when it is dropped.
+    fn lease(self: &Arc<Self>, digest: &str) -> Use {
+        Use {
+            shelf: Arc::clone(self),
+            digest: digest.to_owned(),
+        }
+    }
+
     /// What a cache that can only be read has.
     pub(super) fn find_beneath(&self, key: &str) -> Result<Option<Held>, SourceError> {
         let Some(root) = &self.beneath else {
@@ -151,10 +159,7 @@ impl Shelf {
             return Ok(None);
         }
         let directory = self.package(&digest);
-        let lease = Use {
-            shelf: Arc::clone(self),
-            digest: digest.clone(),
-        };
+        let lease = self.lease(&digest);
         if is_whole(&directory, &digest) {
             let lease = Box::new(lease);
             return Ok(Some(Held { directory, lease }));
@@ -212,16 +217,10 @@ impl Shelf {
         if known {
             remove(files);
         }
-        let lease = Use {
-            shelf: Arc::clone(self),
-            digest: digest.clone(),
-        };
+        let lease = self.lease(&digest);
         // Whoever wanted it may lose interest at once: what is being written down must not be swept away meanwhile.
         self.locked(|holder| holder.add(&digest))?;
-        let written_down = Use {
-            shelf: Arc::clone(self),
-            digest: digest.clone(),
-        };
+        let written_down = self.lease(&digest);
         let held = Held {
             directory,
             lease: Box::new(lease),

@@ -213,25 +213,18 @@ async fn damage_is_noticed_and_repaired() {
     assert_eq!(source.fetches(), 2);
 }
 
-/// The files of a package, without what says that it is complete.
-fn files(directory: &Path) -> PathBuf {
-    let mut entries = fs::read_dir(directory.join("packages")).unwrap();
-    let mut paths = entries.by_ref().map(|entry| entry.unwrap().path());
-    paths.find(|path| path.is_dir()).unwrap()
-}
-
 #[tokio::test]
 async fn files_that_are_gone_are_fetched_again() {
     let directory = TempDir::new().unwrap();
     let source = Counting::default();
     let repository = open(directory.path(), 1 << 20);
-    drop(get(&repository, &source, "a").await);
-    fs::remove_dir_all(files(directory.path())).unwrap();
+    let files = get(&repository, &source, "a").await.directory.clone();
+    fs::remove_dir_all(&files).unwrap();
     let held = get(&repository, &source, "a").await;
     assert!(held.directory.join("model.onnx").is_file());
     drop(held);
     // The registry says that it is another one, and it has the same content.
-    fs::remove_dir_all(files(directory.path())).unwrap();
+    fs::remove_dir_all(&files).unwrap();
     let mut other = package("a");
     other.revision = "2".to_owned();
     let held = repository.get(&source, &other).await.unwrap();
