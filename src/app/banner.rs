@@ -8,7 +8,7 @@ use std::sync::Arc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Settings;
-use crate::serving::Servable;
+use crate::serving::{RowSharing, Servable};
 
 /// Where the server listens.
 #[derive(Debug)]
@@ -48,10 +48,11 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
         let id = servable.id();
         let _ = writeln!(
             out,
-            "  {:width$}  version {}  on {}",
+            "  {:width$}  version {}  on {}, {}",
             id.name.as_str(),
             id.version,
-            servable.engine()
+            servable.engine(),
+            sharing(servable)
         );
     }
     if servables.is_empty() {
@@ -83,6 +84,17 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
     }
     out.push('\n');
     out
+}
+
+/// Whether requests share runs, and why not.
+fn sharing(servable: &Servable) -> String {
+    match servable.sharing() {
+        RowSharing::Proven => "requests share runs".to_owned(),
+        RowSharing::Declared(_) => {
+            "requests share runs as configured, which is not proven right".to_owned()
+        }
+        RowSharing::Alone(reason) => format!("each request runs alone: {reason}"),
+    }
 }
 
 /// An address to paste into a client on this machine.

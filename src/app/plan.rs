@@ -280,6 +280,7 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             max_queue_size: { model.queue_size() }.unwrap_or(settings.batching.max_queue_size),
             instances: (model.batching.instances).or(settings.batching.instances),
         },
+        rows: model.rows.unwrap_or_default(),
         max_concurrency: model.max_concurrency,
         max_rows: model.max_rows.or(settings.limits.max_rows),
         request_timeout: model

@@ -39,7 +39,7 @@ pub struct BatcherConfig {
     /// Whether requests may run together at all.
     pub groups: bool,
     /// The most rows of one call of the engine: more requests wait for the next one, and larger requests are run in
-    /// parts. `None` learns what pays, and leaves requests whole.
+    /// parts where rows are independent. `None` learns what pays, and leaves requests whole.
     pub max_rows: Option<usize>,
     /// The longest wait for more rows.
     pub max_delay: Duration,
@@ -296,6 +296,11 @@ impl Batcher {
         self.inner.costs.settle(rows, took);
         self.inner.observer.limit(self.inner.limit());
         self.inner.costs.limit() > rows
+    }
+
+    /// Lets go of what a run of this batch left behind, whose shapes no request is known to bring.
+    pub fn forget(&self, batch: &Batch) {
+        self.inner.model.forget(batch);
     }
 
     /// From here on requests run alone.

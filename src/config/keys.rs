@@ -141,6 +141,7 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.max_body", Kind::Size, "Largest request body of this model").later(),
     key("models.*.max_concurrency", Kind::Integer(1), "Most requests of this model at a time; more are refused"),
     key("models.*.max_rows", Kind::Integer(1), "As `limits.max_rows`, for this model"),
+    key("models.*.rows", Kind::Choice(&["proven", "independent"]), "When rows of several requests share a run: when the graph proves that no row depends on another, or always, on your word").or("proven"),
     key("models.*.batching.max_batch_size", Kind::Integer(1), "As `batching.max_batch_size`, for this model"),
     key("models.*.batching.max_queue_delay", Kind::Duration, "As `batching.max_queue_delay`, for this model"),
     key("models.*.batching.max_queue_size", Kind::Integer(1), "The same as `max_queue_size` of this model"),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::trust::{AuthSettings, TlsSettings};
 use super::value::Value;
 use super::{Entry, KeyPath};
+use crate::lifecycle::RowPolicy;
 use crate::telemetry::{AccessLog, LogFormat};
 
 /// All settings. [`Settings::default`] has the defaults.
@@ -239,6 +240,8 @@ pub struct ModelSettings {
     pub max_concurrency: Option<usize>,
     /// Most rows of one request.
     pub max_rows: Option<usize>,
+    /// When rows of several requests may share a run.
+    pub rows: Option<RowPolicy>,
     /// Its queue and batches.
     pub batching: ModelBatchingSettings,
     /// Whether it may be unloaded to make room.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Batch, Dim, Graph, InputSpec, Manifest, ModelId, ModelName, OutputKind, OutputSpec, Package,
-    Signature, Version,
+    RowProof, Signature, Version,
 };
 use crate::tensor::{DType, Value};
 
@@ -169,6 +169,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         ml_nodes: vec![],
         origins: [].into(),
         labels: [].into(),
+        rows: RowProof::Independent,
     }
 }
 

@@ -86,6 +86,9 @@ pub trait CompiledModel: Send + Sync {
         false
     }
 
+    /// Lets go of a plan for the shapes of this batch, which no request is known to bring.
+    fn forget(&self, _batch: &Batch) {}
+
     /// A new session. May be slow; made off the request path where possible.
     ///
     /// # Errors

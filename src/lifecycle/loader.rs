@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::trial::rows_are_independent;
+use serde::{Deserialize, Serialize};
+
+use super::row_independence::refute;
 use crate::batching::{Batcher, BatcherConfig, RunnerPool};
 use crate::engine::worker::Workers;
 use crate::engine::{
@@ -13,10 +15,10 @@ use crate::error::{ErrorKind, Kinded};
 use crate::machine;
 use crate::model::seal::{SealError, SealPolicy};
 use crate::model::{
-    Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
+    Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, RowProof,
 };
 use crate::registry::SourceError;
-use crate::serving::{Limits, Servable, VersionState};
+use crate::serving::{Limits, RowSharing, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Runs a package's own example through a servable; blocking.
@@ -52,6 +54,8 @@ pub struct LoadOptions {
     pub engine_options: EngineOptions,
     /// How requests wait and run together.
     pub batching: BatchingOptions,
+    /// Which models may run rows of several requests together.
+    pub rows: RowPolicy,
     /// Requests that may be in work at a time.
     pub max_concurrency: Option<usize>,
     /// The most rows of one request.
@@ -64,6 +68,27 @@ pub struct LoadOptions {
     pub response: ResponseForm,
     /// Whose signature the package needs.
     pub seal: SealPolicy,
+}
+
+/// When rows of several requests may share a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowPolicy {
+    /// When the graph proves that no row depends on another.
+    #[default]
+    Proven,
+    /// Always: the operator knows that no row depends on another.
+    Independent,
+}
+
+impl RowPolicy {
+    fn sharing(self, proof: &RowProof) -> RowSharing {
+        match (proof, self) {
+            (RowProof::Independent, _) => RowSharing::Proven,
+            (RowProof::Unproven(reason), Self::Proven) => RowSharing::Alone(reason.clone()),
+            (RowProof::Unproven(reason), Self::Independent) => RowSharing::Declared(reason.clone()),
+        }
+    }
 }
 
 /// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
@@ -86,8 +111,7 @@ impl BatchingOptions {
         BatcherConfig {
             max_queue_size: self.max_queue_size.min(wished),
             instances: self.instances.map_or(runners, |most| most.min(runners)),
-            // Whether they may is tried when the model is there.
-            groups: true,
+            groups: false,
             max_rows: self.max_rows.or(hints.max_batch_size),
             max_delay,
             // Who waits for company must not run ahead of it.
@@ -328,7 +352,9 @@ impl Loader {
             let id = &package.id;
             tracing::warn!(model = %id.name, version = %id.version, key, "the package asks for something that is not for a package to say");
         }
+        let sharing = options.rows.sharing(&package.graph.rows);
         let mut config = options.batching.with(hints, self.pool.threads());
+        config.groups = sharing.shares();
         if options.isolated {
             // A request that waits for another process must not hold a thread that others need.
             config.in_place = Duration::ZERO;
@@ -373,9 +399,8 @@ impl Loader {
             }
         };
         let batch = warmed.as_ref().map(|warmed| &warmed.batch);
-        if !rows_are_independent(&servable, batch) {
-            servable.batcher().stop_grouping();
-        }
+        let sharing = tried(&servable, sharing, batch);
+        let servable = servable.with_sharing(sharing);
         if warmup {
             calibrate(&servable, batch);
         }
@@ -400,6 +425,24 @@ impl Loader {
             }
         }
     }
+}
+
+/// Whether requests share runs after all: rows that differ when they are tried together refute everything else.
+fn tried(servable: &Servable, sharing: RowSharing, example: Option<&Batch>) -> RowSharing {
+    let id = servable.id();
+    if let RowSharing::Declared(reason) = &sharing {
+        tracing::warn!(model = %id.name, version = %id.version, reason, "requests share runs because `rows = \"independent\"` says so; the graph does not prove it");
+    }
+    let refuted = sharing
+        .shares()
+        .then(|| refute(servable, example))
+        .flatten();
+    let Some(reason) = refuted else {
+        return sharing;
+    };
+    tracing::warn!(model = %id.name, version = %id.version, reason, "requests run alone: the rows of this model depend on each other");
+    servable.batcher().stop_grouping();
+    RowSharing::Alone(reason)
 }
 
 /// What the process has grown by since `before`, within reason: other loads and requests grow it at the same time, and

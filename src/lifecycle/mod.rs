@@ -7,9 +7,11 @@ mod manager;
 mod policy;
 mod probation;
 mod record;
-mod trial;
+mod row_independence;
 
 pub use job::Supply;
-pub use loader::{BatchingOptions, Circumstances, LoadError, LoadOptions, Loader, WarmUp, Warmed};
+pub use loader::{
+    BatchingOptions, Circumstances, LoadError, LoadOptions, Loader, RowPolicy, WarmUp, Warmed,
+};
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

@@ -9,6 +9,7 @@ mod package;
 mod pattern;
 mod pointer;
 mod response;
+mod samples;
 mod schema;
 pub mod seal;
 mod signature;
@@ -17,7 +18,7 @@ pub use batch::Batch;
 pub use compatibility::{
     Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
 };
-pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin};
+pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin, RowProof};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
     ExampleInfo, FlavorNames, Hints, Manifest, ManifestError, ManifestProblem, OnnxFlavor,

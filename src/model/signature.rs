@@ -186,22 +186,59 @@ impl Signature {
         if !missing.is_empty() {
             return Err(SignatureError::MissingInputs(Names(missing)));
         }
-        Ok(Batch::new(slots.into_iter().flatten().collect()))
+        let inputs: Vec<Tensor> = slots.into_iter().flatten().collect();
+        let shared = self.row_inputs().enumerate();
+        let shared = shared
+            .filter_map(|(index, carries)| (!carries).then_some(index))
+            .collect();
+        let sizes_agree = self.sizes_agree(&inputs);
+        Ok(Batch::new(inputs, shared, sizes_agree))
     }
 
-    /// Whether a call may bring any number of rows: the first dimension of every input is open, and one and the same
-    /// where the graph names it.
+    /// Whether a call may bring any number of rows.
     pub fn has_batch_axis(&self) -> bool {
-        let first = |input: &InputSpec| match input.shape.as_ref()?.first()? {
-            Dim::Any(symbol) => Some(symbol.clone()),
-            Dim::Fixed(_) => None,
-        };
-        let axes: Option<Vec<Option<String>>> = self.inputs.iter().map(first).collect();
-        axes.is_some_and(|axes| {
-            let mut named = axes.into_iter().flatten();
-            let symbol = named.next();
-            named.all(|other| Some(other) == symbol)
-        })
+        self.row_inputs().any(|carries| carries)
+    }
+
+    /// Which inputs carry rows: those whose first dimension is open, and the same one where the graph names it. The
+    /// others are the same for all rows of a call.
+    pub fn row_inputs(&self) -> impl Iterator<Item = bool> {
+        let name = self.rows_name();
+        self.inputs
+            .iter()
+            .map(move |input| match input.first_dim() {
+                Some(Dim::Any(Some(own))) => Some(own.as_str()) == name,
+                Some(Dim::Any(None)) => true,
+                Some(Dim::Fixed(_)) | None => false,
+            })
+    }
+
+    /// What the graph calls the number of rows: the first name of an open first dimension.
+    pub fn rows_name(&self) -> Option<&str> {
+        self.inputs
+            .iter()
+            .find_map(|input| match input.first_dim() {
+                Some(Dim::Any(Some(name))) => Some(name.as_str()),
+                _ => None,
+            })
+    }
+
+    /// Whether dimensions of one name have one size, as the graph says; engines do not insist.
+    fn sizes_agree(&self, inputs: &[Tensor]) -> bool {
+        let mut sizes: Vec<(&str, usize)> = Vec::new();
+        for (input, tensor) in self.inputs.iter().zip(inputs) {
+            for (dim, &size) in input.shape.iter().flatten().zip(tensor.shape()) {
+                let Dim::Any(Some(name)) = dim else {
+                    continue;
+                };
+                match sizes.iter().find(|(other, _)| other == name) {
+                    Some((_, other)) if *other != size => return false,
+                    Some(_) => {}
+                    None => sizes.push((name, size)),
+                }
+            }
+        }
+        true
     }
 
     /// A batch of zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
@@ -235,6 +272,10 @@ fn zeros(shape: &[Dim], dtype: DType) -> Option<Tensor> {
 }
 
 impl InputSpec {
+    fn first_dim(&self) -> Option<&Dim> {
+        self.shape.as_ref()?.first()
+    }
+
     fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
         if tensor.dtype() != self.dtype {
             return Err(SignatureError::DType {
@@ -339,21 +380,75 @@ mod tests {
     }
 
     #[test]
-    fn an_open_first_dimension_of_every_input_is_a_batch_axis() {
+    fn inputs_with_the_same_open_first_dimension_carry_rows() {
         let with = |first: [Dim; 2]| {
             let mut signature = signature();
             for (input, dim) in signature.inputs.iter_mut().zip(first) {
                 input.shape.as_mut().unwrap()[0] = dim;
             }
-            signature.has_batch_axis()
+            let carriers: Vec<bool> = signature.row_inputs().collect();
+            assert_eq!(signature.has_batch_axis(), carriers.contains(&true));
+            carriers
         };
         let named = |name: &str| Dim::Any(Some(name.to_owned()));
-        assert!(with([Dim::Any(None), Dim::Any(None)]));
-        assert!(with([named("rows"), Dim::Any(None)]));
-        assert!(with([named("rows"), named("rows")]));
-        assert!(!with([named("rows"), named("words")]));
-        assert!(!with([named("rows"), Dim::Fixed(1)]));
+        assert_eq!(with([Dim::Any(None), Dim::Any(None)]), [true, true]);
+        assert_eq!(with([named("rows"), Dim::Any(None)]), [true, true]);
+        assert_eq!(with([named("rows"), named("rows")]), [true, true]);
+        assert_eq!(with([named("rows"), named("words")]), [true, false]);
+        assert_eq!(with([Dim::Fixed(1), named("rows")]), [false, true]);
+        assert_eq!(with([Dim::Fixed(1), Dim::Fixed(2)]), [false, false]);
         let zeros = signature().zeros().unwrap();
         assert_eq!(zeros.inputs()[0].to_vec::<f32>().unwrap(), [0.0, 0.0]);
+    }
+
+    /// Two matrices of rows and one number for all of them.
+    fn with_threshold(user: &[usize], item: &[usize], threshold: f32) -> Batch {
+        let named = |name: &str| Dim::Any(Some(name.to_owned()));
+        let input = |name: &str, shape| InputSpec {
+            name: name.to_owned(),
+            dtype: DType::F32,
+            shape: Some(shape),
+        };
+        let matrix = || vec![named("rows"), named("width")];
+        let signature = Signature {
+            inputs: vec![
+                input("threshold", vec![]),
+                input("user", matrix()),
+                input("item", matrix()),
+            ],
+            outputs: vec![],
+        };
+        let threshold = Tensor::from_vec(vec![], vec![threshold]).unwrap();
+        let named = [
+            ("threshold", threshold),
+            ("user", tensor(user)),
+            ("item", tensor(item)),
+        ];
+        let named = named.map(|(name, tensor)| (name.to_owned(), tensor));
+        signature.bind(named.into()).unwrap()
+    }
+
+    #[test]
+    fn requests_join_when_what_they_share_is_equal() {
+        let one = with_threshold(&[1, 2], &[1, 2], 0.5);
+        assert!(one.may_join(&with_threshold(&[3, 2], &[3, 2], 0.5)));
+        assert!(
+            !one.may_join(&with_threshold(&[1, 2], &[1, 2], 0.25)),
+            "another threshold"
+        );
+        assert!(
+            !one.may_join(&with_threshold(&[1, 4], &[1, 4], 0.5)),
+            "another width"
+        );
+        let uneven = with_threshold(&[1, 2], &[2, 2], 0.5);
+        assert!(!uneven.is_even() && !uneven.may_join(&uneven.clone()));
+        let contradicts = with_threshold(&[1, 2], &[1, 4], 0.5);
+        assert!(!contradicts.is_even(), "two sizes of one name");
+        let joined = Batch::join(&[&one, &with_threshold(&[3, 2], &[3, 2], 0.5)]).unwrap();
+        assert_eq!(joined.rows(), 4);
+        let shapes: Vec<&[usize]> = joined.inputs().iter().map(Tensor::shape).collect();
+        assert_eq!(shapes, [&[][..], &[4, 2], &[4, 2]]);
+        let last = joined.rows_of(3..4).unwrap();
+        assert_eq!((last.rows(), last.inputs()[0].shape().len()), (1, 0));
     }
 }

@@ -14,6 +14,6 @@ pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };
 pub use host::{HostError, HostedModel, ModelHost};
-pub use servable::{Limits, Servable, ServableHandle, Vitals};
+pub use servable::{Limits, RowSharing, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
 pub use state::{FailureReason, VersionState};

@@ -27,8 +27,44 @@ pub struct Servable {
     /// One for each request that may be in work.
     permits: Option<Arc<Semaphore>>,
     response: ResponseOutput,
+    sharing: RowSharing,
     metrics: Arc<VersionMetrics>,
     vitals: Vitals,
+}
+
+/// Whether rows of several requests share runs of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowSharing {
+    /// They do: the graph proves that no row depends on another.
+    Proven,
+    /// They do, as the operator says so; why the graph does not prove it.
+    Declared(String),
+    /// Each request runs alone: why.
+    Alone(String),
+}
+
+impl RowSharing {
+    /// Whether they do.
+    pub fn shares(&self) -> bool {
+        !matches!(self, Self::Alone(_))
+    }
+
+    /// In one word.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::Declared(_) => "declared",
+            Self::Alone(_) => "alone",
+        }
+    }
+
+    /// Why nothing is proven.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Proven => None,
+            Self::Declared(reason) | Self::Alone(reason) => Some(reason),
+        }
+    }
 }
 
 /// How the requests of one version ended since it was loaded: what its probation is judged by.
@@ -124,6 +160,7 @@ impl Servable {
             limits,
             permits: { limits.max_concurrency }.map(|most| Arc::new(Semaphore::new(most))),
             response: ResponseOutput::default(),
+            sharing: RowSharing::Alone("nothing was tried".to_owned()),
             metrics,
             vitals: Vitals::default(),
         }
@@ -133,6 +170,13 @@ impl Servable {
     #[must_use]
     pub fn with_response(mut self, response: ResponseOutput) -> Self {
         self.response = response;
+        self
+    }
+
+    /// The same servable, whose requests share runs or not.
+    #[must_use]
+    pub fn with_sharing(mut self, sharing: RowSharing) -> Self {
+        self.sharing = sharing;
         self
     }
 
@@ -202,6 +246,11 @@ impl Servable {
     /// How its requests ended so far.
     pub fn vitals(&self) -> &Vitals {
         &self.vitals
+    }
+
+    /// Whether its requests share runs.
+    pub fn sharing(&self) -> &RowSharing {
+        &self.sharing
     }
 
     /// Which outputs answer a scoring request.

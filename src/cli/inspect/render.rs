@@ -1,7 +1,9 @@
 //! The facts as text for people.
 
 use super::external::ExternalFile;
-use super::report::{Field, ManifestReport, Report, SealReport, SignatureReport, Tried, Verdict};
+use super::report::{
+    Field, ManifestReport, Report, RowsReport, SealReport, SignatureReport, Tried, Verdict,
+};
 use crate::cli::text::{self, Page};
 
 pub(super) fn render(report: &Report, width: usize) -> String {
@@ -70,11 +72,20 @@ fn package_rows(report: &Report) -> Vec<(&'static str, String)> {
         ("opsets", opsets.collect::<Vec<_>>().join(", ")),
         ("operators", text::list(&operators, "none")),
     ];
+    rows.push(("rows", shared_runs(&graph.rows)));
     rows.extend(signed(report).map(|signed| ("signed", signed)));
     if !graph.producer.is_empty() {
         rows.push(("producer", graph.producer.clone()));
     }
     rows
+}
+
+/// Whether requests may share a run, and why not.
+fn shared_runs(rows: &RowsReport) -> String {
+    match &rows.reason {
+        None => "independent: requests may share a run".to_owned(),
+        Some(reason) => format!("not proven independent, so each request runs alone: {reason}"),
+    }
 }
 
 fn signed(report: &Report) -> Option<String> {
@@ -260,6 +271,10 @@ mod tests {
                 ],
                 inputs: vec![field(Some("bill"), "FP32", Some(&[-1, 1]))],
                 outputs: vec![field(Some("label"), "INT64", None)],
+                rows: RowsReport {
+                    independent: true,
+                    reason: None,
+                },
             },
             engines: vec![
                 Verdict {

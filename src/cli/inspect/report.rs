@@ -10,8 +10,8 @@ use crate::app::Cost;
 use crate::engine::{Engine, Support};
 use crate::model::seal::Claim;
 use crate::model::{
-    ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, Schema, Signature,
-    TensorSpec,
+    ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof, Schema,
+    Signature, TensorSpec,
 };
 
 /// Everything that the command tells.
@@ -86,6 +86,29 @@ pub(super) struct GraphReport {
     pub(super) operators: Vec<Operator>,
     pub(super) inputs: Vec<Field>,
     pub(super) outputs: Vec<Field>,
+    /// Whether no row of an answer depends on another row.
+    pub(super) rows: RowsReport,
+}
+
+/// Whether rows of several requests may share a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct RowsReport {
+    pub(super) independent: bool,
+    /// Why it is not proven.
+    pub(super) reason: Option<String>,
+}
+
+impl RowsReport {
+    fn new(proof: &RowProof) -> Self {
+        let reason = match proof {
+            RowProof::Independent => None,
+            RowProof::Unproven(reason) => Some(reason.clone()),
+        };
+        Self {
+            independent: reason.is_none(),
+            reason,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -266,6 +289,7 @@ impl GraphReport {
             operators: graph.operators.iter().map(operator).collect(),
             inputs: inputs(&graph.signature),
             outputs: outputs(&graph.signature),
+            rows: RowsReport::new(&graph.rows),
         }
     }
 }

@@ -42,6 +42,11 @@ impl Plans {
         }
         Ok(plan)
     }
+
+    /// Drops the plan for `shapes`.
+    pub(super) fn forget(&self, shapes: &Shapes) {
+        self.plans.lock().retain(|(known, _)| known != shapes);
+    }
 }
 
 /// The entry of `shapes`, moved to the front.

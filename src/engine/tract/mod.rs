@@ -146,6 +146,10 @@ impl CompiledModel for TractModel {
         true
     }
 
+    fn forget(&self, batch: &Batch) {
+        self.0.plans.forget(&shapes_of(batch.inputs()));
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         Ok(Box::new(TractSession {
             model: Arc::clone(&self.0),
@@ -199,8 +203,7 @@ impl Model {
     ) -> TractResult<Outputs> {
         let signature = self.loader.signature();
         convert::check_inputs(signature, inputs)?;
-        let shapes: Shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
-        let plan = self.plan(shapes)?;
+        let plan = self.plan(shapes_of(inputs))?;
         let inputs = inputs
             .iter()
             .map(convert::to_tract)
@@ -225,6 +228,10 @@ impl Model {
             .map(|(output, spec)| convert::from_tract(output, spec).map(Value::Tensor))
             .collect()
     }
+}
+
+fn shapes_of(inputs: &[Tensor]) -> Shapes {
+    inputs.iter().map(|input| input.shape().to_vec()).collect()
 }
 
 /// Runs `work`, with a panic in tract turned into an error like any other.

@@ -2,8 +2,12 @@
 
 mod file_buf;
 mod proto;
+mod rows;
+mod small_tensor;
 mod values;
 mod walk;
+
+pub use self::rows::RowProof;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -45,6 +49,8 @@ pub struct Graph {
     pub origins: BTreeMap<String, Origin>,
     /// The class labels of outputs that are maps from label to score, by the output's name.
     pub labels: BTreeMap<String, Vec<String>>,
+    /// Whether requests may share a run.
+    pub rows: RowProof,
 }
 
 /// The operator behind an output.
@@ -248,7 +254,9 @@ impl Graph {
         }
         let signature = signature_of(graph)?;
         let survey = Survey::of(graph, &model.functions)?;
+        let rows = rows::analyse(&model, &signature);
         Ok(Self {
+            rows,
             ir_version: model.ir_version.unwrap_or_default(),
             producer: producer(&model),
             opsets,

@@ -1,8 +1,10 @@
 //! The messages of `onnx.proto`, with the fields that describe a graph. Field numbers are ONNX's.
 //!
-//! Tensor contents are left out on purpose: prost skips what a message does not name, so that weights are never read.
+//! Large tensor contents are left out on purpose: prost skips what a message does not name, so that weights are never read.
 
 use prost::{Message, Oneof};
+
+pub(crate) use super::small_tensor::TensorProto;
 
 /// `TensorProto.DataLocation.EXTERNAL`.
 pub(crate) const EXTERNAL: i32 = 1;
@@ -45,10 +47,21 @@ pub(crate) struct StringStringEntryProto {
 pub(crate) struct FunctionProto {
     #[prost(string, optional, tag = "1")]
     pub(crate) name: Option<String>,
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) input: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) output: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub(crate) node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "9")]
+    pub(crate) opset_import: Vec<OperatorSetIdProto>,
     #[prost(string, optional, tag = "10")]
     pub(crate) domain: Option<String>,
+    /// Attributes with a default.
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) attribute_proto: Vec<AttributeProto>,
+    #[prost(string, optional, tag = "13")]
+    pub(crate) overload: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -71,18 +84,28 @@ pub(crate) struct NodeProto {
     pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
     pub(crate) output: Vec<String>,
+    #[prost(string, optional, tag = "3")]
+    pub(crate) name: Option<String>,
     #[prost(string, optional, tag = "4")]
     pub(crate) op_type: Option<String>,
     #[prost(message, repeated, tag = "5")]
     pub(crate) attribute: Vec<AttributeProto>,
     #[prost(string, optional, tag = "7")]
     pub(crate) domain: Option<String>,
+    #[prost(string, optional, tag = "8")]
+    pub(crate) overload: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeProto {
     #[prost(string, optional, tag = "1")]
     pub(crate) name: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    pub(crate) f: Option<f32>,
+    #[prost(int64, optional, tag = "3")]
+    pub(crate) i: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub(crate) s: Option<Vec<u8>>,
     #[prost(message, optional, boxed, tag = "5")]
     pub(crate) t: Option<Box<TensorProto>>,
     #[prost(message, optional, boxed, tag = "6")]
@@ -97,14 +120,18 @@ pub(crate) struct AttributeProto {
     pub(crate) tensors: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
     pub(crate) graphs: Vec<GraphProto>,
+    /// In a function: the attribute of its call that stands here.
+    #[prost(string, optional, tag = "21")]
+    pub(crate) ref_attr_name: Option<String>,
     #[prost(message, optional, boxed, tag = "22")]
     pub(crate) sparse_tensor: Option<Box<SparseTensorProto>>,
     #[prost(message, repeated, tag = "23")]
     pub(crate) sparse_tensors: Vec<SparseTensorProto>,
 }
 
+/// A tensor without what it holds.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct TensorProto {
+pub(crate) struct TensorHead {
     #[prost(int64, repeated, tag = "1")]
     pub(crate) dims: Vec<i64>,
     #[prost(int32, optional, tag = "2")]

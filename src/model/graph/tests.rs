@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, ElementType, FunctionProto, GraphProto, MapType,
-    NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue,
-    ValueInfoProto,
+    NodeProto, OperatorSetIdProto, TensorHead, TensorProto, TensorShapeProto, TensorType,
+    TypeProto, TypeValue, ValueInfoProto,
 };
 use super::*;
 use crate::model::{Dim, OutputKind};
@@ -88,13 +88,13 @@ fn external(name: &str, entries: &[(&str, &str)]) -> TensorProto {
         key: text(key),
         value: text(value),
     };
-    TensorProto {
+    TensorProto::from(TensorHead {
         dims: vec![2, 3],
         data_type: Some(1),
         name: text(name),
         external_data: entries.iter().map(entry).collect(),
         data_location: Some(1),
-    }
+    })
 }
 
 #[test]
@@ -234,6 +234,7 @@ fn finds_external_data_and_operators_in_subgraphs_attributes_and_functions() {
         name: text("Twice"),
         domain: text("mine"),
         node: vec![node("", "Add")],
+        ..FunctionProto::default()
     }];
     let graph = read(&model.encode_to_vec()).unwrap();
     let operators: Vec<(&str, usize)> = graph
@@ -264,10 +265,10 @@ fn initialisers_are_no_inputs() {
     let mut model = model();
     let graph = graph_of(&mut model);
     graph.input.push(value("w", tensor_type(1, &[])));
-    graph.initializer.push(TensorProto {
+    graph.initializer.push(TensorProto::from(TensorHead {
         name: text("w"),
-        ..TensorProto::default()
-    });
+        ..TensorHead::default()
+    }));
     let graph = read(&model.encode_to_vec()).unwrap();
     assert_eq!(graph.signature.inputs.len(), 1);
 }

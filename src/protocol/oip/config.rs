@@ -136,7 +136,8 @@ pub(in crate::protocol) struct TransactionPolicy {
 pub(in crate::protocol) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelConfig {
     let name = servable.id().name.as_str();
     let limit = servable.batcher().rows_limit();
-    let takes_rows = limit.is_some() && servable.signature().has_batch_axis();
+    // Triton's batch axis is one of every tensor.
+    let takes_rows = limit.is_some() && servable.signature().row_inputs().all(|carries| carries);
     let (input, output) = config_tensors(servable.signature(), takes_rows);
     let batching = servable.batcher().config();
     let most = batching.max_rows.unwrap_or(ANY_ROWS);
@@ -228,16 +229,19 @@ fn parameters(servable: &Servable, limit: Option<usize>) -> BTreeMap<&'static st
     let batching = servable.batcher().config();
     let learned = limit.filter(|_| batching.max_rows.is_none());
     let concurrency = servable.limits().max_concurrency;
+    let sharing = servable.sharing();
     let optional = [
-        ("learned_batch_size", learned),
-        ("max_concurrency", concurrency),
+        ("learned_batch_size", learned.map(|rows| rows.to_string())),
+        ("max_concurrency", concurrency.map(|most| most.to_string())),
+        ("rows_reason", sharing.reason().map(str::to_owned)),
     ];
     let optional = optional
         .into_iter()
-        .filter_map(|(key, value)| Some((key, value?.to_string())));
+        .filter_map(|(key, value)| Some((key, value?)));
     let always = [
         ("engine", servable.engine().to_owned()),
         ("digest", servable.package().digest.clone()),
+        ("rows", sharing.label().to_owned()),
     ];
     let all = always.into_iter().chain(optional);
     all.map(|(key, string_value)| (key, Parameter { string_value }))
