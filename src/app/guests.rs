@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use super::plan::packages;
+use super::local::packages;
 use crate::model::{ModelName, Version};
 use crate::registry::{DesiredState, Wanted};
-use crate::serving::{Catalog, CatalogSnapshot, HostError, HostedModel, ModelHost, VersionState};
+use crate::serving::{Catalog, CatalogSnapshot, HostError, HostedModel, ModelHost};
 
 /// How long a model may take to come on stage, and to leave it: the platform waits six minutes.
 pub(super) const LONGEST: Duration = Duration::from_secs(350);
@@ -191,10 +191,7 @@ fn loaded(snapshot: &CatalogSnapshot, model: &ModelName) -> Option<Result<(), Ho
     }
     let mut reason = None;
     for entry in versions.values() {
-        match &entry.state {
-            VersionState::Failed(failed) => reason = Some(failed),
-            _ => return None,
-        }
+        reason = Some(entry.state.reason()?);
     }
     let reason = reason?;
     let message = format!("cannot serve model `{model}`: {}", reason.message);

@@ -8,6 +8,7 @@ mod download;
 mod grpc;
 mod guests;
 mod listen;
+mod local;
 mod measure;
 mod offline;
 mod peers;

@@ -1,45 +1,47 @@
 //! What `serve` was asked to serve: packages on this machine, and what is wanted of a registry.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::local::{Found, Place, settle_twins};
 use super::seals::Seals;
 use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
 use crate::model::seal::SealPolicy;
-use crate::model::{
-    ModelId, ModelName, Package, Provider, ResponseForm, SignaturePolicy, Version, discover,
-};
+use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Packages on this machine, opened.
-    pub(super) packages: Vec<Package>,
+    /// Packages on this machine, opened; those too that could not be.
+    pub(super) packages: Vec<Found>,
     /// What is wanted of the registry.
     pub(super) selection: Selection,
     /// Models that the server cannot do without.
     pub(super) required: BTreeSet<ModelName>,
+    /// The models of each directory that cannot be without all of them.
+    pub(super) groups: Vec<BTreeSet<ModelName>>,
 }
 
 impl Plan {
     /// Reads the packages. Blocking.
     ///
     /// # Errors
-    /// What is wrong with the first one.
+    /// What is wrong with the first one that the server cannot do without.
     pub(super) fn of(request: &ServeRequest) -> anyhow::Result<Self> {
         let settings = &request.settings;
         let mut plan = Self {
             packages: Vec::new(),
             selection: selection(settings)?,
             required: BTreeSet::new(),
+            groups: Vec::new(),
         };
         let targets = request.targets.iter();
         let targets = targets.map(|target| (target.clone(), request.name.as_deref(), true));
@@ -55,7 +57,7 @@ impl Plan {
                 ServeTarget::Registry(uri) => plan.add_uri(uri?, name, required),
             }
         }
-        plan.refuse_twice()?;
+        plan.packages = settle_twins(plan.packages)?;
         plan.check_default(settings)?;
         Ok(plan)
     }
@@ -66,12 +68,22 @@ impl Plan {
         name: Option<&ModelName>,
         required: bool,
     ) -> anyhow::Result<()> {
-        for package in packages(path, name)? {
-            if required {
-                self.required.insert(package.id.name.clone());
+        let place = Place {
+            path,
+            name,
+            required,
+        };
+        let found = place.open()?;
+        if required {
+            let models = found.iter().map(|found| found.id.name.clone());
+            let models: BTreeSet<ModelName> = models.collect();
+            // Of several models none is worth more than the others.
+            if models.len() == 1 {
+                self.required.extend(models.clone());
             }
-            self.packages.push(package);
+            self.groups.push(models);
         }
+        self.packages.extend(found);
         Ok(())
     }
 
@@ -80,25 +92,19 @@ impl Plan {
             ModelUri::Registered { name, .. } => Some(name.clone()),
             ModelUri::Logged(_) | ModelUri::Run { .. } => None,
         };
+        let served = serve_as.clone().or(registered);
         if required {
-            self.required.extend(serve_as.clone().or(registered));
+            self.required.extend(served);
+        } else {
+            self.selection.optional.extend(served);
         }
         self.selection.targets.push(Target { serve_as, uri });
     }
 
-    fn refuse_twice(&self) -> anyhow::Result<()> {
-        let mut seen: BTreeMap<&ModelId, &Package> = BTreeMap::new();
-        for package in &self.packages {
-            if let Some(other) = seen.insert(&package.id, package) {
-                let ModelId { name, version } = &package.id;
-                bail!(
-                    "`{}` and `{}` are both model `{name}` version {version}: rename one, or serve it with `--name`",
-                    other.root.display(),
-                    package.root.display()
-                );
-            }
-        }
-        Ok(())
+    /// Versions without which their model can serve.
+    pub(super) fn spare(&self) -> BTreeSet<ModelId> {
+        let spare = self.packages.iter().filter(|found| found.is_one_of_many);
+        spare.map(|found| found.id.clone()).collect()
     }
 
     /// A default model that is never there would be found out by the first request only.
@@ -107,7 +113,7 @@ impl Plan {
             return Ok(());
         };
         let names: BTreeSet<&ModelName> = {
-            let local = self.packages.iter().map(|package| &package.id.name);
+            let local = self.packages.iter().map(|found| &found.id.name);
             local.chain(&self.required).collect()
         };
         if self.selection.is_empty() && !names.contains(&name) {
@@ -126,9 +132,11 @@ impl Plan {
             complete: self.selection.is_empty(),
             ..DesiredState::default()
         };
-        for package in &self.packages {
-            let ModelId { name, version } = &package.id;
-            desired.add(name, *version, Wanted::Local(package.root.clone()));
+        for found in &self.packages {
+            let ModelId { name, version } = &found.id;
+            let root = found.opened.as_ref().map(|package| &package.root);
+            let root = root.unwrap_or(&found.path).clone();
+            desired.add(name, *version, Wanted::Local(root));
         }
         for model in desired.models.values_mut() {
             // In a tree of versions the highest one that can be served is the default.
@@ -136,33 +144,6 @@ impl Plan {
         }
         desired
     }
-}
-
-/// The packages that a path stands for, under another name when one is given. Blocking.
-///
-/// # Errors
-/// What is wrong with the first one; when there are several models for one name.
-pub(super) fn packages(path: &Path, name: Option<&ModelName>) -> anyhow::Result<Vec<Package>> {
-    let paths: Vec<PathBuf> = discover(path)?;
-    if name.is_some() && !are_one_model(&paths) {
-        bail!(
-            "`--name` renames a single model, but `{}` holds {}",
-            path.display(),
-            paths.len()
-        );
-    }
-    let open = |path: &PathBuf| Ok(Package::open_named(path, name.cloned())?);
-    paths.iter().map(open).collect()
-}
-
-/// Whether there is one package, or the numbered versions of one tree.
-fn are_one_model(paths: &[PathBuf]) -> bool {
-    let parent = paths.first().and_then(|path| path.parent());
-    let is_version = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str());
-        path.parent() == parent && name.is_some_and(|name| name.parse::<Version>().is_ok())
-    };
-    paths.len() <= 1 || paths.iter().all(is_version)
 }
 
 /// The model behind paths without a name.
@@ -194,6 +175,7 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
     let filter = registry.filter.as_deref().unwrap_or_default();
     Ok(Selection {
         targets: Vec::new(),
+        optional: BTreeSet::new(),
         follow: pointers
             .collect::<Result<_, _>>()
             .context("invalid `registry.follow`")?,

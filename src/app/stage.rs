@@ -1,5 +1,6 @@
 //! Starts the manager, and the watcher of the registry, and waits until the server can begin.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -7,14 +8,17 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::guests::Guests;
+use super::local::SHOWN;
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
 use crate::config::Settings;
 use crate::lifecycle::{Loader, Manager, ManagerHandle, ManagerParts, Supply};
 use crate::machine;
+use crate::model::{ModelId, ModelName};
 use crate::protocol::Shared;
-use crate::registry::{DesiredState, FirstLook, Watcher, WatcherParts};
+use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
 use crate::serving::{CatalogSnapshot, Demand as _, Servable, VersionState};
+use crate::telemetry::Metrics;
 
 /// What runs beside the servers.
 pub(super) struct Stage {
@@ -23,6 +27,16 @@ pub(super) struct Stage {
     first_look: Option<tokio::sync::oneshot::Receiver<FirstLook>>,
     /// Whether versions of the registry were named, which the server cannot do without.
     names_targets: bool,
+    wishes: Wishes,
+}
+
+/// What the server cannot begin without.
+#[derive(Debug, Default)]
+struct Wishes {
+    /// Of each of these one model must serve.
+    groups: Vec<BTreeSet<ModelName>>,
+    /// Versions that a required model can be without.
+    spare: BTreeSet<ModelId>,
 }
 
 impl Stage {
@@ -42,7 +56,14 @@ impl Stage {
         let catalog = shared.service().shared_catalog();
         catalog.update(|snapshot| snapshot.default_model = default);
         let local = plan.local();
-        let (desired, wishes) = watch::channel(local.clone());
+        let (desired, desires) = watch::channel(local.clone());
+        let wishes = Wishes {
+            groups: plan.groups.clone(),
+            spare: plan.spare(),
+        };
+        let names_targets = plan.selection.has_required();
+        let opened = plan.packages.into_iter();
+        let opened = opened.map(|found| (found.id, found.opened)).collect();
         let followed = registry::Followed::open(
             settings,
             &request.environment,
@@ -55,24 +76,14 @@ impl Stage {
             Some(_) => (None, Some(desired)),
             None => (Some(desired), None),
         };
+        let metrics = shared.service().shared_metrics();
         let first_look = followed.zip(desired).map(|(followed, desired)| {
+            let selection = plan.selection.clone();
+            let watcher = watcher(followed, selection.clone(), metrics, hint);
             let (told, first_look) = tokio::sync::oneshot::channel();
-            let parts = WatcherParts {
-                source: followed.source,
-                fallback: followed.fallback,
-                selection: plan.selection.clone(),
-                interval: followed.interval,
-                memory: followed.memory,
-                metrics: shared.service().shared_metrics(),
-                hint,
-            };
-            tokio::spawn(watch(
-                Watcher::new(parts),
-                local,
-                desired,
-                told,
-                stop.clone(),
-            ));
+            let watched = watch(watcher, (selection, local), desired, told);
+            let stop = stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(watched).await });
             first_look
         });
         let parts = ManagerParts {
@@ -85,7 +96,7 @@ impl Stage {
             memory_budget: memory_budget(settings),
             drain_timeout: settings.server.drain_timeout,
         };
-        let (manager, handle) = Manager::new(parts, wishes, plan.packages, stop);
+        let (manager, handle) = Manager::new(parts, desires, opened, stop);
         shared.service().load_on_demand(Arc::new(handle.clone()));
         if let Some((root, desired)) = request.multi_model.clone().zip(guests) {
             let catalog = shared.service().shared_catalog();
@@ -96,7 +107,8 @@ impl Stage {
         Ok(Self {
             manager: handle,
             first_look,
-            names_targets: !plan.selection.targets.is_empty(),
+            names_targets,
+            wishes,
         })
     }
 
@@ -126,7 +138,7 @@ impl Stage {
         loop {
             progress.mark_unchanged();
             let snapshot = shared.service().catalog().snapshot();
-            if let Some(servables) = settled(&snapshot)? {
+            if let Some(servables) = self.wishes.settled(&snapshot)? {
                 return Ok(servables);
             }
             progress.changed().await.context("the manager stopped")?;
@@ -150,12 +162,28 @@ async fn open(request: ServeRequest) -> anyhow::Result<Plan> {
     opened.await.context("reading the packages panicked")?
 }
 
+fn watcher(
+    followed: registry::Followed,
+    selection: Selection,
+    metrics: Arc<Metrics>,
+    hint: Arc<Notify>,
+) -> Watcher {
+    Watcher::new(WatcherParts {
+        source: followed.source,
+        fallback: followed.fallback,
+        selection,
+        interval: followed.interval,
+        memory: followed.memory,
+        metrics,
+        hint,
+    })
+}
+
 async fn watch(
     mut watcher: Watcher,
-    local: DesiredState,
+    (selection, local): (Selection, DesiredState),
     desired: watch::Sender<DesiredState>,
     told: tokio::sync::oneshot::Sender<FirstLook>,
-    stop: CancellationToken,
 ) {
     let publish = |wanted: DesiredState| {
         let wanted = plan::merged(&local, wanted);
@@ -167,39 +195,73 @@ async fn watch(
             changed
         });
     };
-    let watching = async {
-        let (wanted, look) = watcher.first_look().await;
-        if let Some(wanted) = wanted {
-            publish(wanted);
+    let (wanted, look) = watcher.first_look().await;
+    let wanted = wanted.or_else(|| match &look {
+        FirstLook::Failed(error) => selection.without_registry(&error.to_string()),
+        FirstLook::Read { .. } => None,
+    });
+    if let Some(wanted) = wanted {
+        publish(wanted);
+    }
+    let _ = told.send(look);
+    watcher.run(publish).await;
+}
+
+impl Wishes {
+    /// The servables, once nothing more happens to what was wanted at the start.
+    ///
+    /// # Errors
+    /// Why what cannot be missing cannot be served.
+    fn settled(&self, snapshot: &CatalogSnapshot) -> anyhow::Result<Option<Vec<Arc<Servable>>>> {
+        let mut servables = Vec::new();
+        let mut pending = !snapshot.known;
+        for (name, model) in &snapshot.models {
+            for (version, entry) in &model.versions {
+                let id = || ModelId {
+                    name: name.clone(),
+                    version: *version,
+                };
+                match &entry.state {
+                    VersionState::Ready => servables.extend(entry.servable.clone()),
+                    VersionState::Unloaded => {}
+                    state => match state.reason() {
+                        Some(reason) if model.required && !self.spare.contains(&id()) => bail!(
+                            "cannot serve model {name} version {version}: {}",
+                            reason.message
+                        ),
+                        Some(_) => {}
+                        None => pending |= !model.given_up,
+                    },
+                }
+            }
         }
-        let _ = told.send(look);
-        watcher.run(publish).await;
-    };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = watching => {}
+        for group in &self.groups {
+            if let Some(reasons) = failed_as_a_whole(group, snapshot) {
+                bail!("{reasons}");
+            }
+        }
+        pending |= !snapshot.is_ready();
+        Ok((!pending).then_some(servables))
     }
 }
 
-/// The servables, once nothing more happens to what was wanted at the start.
-fn settled(snapshot: &CatalogSnapshot) -> anyhow::Result<Option<Vec<Arc<Servable>>>> {
-    let mut servables = Vec::new();
-    let mut pending = !snapshot.known;
-    for (name, model) in &snapshot.models {
+/// Why none of these models serves, once that is certain.
+fn failed_as_a_whole(group: &BTreeSet<ModelName>, snapshot: &CatalogSnapshot) -> Option<String> {
+    let mut reasons = Vec::new();
+    for name in group {
+        let model = snapshot.models.get(name)?;
         for (version, entry) in &model.versions {
-            match &entry.state {
-                VersionState::Failed(reason) if model.required => {
-                    bail!(
-                        "cannot serve model {name} version {version}: {}",
-                        reason.message
-                    );
-                }
-                VersionState::Ready => servables.extend(entry.servable.clone()),
-                VersionState::Failed(_) | VersionState::Unloaded => {}
-                _ => pending = true,
+            let reason = entry.state.reason()?;
+            if !entry.state.is_settled() && !model.given_up {
+                return None;
             }
+            reasons.push(format!("{name} version {version}: {}", reason.message));
         }
     }
-    pending |= !snapshot.is_ready();
-    Ok((!pending).then_some(servables))
+    let more = match reasons.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    reasons.truncate(SHOWN);
+    (!reasons.is_empty()).then(|| format!("cannot serve model {}{more}", reasons.join("; model ")))
 }

@@ -1,5 +1,6 @@
 //! `onstage pull`: versions of any registry, copied into a registry of files.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +112,7 @@ fn selection(args: &PullArgs) -> Result<Selection, Failure> {
     let pointer = |text: &String| text.parse::<Pointer>().map_err(usage);
     Ok(Selection {
         targets: args.targets.iter().map(target).collect::<Result<_, _>>()?,
+        optional: BTreeSet::new(),
         follow: args.follow.iter().map(pointer).collect::<Result<_, _>>()?,
         filter: match &args.filter {
             Some(text) => text.parse::<Filter>().map_err(usage)?,
@@ -155,6 +157,11 @@ impl Copy {
         for (id, reason) in &pulls.unready {
             console.note(&format!(
                 "{id} is left out: it is not complete in the registry: {reason}"
+            ));
+        }
+        for (name, reason) in &pulls.broken {
+            console.note(&format!(
+                "{name} is left out: the registry's records of it cannot be read: {reason}"
             ));
         }
         let bar = progress::steps(pulls.versions.len());

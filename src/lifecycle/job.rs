@@ -16,7 +16,7 @@ use super::loader::{Circumstances, LoadError, LoadOptions, Loader};
 use super::manager::Event;
 use crate::engine::CancelToken;
 use crate::machine;
-use crate::model::{ModelId, Package};
+use crate::model::{ModelId, Package, PackageError};
 use crate::registry::{Held, Lease, PackageRef, SourceError, Wanted};
 use crate::serving::{Servable, VersionState};
 use crate::telemetry::{Trace, Tracer};
@@ -43,6 +43,9 @@ pub trait Supply: Send + Sync {
 /// Decides whether a candidate may take the place of what serves.
 pub(super) type Gate = Arc<dyn Fn(&Package) -> Result<(), LoadError> + Send + Sync>;
 
+/// A package, or why it is none.
+pub type Opened = Result<Package, PackageError>;
+
 /// One version to load.
 pub(super) struct Job {
     /// Tells events of this job from those of an earlier one.
@@ -50,7 +53,7 @@ pub(super) struct Job {
     pub(super) id: ModelId,
     pub(super) wanted: Wanted,
     /// Opened already, to learn its name.
-    pub(super) opened: Option<Package>,
+    pub(super) opened: Option<Opened>,
     pub(super) options: LoadOptions,
     /// Present when it takes the place of a version that serves.
     pub(super) gate: Option<Gate>,
@@ -206,7 +209,7 @@ impl Job {
         // Before anything in it is parsed.
         let sealed = self.options.seal.check(directory)?;
         let mut package = match opened {
-            Some(package) => package,
+            Some(opened) => opened?,
             None => Package::open(directory)?,
         };
         if let Some(sealed) = sealed {

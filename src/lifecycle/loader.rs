@@ -200,6 +200,7 @@ impl LoadError {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Fetch(_) => "fetch",
+            Self::Package(error) if error.is_foreign() => "no_onnx_model",
             Self::Package(_) => "invalid_package",
             Self::Digest { .. } => "digest",
             Self::Seal(error) => error.label(),
@@ -213,6 +214,11 @@ impl LoadError {
             Self::Cancelled => "cancelled",
             Self::Panicked(_) => "internal",
         }
+    }
+
+    /// Whether it is a model of another kind, which no attempt makes one of ours.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Package(error) if error.is_foreign())
     }
 
     /// Whether trying again may help although nothing changed in the registry.

@@ -30,7 +30,7 @@ pub(super) use events::Event;
 use self::control::{Board, Reply, Waiting};
 use self::room::RoomRequest;
 use super::background::Background;
-use super::job::{Gate, Job, Supply, Workshop};
+use super::job::{Gate, Job, Opened, Supply, Workshop};
 use super::loader::{LoadError, Loader};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
@@ -87,7 +87,7 @@ pub struct Manager {
     events: mpsc::Receiver<Event>,
     desired: watch::Receiver<DesiredState>,
     desires_end: bool,
-    opened: HashMap<ModelId, Package>,
+    opened: HashMap<ModelId, Opened>,
     waiting: Vec<RoomRequest>,
     /// Who waits to hear how a manual swap went.
     answers: Vec<Waiting>,
@@ -116,11 +116,12 @@ struct Parts {
 }
 
 impl Manager {
-    /// A manager and the way to talk to it. `opened` are packages of `desired` that were opened already.
+    /// A manager and the way to talk to it. `opened` are packages of `desired` that were opened already, or could
+    /// not be.
     pub fn new(
         parts: ManagerParts,
         desired: watch::Receiver<DesiredState>,
-        opened: Vec<Package>,
+        opened: Vec<(ModelId, Opened)>,
         stop: CancellationToken,
     ) -> (Self, ManagerHandle) {
         let (sender, events) = mpsc::channel(1024);
@@ -150,10 +151,7 @@ impl Manager {
             events,
             desired,
             desires_end: false,
-            opened: opened
-                .into_iter()
-                .map(|package| (package.id.clone(), package))
-                .collect(),
+            opened: opened.into_iter().collect(),
             waiting: Vec::new(),
             answers: Vec::new(),
             outcomes: Vec::new(),
@@ -460,7 +458,7 @@ impl Record {
             }
             slot.attempts = 0;
             slot.status = match std::mem::replace(&mut slot.status, Status::New) {
-                Status::Failed { .. } | Status::New => Status::New,
+                Status::Failed { .. } | Status::Unsupported(_) | Status::New => Status::New,
                 Status::Loading { cancel, .. } => {
                     cancel.cancel();
                     Status::New
@@ -515,9 +513,13 @@ impl Record {
             attempt: slot.attempts,
             retry_at: retries.then(|| SystemTime::now() + wait),
         };
-        slot.status = Status::Failed {
-            reason: reason.clone(),
-            retry_at: retries.then(|| Instant::now() + wait),
+        slot.status = if error.is_foreign() {
+            Status::Unsupported(reason.clone())
+        } else {
+            Status::Failed {
+                reason: reason.clone(),
+                retry_at: retries.then(|| Instant::now() + wait),
+            }
         };
         Some(reason)
     }

@@ -9,7 +9,7 @@ mod probation;
 mod record;
 mod row_independence;
 
-pub use job::Supply;
+pub use job::{Opened, Supply};
 pub use loader::{
     BatchingOptions, Circumstances, LoadError, LoadOptions, Loader, RowPolicy, WarmUp, Warmed,
 };

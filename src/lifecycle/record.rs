@@ -132,6 +132,8 @@ pub(super) enum Status {
         reason: FailureReason,
         retry_at: Option<Instant>,
     },
+    /// It is no ONNX package.
+    Unsupported(FailureReason),
 }
 
 /// A loaded version.
@@ -168,6 +170,7 @@ impl Slot {
             Status::Ready(_) => Phase::Ready,
             Status::Draining { .. } => Phase::Draining,
             Status::Failed { retry_at, .. } => Phase::Failed(*retry_at),
+            Status::Unsupported(_) => Phase::Failed(None),
         }
     }
 
@@ -178,9 +181,28 @@ impl Slot {
             Status::Ready(_) => VersionState::Ready,
             Status::Draining { .. } => VersionState::Draining,
             Status::Failed { reason, .. } => VersionState::Failed(reason.clone()),
+            Status::Unsupported(reason) => VersionState::Unsupported(reason.clone()),
+        }
+    }
+
+    /// Whether a server that starts need not wait for it any longer, although it may be tried again.
+    fn is_given_up(&self) -> bool {
+        let patience = match &self.wanted {
+            // Nobody is away for a moment who could bring the files.
+            Wanted::Local(_) | Wanted::Unready(_) => 1,
+            Wanted::Package(_) => PATIENCE,
+        };
+        match self.status {
+            Status::New | Status::Loading { .. } => self.attempts > patience,
+            Status::Failed { .. } => self.attempts >= patience,
+            Status::Ready(_) | Status::Draining { .. } | Status::Unsupported(_) => true,
         }
     }
 }
+
+/// Failed attempts to get a package out of a registry that a server waits for before it is ready without it: some fifteen
+/// seconds.
+const PATIENCE: u32 = 5;
 
 impl Record {
     pub(super) fn new(options: ModelOptions) -> Self {
@@ -210,6 +232,7 @@ impl Record {
             versions: BTreeMap::new(),
             aliases: BTreeMap::new(),
             stages: BTreeMap::new(),
+            absent: None,
         });
         match &self.hold {
             None => {}
@@ -314,6 +337,12 @@ impl Record {
         }
     }
 
+    /// Whether a version is known to be no ONNX package.
+    pub(super) fn is_unsupported(&self, version: Version) -> bool {
+        let slot = self.slots.get(&version);
+        slot.is_some_and(|slot| matches!(slot.status, Status::Unsupported(_)))
+    }
+
     /// After a break-before-make swap went wrong, the last good version has to come back.
     fn nothing_serves_and_the_target_failed(&self, desired: &DesiredModel) -> bool {
         let failed = |version| {
@@ -358,7 +387,7 @@ impl Record {
         let bytes = |slot: &Slot| match &slot.status {
             Status::Ready(stage) | Status::Draining { stage, .. } => stage.footprint,
             Status::Loading { reserved, .. } => *reserved,
-            Status::New | Status::Failed { .. } => 0,
+            Status::New | Status::Failed { .. } | Status::Unsupported(_) => 0,
         };
         self.slots.values().map(bytes).sum()
     }
@@ -392,6 +421,7 @@ impl Record {
                 servable: None,
             });
         }
+        let absent = desired.absent.clone().filter(|_| versions.is_empty());
         ModelEntry {
             versions,
             default: self.paths.default,
@@ -399,6 +429,11 @@ impl Record {
             stages: self.paths.stages.clone(),
             required: self.options.required,
             on_demand: self.waits_for(),
+            absent,
+            given_up: { desired.versions.iter() }.all(|(version, wanted)| {
+                let slot = self.slots.get(version);
+                matches!(wanted, Wanted::Unready(_)) || slot.is_some_and(Slot::is_given_up)
+            }),
         }
     }
 
@@ -411,14 +446,16 @@ impl Record {
     /// What the gauges show.
     pub(super) fn overview(&self, entry: &ModelEntry, now: Instant) -> ModelOverview {
         let states = entry.versions.iter();
+        let states = states.map(|(version, entry)| (version.to_string(), entry.state.label()));
+        // No version is known that could have failed.
+        let absent = entry.absent.iter();
+        let absent = absent.map(|_| (String::new(), VersionState::FAILED));
         let aliases = entry.aliases.iter();
         let stages = entry.stages.iter();
         let aliases = aliases.map(|(alias, version)| (format!("@{alias}"), version.to_string()));
         let stages = stages.map(|(stage, version)| (stage.to_string(), version.to_string()));
         ModelOverview {
-            states: states
-                .map(|(version, entry)| (version.to_string(), entry.state.label()))
-                .collect(),
+            states: states.chain(absent).collect(),
             pointers: aliases.chain(stages).collect(),
             held: self.hold.is_some(),
             out_of_sync: self

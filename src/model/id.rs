@@ -64,6 +64,20 @@ impl ModelName {
         })
     }
 
+    /// The name that is most like `text`, for what has to be called something although it may not be called that.
+    pub fn nearest(text: &str) -> Self {
+        let allowed = |c: char| match c {
+            '/' | '\\' | ':' => '_',
+            c if c.is_control() => '_',
+            c => c,
+        };
+        let mut name: String = text.chars().map(allowed).collect();
+        while name.len() > 256 {
+            name.pop();
+        }
+        Self::new(name.as_str()).unwrap_or_else(|_| Self(format!("{name}_")))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -120,6 +134,23 @@ mod tests {
         }
         for name in ["", ".", "..", "a/b", "a:b", "a\\b", "a\nb", "stats"] {
             assert!(ModelName::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_one() {
+        let long = "ä".repeat(300);
+        for (text, nearest) in [
+            ("iris", "iris"),
+            ("a:b\n/c\\", "a_b__c_"),
+            ("stats", "stats_"),
+            ("", "_"),
+            ("..", ".._"),
+            (&long, &"ä".repeat(128)),
+        ] {
+            let name = ModelName::nearest(text);
+            assert_eq!(name.as_str(), nearest);
+            assert_eq!(ModelName::new(nearest), Ok(name));
         }
     }
 

@@ -24,7 +24,9 @@ pub use manifest::{
     ExampleInfo, FlavorNames, Hints, Manifest, ManifestError, ManifestProblem, OnnxFlavor,
     Provider, SessionOptions,
 };
-pub use package::{Content, Draft, DraftError, Example, Misfit, Package, PackageError, discover};
+pub use package::{
+    Content, Draft, DraftError, Example, Misfit, Package, PackageError, Survey, discover, survey,
+};
 pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};

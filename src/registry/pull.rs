@@ -25,6 +25,8 @@ pub struct Pulls {
     pub versions: BTreeMap<ModelId, Pull>,
     /// Versions that are followed and not complete in the registry, with its words.
     pub unready: BTreeMap<ModelId, String>,
+    /// Models whose records cannot be read, and that might be followed.
+    pub broken: BTreeMap<ModelName, String>,
 }
 
 impl Selection {
@@ -42,6 +44,11 @@ impl Selection {
                     target.uri
                 )));
             };
+            if let Some(reason) = state.broken.get(name) {
+                return Err(SourceError::Invalid(format!(
+                    "the registry's records of model `{name}` cannot be read: {reason}"
+                )));
+            }
             let model = state.models.get(name);
             let found = model.and_then(|model| Some((model, model.resolve(which)?)));
             let Some((model, version)) = found else {
@@ -60,6 +67,9 @@ impl Selection {
                     target.uri, id.version
                 )));
             }
+        }
+        if !self.follow.is_empty() {
+            pulls.broken = state.broken.clone();
         }
         let followed = state.models.iter();
         for (name, model) in followed.filter(|(name, model)| self.filter.passes(name, model)) {
@@ -138,6 +148,7 @@ mod tests {
         };
         RegistryState {
             models: [(ModelName::new("iris").unwrap(), model)].into(),
+            ..RegistryState::default()
         }
     }
 

@@ -13,6 +13,8 @@ use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version, fits_patt
 pub struct Selection {
     /// Single models, first listed first.
     pub targets: Vec<Target>,
+    /// Names of targets that may be missing.
+    pub optional: BTreeSet<ModelName>,
     /// Of every model that passes `filter`: the versions that these point to. The first that matches a model decides
     /// its paths without a version.
     pub follow: Vec<Pointer>,
@@ -67,6 +69,8 @@ pub struct DesiredModel {
     pub aliases: BTreeMap<Alias, Version>,
     /// Stages of these versions.
     pub stages: BTreeMap<Stage, Version>,
+    /// Why it is not known which version is wanted; then there is none.
+    pub absent: Option<String>,
 }
 
 /// One version that should be loaded.
@@ -178,10 +182,64 @@ impl Selection {
             }
         }
         self.name_pointers(state, &mut desired);
+        self.name_broken(state, &mut desired);
+        for (name, uri) in self.optional_targets() {
+            desired.lack(name, format!("the registry does not have `{uri}`"));
+        }
         desired
     }
 
-    /// Targets of registered models that the registry does not have.
+    /// What cannot be read may be what is wanted.
+    fn name_broken(&self, state: &RegistryState, desired: &mut DesiredState) {
+        for (name, reason) in &state.broken {
+            let reason = format!("the registry's records of it cannot be read: {reason}");
+            let targets = { self.targets.iter() }.filter(|target| target.is_of(name));
+            for served in targets.filter_map(Target::served_as) {
+                desired.lack(served, reason.clone());
+            }
+            let unknown = RegisteredModel::default();
+            if !self.follow.is_empty() && self.filter.passes(name, &unknown) {
+                desired.lack(name, reason);
+            }
+        }
+    }
+
+    /// Why a target that may not be missing cannot be found.
+    pub fn unreadable<'s>(&self, state: &'s RegistryState) -> Option<&'s str> {
+        let required = { self.targets.iter() }.filter(|target| !target.is_among(&self.optional));
+        let mut broken = required.filter_map(|target| match &target.uri {
+            ModelUri::Registered { name, .. } => state.broken.get(name),
+            ModelUri::Logged(_) | ModelUri::Run { .. } => None,
+        });
+        broken.next().map(String::as_str)
+    }
+
+    /// What should be served while the registry cannot be read, for this reason. `None` when what is wanted depends on
+    /// what it holds, or the server cannot do without it.
+    pub fn without_registry(&self, reason: &str) -> Option<DesiredState> {
+        let mut desired = DesiredState {
+            complete: true,
+            ..DesiredState::default()
+        };
+        for (name, _) in self.optional_targets() {
+            desired.lack(name, reason.to_owned());
+        }
+        let is_all = self.follow.is_empty() && !self.has_required();
+        is_all.then_some(desired)
+    }
+
+    /// Whether it names a version that the server cannot do without.
+    pub fn has_required(&self) -> bool {
+        { self.targets.iter() }.any(|target| !target.is_among(&self.optional))
+    }
+
+    fn optional_targets(&self) -> impl Iterator<Item = (&ModelName, &ModelUri)> {
+        let targets = self.targets.iter();
+        let optional = targets.filter(|target| target.is_among(&self.optional));
+        optional.filter_map(|target| Some((target.served_as()?, &target.uri)))
+    }
+
+    /// Targets of registered models that the registry does not have, and that may not be missing.
     pub fn missing(&self, state: &RegistryState) -> Vec<&ModelUri> {
         let is_missing = |uri: &&ModelUri| match uri {
             ModelUri::Registered { name, which } => {
@@ -190,8 +248,12 @@ impl Selection {
             }
             ModelUri::Logged(_) | ModelUri::Run { .. } => false,
         };
-        let uris = self.targets.iter().map(|target| &target.uri);
-        uris.filter(is_missing).collect()
+        let targets = self.targets.iter();
+        let targets = targets.filter(|target| !target.is_among(&self.optional));
+        targets
+            .map(|target| &target.uri)
+            .filter(is_missing)
+            .collect()
     }
 
     /// Every alias and stage whose version is wanted anyway is a path to it.
@@ -228,6 +290,22 @@ impl Selection {
 }
 
 impl Target {
+    /// The name that it is served under, where that is known before it is found.
+    fn served_as(&self) -> Option<&ModelName> {
+        self.serve_as.as_ref().or(match &self.uri {
+            ModelUri::Registered { name, .. } => Some(name),
+            ModelUri::Logged(_) | ModelUri::Run { .. } => None,
+        })
+    }
+
+    fn is_of(&self, model: &ModelName) -> bool {
+        matches!(&self.uri, ModelUri::Registered { name, .. } if name == model)
+    }
+
+    fn is_among(&self, names: &BTreeSet<ModelName>) -> bool {
+        self.served_as().is_some_and(|name| names.contains(name))
+    }
+
     fn find(
         &self,
         state: &RegistryState,
@@ -268,8 +346,22 @@ impl DesiredState {
                 versions: BTreeMap::new(),
                 aliases: BTreeMap::new(),
                 stages: BTreeMap::new(),
+                absent: None,
             });
         model.versions.entry(version).or_insert(wanted);
+    }
+
+    /// Wants a model of which there is no version, for this reason, unless there is one after all.
+    pub fn lack(&mut self, name: &ModelName, reason: String) {
+        self.models
+            .entry(name.clone())
+            .or_insert_with(|| DesiredModel {
+                default: None,
+                versions: BTreeMap::new(),
+                aliases: BTreeMap::new(),
+                stages: BTreeMap::new(),
+                absent: Some(reason),
+            });
     }
 }
 
@@ -312,6 +404,7 @@ mod tests {
         let models = models.iter().map(|(n, model)| (name(n), model.clone()));
         RegistryState {
             models: models.collect(),
+            ..RegistryState::default()
         }
     }
 
@@ -338,6 +431,52 @@ mod tests {
         let model = &desired.models[&name(model)];
         let all = model.versions.keys().map(|version| version.0).collect();
         (model.default.unwrap().0, all)
+    }
+
+    #[test]
+    fn what_may_be_missing_is_lacked_and_not_missed() {
+        let mut selection = targets(&[
+            ("models:/m@champion", Some("served")),
+            ("models:/nobody/7", Some("optional")),
+            ("models:/nobody/7", Some("needed")),
+        ]);
+        selection.optional = [name("optional")].into();
+        assert!(selection.has_required());
+        let state = state(&[("m", model(1, &[("@champion", 1)]))]);
+        let missing = selection.missing(&state);
+        assert_eq!(missing.len(), 1);
+        let desired = selection.desired(&state, &BTreeMap::new());
+        let names: Vec<_> = desired.models.keys().map(ModelName::as_str).collect();
+        assert_eq!(names, ["optional", "served"]);
+        let lacked = &desired.models[&name("optional")];
+        let reason = "the registry does not have `models:/nobody/7`";
+        assert_eq!(lacked.absent.as_deref(), Some(reason));
+        assert!(
+            selection.without_registry("away").is_none(),
+            "one is needed"
+        );
+        selection.optional = ["optional", "served", "needed"].map(name).into();
+        let without = selection.without_registry("away").unwrap();
+        assert!(without.complete && without.models.len() == 3);
+    }
+
+    #[test]
+    fn a_model_whose_records_cannot_be_read_may_be_wanted() {
+        let mut broken = state(&[("m", model(1, &[("@champion", 1)]))]);
+        let reason = || "garbage".to_owned();
+        broken.broken = [(name("x"), reason()), (name("y"), reason())].into();
+        let absent = |selection: &Selection| {
+            let desired = selection.desired(&broken, &BTreeMap::new());
+            let absent = desired.models.into_iter();
+            let absent = absent.filter(|(_, model)| model.absent.is_some());
+            absent.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(absent(&follow(&["@champion"], "")), ["x", "y"]);
+        assert_eq!(absent(&follow(&["@champion"], "y*")), ["y"]);
+        assert_eq!(absent(&follow(&["@champion"], "tag.team=a")), [""; 0]);
+        let named = targets(&[("models:/x/1", Some("as"))]);
+        assert_eq!(absent(&named), ["as"]);
+        assert_eq!(named.unreadable(&broken), Some("garbage"));
     }
 
     #[test]

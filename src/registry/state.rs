@@ -18,11 +18,15 @@ pub struct Query {
     pub versions: BTreeSet<ModelId>,
 }
 
-/// A whole answer: what is not in it does not exist. A part that could not be read is an error, never an omission.
+/// A whole answer: what is not in it does not exist. A part that could not be read is an error or [broken](Self::broken),
+/// never an omission.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistryState {
     /// The models asked for that exist.
     pub models: BTreeMap<ModelName, RegisteredModel>,
+    /// Models that exist and whose records cannot be read, with the reasons.
+    #[serde(default)]
+    pub broken: BTreeMap<ModelName, String>,
 }
 
 /// One registered model.

@@ -11,7 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::{DesiredState, ModelUri, PackageRef, RegistryState, Selection, Source, SourceError};
+use super::{
+    DesiredState, ModelUri, PackageRef, RegisteredModel, RegistryState, Selection, Source,
+    SourceError,
+};
+use crate::model::ModelName;
 use crate::telemetry::Metrics;
 
 /// Remembers the last complete answer of a registry, for a start without it.
@@ -74,6 +78,10 @@ pub struct Watcher {
     /// Packages of targets that are no registered versions; they never change.
     resolved: BTreeMap<ModelUri, PackageRef>,
     failures: u32,
+    /// What it said last of each model.
+    last: BTreeMap<ModelName, RegisteredModel>,
+    /// What of it could not be read then.
+    broken: BTreeMap<ModelName, String>,
     /// How many models the registry had when it had any.
     had: usize,
     /// Since when it says that it has none.
@@ -106,6 +114,8 @@ impl Watcher {
             parts,
             resolved: BTreeMap::new(),
             failures: 0,
+            last: BTreeMap::new(),
+            broken: BTreeMap::new(),
             had: 0,
             empty_since: None,
         }
@@ -154,6 +164,12 @@ impl Watcher {
     }
 
     fn read(&self, state: &RegistryState) -> FirstLook {
+        if let Some(reason) = self.parts.selection.unreadable(state) {
+            return FirstLook::Failed(SourceError::Malformed {
+                registry: self.parts.source.address().to_owned(),
+                reason: reason.to_owned(),
+            });
+        }
         let missing = self.parts.selection.missing(state);
         FirstLook::Read {
             missing: missing.into_iter().cloned().collect(),
@@ -207,10 +223,40 @@ impl Watcher {
             }
             Ok::<_, SourceError>(state)
         });
-        let state = looked.await.map_err(|_| silent())??;
+        let mut state = looked.await.map_err(|_| silent())??;
         self.doubt_emptiness(source, &state)?;
+        self.bridge(&mut state);
         let desired = self.parts.selection.desired(&state, &self.resolved);
         Ok((state, desired))
+    }
+
+    /// A model whose records cannot be read is what it was.
+    fn bridge(&mut self, state: &mut RegistryState) {
+        for (name, reason) in &state.broken {
+            if self.broken.get(name) != Some(reason) {
+                tracing::error!(model = %name, reason, "the registry's records of a model cannot be read; the others are followed");
+            }
+        }
+        let is_news = |name: &&ModelName| !self.last.contains_key(*name);
+        if state.broken.keys().any(|name| is_news(&name)) {
+            // As before this process.
+            let memory = self.parts.memory.as_ref();
+            let known = memory.and_then(|memory| memory.load());
+            let known = known.map(|(known, _)| known.registry.models);
+            for (name, model) in known.unwrap_or_default() {
+                self.last.entry(name).or_insert(model);
+            }
+        }
+        for name in state.broken.keys() {
+            if let Some(model) = self.last.get(name) {
+                state.models.insert(name.clone(), model.clone());
+            }
+        }
+        self.broken = state.broken.clone();
+        state
+            .broken
+            .retain(|name, _| !state.models.contains_key(name));
+        self.last = state.models.clone();
     }
 
     fn doubt_emptiness(
@@ -317,6 +363,7 @@ mod tests {
         };
         RegistryState {
             models: [(ModelName::new("m").unwrap(), model)].into(),
+            ..RegistryState::default()
         }
     }
 
@@ -440,6 +487,32 @@ mod tests {
             waited >= EMPTY_BELIEVED && waited < EMPTY_BELIEVED * 4,
             "{waited:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_model_whose_records_cannot_be_read_is_what_it_was() {
+        let memory = Arc::new(Notebook::default());
+        let mut watcher = watcher(scripted(&[Ok(1)]), None, Arc::clone(&memory));
+        let broken = || RegistryState {
+            broken: [(ModelName::new("m").unwrap(), "garbage".to_owned())].into(),
+            ..RegistryState::default()
+        };
+        let mut seen = broken();
+        watcher.bridge(&mut seen);
+        assert_eq!(seen, broken(), "nothing is known of it");
+        watcher.bridge(&mut state(2));
+        let mut seen = broken();
+        watcher.bridge(&mut seen);
+        assert_eq!(seen, state(2));
+        // Nor after a restart.
+        memory.save(&KnownState {
+            registry: state(2),
+            ..KnownState::default()
+        });
+        let mut restarted = super::tests::watcher(scripted(&[Ok(1)]), None, memory);
+        let mut seen = broken();
+        restarted.bridge(&mut seen);
+        assert_eq!(seen, state(2));
     }
 
     #[tokio::test(start_paused = true)]

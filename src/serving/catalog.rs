@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::servable::{Servable, ServableHandle};
-use super::state::VersionState;
+use super::state::{FailureReason, VersionState};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version};
 
@@ -29,6 +29,9 @@ pub struct CatalogSnapshot {
     pub known: bool,
     /// The model that paths without a name mean, where the operator chose one.
     pub default_model: Option<ModelName>,
+    /// Whether every model has once been served, or given up. From then on only required models count: one that comes
+    /// later, or is tried again, must not take the others out of rotation.
+    pub started: bool,
     /// Whether a request for a model that is not there is not told of others: callers may not know of all.
     pub discreet: bool,
 }
@@ -48,6 +51,10 @@ pub struct ModelEntry {
     pub required: bool,
     /// How long a request may wait for it to be loaded, when it may be unloaded although it is wanted.
     pub on_demand: Option<Duration>,
+    /// Why it has no version, where it is known only that there should be one.
+    pub absent: Option<String>,
+    /// Whether a server that starts need not wait for what is tried again.
+    pub given_up: bool,
 }
 
 /// One version of a [`ModelEntry`].
@@ -207,6 +214,7 @@ impl Catalog {
         let _one_writer = self.writer.lock();
         let mut next = CatalogSnapshot::clone(&self.current.load());
         change(&mut next);
+        next.started = next.started || next.is_ready();
         self.current.store(Arc::new(next));
     }
 }
@@ -214,8 +222,8 @@ impl Catalog {
 impl CatalogSnapshot {
     /// Whether each wanted model serves a version or has settled without one, and each required one serves.
     ///
-    /// A version that waits to be tried again has not settled, so a new server waits for it; once a model serves, a
-    /// failing successor changes nothing.
+    /// A version that waits to be tried again has not settled, so a new server waits for it, for a while; once it has
+    /// [started](Self::started), or a model serves, a failing one changes nothing.
     pub fn is_ready(&self) -> bool {
         self.known
             && self.models.values().all(|model| {
@@ -227,7 +235,8 @@ impl CatalogSnapshot {
                     .versions
                     .values()
                     .all(|version| version.state.is_settled());
-                serves || (!model.required && (settled || model.on_demand.is_some()))
+                let may_wait = model.on_demand.is_some() || self.started;
+                serves || (!model.required && (settled || model.given_up || may_wait))
             })
     }
 
@@ -307,6 +316,8 @@ impl ModelEntry {
             && self.default == other.default
             && self.required == other.required
             && self.on_demand == other.on_demand
+            && self.absent == other.absent
+            && self.given_up == other.given_up
             && self.aliases == other.aliases
             && self.stages == other.stages
             && same_versions()
@@ -361,18 +372,21 @@ impl ModelEntry {
         let newest = newest_first.clone().next();
         newest_first
             .find_map(|version| version.servable.clone())
-            .ok_or_else(|| {
-                let newest = newest.map(|version| &version.state);
-                self.not_ready(name, newest.unwrap_or(&VersionState::New))
+            .ok_or_else(|| match (newest, &self.absent) {
+                (Some(newest), _) => self.not_ready(name, &newest.state),
+                (None, Some(reason)) => self.not_ready(name, &absent(reason)),
+                (None, None) => self.not_ready(name, &VersionState::New),
             })
     }
 
     fn not_ready(&self, name: &ModelName, state: &VersionState) -> LookupError {
         match (self.on_demand, state) {
-            (None, _) | (_, VersionState::Failed(_)) => LookupError::NotReady {
-                name: name.clone(),
-                state: state.clone(),
-            },
+            (None, _) | (_, VersionState::Failed(_) | VersionState::Unsupported(_)) => {
+                LookupError::NotReady {
+                    name: name.clone(),
+                    state: state.clone(),
+                }
+            }
             (Some(wait), state) => LookupError::Asleep {
                 name: name.clone(),
                 wait,
@@ -401,10 +415,19 @@ impl ModelEntry {
     }
 }
 
+/// The state of a model without a version.
+fn absent(reason: &str) -> VersionState {
+    VersionState::Failed(FailureReason {
+        label: "absent",
+        message: reason.to_owned(),
+        attempt: 0,
+        retry_at: None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::FailureReason;
 
     fn name(text: &str) -> ModelName {
         ModelName::new(text).unwrap()
@@ -487,6 +510,61 @@ mod tests {
             lookup(Some("iris"), seven),
             "model `iris` has no version 7; it has `1`"
         );
+    }
+
+    #[test]
+    fn once_ready_only_required_models_count() {
+        let catalog = catalog(&[("a", entry(failed(), false))]);
+        assert!(catalog.snapshot().is_ready());
+        let add = |model: &str, entry: ModelEntry| {
+            catalog.update(|snapshot| drop(snapshot.models.insert(name(model), entry)));
+        };
+        add("later", entry(VersionState::Fetching, false));
+        assert!(catalog.snapshot().is_ready(), "the others serve on");
+        add("needed", entry(VersionState::Fetching, true));
+        assert!(!catalog.snapshot().is_ready());
+    }
+
+    #[test]
+    fn a_start_waits_for_what_is_tried_again_until_it_is_given_up() {
+        let retried = |given_up| {
+            let VersionState::Failed(reason) = failed() else {
+                unreachable!()
+            };
+            let again = FailureReason {
+                retry_at: Some(std::time::SystemTime::now()),
+                ..reason
+            };
+            ModelEntry {
+                given_up,
+                ..entry(VersionState::Failed(again), false)
+            }
+        };
+        let is_ready = |entry: ModelEntry| catalog(&[("a", entry)]).snapshot().is_ready();
+        assert!(!is_ready(retried(false)));
+        assert!(is_ready(retried(true)));
+        let VersionState::Failed(reason) = failed() else {
+            unreachable!()
+        };
+        assert!(is_ready(entry(VersionState::Unsupported(reason), false)));
+    }
+
+    #[test]
+    fn a_model_without_a_version_says_why() {
+        let absent = ModelEntry {
+            absent: Some("the registry has none".to_owned()),
+            ..ModelEntry::default()
+        };
+        let catalog = catalog(&[("a", absent)]);
+        let selector = Selector {
+            model: Some(name("a")),
+            version: VersionSelector::Default,
+        };
+        assert_eq!(
+            catalog.lookup(&selector).unwrap_err().to_string(),
+            "model `a` is not ready: failed: the registry has none"
+        );
+        assert!(catalog.snapshot().is_ready());
     }
 
     #[test]

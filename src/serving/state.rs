@@ -24,6 +24,8 @@ pub enum VersionState {
     Unloaded,
     /// Cannot be served.
     Failed(FailureReason),
+    /// It is no ONNX package, and never will be.
+    Unsupported(FailureReason),
 }
 
 /// Why a version failed.
@@ -41,7 +43,7 @@ pub struct FailureReason {
 
 impl VersionState {
     /// The values of the `state` label of `onstage_model_state`.
-    pub const LABELS: [&'static str; 9] = [
+    pub const LABELS: [&'static str; 10] = [
         "new",
         "fetching",
         "verifying",
@@ -50,8 +52,12 @@ impl VersionState {
         "ready",
         "draining",
         "unloaded",
-        "failed",
+        Self::FAILED,
+        "unsupported",
     ];
+
+    /// The label of what cannot be served.
+    pub const FAILED: &'static str = "failed";
 
     /// The value of the `state` label.
     pub fn label(&self) -> &'static str {
@@ -65,14 +71,23 @@ impl VersionState {
             Self::Draining => 6,
             Self::Unloaded => 7,
             Self::Failed(_) => 8,
+            Self::Unsupported(_) => 9,
         };
         Self::LABELS[index]
+    }
+
+    /// Why it cannot be served, when it cannot.
+    pub fn reason(&self) -> Option<&FailureReason> {
+        match self {
+            Self::Failed(reason) | Self::Unsupported(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// Whether nothing more will happen to it without a change from outside.
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::Ready | Self::Unloaded => true,
+            Self::Ready | Self::Unloaded | Self::Unsupported(_) => true,
             Self::Failed(reason) => reason.retry_at.is_none(),
             _ => false,
         }
@@ -83,6 +98,7 @@ impl fmt::Display for VersionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(reason) => write!(f, "failed: {}", reason.message),
+            Self::Unsupported(reason) => write!(f, "unsupported: {}", reason.message),
             state => f.write_str(state.label()),
         }
     }

@@ -10,6 +10,8 @@ mod architecture;
 mod bad_input;
 mod base_path;
 mod batched;
+#[cfg(unix)]
+mod broken;
 mod chaos;
 mod cli;
 mod clouds;

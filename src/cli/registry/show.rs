@@ -103,6 +103,9 @@ pub(super) fn list(
         ..Query::default()
     };
     let state = look(&args.at, environment, &query)?;
+    for (name, reason) in &state.broken {
+        console.note(&format!("the records of `{name}` cannot be read: {reason}"));
+    }
     let models: Vec<Listed> = state.models.iter().map(listed).collect();
     if args.json {
         return console.print(&to_json(&models));

@@ -337,7 +337,7 @@ impl Waiting {
             return Some(Ok(()));
         }
         let failed = match record.slots.get(version).map(|slot| &slot.status) {
-            Some(Status::Failed { reason, .. }) => format!(
+            Some(Status::Failed { reason, .. } | Status::Unsupported(reason)) => format!(
                 "model `{model}` version {version} cannot be served: {}",
                 reason.message
             ),
@@ -362,7 +362,7 @@ impl Record {
     /// A version that failed gets another chance.
     fn try_again(&mut self, version: Version) {
         if let Some(slot) = self.slots.get_mut(&version)
-            && matches!(slot.status, Status::Failed { .. })
+            && matches!(slot.status, Status::Failed { .. } | Status::Unsupported(_))
         {
             slot.status = Status::New;
             slot.attempts = 0;

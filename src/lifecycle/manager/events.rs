@@ -10,7 +10,7 @@ use crate::lifecycle::job::{Loaded, Phases};
 use crate::lifecycle::loader::LoadError;
 use crate::lifecycle::record::{OnStage, Status};
 use crate::model::{ModelId, ModelName};
-use crate::serving::{SwapOutcome, VersionState};
+use crate::serving::{FailureReason, SwapOutcome, VersionState};
 
 /// A message to the manager.
 pub(in crate::lifecycle) enum Event {
@@ -135,23 +135,50 @@ impl Manager {
                 let Some(reason) = record.failed(id.version, &error) else {
                     return;
                 };
-                tracing::error!(
-                    model = %id.name,
-                    version = %id.version,
-                    reason = reason.label,
-                    attempt = reason.attempt,
-                    retries = reason.retry_at.is_some(),
-                    error = reason.message,
-                    "cannot be served"
-                );
-                let metrics = &self.parts.metrics;
-                metrics.candidate_failed(id.name.as_str(), reason.label);
-                let outcome = SwapOutcome::Failed(reason.label, reason.message);
-                let is_first = reason.attempt == 1;
-                if is_first || reason.retry_at.is_none() {
-                    self.remember(&id.name, Some(id.version), outcome, phases);
+                if error.is_foreign() {
+                    self.found_unsupported(id, reason, phases);
+                } else {
+                    self.found_broken(id, reason, phases);
                 }
             }
+        }
+    }
+
+    fn found_broken(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {
+        tracing::error!(
+            model = %id.name,
+            version = %id.version,
+            reason = reason.label,
+            attempt = reason.attempt,
+            retries = reason.retry_at.is_some(),
+            error = reason.message,
+            "cannot be served"
+        );
+        let metrics = &self.parts.metrics;
+        metrics.candidate_failed(id.name.as_str(), reason.label);
+        let outcome = SwapOutcome::Failed(reason.label, reason.message);
+        let is_first = reason.attempt == 1;
+        if is_first || reason.retry_at.is_none() {
+            self.remember(&id.name, Some(id.version), outcome, phases);
+        }
+    }
+
+    /// A registry may hold models of every kind: one that is not for this server is worth a line, and a failed swap only
+    /// where it should have taken the place of one that is.
+    fn found_unsupported(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {
+        tracing::warn!(
+            model = %id.name,
+            version = %id.version,
+            reason = reason.label,
+            error = reason.message,
+            "is not for this server"
+        );
+        let record = self.records.get(&id.name);
+        if record.is_some_and(|record| record.serving().is_some()) {
+            let metrics = &self.parts.metrics;
+            metrics.candidate_failed(id.name.as_str(), reason.label);
+            let outcome = SwapOutcome::Failed(reason.label, reason.message);
+            self.remember(&id.name, Some(id.version), outcome, phases);
         }
     }
 }

@@ -299,7 +299,10 @@ impl Record {
 
     /// Since when another version is wanted than the one that serves.
     fn keep_time(&mut self, wanted: Option<Version>, now: Instant) {
-        let in_sync = wanted.is_none() || self.serving() == wanted || self.is_asleep();
+        // What is no ONNX package will not be served, however long one waits.
+        let is_unsupported = wanted.is_some_and(|version| self.is_unsupported(version));
+        let in_sync =
+            wanted.is_none() || self.serving() == wanted || self.is_asleep() || is_unsupported;
         self.out_of_sync_since = if in_sync {
             None
         } else {

@@ -23,8 +23,10 @@ pub(crate) struct Directory {
     path: PathBuf,
     pub(crate) has_manifest: bool,
     pub(crate) onnx_files: Vec<OsString>,
-    directories: Vec<OsString>,
-    others: Vec<OsString>,
+    pub(super) directories: Vec<OsString>,
+    /// Links that lead nowhere, or round in a circle.
+    pub(super) dead_links: Vec<OsString>,
+    pub(super) others: Vec<OsString>,
 }
 
 /// The packages that a TARGET stands for: itself, or each version of a `name/version/` tree, or each package in a
@@ -62,7 +64,7 @@ pub fn discover(target: &Path) -> Result<Vec<PathBuf>, PackageError> {
 }
 
 /// Versions sort by number, all else by name.
-fn sort_key(path: &Path) -> (Option<PathBuf>, Option<Version>, PathBuf) {
+pub(super) fn sort_key(path: &Path) -> (Option<PathBuf>, Option<Version>, PathBuf) {
     match version_of(path.file_name()) {
         Some(version) => (
             path.parent().map(Path::to_owned),
@@ -73,7 +75,7 @@ fn sort_key(path: &Path) -> (Option<PathBuf>, Option<Version>, PathBuf) {
     }
 }
 
-fn version_of(name: Option<&OsStr>) -> Option<Version> {
+pub(super) fn version_of(name: Option<&OsStr>) -> Option<Version> {
     name?.to_str()?.parse().ok()
 }
 
@@ -140,6 +142,7 @@ impl Directory {
             has_manifest: false,
             onnx_files: Vec::new(),
             directories: Vec::new(),
+            dead_links: Vec::new(),
             others: Vec::new(),
         };
         for entry in fs::read_dir(path).map_err(PackageError::io(path))? {
@@ -148,24 +151,28 @@ impl Directory {
                 continue;
             }
             // Follows links, as Kubernetes makes them.
-            let is_dir = path.join(&name).is_dir();
-            if is_dir {
-                directory.directories.push(name);
-            } else if name == MANIFEST {
+            let found = fs::metadata(path.join(&name));
+            if name == MANIFEST {
+                // Also where it is no file: what is wrong with it is told when it is read.
                 directory.has_manifest = true;
+            } else if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
+                directory.directories.push(name);
             } else if is_onnx(Path::new(&name)) {
                 directory.onnx_files.push(name);
+            } else if found.is_err() {
+                directory.dead_links.push(name);
             } else {
                 directory.others.push(name);
             }
         }
         directory.onnx_files.sort();
         directory.directories.sort();
+        directory.dead_links.sort();
         directory.others.sort();
         Ok(directory)
     }
 
-    fn holds_model(&self) -> bool {
+    pub(super) fn holds_model(&self) -> bool {
         self.has_manifest || !self.onnx_files.is_empty()
     }
 
@@ -207,12 +214,17 @@ impl Directory {
     }
 
     pub(crate) fn nothing_found(&self) -> PackageError {
-        let names = self.directories.iter().chain(&self.others);
-        let names: Vec<String> = names
+        let all = || {
+            self.directories
+                .iter()
+                .chain(&self.dead_links)
+                .chain(&self.others)
+        };
+        let names: Vec<String> = all()
             .take(5)
             .map(|name| format!("`{}`", name.to_string_lossy()))
             .collect();
-        let rest = self.directories.len() + self.others.len() - names.len();
+        let rest = all().count() - names.len();
         let found = match (names.is_empty(), rest) {
             (true, _) => "nothing".to_owned(),
             (false, 0) => names.join(", "),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::fit::Misfit;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{GraphError, IdError, ManifestError};
+use crate::model::{GraphError, IdError, ManifestError, ModelId};
 
 /// Why a directory is no package that can be served.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,33 @@ pub enum PackageError {
         path: PathBuf,
         /// The reason.
         error: IdError,
+    },
+    /// One name for several models.
+    #[error(
+        "`{}` holds {count} packages, and one name stands for a single model: name one of them",
+        path.display()
+    )]
+    SeveralPackages {
+        /// The directory.
+        path: PathBuf,
+        /// How many are in it.
+        count: usize,
+    },
+    /// Two packages of one version.
+    #[error(
+        "`{}` and `{}` are both model `{}` version {}: rename one, or serve it with `--name`",
+        path.display(),
+        other.display(),
+        id.name,
+        id.version
+    )]
+    Twice {
+        /// What both are.
+        id: ModelId,
+        /// The first one.
+        path: PathBuf,
+        /// The second one.
+        other: PathBuf,
     },
     /// The note that a registry client leaves is damaged.
     #[error("`{}` is not valid: {reason}; expected `model_name` and `model_version`", path.display())]
@@ -158,6 +185,11 @@ pub enum PackageError {
 }
 
 impl PackageError {
+    /// Whether the package is whole, and of a kind that is not served.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::Manifest(error) if error.kind() == ErrorKind::Unsupported)
+    }
+
     /// Turns an I/O error about `path` into an error of this kind.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |error| Self::Io {

@@ -8,6 +8,7 @@ mod error;
 mod example;
 mod fit;
 mod name;
+mod survey;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ pub use self::discover::discover;
 pub use self::draft::{Draft, DraftError, Example};
 pub use self::error::PackageError;
 pub use self::fit::Misfit;
+pub use self::survey::{Survey, survey};
 
 use self::confine::Confined;
 use self::digest::Files;
@@ -103,6 +105,12 @@ impl Package {
             digest: files.digest()?,
             weight_bytes,
         })
+    }
+
+    /// Which model and version the package at `path` would be, also where it cannot be opened: its own words, else its
+    /// path's. A name that is none is made one.
+    pub fn presumed_id(path: &Path, name: Option<&ModelName>) -> ModelId {
+        name::presume(path, name)
     }
 
     /// The files that loading it reads, relative to its root.

@@ -46,6 +46,18 @@ pub(crate) fn identify(
     Ok(ModelId { name, version })
 }
 
+/// As [`identify`], for what may be broken.
+pub(crate) fn presume(path: &Path, chosen: Option<&ModelName>) -> ModelId {
+    let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let root = Confined::of(root);
+    if let Ok(id) = identify(path, &root, path.is_dir(), chosen.cloned()) {
+        return id;
+    }
+    let (name, version) = from_path(path, root.path());
+    let name = chosen.cloned().unwrap_or_else(|| ModelName::nearest(&name));
+    ModelId { name, version }
+}
+
 fn registered(root: &Confined) -> Result<Option<RegisteredMeta>, PackageError> {
     let file = match root.file("registry note", Path::new(META)) {
         Ok(file) => file,
@@ -66,7 +78,7 @@ fn registered(root: &Confined) -> Result<Option<RegisteredMeta>, PackageError> {
 /// Name and version from `name/`, `name/3/`, `name/3/model.onnx` or `name.onnx`.
 fn from_path(path: &Path, root: &Path) -> (String, Version) {
     let path = absolute(path);
-    if is_onnx(&path) && path.is_file() {
+    if is_onnx(&path) && !path.is_dir() {
         let directory = path.parent().unwrap_or(root);
         let is_tree = path.file_name().is_some_and(|name| name == "model.onnx");
         return match numbered(directory) {

@@ -550,6 +550,88 @@ fn a_target_stands_for_itself_its_versions_or_its_packages() {
 }
 
 #[test]
+fn a_survey_also_finds_what_is_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let write = |path: &str| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    };
+    for path in [
+        "good/MLmodel",
+        "tree/1/model.onnx",
+        "tree/x/model.onnx",
+        "tree/3",
+        "misnamed/v1/model.onnx",
+        "several/a.onnx",
+        "several/b.onnx",
+        "docs/readme.md",
+        "reports/2024/table.csv",
+        "z.onnx",
+    ] {
+        write(path);
+    }
+    fs::create_dir_all(root.join("tree/2")).unwrap();
+    fs::create_dir_all(root.join("empty")).unwrap();
+    fs::create_dir_all(root.join("to come/1")).unwrap();
+    fs::create_dir_all(root.join("odd/MLmodel")).unwrap();
+    let found = survey(root).unwrap();
+    assert_eq!(
+        names(&found.packages, root),
+        [
+            "empty",
+            "good",
+            "misnamed",
+            "odd",
+            "several",
+            "to come/1",
+            "tree/1",
+            "tree/2",
+            "tree/3",
+            "z.onnx"
+        ]
+    );
+    assert_eq!(names(&found.passed_over, root), ["docs", "reports"]);
+    let tree = survey(&root.join("tree")).unwrap();
+    assert_eq!(names(&tree.packages, root), ["tree/1", "tree/2", "tree/3"]);
+    assert_eq!(names(&tree.passed_over, root), ["tree/x"]);
+}
+
+#[test]
+fn a_broken_neighbour_does_not_take_the_name_of_a_bare_graph() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let found = || names(&survey(root).unwrap().packages, root);
+    fs::write(root.join("iris.onnx"), "").unwrap();
+    assert_eq!(found(), [""], "the directory is the package");
+    fs::create_dir(root.join("empty")).unwrap();
+    assert_eq!(found(), ["empty", "iris.onnx"]);
+    fs::rename(root.join("iris.onnx"), root.join("model.onnx")).unwrap();
+    assert_eq!(found(), [""], "`model.onnx` is no name");
+}
+
+#[test]
+fn what_cannot_be_opened_is_called_what_it_would_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    let presumed = |path: &str| Package::presumed_id(&root.join(path), None).to_string();
+    fs::create_dir_all(root.join("noted")).unwrap();
+    let note = "model_name: fraud\nmodel_version: '7'\n";
+    fs::write(root.join("noted/registered_model_meta"), note).unwrap();
+    assert_eq!(presumed("noted"), "fraud version 7");
+    fs::write(root.join("noted/registered_model_meta"), "[").unwrap();
+    assert_eq!(presumed("noted"), "noted version 1");
+    assert_eq!(presumed("nothing"), "nothing version 1");
+    assert_eq!(presumed("iris/3"), "iris version 3");
+    assert_eq!(presumed("iris.onnx"), "iris version 1");
+    assert_eq!(presumed("stats"), "stats_ version 1");
+    let chosen = ModelName::new("chosen").unwrap();
+    let id = Package::presumed_id(&root.join("iris/3"), Some(&chosen));
+    assert_eq!(id.to_string(), "chosen version 3");
+}
+
+#[test]
 fn a_directory_that_cannot_be_read_is_an_error_and_one_that_is_gone_is_none() {
     // Not by file modes: these tests may run as root, who reads everything.
     let read = |kind: std::io::ErrorKind| {

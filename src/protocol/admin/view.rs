@@ -6,9 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::model::ModelName;
-use crate::serving::{
-    CatalogSnapshot, HoldRecord, ModelEntry, SwapRecord, VersionEntry, VersionState,
-};
+use crate::serving::{CatalogSnapshot, HoldRecord, ModelEntry, SwapRecord, VersionEntry};
 
 /// `GET /admin/models`
 #[derive(Debug, Serialize)]
@@ -117,15 +115,12 @@ fn pointers<K: ToString, V: ToString>(pointers: &BTreeMap<K, V>) -> BTreeMap<Str
 }
 
 fn version(version: String, entry: &VersionEntry) -> Version {
-    let failure = match &entry.state {
-        VersionState::Failed(reason) => Some(Failure {
-            reason: reason.label,
-            message: reason.message.clone(),
-            attempt: reason.attempt,
-            retry_at: reason.retry_at.map(time),
-        }),
-        _ => None,
-    };
+    let failure = entry.state.reason().map(|reason| Failure {
+        reason: reason.label,
+        message: reason.message.clone(),
+        attempt: reason.attempt,
+        retry_at: reason.retry_at.map(time),
+    });
     let servable = entry.servable.as_ref();
     Version {
         version,

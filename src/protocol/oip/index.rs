@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::model::ModelName;
 use crate::serving::{CatalogSnapshot, VersionEntry, VersionState};
 
 /// One version.
@@ -19,21 +20,24 @@ pub(in crate::protocol) struct IndexRow {
 
 /// Every version, or those that answer.
 pub(in crate::protocol) fn rows(snapshot: &CatalogSnapshot, only_ready: bool) -> Vec<IndexRow> {
-    let versions = snapshot.models.iter().flat_map(|(name, model)| {
+    let rows = snapshot.models.iter().flat_map(|(name, model)| {
         let versions = model.versions.iter();
-        versions.map(move |(version, entry)| (name, version, entry))
-    });
-    let listed = versions.filter(|(_, _, entry)| !only_ready || answers(entry));
-    let rows = listed.map(|(name, version, entry)| {
-        let (state, reason) = state(entry);
-        IndexRow {
-            name: name.as_str().to_owned(),
-            version: version.to_string(),
-            state,
-            reason,
-        }
+        let listed = versions.filter(|(_, entry)| !only_ready || answers(entry));
+        let rows = listed.map(|(version, entry)| row(name, version.to_string(), state(entry)));
+        let absent = model.absent.iter().filter(|_| !only_ready);
+        let absent = absent.map(|reason| row(name, String::new(), ("UNAVAILABLE", reason.clone())));
+        rows.chain(absent).collect::<Vec<_>>()
     });
     rows.collect()
+}
+
+fn row(name: &ModelName, version: String, (state, reason): (&'static str, String)) -> IndexRow {
+    IndexRow {
+        name: name.as_str().to_owned(),
+        version,
+        state,
+        reason,
+    }
 }
 
 fn answers(entry: &VersionEntry) -> bool {
@@ -51,5 +55,8 @@ fn state(entry: &VersionEntry) -> (&'static str, String) {
         VersionState::Draining => ("UNLOADING", String::new()),
         VersionState::Unloaded => ("UNAVAILABLE", "unloaded".to_owned()),
         VersionState::Failed(reason) => ("UNAVAILABLE", reason.message.clone()),
+        VersionState::Unsupported(reason) => {
+            ("UNAVAILABLE", format!("unsupported: {}", reason.message))
+        }
     }
 }

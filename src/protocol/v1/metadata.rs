@@ -45,6 +45,7 @@ fn one(version: Version, entry: &VersionEntry) -> Value {
         VersionState::Draining => ("UNLOADING", "OK", ""),
         VersionState::Unloaded => ("END", "OK", ""),
         VersionState::Failed(reason) => ("END", "INTERNAL", reason.message.as_str()),
+        VersionState::Unsupported(reason) => ("END", "UNIMPLEMENTED", reason.message.as_str()),
     };
     json!({
         "version": version.to_string(),

@@ -56,14 +56,19 @@ pub(super) fn reservation(versions: &Path, version: Version) -> Path {
     child(versions, &format!("{version}.reserved"))
 }
 
+/// The model whose directory is called so.
+pub(super) fn name(directory: &str) -> Option<ModelName> {
+    let name = percent_decode_str(directory).decode_utf8().ok()?;
+    ModelName::new(name).ok()
+}
+
 /// The model and the meaning of an object below `root`; `None` for packages, history and what is not ours.
 pub(super) fn meaning(root: &Path, path: &Path) -> Option<(ModelName, Meaning)> {
     let parts: Vec<_> = path.prefix_match(root)?.collect();
-    let [name, kind, object] = parts.as_slice() else {
+    let [model, kind, object] = parts.as_slice() else {
         return None;
     };
-    let name = percent_decode_str(name.as_ref()).decode_utf8().ok()?;
-    let name = ModelName::new(name).ok()?;
+    let name = name(model.as_ref())?;
     let object = object.as_ref();
     let meaning = match kind.as_ref() {
         "versions" => Meaning::Version(object.strip_suffix(".json")?.parse().ok()?),

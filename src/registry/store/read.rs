@@ -1,6 +1,7 @@
 //! What the registry holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path as FilePath;
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -49,15 +50,30 @@ const FILES_AT_ONCE: usize = 4;
 /// A pointer is a number; more is no pointer.
 const LONGEST_POINTER: u64 = 64;
 
+/// The models that have a directory.
+fn models_in(directory: &FilePath) -> Result<BTreeSet<ModelName>, SourceError> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
+        let entry = entry.map_err(SourceError::io(directory))?;
+        names.extend(layout::name(&entry.file_name().to_string_lossy()));
+    }
+    Ok(names)
+}
+
 impl StoreRegistry {
     pub(super) async fn read(&self, query: &Query) -> Result<RegistryState, SourceError> {
         let mut state = RegistryState::default();
-        if query.everything {
-            self.read_below(&self.root, &mut state).await?;
-        } else {
-            for name in &query.models {
-                let path = layout::model(&self.root, name);
-                self.read_below(&path, &mut state).await?;
+        match &self.directory {
+            Some(directory) if query.everything => {
+                for name in models_in(directory)? {
+                    self.read_alone(&name, &mut state).await?;
+                }
+            }
+            None if query.everything => self.read_below(&self.root, &mut state).await?,
+            _ => {
+                for name in &query.models {
+                    self.read_alone(name, &mut state).await?;
+                }
             }
         }
         for (name, model) in &mut state.models {
@@ -66,16 +82,45 @@ impl StoreRegistry {
             if let Some(missing) =
                 { pointers }.find(|version| !model.versions.contains_key(version))
             {
-                return Err(SourceError::Malformed {
-                    registry: self.address.clone(),
-                    reason: format!(
-                        "model `{name}` has an alias or stage that points to version {missing}, which does not exist"
-                    ),
-                });
+                let reason = format!(
+                    "model `{name}` has an alias or stage that points to version {missing}, which does not exist"
+                );
+                state.broken.entry(name.clone()).or_insert(reason);
             }
         }
-        state.models.retain(|_, model| !model.versions.is_empty());
-        Ok(state)
+        let broken = &state.broken;
+        state
+            .models
+            .retain(|name, model| !model.versions.is_empty() && !broken.contains_key(name));
+        match state.broken.values().next() {
+            // Nothing can be read: that is the registry's trouble, not a model's.
+            Some(reason) if state.models.is_empty() => Err(SourceError::Malformed {
+                registry: self.address.clone(),
+                reason: reason.clone(),
+            }),
+            _ => Ok(state),
+        }
+    }
+
+    /// Reads one model. What is wrong with its files on this machine is wrong with it alone; an object store that does not
+    /// answer has no part of an answer.
+    async fn read_alone(
+        &self,
+        name: &ModelName,
+        state: &mut RegistryState,
+    ) -> Result<(), SourceError> {
+        let path = layout::model(&self.root, name);
+        match self.read_below(&path, state).await {
+            Err(error) if self.directory.is_some() => {
+                let reason = match error {
+                    SourceError::Malformed { reason, .. } => reason,
+                    error => error.to_string(),
+                };
+                state.broken.insert(name.clone(), reason);
+                Ok(())
+            }
+            read => read,
+        }
     }
 
     async fn read_below(&self, path: &Path, state: &mut RegistryState) -> Result<(), SourceError> {
@@ -99,11 +144,16 @@ impl StoreRegistry {
             .into_iter()
             .map(|(name, meaning, object)| async move {
                 let is_pointer = !matches!(meaning, Meaning::Version(_));
-                if is_pointer && object.size > LONGEST_POINTER {
-                    return Err(self.malformed(&object.location, "it is no version number"));
-                }
-                let text = self.remembered(&object).await?;
-                Ok((name, meaning, object.location, text))
+                let read = if is_pointer && object.size > LONGEST_POINTER {
+                    Err(self.malformed(&object.location, "it is no version number"))
+                } else {
+                    self.remembered(&object).await
+                };
+                let read = match read {
+                    Err(SourceError::Malformed { reason, .. }) => Err(reason),
+                    read => Ok(read?),
+                };
+                Ok::<_, SourceError>((name, meaning, object.location, read))
             });
         let at_once = match &self.directory {
             Some(_) => FILES_AT_ONCE,
@@ -113,15 +163,23 @@ impl StoreRegistry {
             .buffer_unordered(at_once)
             .try_collect()
             .await?;
-        for (name, meaning, path, text) in read {
-            // Gone between the list and the look: as if it had been gone before.
-            let Some(text) = text else { continue };
-            self.note(
-                state.models.entry(name.clone()).or_default(),
-                (&name, meaning),
-                &path,
-                &text,
-            )?;
+        for (name, meaning, path, read) in read {
+            let text = match read {
+                Ok(Some(text)) => text,
+                // Gone between the list and the look: as if it had been gone before.
+                Ok(None) => continue,
+                Err(reason) => {
+                    state.broken.insert(name, reason);
+                    continue;
+                }
+            };
+            let model = state.models.entry(name.clone()).or_default();
+            match self.note(model, (&name, meaning), &path, &text) {
+                Err(SourceError::Malformed { reason, .. }) => {
+                    state.broken.insert(name, reason);
+                }
+                noted => noted?,
+            }
         }
         Ok(())
     }
@@ -225,7 +283,7 @@ impl StoreRegistry {
             models: [name.clone()].into(),
             ..Query::default()
         };
-        let found: BTreeMap<_, _> = self.read(&query).await?.models;
+        let found = self.read(&query).await?.models;
         found.into_values().next().ok_or_else(|| {
             SourceError::NotFound(format!("registry `{}` has no model `{name}`", self.address))
         })

@@ -139,7 +139,7 @@ fn broken_files(random: &mut Seeded) -> Vec<Candidate> {
         ),
         spoiled(
             "a manifest of another flavor",
-            invalid,
+            "no_onnx_model",
             manifest("flavors:\n  sklearn:\n    pickled_model: model.pkl\n"),
         ),
         spoiled(

@@ -216,3 +216,72 @@ async fn a_webhook_makes_the_server_look_at_once() {
     }
     server.terminate().await;
 }
+
+#[tokio::test]
+async fn a_scikit_learn_model_behind_the_alias_is_unsupported_and_in_nobodys_way() {
+    let (mlflow, mut python) = scene(1).await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '1')")
+        .await;
+    let sklearn = |name: &str| {
+        format!(
+            "[__import__('mlflow.sklearn').sklearn.log_model(__import__('sklearn.linear_model').linear_model.\
+             LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0]), name='model', registered_model_name='{name}', \
+             pip_requirements=['scikit-learn']), client.set_registered_model_alias('{name}', 'champion', \
+             client.get_registered_model('{name}').latest_versions[-1].version)]"
+        )
+    };
+    python.eval(&sklearn("forest")).await;
+    let server = follow(&mlflow.url, &["--poll-interval", "200ms"]).await;
+    assert_eq!(server.get("/v2/health/ready").await.status(), 200);
+    assert_eq!(version(&server, "/models/scale/invocations").await, 1);
+    let reason = async |name: &str, version: &str| {
+        let (_, index) = server.post_json("/v2/repository/index", "{}").await;
+        let rows = index.as_array().unwrap().iter();
+        let mut rows = rows.filter(|row| row["name"] == name && row["version"] == version);
+        let row = rows.next().cloned().unwrap_or_default();
+        row["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    let told = reason("forest", "1").await;
+    for part in ["unsupported", "`mlflow.sklearn`", "docs/convert.md"] {
+        assert!(told.contains(part), "{told}");
+    }
+    let paged = async |model: &str| {
+        let text = metrics(&server).await;
+        let failed = format!(r#"onstage_model_state{{model="{model}",state="failed""#);
+        let in_sync = format!("onstage_model_out_of_sync_seconds{{model=\"{model}\"}} 0\n");
+        let mut lines = text.lines();
+        lines.any(|line| line.starts_with(&failed) && !line.ends_with(" 0"))
+            || !text.contains(&in_sync)
+    };
+    assert!(!paged("forest").await);
+
+    // The last good version serves on.
+    let load = Load::start(&server, "/models/scale/invocations", 2);
+    python.eval(&sklearn("scale")).await;
+    until("it is never seen", &server, async || {
+        reason("scale", "2").await.contains("unsupported")
+    })
+    .await;
+    assert_eq!(version(&server, "/models/scale/invocations").await, 1);
+    assert_eq!(server.get("/v2/health/ready").await.status(), 200);
+    assert!(!paged("scale").await);
+
+    python.eval("register('scale', times(3))").await;
+    python
+        .eval("client.set_registered_model_alias('scale', 'champion', '3')")
+        .await;
+    until_version(&server, "/models/scale/invocations", 3).await;
+    python.eval("register('forest', times(2))").await;
+    python
+        .eval("client.set_registered_model_alias('forest', 'champion', '2')")
+        .await;
+    until("it never serves", &server, async || {
+        ask(&server, "/models/forest/invocations").await.0 == 200
+    })
+    .await;
+    assert!(!paged("scale").await && !paged("forest").await);
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    server.terminate().await;
+}
