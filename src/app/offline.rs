@@ -11,7 +11,7 @@ use super::{engines, non_finite};
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
-use crate::model::{Package, ResponseForm, ResponseOutput};
+use crate::model::{Batch, Package, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
@@ -97,12 +97,33 @@ impl Offline {
         answer.map_err(|(_, message)| Refusal(message))
     }
 
-    /// The answer to zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
-    pub fn score_zeros(&self) -> Option<Result<Vec<u8>, Refusal>> {
-        let batch = self.servable.signature().zeros()?;
+    /// The answer to a [sample](crate::model::Signature::samples) of one row of this kind; `None` when a rank is open.
+    pub fn score_sample(&self, kind: &str) -> Option<Result<Vec<u8>, Refusal>> {
+        let mut samples = self.servable.signature().samples();
+        let (_, batch) = samples.find(|(word, _)| *word == kind)?;
+        Some(self.score_batch(batch))
+    }
+
+    /// The answer to inputs that were made for the signature of `made_for`; `None` when this package takes others.
+    pub fn score_inputs(
+        &self,
+        made_for: &Servable,
+        batch: &Batch,
+    ) -> Option<Result<Vec<u8>, Refusal>> {
+        let names = made_for
+            .signature()
+            .inputs
+            .iter()
+            .map(|input| input.name.clone());
+        let named = names.zip(batch.inputs().iter().cloned());
+        let batch = self.servable.signature().bind(named.collect()).ok()?;
+        Some(self.score_batch(batch))
+    }
+
+    fn score_batch(&self, batch: Batch) -> Result<Vec<u8>, Refusal> {
         let answer = protocol::score_batch(&self.servable, batch);
         let answer = self.runtime.block_on(answer);
-        Some(answer.map_err(|(_, message)| Refusal(message)))
+        answer.map_err(|(_, message)| Refusal(message))
     }
 }
 

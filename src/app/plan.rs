@@ -12,7 +12,9 @@ use super::seals::Seals;
 use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
-use crate::lifecycle::{BatchingOptions, Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
+use crate::lifecycle::{
+    BatchingOptions, Contract, ExamplePolicy, LoadOptions, ModelOptions, OnDemand, SwapOrder,
+};
 use crate::model::seal::SealPolicy;
 use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
@@ -269,6 +271,10 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             .request_timeout
             .unwrap_or(settings.server.request_timeout),
         warmup: model.warmup,
+        example: match model.example.unwrap_or_default() {
+            config::ExamplePolicy::Require => ExamplePolicy::Require,
+            config::ExamplePolicy::Warn => ExamplePolicy::Warn,
+        },
         response: response_form(model.response.unwrap_or_default()),
         seal: SealPolicy::default(),
     }

@@ -278,7 +278,7 @@ impl Batcher {
     }
 
     /// What a run of one row takes, as far as that is known.
-    pub(super) fn single_cost(&self) -> Option<Duration> {
+    pub fn single_cost(&self) -> Option<Duration> {
         self.inner.costs.single()
     }
 
@@ -457,10 +457,17 @@ impl Inner {
             // Stopped, as nobody waits for any of them.
             Some(Err(BatchError::Engine(EngineError::Cancelled))) => return,
             // Whichever it was that ended the process must not end the next one.
-            Some(Err(BatchError::Engine(EngineError::Lost { engine, reason }))) => {
+            Some(Err(BatchError::Engine(EngineError::Lost {
+                engine,
+                reason,
+                process,
+            }))) => {
                 for entry in entries {
-                    let reason = reason.clone();
-                    let lost = EngineError::Lost { engine, reason };
+                    let lost = EngineError::Lost {
+                        engine,
+                        reason: reason.clone(),
+                        process,
+                    };
                     let _ = entry.reply.send(Err(lost.into()));
                 }
                 return;

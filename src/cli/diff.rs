@@ -1,6 +1,7 @@
 //! `onstage diff`: whether one package could take the place of another.
 
 mod render;
+mod runs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use crate::app::Offline;
 use crate::config::Settings;
 use crate::engine::EngineChoice;
 use crate::model::{self, Change, Comparison, Package, Verdict};
+use runs::Runs;
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArgs {
@@ -49,6 +51,8 @@ struct Report {
     changes: Vec<ChangeReport>,
     /// Only with data.
     answers: Option<Answers>,
+    /// Only where the contracts agree.
+    runs: Option<Runs>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,7 +99,10 @@ pub(super) fn run(
         }
         None => None,
     };
-    let report = Report::new(&old, &new, &comparison, answers);
+    let runs = comparison
+        .is_compatible()
+        .then(|| runs(args, (&old, &new), &settings));
+    let report = Report::new(&old, &new, &comparison, (answers, runs));
     if args.look.json {
         console.print(&to_json(&report))?;
     } else {
@@ -105,6 +112,21 @@ pub(super) fn run(
         &args.old.display().to_string(),
         &args.new.display().to_string(),
     )
+}
+
+/// Runs both on what needs no file.
+fn runs(args: &DiffArgs, (old, new): (&Package, &Package), settings: &Settings) -> Runs {
+    let progress = progress::spinner();
+    progress.set_message("running");
+    let load = |package: &Package, path: &PathBuf| {
+        let loaded = Offline::choose(package, args.engine, settings);
+        loaded.map_err(|error| format!("`{}` was not run: {error:#}", path.display()))
+    };
+    let runs = load(old, &args.old)
+        .and_then(|was| Ok((was, load(new, &args.new)?)))
+        .map(|(was, is)| Runs::of((old, &was), (new, &is)));
+    progress.finish_and_clear();
+    runs.unwrap_or_else(Runs::skipped)
 }
 
 /// Asks both the same. What the old one refuses tells nothing about the new one.
@@ -147,15 +169,18 @@ impl Report {
         old: &Package,
         new: &Package,
         comparison: &Comparison,
-        answers: Option<Answers>,
+        (answers, runs): (Option<Answers>, Option<Runs>),
     ) -> Self {
-        let refused = answers.as_ref().is_some_and(|one| one.refusal.is_some());
+        let failed = |runs: &Runs| !runs.failures.is_empty();
+        let refused = answers.as_ref().is_some_and(|one| one.refusal.is_some())
+            || runs.as_ref().is_some_and(failed);
         Self {
             old: Side::new(old),
             new: Side::new(new),
             compatible: comparison.is_compatible() && !refused,
             changes: comparison.changes.iter().map(ChangeReport::new).collect(),
             answers,
+            runs,
         }
     }
 
@@ -167,6 +192,13 @@ impl Report {
         let mut reasons: Vec<String> = breaking.map(|change| change.message.clone()).collect();
         let refusal = self.answers.as_ref().and_then(|one| one.refusal.as_ref());
         reasons.extend(refusal.map(|refusal| format!("it does not answer the data: {refusal}")));
+        let failures = self.runs.iter().flat_map(|runs| &runs.failures);
+        reasons.extend(failures.map(|failure| {
+            format!(
+                "it fails on {}, which `{old}` answers: {}",
+                failure.request, failure.reason
+            )
+        }));
         let reasons = reasons.join("; ");
         Err(Failure::failed(format!(
             "`{new}` cannot take the place of `{old}`: {reasons}"

@@ -103,14 +103,12 @@ impl Verifier<'_> {
     ) -> Report {
         let mut report = Report::new(self.package, requests);
         let progress = progress::spinner();
-        // The answers of each engine that ran, in the order of the requests.
-        let mut ran: Vec<(&'static str, Vec<Option<Value>>)> = Vec::new();
+        let mut loaded = Vec::new();
         for engine in engines {
             progress.set_message(format!("compiling on {}", engine.name()));
             let outcome = match self.load(&**engine) {
                 Ok(model) => {
-                    let answers = answers(&model, requests, &progress, &mut report);
-                    ran.push((engine.name(), answers));
+                    loaded.push(model);
                     Outcome::Ran
                 }
                 Err(outcome) => outcome,
@@ -122,11 +120,31 @@ impl Verifier<'_> {
                 outcome,
             });
         }
-        progress.finish_and_clear();
-        if ran.is_empty() {
-            report.problems.push("no engine runs it".to_owned());
+        let mut has_answer = false;
+        for request in &requests.list {
+            let is_made_up = request.body.is_none();
+            if is_made_up && has_answer {
+                break;
+            }
+            let answers: Vec<_> = loaded
+                .iter()
+                .map(|model| {
+                    (
+                        model.engine(),
+                        answer(model, request, &progress, &mut report),
+                    )
+                })
+                .collect();
+            has_answer |= answers.iter().any(|(_, answer)| answer.is_some());
+            compare(&answers, request, tolerances, &mut report);
         }
-        compare(&ran, requests, tolerances, &mut report);
+        progress.finish_and_clear();
+        if loaded.is_empty() {
+            report.problems.push("no engine runs it".to_owned());
+        } else if !has_answer {
+            let problem = "no engine gave an answer to any request";
+            report.problems.push(problem.to_owned());
+        }
         report.finish()
     }
 
@@ -165,89 +183,79 @@ impl Verifier<'_> {
     }
 }
 
-/// The answers of one engine; what it refuses is a problem.
-fn answers(
+/// The answer of one engine; what it refuses is a problem.
+fn answer(
     model: &Offline,
-    requests: &Requests,
+    request: &Request,
     progress: &ProgressBar,
     report: &mut Report,
-) -> Vec<Option<Value>> {
-    let mut ask = |request: &Request| {
-        let name = &request.name;
-        progress.set_message(format!("{name} on {}", model.engine()));
-        let answer = match &request.body {
-            Some(body) => model.score("application/json", body.clone()),
-            None => match model.score_zeros() {
-                Some(answer) => answer,
-                None => {
-                    report.note("the graph leaves a rank open, so zeros cannot be made");
-                    return None;
-                }
-            },
-        };
-        match answer {
-            Ok(answer) => match difference::parse(&answer) {
-                Ok(answer) => Some(answer),
-                Err(error) => {
-                    let engine = model.engine();
-                    let problem = format!("{engine} answers {name} with no JSON: {error}");
-                    report.problems.push(problem);
-                    None
-                }
-            },
-            // The model may have its reasons to refuse zeros.
-            Err(refusal) if request.body.is_none() => {
-                let reason = one_line(&refusal.to_string());
-                report.note(&format!("{} refuses zeros: {reason}", model.engine()));
-                None
+) -> Option<Value> {
+    let (name, engine) = (&request.name, model.engine());
+    progress.set_message(format!("{name} on {engine}"));
+    let answer = match &request.body {
+        Some(body) => model.score("application/json", body.clone()),
+        None => match model.score_sample(name) {
+            Some(answer) => answer,
+            None => {
+                report.note(&format!(
+                    "the graph leaves a rank open, so {name} cannot be made"
+                ));
+                return None;
             }
-            Err(refusal) => {
-                let reason = one_line(&refusal.to_string());
-                let engine = model.engine();
-                report
-                    .problems
-                    .push(format!("{engine} refuses {name}: {reason}"));
-                None
-            }
+        },
+    };
+    let problem = match answer {
+        Ok(answer) => match difference::parse(&answer) {
+            Ok(answer) => return Some(answer),
+            Err(error) => format!("{engine} answers {name} with no JSON: {error}"),
+        },
+        // The model may have its reasons to refuse what was made up.
+        Err(refusal) if request.body.is_none() => {
+            let reason = one_line(&refusal.to_string());
+            report.note(&format!("{engine} refuses {name}: {reason}"));
+            return None;
+        }
+        Err(refusal) => {
+            let reason = one_line(&refusal.to_string());
+            format!("{engine} refuses {name}: {reason}")
         }
     };
-    requests.list.iter().map(&mut ask).collect()
+    report.problems.push(problem);
+    None
 }
 
+/// Holds the answers of the engines against each other and against what was recorded.
 fn compare(
-    ran: &[(&'static str, Vec<Option<Value>>)],
-    requests: &Requests,
+    answers: &[(&'static str, Option<Value>)],
+    request: &Request,
     tolerances: &Tolerances,
     report: &mut Report,
 ) {
-    for (index, request) in requests.list.iter().enumerate() {
-        let answered = ran
-            .iter()
-            .filter_map(|(engine, answers)| Some((*engine, answers[index].as_ref()?)));
-        let mut first: Option<(&'static str, &Value)> = None;
-        let mut comparisons = Vec::new();
-        let mut engines = Vec::new();
-        let against = |engine, with: &str, old: &Value, new: &Value| Comparison {
-            engine,
-            with: with.to_owned(),
-            outputs: difference::compare(old, new, tolerances, false),
-        };
-        for (engine, answer) in answered {
-            engines.push(engine);
-            if let Some((name, reference)) = first {
-                comparisons.push(against(engine, name, reference, answer));
-            }
-            first = first.or(Some((engine, answer)));
-            if let Some(expected) = &request.expected {
-                comparisons.push(against(engine, requests::EXPECTED, expected, answer));
-            }
+    let answered =
+        { answers.iter() }.filter_map(|(engine, answer)| Some((*engine, answer.as_ref()?)));
+    let mut first: Option<(&'static str, &Value)> = None;
+    let mut comparisons = Vec::new();
+    let mut engines = Vec::new();
+    let against = |engine, with: &str, old: &Value, new: &Value| Comparison {
+        engine,
+        with: with.to_owned(),
+        outputs: difference::compare(old, new, tolerances, false),
+    };
+    for (engine, answer) in answered {
+        engines.push(engine);
+        if let Some((name, reference)) = first {
+            comparisons.push(against(engine, name, reference, answer));
         }
-        report.requests.push(Answers {
-            request: request.name.clone(),
-            engines,
-            comparisons,
-        });
+        first = first.or(Some((engine, answer)));
+        if let Some(expected) = &request.expected {
+            comparisons.push(against(engine, requests::EXPECTED, expected, answer));
+        }
     }
+    report.requests.push(Answers {
+        request: request.name.clone(),
+        engines,
+        comparisons,
+    });
 }
 
 /// MLflow's words are several lines.
@@ -334,6 +342,36 @@ mod tests {
     }
 
     #[test]
+    fn what_no_engine_answers_does_not_pass() {
+        let refuses = || onnxruntime().behaving(Behaviour::BadInput("never".to_owned()));
+        let report = report(vec![refuses(), refuses()], None);
+        assert!(!report.passed);
+        assert_eq!(report.problems, ["no engine gave an answer to any request"]);
+        let asked: Vec<&str> = { report.requests.iter() }
+            .map(|one| one.request.as_str())
+            .collect();
+        assert_eq!(asked, ["zeros", "ones", "random"]);
+        assert!(
+            report.notes[1].contains("refuses zeros: "),
+            "{:?}",
+            report.notes
+        );
+    }
+
+    #[test]
+    fn what_refuses_zeros_is_asked_with_ones() {
+        let refuses = tract()
+            .behaving(Behaviour::BadInput("zero".to_owned()))
+            .only_for(0.0);
+        let report = report(vec![refuses], None);
+        assert!(report.passed, "{report:?}");
+        let asked: Vec<&str> = { report.requests.iter() }
+            .map(|one| one.request.as_str())
+            .collect();
+        assert_eq!(asked, ["zeros", "ones"]);
+    }
+
+    #[test]
     fn answers_that_differ_are_told_with_the_first_value() {
         let package = fake::package("doubles", 1, &[("x", DType::F32)]);
         let requests = Requests {
@@ -344,10 +382,10 @@ mod tests {
             }],
             notes: Vec::new(),
         };
-        let answer = |value: f64| vec![Some(json!({"predictions": {"x": [1.0, value]}}))];
+        let answer = |value: f64| Some(json!({"predictions": {"x": [1.0, value]}}));
         let ran = [("onnxruntime", answer(2.0)), ("tract", answer(2.5))];
         let mut report = Report::new(&package, &requests);
-        compare(&ran, &requests, &tolerances(&package), &mut report);
+        compare(&ran, &requests.list[0], &tolerances(&package), &mut report);
         let report = report.finish();
         assert!(!report.passed);
         assert_eq!(

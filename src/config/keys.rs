@@ -134,6 +134,7 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.engine", Kind::Choice(ENGINES), "Engine of this model"),
     key("models.*.isolation", Kind::Choice(&["none", "process"]), "Where the engine of this model runs: in the server, or in a process of its own, whose crash ends no other model").or("none"),
     key("models.*.warmup", Kind::Bool, "Whether to run the package's input example before serving"),
+    key("models.*.example", Kind::Choice(&["require", "warn"]), "Whether a version whose own input example fails in the engine is kept off, or served with a warning").or("require"),
     key("models.*.providers", Kind::List, "Execution providers of ONNX Runtime, best first"),
     key("models.*.max_queue_size", Kind::Integer(1), "Requests that may wait for this model"),
     key("models.*.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer"),

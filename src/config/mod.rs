@@ -31,7 +31,7 @@ pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };
 pub use settings::{
-    BatchingSettings, EngineChoice, EngineSettings, Isolation, LimitSettings,
+    BatchingSettings, EngineChoice, EngineSettings, ExamplePolicy, Isolation, LimitSettings,
     ModelBatchingSettings, ModelSettings, NetworkSettings, Nonfinite, RegistrySettings,
     ResponseForm, ServerSettings, Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
 };

@@ -225,6 +225,8 @@ pub struct ModelSettings {
     pub isolation: Option<Isolation>,
     /// Whether to run the package's input example before serving.
     pub warmup: Option<bool>,
+    /// What it means that the package's own example fails in the engine.
+    pub example: Option<ExamplePolicy>,
     /// Execution providers, best first.
     pub providers: Option<Vec<String>>,
     /// Requests that may wait; see [`ModelSettings::queue_size`].
@@ -274,6 +276,17 @@ pub struct ModelBatchingSettings {
     pub max_queue_size: Option<usize>,
     /// Most sessions at a time.
     pub instances: Option<usize>,
+}
+
+/// What it means that a package's own example fails in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExamplePolicy {
+    /// The version cannot be served.
+    #[default]
+    Require,
+    /// A warning.
+    Warn,
 }
 
 /// Where the engine of a model runs.

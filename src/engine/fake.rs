@@ -38,6 +38,8 @@ pub struct Fake {
     delay: Duration,
     /// The only value that it misbehaves for.
     only_for: Option<f32>,
+    /// Runs that it does well before.
+    after: usize,
     counters: Arc<Counters>,
 }
 
@@ -71,6 +73,7 @@ impl Fake {
             behaviour: Behaviour::Echo,
             delay: Duration::ZERO,
             only_for: None,
+            after: 0,
             counters: Arc::default(),
         }
     }
@@ -115,6 +118,12 @@ impl Fake {
             only_for: Some(value),
             ..self
         }
+    }
+
+    /// One that echoes in its first runs, over all sessions.
+    #[must_use]
+    pub fn only_after(self, after: usize) -> Self {
+        Self { after, ..self }
     }
 
     /// One whose sessions block their thread this long before each answer. Ends early when the run is cancelled.
@@ -281,7 +290,7 @@ impl FakeSession {
 impl Session for FakeSession {
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
         let counters = &self.0.counters;
-        counters.runs.fetch_add(1, Ordering::SeqCst);
+        let run = counters.runs.fetch_add(1, Ordering::SeqCst);
         counters.rows.fetch_add(batch.rows(), Ordering::SeqCst);
         self.wait(cancel)?;
         let failure = |reason: &String, bad_input| EngineError::Run {
@@ -298,6 +307,7 @@ impl Session for FakeSession {
         };
         let echo = Behaviour::Echo;
         let behaviour = match self.0.only_for {
+            _ if run < self.0.after => &echo,
             Some(value) if is_spared(value) => &echo,
             _ => &self.0.behaviour,
         };

@@ -186,6 +186,14 @@ pub enum EngineError {
         /// Whether the engine blames the inputs.
         bad_input: bool,
     },
+    /// The engine panicked; its session is not used again.
+    #[error("engine `{engine}` panicked: {reason}")]
+    Panicked {
+        /// The engine.
+        engine: &'static str,
+        /// What the panic said.
+        reason: String,
+    },
     /// The process that ran the model has gone; another one takes its place.
     #[error("engine `{engine}` was interrupted: {reason}")]
     Lost {
@@ -193,6 +201,8 @@ pub enum EngineError {
         engine: &'static str,
         /// What is known of it.
         reason: String,
+        /// The process that ended while it had this request; `None` when the request came too late for it.
+        process: Option<u32>,
     },
     /// The caller asked to stop.
     #[error("cancelled")]
@@ -208,7 +218,7 @@ impl Kinded for EngineError {
             Self::Run {
                 bad_input: true, ..
             } => ErrorKind::InvalidArgument,
-            Self::Load { .. } | Self::Run { .. } => ErrorKind::Internal,
+            Self::Load { .. } | Self::Run { .. } | Self::Panicked { .. } => ErrorKind::Internal,
             Self::Lost { .. } => ErrorKind::NotReady,
             Self::Cancelled => ErrorKind::Cancelled,
         }

@@ -18,12 +18,11 @@ use crate::model::{
     Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, RowProof,
 };
 use crate::registry::SourceError;
-use crate::serving::{Limits, RowSharing, Servable, VersionState};
+use crate::serving::{ExampleError, Limits, RowSharing, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Runs a package's own example through a servable; blocking.
-pub type WarmUp =
-    Arc<dyn Fn(&Servable, Vec<u8>) -> Result<Warmed, (ErrorKind, String)> + Send + Sync>;
+pub type WarmUp = Arc<dyn Fn(&Servable, Vec<u8>) -> Result<Warmed, ExampleError> + Send + Sync>;
 
 /// What came of a package's own example.
 #[derive(Debug)]
@@ -64,6 +63,8 @@ pub struct LoadOptions {
     pub request_timeout: Duration,
     /// Whether to run the package's example before serving; `None` leaves that to the package.
     pub warmup: Option<bool>,
+    /// Whether a package whose own example fails in the engine may serve.
+    pub example: ExamplePolicy,
     /// The form of scoring answers.
     pub response: ResponseForm,
     /// Whose signature the package needs.
@@ -89,6 +90,16 @@ impl RowPolicy {
             (RowProof::Unproven(reason), Self::Independent) => RowSharing::Declared(reason.clone()),
         }
     }
+}
+
+/// What it means that the package's own example fails in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExamplePolicy {
+    /// The version cannot be served.
+    #[default]
+    Require,
+    /// A warning.
+    Warn,
 }
 
 /// What the operator chose of how requests wait and run together. What is `None` is for the package to say.
@@ -396,14 +407,10 @@ impl Loader {
         );
         let servable = servable.with_response(response);
         let warmed = match example {
-            Some(body) => self.run_example(&servable, body)?,
-            None => {
-                if warmup {
-                    run_zeros(&servable);
-                }
-                None
-            }
+            Some(body) => self.run_example(&servable, body, options.example)?,
+            None => None,
         };
+        let in_doubt = warmup && warmed.is_none() && !answers_something(&servable);
         let batch = warmed.as_ref().map(|warmed| &warmed.batch);
         let sharing = tried(&servable, sharing, batch);
         let servable = servable.with_sharing(sharing);
@@ -413,19 +420,29 @@ impl Loader {
         let non_finite = warmed.map_or(0, |warmed| warmed.non_finite);
         // Its statistics are those of its clients.
         metrics.clear_totals();
+        let servable = servable.in_doubt(in_doubt);
         Ok((servable.on(Arc::clone(&self.pool)), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks
     /// the engine is not worth a place on stage.
-    fn run_example(&self, servable: &Servable, body: Vec<u8>) -> Result<Option<Warmed>, LoadError> {
+    fn run_example(
+        &self,
+        servable: &Servable,
+        body: Vec<u8>,
+        policy: ExamplePolicy,
+    ) -> Result<Option<Warmed>, LoadError> {
+        let id = servable.id();
         match (self.warm_up)(servable, body) {
             Ok(warmed) => Ok(Some(warmed)),
-            Err((ErrorKind::Internal | ErrorKind::NotReady, message)) => {
+            Err(ExampleError::Failed(message)) if policy == ExamplePolicy::Require => {
                 Err(LoadError::Example(message))
             }
-            Err((_, message)) => {
-                let id = servable.id();
+            Err(ExampleError::Failed(message)) => {
+                tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example fails in the engine");
+                Ok(None)
+            }
+            Err(ExampleError::Refused(message)) => {
                 tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example is refused");
                 Ok(None)
             }
@@ -482,16 +499,25 @@ fn calibrate(servable: &Servable, example: Option<&Batch>) {
     }
 }
 
-/// A first run on zeros, so that the first request does not pay for it. The model may have reasons to refuse them.
-fn run_zeros(servable: &Servable) {
-    let Some(batch) = servable.signature().zeros() else {
-        return;
-    };
-    let run = |session: &mut dyn Session| session.run(&batch, &CancelToken::new());
-    let ran = servable.batcher().with_session(run);
-    if let Err(error) = ran.and_then(|ran| ran) {
-        tracing::debug!(model = %servable.id().name, %error, "the graph does not take zeros; not warmed up");
+/// A first run, so that the first request does not pay for it; false when the engine fails on all that is tried. The
+/// model may have its reasons to refuse zeros, and even ones and random numbers.
+fn answers_something(servable: &Servable) -> bool {
+    let mut failed = None;
+    for (what, batch) in servable.signature().samples() {
+        let run = |session: &mut dyn Session| session.run(&batch, &CancelToken::new());
+        let ran = servable.batcher().with_session(run);
+        match ran.and_then(|ran| ran) {
+            Ok(_) => return true,
+            Err(error) => failed = Some((what, error)),
+        }
     }
+    // Where nothing can be tried, nothing is known.
+    let Some((what, error)) = failed else {
+        return true;
+    };
+    let id = servable.id();
+    tracing::warn!(model = %id.name, version = %id.version, what, %error, "the engine fails on zeros, ones and random numbers: give the package an input example");
+    false
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ mod row_independence;
 
 pub use job::{Opened, Supply};
 pub use loader::{
-    BatchingOptions, Circumstances, LoadError, LoadOptions, Loader, RowPolicy, WarmUp, Warmed,
+    BatchingOptions, Circumstances, ExamplePolicy, LoadError, LoadOptions, Loader, RowPolicy,
+    WarmUp, Warmed,
 };
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

@@ -84,6 +84,8 @@ pub(super) struct Record {
     /// The last version that served and where it came from, for the way back when nothing is loaded.
     pub(super) last_good: Option<(Version, Wanted)>,
     pub(super) probation: Option<Probation>,
+    /// Versions that left the stage before their probation was over.
+    pub(super) unproven: BTreeSet<Version>,
     /// Whether the current change was asked for by hand.
     pub(super) cause: Cause,
     /// Whether it should be loaded now; others than those on demand always are.
@@ -218,6 +220,7 @@ impl Record {
             previous: VecDeque::new(),
             last_good: None,
             probation: None,
+            unproven: BTreeSet::new(),
             cause: Cause::Start,
             out_of_sync_since: None,
             leaving_stage: Vec::new(),

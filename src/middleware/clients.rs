@@ -1,7 +1,7 @@
 //! How much one client may ask for: requests a second, and requests at a time.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,9 +14,16 @@ use parking_lot::Mutex;
 
 use crate::telemetry::Metrics;
 
-/// In the extensions of a request: the address of its connection.
+/// In the extensions of a request: where its connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientAddress(pub IpAddr);
+pub struct ClientAddress(pub SocketAddr);
+
+impl ClientAddress {
+    /// The network of one client.
+    pub(super) fn network(self) -> IpAddr {
+        place(self.0.ip())
+    }
+}
 
 /// In the extensions of a request: who its client has proved to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,8 +158,8 @@ impl Key {
         if let Some(ClientName(name)) = client.get() {
             return Some(Self::Name(Arc::clone(name)));
         }
-        let ClientAddress(address) = client.get()?;
-        Some(Self::Address(place(*address)))
+        let address: &ClientAddress = client.get()?;
+        Some(Self::Address(address.network()))
     }
 }
 
@@ -178,7 +185,9 @@ mod tests {
 
     fn from(address: &str) -> Extensions {
         let mut client = Extensions::new();
-        client.insert(ClientAddress(address.parse().unwrap()));
+        client.insert(ClientAddress(
+            (address.parse::<IpAddr>().unwrap(), 1).into(),
+        ));
         client
     }
 

@@ -36,6 +36,7 @@ pub use self::grpc::grpc_timeout;
 use self::request_id::RequestId;
 use self::traced::Traced;
 use crate::error::ErrorKind;
+use crate::serving;
 use crate::telemetry::{AccessLog, Tracer};
 
 /// What the operator chose for every request.
@@ -254,7 +255,7 @@ impl<S: Inner> Around<S> {
             self.options.limits.name(&mut request);
         }
         match self.options.limits.admit(&request) {
-            Ok(_admitted) => self.ask(form, request).await,
+            Ok(_admitted) => caller(&request).scope(self.ask(form, request)).await,
             Err(too_much) => refusal(form, &too_much),
         }
     }
@@ -270,6 +271,19 @@ impl<S: Inner> Around<S> {
             Err(never) => match never {},
         }
     }
+}
+
+/// Who sends a request: the name that it proved, and where it comes from.
+fn caller(request: &Request) -> serving::Caller {
+    let extensions = request.extensions();
+    let address = extensions.get::<ClientAddress>();
+    let caller = extensions.get::<Caller>();
+    let identity = caller.and_then(|caller| caller.who.as_ref().ok());
+    serving::Caller::new(
+        identity.map(|identity| identity.name.as_str()),
+        address.map(|address| address.network()),
+        address.map(|address| address.0),
+    )
 }
 
 fn late(form: Form) -> Response {

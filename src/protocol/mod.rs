@@ -48,7 +48,7 @@ use self::openapi::{Documentation, Operation};
 use crate::error::ErrorKind;
 use crate::middleware::auth::Guard;
 use crate::model::{Batch, ModelId};
-use crate::serving::{Aside, InferenceService, ModelHost, Servable};
+use crate::serving::{Aside, ExampleError, InferenceService, ModelHost, Servable};
 use crate::telemetry::{Tracer, trace};
 
 /// One row of the route table.
@@ -375,11 +375,11 @@ pub async fn score_example(
 /// The same for the sake of its outputs: how many numbers in them are NaN or infinite, and which tensors were sent.
 ///
 /// # Errors
-/// The kind of failure and its message.
+/// [`ExampleError`]: whether it reached the engine.
 pub async fn check_example(
     servable: &Servable,
     body: Vec<u8>,
-) -> Result<(usize, Batch), (ErrorKind, String)> {
+) -> Result<(usize, Batch), ExampleError> {
     mlflow::check(servable, body).await
 }
 

@@ -2,18 +2,25 @@
 
 mod admin;
 mod aside;
+mod caller;
 mod catalog;
+mod evidence;
+mod exchange;
 mod host;
+mod observation;
 mod servable;
 mod service;
 mod state;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use aside::Aside;
+pub use caller::Caller;
 pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
 };
+pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
+pub use observation::Observation;
 pub use servable::{Limits, RowSharing, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
-pub use state::{FailureReason, VersionState};
+pub use state::{ExampleError, FailureReason, VersionState};

@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::caller::Caller;
+use super::observation::{Known, Observation};
 use crate::batching::{BatchObserver, Batcher, RunnerPool};
 use crate::engine::CompiledModel;
 use crate::model::{ModelId, Package, ResponseOutput, Signature};
@@ -30,6 +34,13 @@ pub struct Servable {
     sharing: RowSharing,
     metrics: Arc<VersionMetrics>,
     vitals: Vitals,
+    /// Connections that it answered.
+    known: Known,
+    /// Whether it answered nothing of what the loader tried.
+    in_doubt: bool,
+    /// Present while it is on probation.
+    observation: ArcSwapOption<Observation>,
+    complaints: Complaints,
 }
 
 /// Whether rows of several requests share runs of a version.
@@ -67,11 +78,11 @@ impl RowSharing {
     }
 }
 
-/// How the requests of one version ended since it was loaded: what its probation is judged by.
+/// How often, and how lately, one version was used, and how many requests it has failed for want of time or of numbers.
 #[derive(Debug)]
 pub struct Vitals {
-    judged: AtomicU64,
-    bad: AtomicU64,
+    /// Of this minute and the one before, in turns.
+    minutes: [Minute; 2],
     since: Instant,
     /// `since` by the clock of the wall.
     since_date: SystemTime,
@@ -82,8 +93,7 @@ pub struct Vitals {
 impl Default for Vitals {
     fn default() -> Self {
         Self {
-            judged: AtomicU64::new(0),
-            bad: AtomicU64::new(0),
+            minutes: Default::default(),
             since: Instant::now(),
             since_date: SystemTime::now(),
             used: AtomicU64::new(0),
@@ -92,10 +102,40 @@ impl Default for Vitals {
 }
 
 impl Vitals {
-    /// Counts a request that the model answered, or that failed by no fault of the client.
+    /// Counts a request that the model answered or failed; `bad` when it was late, or its outputs were not finite: what
+    /// cannot be tried again on another version to see whose fault it is.
     pub fn count(&self, bad: bool) {
-        self.judged.fetch_add(1, Ordering::Relaxed);
-        self.bad.fetch_add(u64::from(bad), Ordering::Relaxed);
+        let number = self.minute();
+        let minute = &self.minutes[usize::from(number % 2 == 1)];
+        if minute.number.swap(number, Ordering::Relaxed) != number {
+            // What others count at this moment may be lost, which changes no share.
+            minute.judged.store(0, Ordering::Relaxed);
+            minute.bad.store(0, Ordering::Relaxed);
+        }
+        minute.judged.fetch_add(1, Ordering::Relaxed);
+        minute.bad.fetch_add(u64::from(bad), Ordering::Relaxed);
+    }
+
+    fn seconds(&self) -> u64 {
+        self.since.elapsed().as_secs()
+    }
+
+    fn minute(&self) -> u64 {
+        self.seconds() / 60
+    }
+
+    /// The share of bad requests in this minute and the one before; few requests make no share.
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn bad_share(&self) -> f64 {
+        const FEW: u64 = 20;
+        let now = self.minute();
+        let is_recent = |minute: &&Minute| minute.number.load(Ordering::Relaxed) + 1 >= now;
+        let (mut judged, mut bad) = (0, 0);
+        for minute in self.minutes.iter().filter(is_recent) {
+            bad += minute.bad.load(Ordering::Relaxed);
+            judged += minute.judged.load(Ordering::Relaxed);
+        }
+        bad as f64 / judged.max(FEW) as f64
     }
 
     /// Notes that a request came at this time.
@@ -120,13 +160,32 @@ impl Vitals {
     pub fn last_used_date(&self) -> SystemTime {
         self.since_date + Duration::from_millis(self.used.load(Ordering::Relaxed))
     }
+}
 
-    /// How many requests were counted, and how many of them were bad: server errors and outputs that are NaN or
-    /// infinite.
-    pub fn counts(&self) -> (u64, u64) {
-        // In this order: never more bad ones than requests.
-        let bad = self.bad.load(Ordering::Relaxed);
-        (self.judged.load(Ordering::Relaxed), bad)
+#[derive(Debug, Default)]
+struct Minute {
+    number: AtomicU64,
+    judged: AtomicU64,
+    bad: AtomicU64,
+}
+
+/// Lines of the log about one version: one a second, and how many were left out.
+#[derive(Debug, Default)]
+struct Complaints(Mutex<(Option<Instant>, u64)>);
+
+impl Complaints {
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// How many lines were left out since the last one; `None` when this one is left out too.
+    fn next(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock();
+        let (last, left_out) = &mut *state;
+        if last.is_some_and(|last| now < last + Self::EVERY) {
+            *left_out += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(left_out))
     }
 }
 
@@ -163,7 +222,17 @@ impl Servable {
             sharing: RowSharing::Alone("nothing was tried".to_owned()),
             metrics,
             vitals: Vitals::default(),
+            known: Known::default(),
+            in_doubt: false,
+            observation: ArcSwapOption::empty(),
+            complaints: Complaints::default(),
         }
+    }
+
+    /// The same servable, which answered nothing of what was tried.
+    #[must_use]
+    pub fn in_doubt(self, in_doubt: bool) -> Self {
+        Self { in_doubt, ..self }
     }
 
     /// The same servable, whose scoring answers are these.
@@ -253,6 +322,50 @@ impl Servable {
         &self.sharing
     }
 
+    /// Connections that it answered.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// How many connections it answered lately.
+    pub fn connections(&self) -> usize {
+        self.known.lately(self.vitals.seconds())
+    }
+
+    /// A request of this caller was answered.
+    pub(super) fn answered(&self, caller: Caller) {
+        self.known.note(caller, self.vitals.seconds());
+    }
+
+    /// Whether it answered nothing of what the loader tried.
+    pub fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
+    /// What is seen of it while it is on probation.
+    pub fn observation(&self) -> Option<Arc<Observation>> {
+        self.observation.load_full()
+    }
+
+    /// It is on probation from here on, with the version before to stand in for it.
+    pub fn begin_probation(&self, before: &ServableHandle) {
+        let observation = Observation::new(before, self.in_doubt);
+        self.observation.store(Some(Arc::new(observation)));
+    }
+
+    /// It stands for itself, or has gone.
+    pub fn end_probation(&self) {
+        self.observation.store(None);
+    }
+
+    /// Says in the log why a run failed; not each time, when that is often.
+    pub(super) fn complain(&self, reason: &'static str, error: &dyn std::fmt::Display) {
+        if let Some(left_out) = self.complaints.next(Instant::now()) {
+            let id = self.id();
+            tracing::warn!(model = %id.name, version = %id.version, reason, %error, left_out, "a run failed in the engine");
+        }
+    }
+
     /// Which outputs answer a scoring request.
     pub fn response(&self) -> ResponseOutput {
         self.response
@@ -279,5 +392,42 @@ impl BatchObserver for VersionMetrics {
 
     fn limit(&self, rows: usize) {
         self.set_batch_rows_limit(rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_share_of_bad_requests_is_that_of_the_last_two_minutes() {
+        let vitals = Vitals::default();
+        for number in 0..100 {
+            vitals.count(number % 10 == 0);
+        }
+        assert!((vitals.bad_share() - 0.1).abs() < 1e-9);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..100 {
+            vitals.count(false);
+        }
+        assert!((vitals.bad_share() - 0.05).abs() < 1e-9);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        vitals.count(true);
+        assert!((vitals.bad_share() - 1.0 / 101.0).abs() < 1e-9);
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert!(vitals.bad_share() < 1e-9);
+        vitals.count(true);
+        assert!((vitals.bad_share() - 0.05).abs() < 1e-9, "one of few");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_line_a_second_says_how_many_were_left_out() {
+        let complaints = Complaints::default();
+        assert_eq!(complaints.next(Instant::now()), Some(0));
+        for _ in 0..1238 {
+            assert_eq!(complaints.next(Instant::now()), None);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(complaints.next(Instant::now()), Some(1238));
     }
 }

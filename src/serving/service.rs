@@ -9,14 +9,17 @@ use tokio::time::{Instant, timeout_at};
 
 use super::aside::Aside;
 use super::catalog::{Catalog, LookupError, Selector};
+use super::evidence::Cause;
+use super::exchange::Exchange;
 use super::servable::{Servable, ServableHandle};
-use crate::batching::{BatchError, Terms};
+use crate::batching::BatchError;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
 use crate::model::{Batch, ModelId, ModelName};
-use crate::telemetry::{InFlight, Metrics, Protocol, VersionMetrics, trace};
-use crate::tensor::Value;
+use crate::telemetry::{
+    EngineFailure, InFlight, Metrics, Outcome, Protocol, VersionMetrics, trace,
+};
 
 /// Turns one request's bytes into tensors and the outputs into an answer. Knows nothing of queues or metrics.
 pub trait Codec: Send + 'static {
@@ -105,12 +108,46 @@ impl Kinded for ServeError {
 
 impl ServeError {
     /// The label under which a request is counted that was refused before it waited.
-    fn rejection(&self) -> Option<&'static str> {
+    pub(super) fn rejection(&self) -> Option<&'static str> {
         match self {
             Self::Busy(_) => Some("max_concurrency"),
             Self::Batch(BatchError::QueueFull(_)) => Some("queue_full"),
             Self::Batch(BatchError::Hopeless { .. }) => Some("deadline"),
             _ => None,
+        }
+    }
+
+    /// What went wrong with a request that satisfied the signature, when its fate says something of the version.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        let failure = match self {
+            Self::Batch(BatchError::Hopeless { .. }) => return Some(Cause::Refused),
+            Self::Deadline(_) | Self::Batch(BatchError::Expired) => EngineFailure::Timeout,
+            Self::Batch(BatchError::Panicked) => EngineFailure::Panic,
+            Self::Batch(BatchError::Engine(error)) => match error {
+                EngineError::Cancelled => return None,
+                EngineError::Panicked { .. } => EngineFailure::Panic,
+                EngineError::Lost { .. } => EngineFailure::Lost,
+                _ => EngineFailure::Run,
+            },
+            _ => return None,
+        };
+        Some(Cause::Engine(failure))
+    }
+
+    /// The process that ended with the request.
+    pub(super) fn process(&self) -> Option<u32> {
+        match self {
+            Self::Batch(BatchError::Engine(EngineError::Lost { process, .. })) => *process,
+            _ => None,
+        }
+    }
+
+    /// How a request that failed so is counted.
+    pub(super) fn outcome(&self) -> Outcome {
+        use EngineFailure::{Lost, Panic, Run};
+        match self.cause() {
+            Some(Cause::Engine(Run | Panic | Lost)) => Outcome::EngineError,
+            _ => Outcome::from(Some(self.kind())),
         }
     }
 }
@@ -249,107 +286,18 @@ impl InferenceService {
             }
         };
         servable.vitals().touch(started);
+        let mut exchange = Exchange::new(servable, selector, (started, &self.heavy));
         if let Some(trace) = trace::current() {
-            trace.set("onstage.model.name", servable.id().name.to_string());
-            trace.set("onstage.model.version", servable.id().version.to_string());
-            trace.set("onstage.engine", servable.engine());
+            exchange.describe(&trace);
         }
-        let measured = Measured::new(protocol, started, Arc::clone(servable.metrics()));
-        let mut non_finite = 0;
-        let exchange = self.exchange(&servable, started, codec, &mut non_finite);
-        let result = exchange.await;
-        let failure = result.as_ref().err().map(Kinded::kind);
-        match failure.map_or("success", ErrorKind::outcome) {
-            "success" => servable.vitals().count(non_finite > 0),
-            "server_error" => servable.vitals().count(true),
-            _ => {}
-        }
-        measured.finish(failure);
+        let mut measured = Measured::new(protocol, started, exchange.metrics());
+        let result = exchange.run(codec).await;
+        measured.metrics = exchange.metrics();
+        measured.finish(exchange.outcome(result.as_ref().err().map(Kinded::kind)));
         Answered {
-            model: Some(servable.id().clone()),
+            model: Some(exchange.id()),
             result,
         }
-    }
-
-    async fn exchange<C: Codec>(
-        &self,
-        servable: &ServableHandle,
-        started: Instant,
-        mut codec: C,
-        non_finite: &mut usize,
-    ) -> Result<C::Answer, C::Error> {
-        let refused = |error: ServeError| {
-            if let Some(reason) = error.rejection() {
-                servable.metrics().rejected(reason);
-            }
-            // A version that is too slow must not look better by refusing, nor one by ending its process.
-            if let ServeError::Batch(
-                BatchError::Hopeless { .. } | BatchError::Engine(EngineError::Lost { .. }),
-            ) = error
-            {
-                servable.vitals().count(true);
-            }
-            C::Error::from(error)
-        };
-        let permit = servable.permit().map_err(ServeError::Busy);
-        let _permit = permit.map_err(&refused)?;
-        let batch = if codec.bytes() > HEAVY_BYTES {
-            let servable = Arc::clone(servable);
-            let decoding = move || (codec.decode(&servable), codec);
-            let (batch, decoded) = self.heavy.run(decoding).await;
-            codec = decoded;
-            batch?
-        } else {
-            codec.decode(servable)?
-        };
-        servable.metrics().observe_decode(started.elapsed());
-        if let Some(most) = servable.limits().max_rows
-            && batch.rows() > most
-        {
-            let rows = batch.rows();
-            return Err(ServeError::Rows { rows, most }.into());
-        }
-        let Wishes { timeout, urgent } = codec.wishes();
-        let longest = servable.limits().request_timeout;
-        let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
-        let deadline = started + timeout;
-        let terms = Terms {
-            deadline: Some(deadline),
-            urgent,
-        };
-        let outputs = timeout_at(deadline, servable.batcher().submit(batch, terms)).await;
-        let outputs = match outputs {
-            Ok(Ok(outputs)) => outputs,
-            Ok(Err(error)) => return Err(refused(error.into())),
-            Err(_) => return Err(ServeError::Deadline(timeout).into()),
-        };
-        *non_finite = outputs.iter().map(Value::count_non_finite).sum();
-        if *non_finite > 0 {
-            servable.metrics().nonfinite(*non_finite);
-        }
-        let encoding = Instant::now();
-        let answer = if outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS {
-            let servable = Arc::clone(servable);
-            let encoding = move || codec.encode(&servable, outputs);
-            self.heavy.run(encoding).await?
-        } else {
-            codec.encode(servable, outputs)?
-        };
-        servable.metrics().observe_encode(encoding.elapsed());
-        Ok(answer)
-    }
-}
-
-/// Bodies larger than this take long enough to decode that other connections of the thread would feel it.
-const HEAVY_BYTES: usize = 128 << 10;
-
-/// Likewise for the elements of an answer.
-const HEAVY_ELEMENTS: usize = 32 << 10;
-
-fn elements(value: &Value) -> usize {
-    match value {
-        Value::Tensor(tensor) => tensor.len(),
-        Value::Maps(maps) => maps.scores.len(),
     }
 }
 
@@ -358,7 +306,7 @@ struct Measured {
     protocol: Protocol,
     started: Instant,
     metrics: Arc<VersionMetrics>,
-    failure: Option<ErrorKind>,
+    outcome: Outcome,
     _in_flight: InFlight,
 }
 
@@ -370,19 +318,19 @@ impl Measured {
             protocol,
             started,
             metrics,
-            failure: Some(ErrorKind::Cancelled),
+            outcome: Outcome::Cancelled,
             _in_flight: in_flight,
         }
     }
 
-    fn finish(mut self, failure: Option<ErrorKind>) {
-        self.failure = failure;
+    fn finish(mut self, outcome: Outcome) {
+        self.outcome = outcome;
     }
 }
 
 impl Drop for Measured {
     fn drop(&mut self) {
         self.metrics
-            .observe_request(self.protocol, self.failure, self.started.elapsed());
+            .observe_request(self.protocol, self.outcome, self.started.elapsed());
     }
 }

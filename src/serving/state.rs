@@ -28,6 +28,17 @@ pub enum VersionState {
     Unsupported(FailureReason),
 }
 
+/// Why a package's own example got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExampleError {
+    /// It contradicts the protocol or the signature: it never reached the engine.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine failed on it, or its outputs make no answer.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// Why a version failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureReason {

@@ -24,6 +24,8 @@ pub(super) struct Families {
     pub(super) queue_depth: IntGaugeVec,
     pub(super) rejected: IntCounterVec,
     pub(super) nonfinite: IntCounterVec,
+    pub(super) engine_errors: IntCounterVec,
+    pub(super) replays: IntCounterVec,
     pub(super) info: IntGaugeVec,
     pub(super) state: IntGaugeVec,
     pub(super) memory: IntGaugeVec,
@@ -131,7 +133,7 @@ impl Families {
         Self {
             requests: table.counter(
                 "onstage_requests_total",
-                "Prediction requests answered, by outcome (success, client_error, server_error, rejected, cancelled).",
+                "Prediction requests answered, by outcome (success, client_error, server_error, engine_error, rejected, cancelled).",
                 &["model", "version", "protocol", "outcome"],
             ),
             request_duration: table.histogram(
@@ -188,6 +190,16 @@ impl Families {
                 "onstage_outputs_nonfinite_total",
                 "NaN and infinite numbers in outputs.",
                 VERSION,
+            ),
+            engine_errors: table.counter(
+                "onstage_engine_errors_total",
+                "Prediction requests that satisfied the signature and failed in the engine, by reason (run, panic, lost, timeout).",
+                &["model", "version", "reason"],
+            ),
+            replays: table.counter(
+                "onstage_replays_total",
+                "Requests that failed on this version, on probation, and were run again on the version before, by outcome (answered, failed).",
+                &["model", "version", "outcome"],
             ),
             info: table.gauge(
                 "onstage_model_info",

@@ -5,23 +5,87 @@ use crate::error::ErrorKind;
 /// The model and version label of requests for a model that is not served.
 pub(super) const UNKNOWN: &str = "unknown";
 
-/// The `outcome` label, in the order of [`outcome_index`].
-pub(super) const OUTCOMES: [&str; 5] = [
-    "success",
-    "client_error",
-    "server_error",
-    "rejected",
-    "cancelled",
-];
-
-/// The place in [`OUTCOMES`] of a request that failed as `failure` says, or succeeded.
-pub(super) fn outcome_index(failure: Option<ErrorKind>) -> usize {
-    let label = failure.map_or(OUTCOMES[0], ErrorKind::outcome);
-    OUTCOMES
-        .iter()
-        .position(|outcome| *outcome == label)
-        .expect("`ErrorKind::outcome` is one of the five outcomes")
+/// How a prediction request ended: the `outcome` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It was answered.
+    Success,
+    /// It contradicts the protocol, the signature or a limit.
+    ClientError,
+    /// The server failed, or the deadline passed.
+    ServerError,
+    /// It satisfied the signature, and its run in the engine failed.
+    EngineError,
+    /// It was refused before it ran.
+    Rejected,
+    /// Its client went away.
+    Cancelled,
 }
+
+impl Outcome {
+    /// Every outcome, in the order of their discriminants.
+    pub const ALL: [Self; 6] = [
+        Self::Success,
+        Self::ClientError,
+        Self::ServerError,
+        Self::EngineError,
+        Self::Rejected,
+        Self::Cancelled,
+    ];
+
+    /// The value of the `outcome` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::EngineError => "engine_error",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Of a request that failed as the kind says, or succeeded, and reached no engine.
+impl From<Option<ErrorKind>> for Outcome {
+    fn from(failure: Option<ErrorKind>) -> Self {
+        let label = failure.map_or("success", ErrorKind::outcome);
+        let known = Self::ALL.into_iter().find(|one| one.label() == label);
+        known.unwrap_or(Self::ServerError)
+    }
+}
+
+/// Why a run in an engine failed: the `reason` label of `onstage_engine_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EngineFailure {
+    /// The engine reported an error.
+    Run,
+    /// The engine panicked.
+    Panic,
+    /// The process that ran the model ended.
+    Lost,
+    /// The deadline passed, or would have.
+    Timeout,
+}
+
+impl EngineFailure {
+    /// Every reason, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Run, Self::Panic, Self::Lost, Self::Timeout];
+
+    /// The value of the `reason` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Panic => "panic",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Whether the version before answered a request that failed on a version on probation: the `outcome` label of
+/// `onstage_replays_total`.
+pub(super) const REPLAYS: [&str; 2] = ["answered", "failed"];
 
 /// A surface by which a request came in: the `protocol` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,9 +121,19 @@ mod tests {
 
     #[test]
     fn every_error_kind_has_an_outcome_of_the_closed_list() {
-        assert_eq!(OUTCOMES[outcome_index(None)], "success");
+        assert_eq!(Outcome::from(None), Outcome::Success);
         for kind in ErrorKind::ALL {
-            assert_eq!(OUTCOMES[outcome_index(Some(kind))], kind.outcome());
+            assert_eq!(Outcome::from(Some(kind)).label(), kind.outcome());
+        }
+    }
+
+    #[test]
+    fn outcomes_and_reasons_are_their_own_index() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, index);
+        }
+        for (index, reason) in EngineFailure::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
         }
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use super::families::Families;
-use super::labels::{OUTCOMES, Protocol, UNKNOWN, outcome_index};
+use super::labels::{EngineFailure, Outcome, Protocol, REPLAYS, UNKNOWN};
 use super::overview::ModelOverview;
 use super::statistics::{Statistics, Totals};
 use crate::error::ErrorKind;
@@ -57,7 +57,7 @@ struct Holder {
 type ByProtocol = [OnceLock<RequestSeries>; Protocol::ALL.len()];
 
 struct RequestSeries {
-    outcomes: [IntCounter; OUTCOMES.len()],
+    outcomes: [IntCounter; Outcome::ALL.len()],
     duration: Histogram,
 }
 
@@ -65,8 +65,8 @@ impl RequestSeries {
     fn new(families: &Families, model: &str, version: &str, protocol: Protocol) -> Self {
         let protocol = protocol.label();
         Self {
-            outcomes: OUTCOMES.map(|outcome| {
-                let labels = [model, version, protocol, outcome];
+            outcomes: Outcome::ALL.map(|outcome| {
+                let labels = [model, version, protocol, outcome.label()];
                 families.requests.with_label_values(&labels)
             }),
             duration: families
@@ -75,8 +75,8 @@ impl RequestSeries {
         }
     }
 
-    fn observe(&self, failure: Option<ErrorKind>, took: Duration) {
-        self.outcomes[outcome_index(failure)].inc();
+    fn observe(&self, outcome: Outcome, took: Duration) {
+        self.outcomes[outcome as usize].inc();
         self.duration.observe(took.as_secs_f64());
     }
 }
@@ -186,6 +186,15 @@ impl Metrics {
             batch_rows_limit: families.batch_rows_limit.with_label_values(&of_version),
             rows: families.rows.with_label_values(&of_version),
             nonfinite: families.nonfinite.with_label_values(&of_version),
+            engine_errors: EngineFailure::ALL.map(|reason| {
+                let labels = [model, version, reason.label()];
+                families.engine_errors.with_label_values(&labels)
+            }),
+            replays: REPLAYS.map(|outcome| {
+                families
+                    .replays
+                    .with_label_values(&[model, version, outcome])
+            }),
             memory: families.memory.with_label_values(&of_version),
             in_flight: families.in_flight.with_label_values(&[model]),
             queue_depth: families.queue_depth.with_label_values(&[model]),
@@ -199,7 +208,7 @@ impl Metrics {
     pub fn unknown_request(&self, protocol: Protocol, failure: Option<ErrorKind>, took: Duration) {
         self.shared.unknown[protocol as usize]
             .get_or_init(|| RequestSeries::new(&self.shared.families, UNKNOWN, UNKNOWN, protocol))
-            .observe(failure, took);
+            .observe(failure.into(), took);
     }
 
     /// Counts the body of a prediction request.
@@ -257,6 +266,8 @@ pub struct VersionMetrics {
     batch_rows_limit: IntGauge,
     rows: IntCounter,
     nonfinite: IntCounter,
+    engine_errors: [IntCounter; EngineFailure::ALL.len()],
+    replays: [IntCounter; REPLAYS.len()],
     memory: IntGauge,
     in_flight: IntGauge,
     queue_depth: IntGauge,
@@ -265,9 +276,9 @@ pub struct VersionMetrics {
 }
 
 impl VersionMetrics {
-    /// Counts an answered request; `failure` is `None` when it succeeded.
-    pub fn observe_request(&self, protocol: Protocol, failure: Option<ErrorKind>, took: Duration) {
-        self.statistics.answered(failure.is_none(), took);
+    /// Counts an answered request.
+    pub fn observe_request(&self, protocol: Protocol, outcome: Outcome, took: Duration) {
+        self.statistics.answered(outcome == Outcome::Success, took);
         let slot = &self.requests[protocol as usize];
         let series = slot.get().or_else(|| {
             // Under the lock: a series made after `remove` would never leave.
@@ -280,7 +291,7 @@ impl VersionMetrics {
             })
         });
         if let Some(series) = series {
-            series.observe(failure, took);
+            series.observe(outcome, took);
         }
     }
 
@@ -356,6 +367,16 @@ impl VersionMetrics {
         self.nonfinite.inc_by(count as u64);
     }
 
+    /// Counts a request whose run failed in the engine.
+    pub fn engine_failed(&self, reason: EngineFailure) {
+        self.engine_errors[reason as usize].inc();
+    }
+
+    /// Counts a request that failed on this version and was run again on the version before.
+    pub fn replayed(&self, answered: bool) {
+        self.replays[usize::from(!answered)].inc();
+    }
+
     /// The memory that the version holds.
     pub fn set_memory(&self, bytes: u64) {
         self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -410,8 +431,8 @@ impl VersionMetrics {
         let families = &self.shared.families;
         let (model, version) = (self.model.as_str(), self.version.as_str());
         for protocol in Protocol::ALL.map(Protocol::label) {
-            for outcome in OUTCOMES {
-                let labels = [model, version, protocol, outcome];
+            for outcome in Outcome::ALL {
+                let labels = [model, version, protocol, outcome.label()];
                 let _ = families.requests.remove_label_values(&labels);
             }
             let labels = [model, version, protocol];
@@ -424,6 +445,14 @@ impl VersionMetrics {
         let _ = families.rows.remove_label_values(&labels);
         let _ = families.nonfinite.remove_label_values(&labels);
         let _ = families.memory.remove_label_values(&labels);
+        for reason in EngineFailure::ALL {
+            let labels = [model, version, reason.label()];
+            let _ = families.engine_errors.remove_label_values(&labels);
+        }
+        for outcome in REPLAYS {
+            let labels = [model, version, outcome];
+            let _ = families.replays.remove_label_values(&labels);
+        }
         let labels = [model, version, &holder.engine, &holder.digest];
         let _ = families.info.remove_label_values(&labels);
         remove_matching(
@@ -497,8 +526,8 @@ mod tests {
 
     fn touch(version: &VersionMetrics) {
         let took = Duration::from_micros(300);
-        version.observe_request(Protocol::Mlflow, None, took);
-        version.observe_request(Protocol::V2Rest, Some(ErrorKind::Overloaded), took);
+        version.observe_request(Protocol::Mlflow, Outcome::Success, took);
+        version.observe_request(Protocol::V2Rest, Outcome::Rejected, took);
         version.observe_queue(took);
         version.observe_run(3, took);
         version.rejected("queue_full");
@@ -578,7 +607,7 @@ mod tests {
         touch(&first);
         touch(&second);
         first.remove();
-        first.observe_request(Protocol::V1, None, Duration::ZERO);
+        first.observe_request(Protocol::V1, Outcome::Success, Duration::ZERO);
         let text = metrics.render();
         assert!(!text.contains(r#"version="1""#), "{text}");
         assert!(

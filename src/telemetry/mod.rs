@@ -10,7 +10,7 @@ pub mod trace;
 mod trust;
 
 pub use init::{AccessLog, LogFormat, LogGuard, LogOptions, TelemetryError, check_filter, init};
-pub use labels::Protocol;
+pub use labels::{EngineFailure, Outcome, Protocol};
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
 pub use overview::ModelOverview;
 pub use statistics::{Sum, Totals};

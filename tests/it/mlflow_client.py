@@ -30,6 +30,23 @@ def times(factor, input="x"):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
+def gather():
+    """A graph like `times` that loads and fails on every row: it takes column 6 of one, by an index that no loader sees."""
+    nodes = [
+        helper.make_node("ArgMax", ["k"], ["i"], axis=0, keepdims=1),
+        helper.make_node("Gather", ["x", "i"], ["g"], axis=1),
+        helper.make_node("Mul", ["g", "x"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "gather",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+        [onnx.numpy_helper.from_array(numpy.array([0, 0, 0, 0, 0, 0, 9], numpy.float32), "k")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
 def register(name, graph, **options):
     """Logs a graph, or the one at a path, as a model of a new run and registers it; tells how to find it."""
     graph = onnx.load(graph) if isinstance(graph, str) else graph

@@ -98,6 +98,24 @@ impl Parts {
         self
     }
 
+    /// One operator with one output and attributes that are numbers.
+    pub(crate) fn node_with(
+        mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: &[(&str, u64)],
+    ) -> Self {
+        let mut node = node(operator, inputs, output);
+        for (name, value) in attributes {
+            // `INT`.
+            let attribute = [text(1, name), number(3, *value), number(20, 2)].concat();
+            node.extend(message(5, &attribute));
+        }
+        self.graph.extend(message(1, &node));
+        self
+    }
+
     /// An initializer of FP32 that holds the same number everywhere.
     pub(crate) fn filled(mut self, name: &str, shape: &[u64], number: f32) -> Self {
         let elements = usize::try_from(shape.iter().product::<u64>()).unwrap();

@@ -99,7 +99,7 @@ where
                 Err(io::Error::other("as many connections as there may be"))
             });
         };
-        let address = stream.peer_addr().ok().map(|peer| ClientAddress(peer.ip()));
+        let address = stream.peer_addr().ok().map(ClientAddress);
         let accepted = self.acceptor.accept(stream, service);
         Box::pin(async move {
             let place = Place::taken(place, seat, metrics);

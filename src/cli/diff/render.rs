@@ -1,5 +1,6 @@
 //! The facts as text for people.
 
+use super::runs::Runs;
 use super::{Answers, ChangeReport, Report, Side};
 use crate::cli::text::Page;
 use crate::cli::verify::number;
@@ -23,7 +24,22 @@ pub(super) fn render(report: &Report, width: usize) -> String {
         page.heading("Answers to the data");
         answered(&mut page, answers);
     }
+    if let Some(runs) = &report.runs {
+        ran(&mut page, runs);
+    }
     page.into_text()
+}
+
+fn ran(page: &mut Page, runs: &Runs) {
+    page.heading("Runs");
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    if !runs.answered.is_empty() {
+        rows.push(("both", format!("answer {}", runs.answered.join("; "))));
+    }
+    let failures = runs.failures.iter();
+    rows.extend(failures.map(|one| ("B", format!("fails on {}: {}", one.request, one.reason))));
+    rows.extend(runs.skipped.iter().map(|reason| ("none", reason.clone())));
+    page.rows(&rows);
 }
 
 fn side(side: &Side) -> String {

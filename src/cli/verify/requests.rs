@@ -11,6 +11,9 @@ use crate::model::Package;
 /// The file with the answer to each `request*.json`.
 pub(super) const EXPECTED: &str = "expected.json";
 
+/// Inputs for a package that brings none; the next one is for those that refuse all before it.
+pub(super) const MADE_UP: [&str; 3] = ["zeros", "ones", "random"];
+
 /// Larger files are left unread.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -23,15 +26,15 @@ pub(super) struct Requests {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) name: String,
-    /// A scoring body; `None` stands for zeros.
+    /// A scoring body; `None` stands for inputs that are made up: as many requests as it takes to get an answer.
     pub(super) body: Option<Vec<u8>>,
     /// The recorded answer.
     pub(super) expected: Option<Value>,
 }
 
 impl Requests {
-    /// The input example, then each `request*.json` beside the manifest with the answer in `expected.json`; zeros when
-    /// there is neither. Beside a `bare` file may lie anything.
+    /// The input example, then each `request*.json` beside the manifest with the answer in `expected.json`; zeros, ones
+    /// and random numbers when there is neither. Beside a `bare` file may lie anything.
     pub(super) fn of(package: &Package, bare: bool) -> Result<Self, Failure> {
         let mut list = Vec::new();
         let mut notes = Vec::new();
@@ -47,11 +50,11 @@ impl Requests {
         }
         if list.is_empty() {
             notes.push("the package has no input example, so it was asked with zeros".to_owned());
-            list.push(Request {
-                name: "zeros".to_owned(),
+            list.extend(MADE_UP.map(|name| Request {
+                name: name.to_owned(),
                 body: None,
                 expected: None,
-            });
+            }));
         }
         Ok(Self { list, notes })
     }

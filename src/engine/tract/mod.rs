@@ -77,9 +77,9 @@ impl Engine for Tract {
                 "engine `tract` runs each request on one thread; thread counts do not apply"
             );
         }
-        let failed = |reason| match cancel.is_cancelled() {
+        let failed = |broken: Broken| match cancel.is_cancelled() {
             true => EngineError::Cancelled,
-            false => super::load_error(NAME, package, reason),
+            false => super::load_error(NAME, package, broken.to_string()),
         };
         let loader = Loader::new(package);
         let proto = guarded(|| loader.read()).map_err(failed)?;
@@ -180,11 +180,17 @@ impl Session for TractSession {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        outputs.map_err(|reason| EngineError::Run {
-            engine: NAME,
-            reason,
-            // The graph is compiled, names, datatypes and ranks are right: what is left are sizes and values.
-            bad_input: true,
+        outputs.map_err(|broken| match broken {
+            Broken::Error(reason) => EngineError::Run {
+                engine: NAME,
+                reason,
+                // The graph is compiled, names, datatypes and ranks are right: what is left are sizes and values.
+                bad_input: true,
+            },
+            Broken::Panic(reason) => EngineError::Panicked {
+                engine: NAME,
+                reason,
+            },
         })
     }
 }
@@ -234,12 +240,27 @@ fn shapes_of(inputs: &[Tensor]) -> Shapes {
     inputs.iter().map(|input| input.shape().to_vec()).collect()
 }
 
+/// How tract did not do its work.
+enum Broken {
+    Error(String),
+    Panic(String),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Error(reason) => f.write_str(reason),
+            Self::Panic(reason) => write!(f, "tract panicked: {reason}"),
+        }
+    }
+}
+
 /// Runs `work`, with a panic in tract turned into an error like any other.
-fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Broken> {
     // tract's models and states are dropped or only read after a panic: nothing half changed is seen again.
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| super::one_line(&format!("{error:#}"))),
-        Err(panic) => Err(format!("tract panicked: {}", super::panic_text(&*panic))),
+        Ok(result) => result.map_err(|error| Broken::Error(super::one_line(&format!("{error:#}")))),
+        Err(panic) => Err(Broken::Panic(super::panic_text(&*panic))),
     }
 }
 

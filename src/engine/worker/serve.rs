@@ -194,10 +194,9 @@ fn work(
     while let Ok(job) = queue.recv() {
         let result = catch_unwind(AssertUnwindSafe(|| run(model, &mut session, &job, stops)));
         let result = result.unwrap_or_else(|panic| {
-            Err(EngineError::Run {
+            Err(EngineError::Panicked {
                 engine: "",
-                reason: format!("it panicked: {}", panic_text(&*panic)),
-                bad_input: false,
+                reason: panic_text(&*panic),
             })
         });
         let answer = match result {

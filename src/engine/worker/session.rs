@@ -186,10 +186,12 @@ impl Remote {
         link.filter(|link| link.is_open())
     }
 
-    fn lost(&self, reason: &str) -> EngineError {
+    /// `process` is the worker that had the request, if any had it.
+    fn lost(&self, reason: &str, process: Option<u32>) -> EngineError {
         EngineError::Lost {
             engine: self.engine,
             reason: reason.to_owned(),
+            process,
         }
     }
 }
@@ -277,21 +279,22 @@ impl Session for RemoteSession {
             return Err(EngineError::Cancelled);
         }
         let restarting = || {
-            self.remote
-                .lost("the worker of this model is being started again")
+            let reason = "the worker of this model is being started again";
+            self.remote.lost(reason, None)
         };
         let link = self.remote.link().ok_or_else(restarting)?;
         let answered = link.wait_for(self.number).ok_or_else(restarting)?;
         let run = Frame::new(Kind::Run, self.number, inputs(batch.inputs()));
         link.send(&run).map_err(|error| {
-            self.remote
-                .lost(&format!("the worker takes no requests: {error}"))
+            let reason = format!("the worker takes no requests: {error}");
+            self.remote.lost(&reason, Some(link.process))
         })?;
         let frame = self.wait(&link, &answered, cancel)?;
         match frame.kind {
-            Kind::Outputs => Reader::of(&frame.body)
-                .outputs()
-                .ok_or_else(|| self.remote.lost("the worker answered what cannot be read")),
+            Kind::Outputs => Reader::of(&frame.body).outputs().ok_or_else(|| {
+                let reason = "the worker answered what cannot be read";
+                self.remote.lost(reason, Some(link.process))
+            }),
             _ => Err(Failure::of_body(&frame.body).of_engine(self.remote.engine)),
         }
     }
@@ -317,9 +320,8 @@ impl RemoteSession {
                     return Err(EngineError::Cancelled);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.remote.lost(
-                        "the worker of this model ended while it had the request; it is being started again",
-                    ));
+                    let reason = "the worker of this model ended while it had the request; it is being started again";
+                    return Err(self.remote.lost(reason, Some(link.process)));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }

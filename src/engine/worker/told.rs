@@ -75,6 +75,7 @@ pub(super) enum Failure {
     Unsupported(Vec<String>),
     Load { file: String, reason: String },
     Run { reason: String, bad_input: bool },
+    Panicked(String),
     Lost(String),
     Cancelled,
 }
@@ -89,6 +90,7 @@ impl From<EngineError> for Failure {
             EngineError::Run {
                 reason, bad_input, ..
             } => Self::Run { reason, bad_input },
+            EngineError::Panicked { reason, .. } => Self::Panicked(reason),
             EngineError::Lost { reason, .. } => Self::Lost(reason),
             EngineError::Cancelled => Self::Cancelled,
         }
@@ -111,7 +113,12 @@ impl Failure {
                 reason,
                 bad_input,
             },
-            Self::Lost(reason) => EngineError::Lost { engine, reason },
+            Self::Panicked(reason) => EngineError::Panicked { engine, reason },
+            Self::Lost(reason) => EngineError::Lost {
+                engine,
+                reason,
+                process: None,
+            },
             Self::Cancelled => EngineError::Cancelled,
         }
     }
@@ -144,7 +151,8 @@ mod tests {
                 reason: "f".to_owned(),
                 bad_input: true,
             },
-            Failure::Lost("g".to_owned()),
+            Failure::Panicked("g".to_owned()),
+            Failure::Lost("h".to_owned()),
             Failure::Cancelled,
         ];
         for failure in errors {

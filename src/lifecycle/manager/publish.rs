@@ -76,15 +76,16 @@ impl Manager {
             let Some(probation) = record.probation else {
                 continue;
             };
-            let Some(servable) = record.servable(probation.version) else {
-                record.probation = None;
+            let servable = record.servable(probation.version);
+            let Some(observation) = servable.and_then(|servable| servable.observation()) else {
+                record.pass_probation();
                 continue;
             };
-            match probation.judge(servable.vitals().counts(), now) {
+            match probation.judge(&observation.evidence(), observation.is_in_doubt(), now) {
                 Judgement::Wait => {}
                 Judgement::Passed => {
                     tracing::info!(model = %name, version = %probation.version, "passed its probation");
-                    record.probation = None;
+                    record.pass_probation();
                 }
                 Judgement::Failed(reason) => failed.push((name.clone(), probation, reason)),
             }
@@ -99,14 +100,16 @@ impl Manager {
         let Some(record) = self.records.get_mut(name) else {
             return;
         };
-        record.probation = None;
         let Some(fallback) = probation
             .fallback
             .filter(|version| record.servable(*version).is_some())
         else {
+            record.pass_probation();
             tracing::error!(model = %name, version = %probation.version, reason, "fails its probation, and there is no version to go back to");
             return;
         };
+        // What it still has goes on being run by the version before where it fails.
+        record.probation = None;
         let Some(slot) = record.slots.get_mut(&probation.version) else {
             return;
         };
@@ -276,25 +279,60 @@ impl Record {
     }
 
     fn begin_probation(&mut self, before: Option<Version>, after: Version, now: Instant) {
+        let earlier = self.probation;
+        self.leave_probation();
         // A version that served before has passed already: going back to it must not begin another trial.
-        let is_return = self
+        let has_served = self
             .previous
             .iter()
             .skip(1)
             .any(|version| *version == after);
-        self.probation = None;
-        if is_return || self.options.probation.is_zero() || before.is_none() {
-            return;
-        }
+        let has_passed = has_served && !self.unproven.remove(&after);
         let Some(servable) = self.servable(after) else {
             return;
         };
+        // What has not passed itself is nothing to fall back to, while there is something better.
+        let proven = earlier
+            .filter(|earlier| Some(earlier.version) == before)
+            .and_then(|earlier| earlier.fallback)
+            .filter(|version| *version != after && self.servable(*version).is_some());
+        let fallback = proven.or(before);
+        let beside = fallback.and_then(|version| self.servable(version));
+        let Some(beside) = beside.filter(|_| !has_passed && !self.options.probation.is_zero())
+        else {
+            if servable.is_in_doubt() {
+                tracing::warn!(model = %servable.id().name, version = %after, "serves although it answered nothing that was tried: there is no version, or no probation, to serve beside");
+            }
+            return;
+        };
+        servable.begin_probation(beside);
         self.probation = Some(Probation {
             version: after,
-            fallback: before,
+            fallback,
+            since: now,
             until: now + self.options.probation,
-            counted: servable.vitals().counts(),
+            before: beside.vitals().bad_share(),
+            crowded: beside.connections() > 1,
         });
+    }
+
+    /// The version on probation stands for itself from here on.
+    fn pass_probation(&mut self) {
+        if let Some(probation) = self.probation.take()
+            && let Some(servable) = self.servable(probation.version)
+        {
+            servable.end_probation();
+        }
+    }
+
+    /// The version on probation leaves the stage before it has passed.
+    fn leave_probation(&mut self) {
+        if let Some(probation) = self.probation {
+            self.pass_probation();
+            self.unproven.insert(probation.version);
+        }
+        let previous = &self.previous;
+        self.unproven.retain(|version| previous.contains(version));
     }
 
     /// Since when another version is wanted than the one that serves.

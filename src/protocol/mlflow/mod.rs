@@ -49,7 +49,9 @@ use crate::error::{ErrorKind, Kinded};
 use crate::model::{
     Alias, Batch, IdError, ModelName, ModelSignature, Pointer, ResponseOutput, Schema, Signature,
 };
-use crate::serving::{Codec, Selector, Servable, ServeError, VersionSelector, Wishes};
+use crate::serving::{
+    Codec, ExampleError, Selector, Servable, ServeError, VersionSelector, Wishes,
+};
 use crate::telemetry::Protocol;
 use crate::tensor::{Tensor, Value};
 
@@ -462,23 +464,23 @@ pub(super) async fn score_once(
 /// infinite.
 ///
 /// # Errors
-/// The kind of failure and its message.
+/// [`ExampleError`]: whether it reached the engine.
 pub(super) async fn check(
     servable: &Servable,
     body: Vec<u8>,
-) -> Result<(usize, Batch), (ErrorKind, String)> {
+) -> Result<(usize, Batch), ExampleError> {
     let mut codec = ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null);
-    let outcome = async {
-        let batch = codec.decode(servable)?;
-        let outputs = servable.batcher().submit(batch.clone(), None).await;
-        let outputs = outputs.map_err(ServeError::from)?;
-        let non_finite = outputs.iter().map(Value::count_non_finite).sum();
-        codec.encode(servable, outputs)?;
-        Ok((non_finite, batch))
-    };
-    outcome
-        .await
-        .map_err(|error: ScoringError| (error.kind(), error.to_string()))
+    let batch = codec.decode(servable);
+    let batch = batch.map_err(|error| ExampleError::Refused(error.to_string()))?;
+    let outputs = servable.batcher().submit(batch.clone(), None).await;
+    let outputs = outputs.map_err(|error| ExampleError::Failed(error.to_string()))?;
+    let non_finite = outputs.iter().map(Value::count_non_finite).sum();
+    let answer = codec.encode(servable, outputs);
+    answer.map_err(|error| match error.kind() {
+        ErrorKind::Internal => ExampleError::Failed(error.to_string()),
+        _ => ExampleError::Refused(error.to_string()),
+    })?;
+    Ok((non_finite, batch))
 }
 
 /// The scoring answer to tensors that no request brought.

@@ -15,6 +15,7 @@ use super::status::{code, status, unreadable};
 use crate::error::ErrorKind;
 use crate::middleware::auth::Caller;
 use crate::protocol::Shared;
+use crate::serving;
 use crate::telemetry::trace;
 
 /// Requests of one stream in work at a time: enough to make batches of, and a bound for what one client can hold.
@@ -61,7 +62,7 @@ pub(super) fn answers(
 ) -> Answers {
     let limit = shared.max_body();
     // The connection polls the stream, outside of the task that opened it.
-    let trace = trace::current();
+    let (trace, sender) = (trace::current(), serving::Caller::current());
     let requests = requests.map(move |request| match request {
         Ok(request) => Event::Request(Box::new(request)),
         Err(error) => Event::Broken(match unreadable(&error, limit) {
@@ -72,7 +73,7 @@ pub(super) fn answers(
     let requests = requests.chain(stream::once(future::ready(Event::Finished)));
     let end = stream::once(end(shared.clone(), manner.deadline));
     let steps = stream::select(requests, end).map(move |event| {
-        let step = step(shared.clone(), event, manner.clone());
+        let step = sender.scope(step(shared.clone(), event, manner.clone()));
         match trace.clone() {
             Some(trace) => Either::Left(trace.scope(step)),
             None => Either::Right(step),

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::Dice;
+use crate::faults::fails_at_run_time;
 use crate::server::Server;
 
 const CLIENTS: u64 = 4;
@@ -20,6 +21,8 @@ pub(super) struct Tally {
     pub(super) answered: u64,
     /// With a status that says to come again.
     pub(super) refused: u64,
+    /// By a version that fails at run time, with nobody to stand in.
+    pub(super) failed: u64,
     /// What must never be.
     pub(super) wrong: Vec<String>,
 }
@@ -55,10 +58,12 @@ impl Clients {
             let Tally {
                 answered,
                 refused,
+                failed,
                 wrong,
             } = task.await.unwrap();
             all.answered += answered;
             all.refused += refused;
+            all.failed += failed;
             all.wrong.extend(wrong);
         }
         all
@@ -107,6 +112,9 @@ async fn one(client: &Client, url: &str, dice: &mut Dice, tally: &mut Tally) {
         }
         // Unloaded by hand, loading, or too many.
         404 | 429 | 503 => tally.refused += 1,
+        400 | 500 if version.is_some_and(fails_at_run_time) => {
+            tally.failed += 1;
+        }
         _ => tally.wrong.push(format!("{path}: {status} {text}")),
     }
 }

@@ -20,13 +20,13 @@ const PROBATION: Duration = Duration::from_secs(30);
 const PATH: &str = "/models/scale/invocations";
 
 /// A version that should not serve, and the reason that the metrics give for it.
-struct Candidate {
-    what: &'static str,
-    reason: &'static str,
+pub(super) struct Candidate {
+    pub(super) what: &'static str,
+    pub(super) reason: &'static str,
     /// Writes its files into an empty directory.
-    files: Box<dyn Fn(&Path)>,
+    pub(super) files: Box<dyn Fn(&Path)>,
     /// Whether the registry names another digest.
-    wrong_digest: bool,
+    pub(super) wrong_digest: bool,
 }
 
 /// A package that is good but for what the function does to it.
@@ -57,7 +57,7 @@ fn graph(what: &'static str, reason: &'static str, graph: Vec<u8>) -> Candidate 
 const MANIFEST: &str = "flavors:\n  onnx:\n    data: model.onnx\n    onnx_version: 1.19.0\n";
 
 /// `x` to `y` like the version that serves.
-fn like_the_good_one() -> Parts {
+pub(super) fn like_the_good_one() -> Parts {
     Parts::default()
         .value(true, "x", 1, &[0, 2])
         .value(false, "y", 1, &[0, 2])
@@ -76,7 +76,7 @@ impl Seeded {
     }
 }
 
-fn example(directory: &Path, rows: &str) {
+pub(crate) fn example(directory: &Path, rows: &str) {
     fs::write(directory.join("serving_input_example.json"), rows).unwrap();
     fs::write(directory.join("input_example.json"), rows).unwrap();
     let manifest = format!(
@@ -264,7 +264,7 @@ fn candidates(seed: u64) -> Vec<Candidate> {
 }
 
 /// Puts a candidate into the registry without the checks of `onstage registry register`.
-fn publish(models: &str, version: u64, candidate: &Candidate) {
+pub(super) fn publish(models: &str, version: u64, candidate: &Candidate) {
     let versions = PathBuf::from(models).join("scale/versions");
     let directory = versions.join(version.to_string());
     fs::create_dir(&directory).unwrap();

@@ -2,8 +2,11 @@
 //! processes. Slow, so `make test-faults` runs it, and `make check` does not.
 
 mod candidates;
+pub(crate) mod failing;
 pub(crate) mod machine;
 mod registry;
+
+pub(crate) use candidates::example;
 
 use std::sync::{Arc, Mutex};
 
@@ -97,13 +100,13 @@ impl Script {
             return absent();
         };
         if let Some(version) = rest.strip_prefix("?path=") {
-            let length = times(number(version)).len();
+            let length = graph_of(version).len();
             return json_answer(&json!({"files": [
                 {"path": "model.onnx", "is_dir": false, "file_size": length},
             ]}));
         }
         let version = rest.trim_start_matches('/').split('/').next().unwrap();
-        let graph = times(number(version));
+        let graph = graph_of(version);
         match &answers.graph {
             Some(answer) => answer(asked, &graph),
             None => graph.into_response(),
@@ -119,8 +122,19 @@ fn query<'a>(path: &'a str, name: &str) -> &'a str {
         .map_or("", |(_, value)| value)
 }
 
-fn number(version: &str) -> f32 {
-    version.parse().unwrap_or(0.0)
+/// Version N multiplies by N. Of those from 100 on some load and fail: on each row, or on numbers from 500 on.
+fn graph_of(version: &str) -> Vec<u8> {
+    let number: u16 = version.parse().unwrap_or(0);
+    match number {
+        100.. if number % 6 == 3 => failing::gather().model(),
+        100.. if number % 6 == 4 => failing::multiplies_below(500, number.into()).model(),
+        _ => times(number.into()),
+    }
+}
+
+/// Whether a version fails at run time; what another version does for it meanwhile, clients do not notice.
+pub(crate) fn fails_at_run_time(version: f64) -> bool {
+    version >= 100.0 && matches!(version as u64 % 6, 3 | 4)
 }
 
 /// These bytes, then nothing more, although more was announced; `None` is a break of the connection, with a duration

@@ -21,6 +21,39 @@ async fn scene(versions: u64) -> (MlflowServer, MlflowClient) {
 }
 
 #[tokio::test]
+async fn a_version_that_fails_on_every_row_is_kept_off_by_its_example_or_taken_back() {
+    let (mlflow, mut python) = scene(1).await;
+    python
+        .eval("register('scale', gather(), input_example=numpy.ones((1, 1), numpy.float32))")
+        .await;
+    python.eval("register('scale', gather())").await;
+    let champion = "client.set_registered_model_alias('scale', 'champion', '1')";
+    python.eval(champion).await;
+    let flags = ["--poll-interval", "200ms", "--engine", "onnxruntime"];
+    let server = follow(&mlflow.url, &flags).await;
+    let load = Load::start(&server, "/models/scale/invocations", 8);
+    for (version, reason) in [("2", "example"), ("3", "probation")] {
+        python
+            .eval(&champion.replace("'1'", &format!("'{version}'")))
+            .await;
+        let line =
+            format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}} 1"#);
+        until(&line, &server, async || {
+            metrics(&server).await.contains(&line)
+        })
+        .await;
+        assert_eq!(version_of_answer(&server).await, 1);
+    }
+    let (sent, failures) = load.end().await;
+    assert!(sent > 100 && failures.is_empty(), "{sent}: {failures:?}");
+    server.terminate().await;
+}
+
+async fn version_of_answer(server: &Server) -> u64 {
+    version(server, "/models/scale/invocations").await
+}
+
+#[tokio::test]
 async fn stages_and_aliases_that_mlflows_client_moves_swap_the_served_version() {
     let (mlflow, mut python) = scene(3).await;
     python

@@ -3,6 +3,7 @@
 mod admin;
 mod cache;
 mod files;
+mod health;
 mod lazy;
 mod mlflow;
 #[cfg(target_os = "linux")]
