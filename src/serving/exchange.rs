@@ -106,7 +106,12 @@ impl<'a> Exchange<'a> {
             && batch.rows() > most
         {
             let rows = batch.rows();
-            return Err(ServeError::Rows { rows, most }.into());
+            // Only independent rows may be sent in several requests instead.
+            return Err(if servable.sharing().shares() {
+                ServeError::Rows { rows, most }.into()
+            } else {
+                ServeError::RowsOfWhole { rows, most }.into()
+            });
         }
         let time = self.time(codec.wishes());
         let outputs = self.outputs(batch, time).await;

@@ -89,6 +89,17 @@ pub enum ServeError {
         /// How many it may have.
         most: usize,
     },
+    /// More rows than one request may have, of a model whose rows depend on each other.
+    #[error(
+        "the request has {rows} rows, more than `max_rows`, {most}, of this model, whose rows are not known to be independent: \
+         send fewer rows, as several requests may get other answers than one"
+    )]
+    RowsOfWhole {
+        /// How many it has.
+        rows: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// The deadline passed while the engine ran.
     #[error("the request took longer than {0:?}")]
     Deadline(Duration),
@@ -101,6 +112,7 @@ impl Kinded for ServeError {
             Self::Batch(error) => error.kind(),
             Self::Busy(_) => ErrorKind::Overloaded,
             Self::Rows { .. } => ErrorKind::TooLarge,
+            Self::RowsOfWhole { .. } => ErrorKind::InvalidArgument,
             Self::Deadline(_) => ErrorKind::DeadlineExceeded,
         }
     }

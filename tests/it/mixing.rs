@@ -256,6 +256,19 @@ async fn a_request_of_a_model_that_mixes_rows_is_run_whole() {
     );
 }
 
+/// Sent in several requests its rows would get other answers, so that the refusal does not advise it.
+#[tokio::test]
+async fn more_rows_than_may_be_are_refused_for_a_model_that_mixes_rows() {
+    let arguments = ["tests/models/mixing/mean.onnx", "--max-rows", "2"];
+    let server = Server::start(&arguments).await;
+    let rows: Vec<[f64; 4]> = (0..3).map(row).collect();
+    let (status, answer) = server
+        .post_json("/invocations", json!({ "inputs": rows }).to_string())
+        .await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer.to_string().contains("`max_rows`, 2"), "{answer}");
+}
+
 /// On the operator's word requests share runs, unless a trial shows that they must not.
 #[rstest]
 #[case::trusted("any_rank", "declared")]
