@@ -13,6 +13,10 @@ const FIRST_LOOK: u64 = 20;
 /// Requests that must have been judged before a small share of failures counts.
 const ENOUGH: u64 = 50;
 
+/// Processes that may end on requests that the version before answers; while one is started again, there is little else to
+/// judge by.
+const LOSSES: u64 = 3;
+
 /// A new version may fail so much larger a share than the version before.
 const MARGIN: f64 = 0.05;
 
@@ -62,10 +66,14 @@ impl Probation {
     }
 
     fn fails(&self, counts: Counts) -> bool {
-        let Counts { requests, failed } = counts;
+        let Counts {
+            requests,
+            failed,
+            lost,
+        } = counts;
         let is_worse = share(counts) > self.before + MARGIN;
         let half = requests >= FIRST_LOOK && failed * 2 >= requests;
-        is_worse && (half || requests >= ENOUGH)
+        lost >= LOSSES || (is_worse && (half || requests >= ENOUGH))
     }
 
     /// The failures of one caller never suffice while others succeed.
@@ -78,7 +86,9 @@ impl Probation {
     }
 
     fn reason(&self, evidence: &Evidence) -> String {
-        let Counts { requests, failed } = evidence.all;
+        let Counts {
+            requests, failed, ..
+        } = evidence.all;
         let causes = evidence.causes.iter();
         let causes: Vec<String> = causes
             .map(|(cause, count)| format!("{count} {cause}"))
@@ -122,7 +132,11 @@ mod tests {
     }
 
     fn counts(requests: u64, failed: u64) -> Counts {
-        Counts { requests, failed }
+        Counts {
+            requests,
+            failed,
+            lost: 0,
+        }
     }
 
     fn evidence(all: Counts, others: Counts) -> Evidence {
@@ -148,6 +162,25 @@ mod tests {
         assert!(!taken_back(&probation, 49, 24));
         assert!(!taken_back(&probation, 60, 3), "exactly 5 %");
         assert!(taken_back(&probation, 59, 3));
+    }
+
+    #[test]
+    fn three_processes_are_enough_however_few_the_requests() {
+        let probation = probation(0.0);
+        let judge = |lost, of_others| {
+            let counts = |lost| Counts {
+                lost,
+                ..counts(1000, lost)
+            };
+            probation.judge(
+                &evidence(counts(lost), counts(of_others)),
+                false,
+                probation.since,
+            )
+        };
+        assert_eq!(judge(2, 2), Judgement::Wait);
+        assert!(matches!(judge(3, 3), Judgement::Failed(_)));
+        assert_eq!(judge(30, 2), Judgement::Wait, "one caller's");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A second lock on runs that requests share: what the analysis of the graph proved is tried once, and a trial that differs
 //! is believed. It can only refute; that requests may run together is never its word.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::batching::split_outputs;
@@ -18,15 +20,23 @@ const TOGETHER: [usize; 3] = [2, 3, 7];
 /// Different rows that are tried.
 const ROWS: usize = 7;
 
+/// A trial of a slow model ends after this long, with the two rows that it takes at least: whoever waits for the version waits
+/// for its trial too.
+const LONGEST: Duration = Duration::from_secs(2);
+
 /// How rows together got other answers than alone; `None` when they did not, or when the model takes nothing that could
 /// be tried. `example` is a batch that the model takes.
 pub(super) fn refute(servable: &Servable, example: Option<&Batch>) -> Option<String> {
     let zeros = servable.signature().zeros();
     let shape = example.or(zeros.as_ref()).filter(|batch| batch.is_even())?;
+    let until = Instant::now() + LONGEST;
     let tried = servable.batcher().with_session(|session| {
-        let rows = answered_rows(servable, session, shape);
+        let rows = answered_rows(servable, session, shape, until);
         let counts = TOGETHER.into_iter().filter(|count| *count <= rows.len());
         for count in counts {
+            if count > TOGETHER[0] && Instant::now() >= until {
+                break;
+            }
             // A joint run that fails says nothing: its requests run alone then.
             if let Ok(false) = agree(servable, session, &rows[..count]) {
                 return Some(count);
@@ -45,12 +55,14 @@ fn answered_rows(
     servable: &Servable,
     session: &mut dyn Session,
     shape: &Batch,
+    until: Instant,
 ) -> Vec<(Batch, Outputs)> {
     let random = (1..=ROWS as u64).filter_map(|seed| shape.random_row(seed));
     let own = (0..shape.rows().min(ROWS)).filter_map(|row| shape.rows_of(row..row + 1));
     let mut rows: Vec<(Batch, Outputs)> = Vec::with_capacity(ROWS);
     for row in random.chain(own) {
-        if rows.len() == ROWS {
+        let enough = rows.len() >= TOGETHER[0] && Instant::now() >= until;
+        if rows.len() == ROWS || enough {
             break;
         }
         let began = Instant::now();

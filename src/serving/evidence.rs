@@ -9,18 +9,23 @@ pub struct Counts {
     pub requests: u64,
     /// Failed.
     pub failed: u64,
+    /// Processes that ended, each of which is one of those that failed.
+    pub lost: u64,
 }
 
 impl Counts {
-    fn add(&mut self, failed: bool) {
+    /// One that failed because of this, or was answered.
+    fn add(&mut self, cause: Option<Cause>) {
         self.requests += 1;
-        self.failed += u64::from(failed);
+        self.failed += u64::from(cause.is_some());
+        self.lost += u64::from(cause == Some(LOST));
     }
 
     fn without(self, other: Self) -> Self {
         Self {
             requests: self.requests - other.requests,
             failed: self.failed - other.failed,
+            lost: self.lost - other.lost,
         }
     }
 
@@ -94,6 +99,8 @@ impl Cause {
     }
 }
 
+const LOST: Cause = Cause::Engine(EngineFailure::Lost);
+
 /// Callers that are told apart; those that come later share one place.
 const CALLERS: usize = 64;
 
@@ -148,8 +155,8 @@ impl Record {
     }
 
     pub(super) fn succeeded(&mut self, key: u64) {
-        self.all.add(false);
-        self.of(key).add(false);
+        self.all.add(None);
+        self.of(key).add(None);
     }
 
     /// A failure counts when the version before answered the same request, or when that would say nothing.
@@ -158,14 +165,12 @@ impl Record {
             Some(answered) if failure.cause.is_told_by_replay() => answered,
             _ => true,
         };
-        if failure.cause == Cause::Engine(EngineFailure::Lost)
-            && !self.is_new_loss(&failure, key, counts)
-        {
+        if failure.cause == LOST && !self.is_new_loss(&failure, key, counts) {
             return;
         }
         if counts {
-            self.all.add(true);
-            self.of(key).add(true);
+            self.all.add(Some(failure.cause));
+            self.of(key).add(Some(failure.cause));
             if let Some(place) = Cause::ALL.iter().position(|cause| *cause == failure.cause) {
                 self.causes[place] += 1;
             }
@@ -195,13 +200,13 @@ impl Record {
     }
 
     fn take_back(&mut self, key: u64) {
-        let lost = Cause::Engine(EngineFailure::Lost);
-        if let Some(place) = Cause::ALL.iter().position(|cause| *cause == lost) {
+        if let Some(place) = Cause::ALL.iter().position(|cause| *cause == LOST) {
             self.causes[place] -= 1;
         }
         let one = Counts {
             requests: 1,
             failed: 1,
+            lost: 1,
         };
         self.all = self.all.without(one);
         let caller = self.of(key);
@@ -222,11 +227,14 @@ mod tests {
     }
 
     const RUN: Cause = Cause::Engine(EngineFailure::Run);
-    const LOST: Cause = Cause::Engine(EngineFailure::Lost);
     const TIMEOUT: Cause = Cause::Engine(EngineFailure::Timeout);
 
     fn counts(requests: u64, failed: u64) -> Counts {
-        Counts { requests, failed }
+        Counts {
+            requests,
+            failed,
+            lost: 0,
+        }
     }
 
     #[test]
@@ -270,9 +278,13 @@ mod tests {
             record.failed(key, failure(LOST, Some(100)), Some(true));
             record.failed(key, failure(LOST, None), Some(true));
         }
-        assert_eq!(record.evidence().all, counts(1, 1));
+        let lost = |lost| Counts {
+            lost,
+            ..counts(lost, lost)
+        };
+        assert_eq!(record.evidence().all, lost(1));
         record.failed(3, failure(LOST, Some(101)), Some(true));
-        assert_eq!(record.evidence().all, counts(2, 2));
+        assert_eq!(record.evidence().all, lost(2));
     }
 
     #[test]

@@ -436,6 +436,10 @@ async fn whatever_fails_at_run_time_is_kept_off_or_taken_back(
     if !isolated {
         assert!(count(Fate::TakenBack) >= 4, "{fates:?}");
         assert!(count(Fate::KeptOff("example")) >= 3, "{fates:?}");
+    } else if engine == "tract" {
+        // It calculates what it can when it loads a graph, and so its process ends there and not on stage.
+        let on_stage = count(Fate::TakenBack) + count(Fate::KeptOff("compile"));
+        assert_eq!(on_stage, fates.len(), "{fates:?}");
     } else {
         assert!(count(Fate::TakenBack) >= 1, "{fates:?}");
     }
