@@ -167,6 +167,9 @@ async fn assert_counts_agree(
     if duration < Duration::from_secs(300) {
         assert!(counted >= answered, "{counted} of {answered}\n{}", story());
     }
-    let panics = server.stderr().contains("panicked");
-    assert!(!panics, "something panicked\n{}", story());
+    // Some candidates make tract panic, which is caught.
+    let log = server.stderr();
+    let ours = |line: &&str| line.contains("panicked") && !line.contains("tract");
+    let panics: Vec<&str> = log.lines().filter(ours).collect();
+    assert!(panics.is_empty(), "{panics:?}\n{}", story());
 }
