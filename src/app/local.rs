@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::model::{ModelId, ModelName, Package, PackageError, Survey, Version, discover, survey};
+use crate::model::{ModelId, ModelName, Package, PackageError, Version, discover, survey};
 
 /// One package, or what should be one.
 #[derive(Debug)]
@@ -32,7 +32,10 @@ impl Place<'_> {
     /// # Errors
     /// When it is required, and nothing of it can be opened.
     pub(super) fn open(&self) -> anyhow::Result<Vec<Found>> {
-        let survey = survey(self.path).and_then(|survey| self.check_name(survey));
+        let survey = survey(self.path).and_then(|survey| {
+            check_name(self.path, self.name, &survey.packages)?;
+            Ok(survey)
+        });
         let survey = match survey {
             Ok(survey) => survey,
             Err(error) if self.required => return Err(error.into()),
@@ -71,16 +74,6 @@ impl Place<'_> {
         }
     }
 
-    fn check_name(&self, survey: Survey) -> Result<Survey, PackageError> {
-        if self.name.is_some() && !are_one_model(&survey.packages) {
-            return Err(PackageError::SeveralPackages {
-                path: self.path.to_owned(),
-                count: survey.packages.len(),
-            });
-        }
-        Ok(survey)
-    }
-
     fn nothing_to_serve(&self, found: &mut Vec<Found>) -> anyhow::Error {
         let count = found.len();
         let mut reasons = found.drain(..).filter_map(|found| found.opened.err());
@@ -114,15 +107,24 @@ pub(super) const SHOWN: usize = 10;
 /// What is wrong with the first one; when there are several models for one name.
 pub(super) fn packages(path: &Path, name: Option<&ModelName>) -> anyhow::Result<Vec<Package>> {
     let paths: Vec<PathBuf> = discover(path)?;
-    if name.is_some() && !are_one_model(&paths) {
-        return Err(PackageError::SeveralPackages {
-            path: path.to_owned(),
-            count: paths.len(),
-        }
-        .into());
-    }
+    check_name(path, name, &paths)?;
     let open = |path: &PathBuf| Ok(Package::open_named(path, name.cloned())?);
     paths.iter().map(open).collect()
+}
+
+/// One name is for one model.
+fn check_name(
+    path: &Path,
+    name: Option<&ModelName>,
+    packages: &[PathBuf],
+) -> Result<(), PackageError> {
+    if name.is_some() && !are_one_model(packages) {
+        return Err(PackageError::SeveralPackages {
+            path: path.to_owned(),
+            count: packages.len(),
+        });
+    }
+    Ok(())
 }
 
 /// Whether there is one package, or the numbered versions of one tree.

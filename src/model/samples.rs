@@ -57,6 +57,11 @@ impl Signature {
         kinds.filter_map(|(fill, rows)| Some((fill.word(), self.sample(fill, rows)?)))
     }
 
+    /// A batch of zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
+    pub fn zeros(&self) -> Option<Batch> {
+        self.sample(Fill::Zeros, 1)
+    }
+
     fn sample(&self, fill: Fill, rows: usize) -> Option<Batch> {
         let mut dice = Dice(1);
         let batched = self.has_batch_axis();

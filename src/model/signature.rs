@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::batch::Batch;
 use crate::error::{ErrorKind, Kinded};
-use crate::tensor::{DType, Storage, Tensor};
+use crate::tensor::{DType, Tensor};
 
 /// The named inputs and outputs of a graph. Declared output shapes are a hint, never relied on: some exporters get
 /// them wrong.
@@ -241,33 +241,8 @@ impl Signature {
         true
     }
 
-    /// A batch of zeros and empty texts, with 1 for every open dimension; `None` when a rank is open.
-    pub fn zeros(&self) -> Option<Batch> {
-        let named = self.inputs.iter().map(|input| {
-            let tensor = zeros(input.shape.as_deref()?, input.dtype)?;
-            Some((input.name.clone(), tensor))
-        });
-        self.bind(named.collect::<Option<_>>()?).ok()
-    }
-
     fn input_names(&self) -> Names {
         Names(self.inputs.iter().map(|input| input.name.clone()).collect())
-    }
-}
-
-fn zeros(shape: &[Dim], dtype: DType) -> Option<Tensor> {
-    let size = |dim: &Dim| match dim {
-        Dim::Fixed(size) => *size,
-        Dim::Any(_) => 1,
-    };
-    let shape: Vec<usize> = shape.iter().map(size).collect();
-    let count: usize = shape.iter().product();
-    match dtype.width() {
-        None => Tensor::from_strings(shape, vec![String::new(); count]).ok(),
-        Some(width) => {
-            let zeros = Storage::Shared(vec![0u8; count * width].into());
-            Tensor::from_storage(dtype, shape, zeros).ok()
-        }
     }
 }
 

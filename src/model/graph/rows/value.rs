@@ -94,6 +94,17 @@ impl Tensor {
         self.shape.as_ref()?.get(self.rows?)
     }
 
+    /// What is left without these axes, none of which has the rows; `shape` is its own.
+    pub(super) fn without_axes(&self, shape: &[Size], axes: &[usize]) -> Self {
+        let kept: Vec<usize> = (0..shape.len())
+            .filter(|axis| !axes.contains(axis))
+            .collect();
+        let rows = self
+            .rows
+            .and_then(|rows| kept.iter().position(|axis| *axis == rows));
+        Self::with_rows(kept.iter().map(|axis| shape[*axis].clone()).collect(), rows)
+    }
+
     /// The same tensor with other elements.
     pub(super) fn changed(self) -> Self {
         Self {

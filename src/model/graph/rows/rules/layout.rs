@@ -42,6 +42,16 @@ fn sizes<'a>(call: &'a Call<'_>, index: usize) -> Result<&'a [Number], Refusal> 
     Ok(&integers.elements)
 }
 
+/// The sizes of a shape that is given as it shall be.
+fn shape_of(call: &Call<'_>, index: usize) -> Result<Vec<Size>, Refusal> {
+    let size = |number: &Number| match number {
+        Number::Tainted => Err("calculates with the number of rows where a size is expected"),
+        Number::Invariant => Ok(call.symbols.fresh()),
+        number => number.to_size().ok_or("takes a negative size"),
+    };
+    sizes(call, index)?.iter().map(size).collect()
+}
+
 fn reshape(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     let fixed: Vec<Number>;
     let target = match call.ints("shape") {
@@ -238,16 +248,7 @@ fn squeeze(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     if tensor.rows.is_some_and(|rows| axes.contains(&rows)) {
         return Err("removes the axis of the rows");
     }
-    let kept: Vec<usize> = (0..shape.len())
-        .filter(|axis| !axes.contains(axis))
-        .collect();
-    let rows = tensor
-        .rows
-        .and_then(|rows| kept.iter().position(|axis| *axis == rows));
-    one(Tensor::with_rows(
-        kept.iter().map(|axis| shape[*axis].clone()).collect(),
-        rows,
-    ))
+    one(tensor.without_axes(shape, &axes))
 }
 
 fn unsqueeze(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
@@ -288,13 +289,7 @@ fn unsqueeze(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
 
 fn expand(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     let (tensor, shape) = call.shaped(0)?;
-    let numbers = sizes(call, 1)?;
-    let size = |number: &Number| match number {
-        Number::Tainted => Err("calculates with the number of rows where a size is expected"),
-        Number::Invariant => Ok(call.symbols.fresh()),
-        number => number.to_size().ok_or("takes a negative size"),
-    };
-    let target: Vec<Size> = numbers.iter().map(size).collect::<Result<_, _>>()?;
+    let target = shape_of(call, 1)?;
     let mut with_rows = target
         .iter()
         .enumerate()
@@ -595,13 +590,7 @@ fn given(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
 
 /// One number everywhere: as many rows of it as the shape says.
 fn filled(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
-    let numbers = sizes(call, 0)?;
-    let size = |number: &Number| match number {
-        Number::Tainted => Err("calculates with the number of rows where a size is expected"),
-        Number::Invariant => Ok(call.symbols.fresh()),
-        number => number.to_size().ok_or("takes a negative size"),
-    };
-    let shape: Vec<Size> = numbers.iter().map(size).collect::<Result<_, _>>()?;
+    let shape = shape_of(call, 0)?;
     let rows = shape.iter().position(Size::has_rows);
     if shape.iter().filter(|size| size.has_rows()).count() > 1 {
         return Err("has the number of rows on two axes");

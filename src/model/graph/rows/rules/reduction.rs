@@ -41,13 +41,7 @@ fn without(tensor: &Tensor, shape: &[Size], axes: &[usize], keep: bool) -> Value
         };
         return Tensor::with_rows(shape.iter().enumerate().map(size).collect(), tensor.rows).into();
     }
-    let kept: Vec<usize> = (0..shape.len())
-        .filter(|axis| !axes.contains(axis))
-        .collect();
-    let rows = tensor
-        .rows
-        .and_then(|rows| kept.iter().position(|axis| *axis == rows));
-    Tensor::with_rows(kept.iter().map(|axis| shape[*axis].clone()).collect(), rows).into()
+    tensor.without_axes(shape, axes).into()
 }
 
 fn reduce(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
