@@ -179,6 +179,7 @@ fn judge(text: &str) -> RowProof {
     "x[N,4]; i=0; e=1; f = Shape(x); n = Gather(f, i); r = Range(i, n, e); y = Gather(x, r)"
 )]
 #[case::all_rows_of_a_slice("x[N,4]; a=[0]; b=[9223372036854775807]; y = Slice(x, a, b, a)")]
+#[case::all_rows_of_a_slice_by_tf2onnx("x[N,4]; a=[0]; b=[1000000000]; y = Slice(x, a, b, a)")]
 #[case::expanded_with_the_rows(
     "x[N,4]; const w[1,4]; f = Shape(x); e = Expand(w, f); y = Add(x, e)"
 )]
@@ -254,6 +255,10 @@ fn is_proven(#[case] text: &str) {
     "output `y` has the rows on another axis than the first"
 )]
 #[case::without_rows("x[N,4]; const w[3]; y = Relu(w)", "output `y` has no rows")]
+#[case::many_rows_of_a_slice(
+    "x[N,4]; a=[0]; b=[999999999]; y = Slice(x, a, b, a)",
+    "`Slice` works along the rows"
+)]
 #[case::reversed(
     "x[N,4]; a=[-1]; b=[-9223372036854775807]; c=[0]; y = Slice(x, a, b, c, a)",
     "`Slice` works along the rows"

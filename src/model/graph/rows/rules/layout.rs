@@ -471,6 +471,10 @@ fn split(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     Ok((0..call.outputs).map(part).collect())
 }
 
+/// From here on the end of a slice means the end of the axis: PyTorch writes the largest integer of 64 or 32 bits,
+/// tf2onnx 10⁹. An answer to more rows than that would lack rows, which is refused.
+const BEYOND_ANY_AXIS: i64 = 1_000_000_000;
+
 fn slice(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     let (tensor, shape) = call.shaped(0)?;
     let axes = call.axes(3, shape.len())?;
@@ -489,8 +493,7 @@ fn slice(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     for (place, axis) in axes.into_iter().enumerate() {
         let (start, end, step) = (&starts[place], &ends[place], &steps[place]);
         if tensor.rows == Some(axis) {
-            let to_the_end = end.known() == Some(i64::MAX)
-                || end.known() == Some(i64::from(i32::MAX))
+            let to_the_end = end.known().is_some_and(|end| end >= BEYOND_ANY_AXIS)
                 || end.to_size().as_ref() == tensor.row_size();
             if start.known() != Some(0) || step.known() != Some(1) || !to_the_end {
                 return Err(ALONG_ROWS);
@@ -529,7 +532,7 @@ fn places(
 /// The size that is left, where it is a number.
 fn sliced(size: &Size, [start, end, step]: [&Number; 3]) -> Option<Size> {
     let (start, end, step) = (start.known()?, end.known()?, step.known()?);
-    if start == 0 && step == 1 && end >= i64::from(i32::MAX) {
+    if start == 0 && step == 1 && end >= BEYOND_ANY_AXIS {
         return Some(size.clone());
     }
     let size = i64::try_from(size.number()?).ok()?;
