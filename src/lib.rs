@@ -9,13 +9,14 @@
 //!         batching  ◄─────────────┘
 //!         engine
 //!         model
-//!         tensor     (error, telemetry: leaves, open to all;  config: only app and cli read it;
+//!         tensor     (error, telemetry, budget: leaves, open to all;  config: only app and cli read it;
 //!                     machine: a leaf that knows the limits of this process;
 //!                     network: a leaf for whoever calls other servers)
 //! ```
 
 pub mod app;
 pub mod batching;
+pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::server::project;
 
-/// Each module with what it may import. `error` and `telemetry` are leaves, open to all; a module may import itself.
+/// Each module with what it may import. `error`, `telemetry` and `budget` are leaves, open to all; a module may import itself.
 ///
 /// `protocol` and `middleware` never know `lifecycle`; only `app`, `cli` and the binary read `config`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("telemetry", &[]),
+    ("budget", &[]),
     ("shutdown", &[]),
     ("network", &[]),
     ("machine", &[]),
@@ -91,7 +92,7 @@ const EVERYTHING_BELOW_CLI: [&str; 14] = [
     "model",
     "tensor",
 ];
-const LEAVES: [&str; 2] = ["error", "telemetry"];
+const LEAVES: [&str; 3] = ["error", "telemetry", "budget"];
 
 const LONGEST_FILE: usize = 800;
 const LONGEST_MAIN: usize = 80;
