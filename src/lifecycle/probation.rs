@@ -17,6 +17,9 @@ const ENOUGH: u64 = 50;
 /// judge by.
 const LOSSES: u64 = 3;
 
+/// Of the latest requests so many must be of other callers than the one that has most failures.
+const OTHERS: u64 = 10;
+
 /// A new version may fail so much larger a share than the version before.
 const MARGIN: f64 = 0.05;
 
@@ -55,7 +58,8 @@ pub(super) enum Judgement {
 impl Probation {
     /// Judges by what was seen; a version `in_doubt` passes by its successes alone.
     pub(super) fn judge(&self, evidence: &Evidence, in_doubt: bool, now: Instant) -> Judgement {
-        if self.fails(evidence.all) && self.others_agree(evidence, now) {
+        let fails = self.fails(evidence.all) && self.others_agree(evidence, now);
+        if fails || self.fails_by_now(evidence, now) {
             return Judgement::Failed(self.reason(evidence));
         }
         if now >= self.until && !in_doubt {
@@ -71,9 +75,26 @@ impl Probation {
             failed,
             lost,
         } = counts;
-        let is_worse = share(counts) > self.before + MARGIN;
         let half = requests >= FIRST_LOOK && failed * 2 >= requests;
-        lost >= LOSSES || (is_worse && (half || requests >= ENOUGH))
+        lost >= LOSSES || (self.is_worse(counts) && (half || requests >= ENOUGH))
+    }
+
+    fn is_worse(&self, counts: Counts) -> bool {
+        share(counts) > self.before + MARGIN
+    }
+
+    /// Whether half of the latest requests fail, however many were answered before.
+    fn fails_by_now(&self, evidence: &Evidence, now: Instant) -> bool {
+        let half_of = |counts: Counts, least: u64| {
+            counts.requests >= least
+                && counts.failed * 2 >= counts.requests
+                && self.is_worse(counts)
+        };
+        let others_agree = match evidence.others.requests {
+            0 => self.others_agree(evidence, now),
+            _ => half_of(evidence.latest_of_others, OTHERS),
+        };
+        half_of(evidence.latest, FIRST_LOOK) && others_agree
     }
 
     /// The failures of one caller never suffice while others succeed.
@@ -162,6 +183,32 @@ mod tests {
         assert!(!taken_back(&probation, 49, 24));
         assert!(!taken_back(&probation, 60, 3), "exactly 5 %");
         assert!(taken_back(&probation, 59, 3));
+    }
+
+    #[test]
+    fn a_version_that_begins_to_fail_late_is_taken_back_by_its_latest_requests() {
+        let probation = probation(0.0);
+        let judge = |latest, latest_of_others| {
+            let all = counts(100_000, 64);
+            let evidence = Evidence {
+                latest,
+                latest_of_others,
+                ..evidence(all, all)
+            };
+            probation.judge(&evidence, false, probation.since)
+        };
+        let taken_back = |judgement| matches!(judgement, Judgement::Failed(_));
+        assert!(taken_back(judge(counts(128, 64), counts(100, 50))));
+        assert!(!taken_back(judge(counts(128, 63), counts(100, 50))));
+        assert!(!taken_back(judge(counts(19, 19), counts(15, 15))));
+        assert!(
+            !taken_back(judge(counts(128, 100), counts(28, 5))),
+            "one caller's"
+        );
+        assert!(
+            !taken_back(judge(counts(128, 128), counts(9, 9))),
+            "one caller's, and too few of others"
+        );
     }
 
     #[test]

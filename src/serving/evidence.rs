@@ -1,5 +1,7 @@
 //! How the requests of a version on probation ended, kept by caller in bounded memory: pure counting.
 
+use std::collections::VecDeque;
+
 use crate::telemetry::EngineFailure;
 
 /// Requests that were judged, and those of them that failed.
@@ -42,6 +44,10 @@ pub struct Evidence {
     pub all: Counts,
     /// Without the caller that has most failures.
     pub others: Counts,
+    /// The latest requests alone, of all callers: a version may begin to fail after it answered thousands.
+    pub latest: Counts,
+    /// The same without the caller that has most failures among them.
+    pub latest_of_others: Counts,
     /// How often each cause was counted, those that were, in words.
     pub causes: Vec<(&'static str, u64)>,
     /// What the last failure said.
@@ -104,12 +110,19 @@ const LOST: Cause = Cause::Engine(EngineFailure::Lost);
 /// Callers that are told apart; those that come later share one place.
 const CALLERS: usize = 64;
 
+/// Requests that count as the latest.
+const LATEST: usize = 128;
+
+/// The caller of a request, and why it failed if it did.
+type Outcome = (u64, Option<Cause>);
+
 #[derive(Debug, Default)]
 pub(super) struct Record {
     all: Counts,
     callers: Vec<(u64, Counts)>,
     /// Of the callers that found no place.
     later: Counts,
+    latest: VecDeque<Outcome>,
     causes: [u64; Cause::ALL.len()],
     last: Option<String>,
     loss: Option<Loss>,
@@ -130,15 +143,45 @@ impl Record {
             .chain([self.later])
             .max_by_key(|counts| counts.failed);
         let causes = Cause::ALL.into_iter().zip(self.causes);
+        let latest = sum(&self.latest, |_| true);
         Evidence {
             all: self.all,
             others: self.all.without(worst.unwrap_or_default()),
+            latest,
+            latest_of_others: latest.without(self.worst_of_the_latest()),
             causes: causes
                 .filter(|(_, count)| *count > 0)
                 .map(|(cause, count)| (cause.words(), count))
                 .collect(),
             last: self.last.clone(),
         }
+    }
+
+    /// The latest requests of the caller that has most failures among them.
+    fn worst_of_the_latest(&self) -> Counts {
+        let mut failures: Vec<u64> = self
+            .latest
+            .iter()
+            .filter(|(_, cause)| cause.is_some())
+            .map(|(key, _)| *key)
+            .collect();
+        failures.sort_unstable();
+        let worst = failures
+            .chunk_by(|one, other| one == other)
+            .max_by_key(|group| group.len());
+        let Some(&[worst, ..]) = worst else {
+            return Counts::default();
+        };
+        sum(&self.latest, |key| key == worst)
+    }
+
+    fn add(&mut self, key: u64, cause: Option<Cause>) {
+        self.all.add(cause);
+        self.of(key).add(cause);
+        if self.latest.len() == LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back((key, cause));
     }
 
     fn of(&mut self, key: u64) -> &mut Counts {
@@ -155,8 +198,7 @@ impl Record {
     }
 
     pub(super) fn succeeded(&mut self, key: u64) {
-        self.all.add(None);
-        self.of(key).add(None);
+        self.add(key, None);
     }
 
     /// A failure counts when the version before answered the same request, or when that would say nothing.
@@ -169,8 +211,7 @@ impl Record {
             return;
         }
         if counts {
-            self.all.add(Some(failure.cause));
-            self.of(key).add(Some(failure.cause));
+            self.add(key, Some(failure.cause));
             if let Some(place) = Cause::ALL.iter().position(|cause| *cause == failure.cause) {
                 self.causes[place] += 1;
             }
@@ -211,7 +252,22 @@ impl Record {
         self.all = self.all.without(one);
         let caller = self.of(key);
         *caller = caller.without(one);
+        let counted = self
+            .latest
+            .iter()
+            .rposition(|latest| *latest == (key, Some(LOST)));
+        if let Some(place) = counted {
+            self.latest.remove(place);
+        }
     }
+}
+
+fn sum(outcomes: &VecDeque<Outcome>, counts: impl Fn(u64) -> bool) -> Counts {
+    let mut sum = Counts::default();
+    for (_, cause) in outcomes.iter().filter(|(key, _)| counts(*key)) {
+        sum.add(*cause);
+    }
+    sum
 }
 
 #[cfg(test)]
@@ -269,6 +325,22 @@ mod tests {
         }
         record.failed(1, failure(RUN, None), Some(true));
         assert_eq!(record.evidence().others, counts(31, 1));
+    }
+
+    #[test]
+    fn the_latest_requests_are_counted_apart() {
+        let mut record = Record::default();
+        for _ in 0..10_000 {
+            record.succeeded(1);
+        }
+        for key in 0..100 {
+            record.failed(key % 4, failure(RUN, None), Some(true));
+        }
+        let evidence = record.evidence();
+        assert_eq!(evidence.all, counts(10_100, 100));
+        assert_eq!(evidence.latest, counts(128, 100));
+        let others = evidence.latest_of_others;
+        assert_eq!((others.failed, others.requests >= 75), (75, true));
     }
 
     #[test]
