@@ -49,6 +49,16 @@ async fn rows_are_answered_by_rows_and_columns_by_columns() {
     assert_eq!(&scored["predictions"], outputs);
 }
 
+#[tokio::test]
+async fn null_stands_for_what_is_not_there() {
+    let server = iris().await;
+    let mut body: Value = serde_json::from_str(ROWS).unwrap();
+    let without = predict(&server, PREDICT, &body).await;
+    body["inputs"] = Value::Null;
+    body["signature_name"] = Value::Null;
+    assert_eq!(predict(&server, PREDICT, &body).await, without);
+}
+
 #[rstest]
 #[case::default("/v1/models/iris:predict")]
 #[case::version("/v1/models/iris/versions/1:predict")]

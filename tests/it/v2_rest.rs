@@ -151,6 +151,37 @@ async fn keys_that_this_server_does_not_know_are_passed_over() {
     assert_eq!(answer["outputs"].as_array().unwrap().len(), 1);
 }
 
+/// MLServer's own types, and clients generated from the description, send null for what is not set.
+#[tokio::test]
+async fn null_stands_for_what_is_not_there() {
+    let server = iris().await;
+    let without = infer(&server, INFER, &json!({ "inputs": [features(&flat())] })).await;
+    let mut input = features(&flat());
+    input["parameters"] = json!({ "content_type": null, "binary_data_size": null });
+    let body = json!({ "id": null, "parameters": null, "inputs": [input], "outputs": null });
+    assert_eq!(infer(&server, INFER, &body).await, without);
+    let mut input = features(&flat());
+    input["parameters"] = Value::Null;
+    let parameters = json!({ "timeout": null, "priority": null, "binary_data_output": null });
+    let outputs = json!([
+        { "name": "label", "parameters": null },
+        { "name": "probabilities", "parameters": { "binary_data": null, "classification": null } },
+    ]);
+    let body = json!({ "parameters": parameters, "inputs": [input], "outputs": outputs });
+    assert_eq!(
+        infer(&server, INFER, &body).await["outputs"],
+        without["outputs"]
+    );
+    for missing in ["name", "shape", "datatype", "data"] {
+        let mut input = features(&flat());
+        input[missing] = Value::Null;
+        let body = json!({ "inputs": [input] }).to_string();
+        let message = refused(&server, INFER, body, 400).await;
+        assert!(message.contains(&format!("`{missing}`")), "{message}");
+    }
+    refused(&server, INFER, json!({ "inputs": null }).to_string(), 400).await;
+}
+
 #[tokio::test]
 async fn outputs_come_in_the_order_in_which_they_are_asked_for() {
     let server = iris().await;

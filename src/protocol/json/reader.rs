@@ -73,6 +73,15 @@ impl<'j> Reader<'j> {
         Ok(matches!(first, Ok(Some(Peek::Object))))
     }
 
+    /// Reads over the next value if it is null, which clients send for members that they do not set.
+    pub(crate) fn null(&mut self) -> Result<bool> {
+        let is_null = self.peek()? == Peek::Null;
+        if is_null {
+            self.skip()?;
+        }
+        Ok(is_null)
+    }
+
     fn peek(&mut self) -> Result<Peek> {
         let peek = self.jiter.peek();
         peek.map_err(|error| self.error(&error))

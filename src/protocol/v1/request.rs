@@ -46,6 +46,9 @@ pub(super) fn parse(body: &[u8], signature: &Signature) -> Result<Request, OipEr
     let inputs = Inputs(&signature.inputs);
     let mut given: Option<(Form, Named)> = None;
     reader.object(|reader, key| {
+        if reader.null()? {
+            return Ok(());
+        }
         let is_second = given.is_some();
         match key {
             "instances" | "inputs" if is_second => {
