@@ -133,8 +133,13 @@ fn scalar(value: &Value, booleans: [&str; 2]) -> Option<String> {
     }
 }
 
+/// All of ONNX Runtime's optimizations.
+const ALL: usize = 99;
+
 fn session_options(value: Option<Value>) -> Result<SessionOptions, ManifestProblem> {
     const PATH: &str = "flavors.onnx.onnx_session_options";
+    // MLflow passes on what is not empty.
+    let value = value.filter(|value| *value != Value::Array(Vec::new()));
     let options = mapping(PATH, value)?;
     let key = |name: &str| format!("{PATH}.{name}");
     let number = |name: &str| match options.get(name) {
@@ -146,15 +151,12 @@ fn session_options(value: Option<Value>) -> Result<SessionOptions, ManifestProbl
             Ok(usize::try_from(number).ok().filter(|number| *number > 0))
         }
     };
-    let level = number("graph_optimization_level")?;
-    if !matches!(level, None | Some(1 | 2 | 3 | 99)) {
-        let found = &options["graph_optimization_level"];
-        return Err(wrong(
-            &key("graph_optimization_level"),
-            found,
-            "0, 1, 2, 3 or 99",
-        ));
-    }
+    // As ONNX Runtime rounds levels that it has no name for.
+    let level = number("graph_optimization_level")?.map(|level| match level {
+        0..=3 => level,
+        4..ALL => 3,
+        _ => ALL,
+    });
     let mode = text(&key("execution_mode"), &options, "execution_mode")?;
     let extra = mapping(
         &key("extra_session_config"),

@@ -3,6 +3,7 @@
 mod flavors;
 mod hints;
 mod signature;
+mod tree;
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +15,7 @@ pub use self::hints::Hints;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::tree::Tree;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::ModelSignature;
 
@@ -175,14 +177,14 @@ impl Kinded for ManifestError {
 /// The keys of the file that matter here; all others are ignored.
 #[derive(Deserialize)]
 struct Document {
-    flavors: Option<Value>,
-    signature: Option<Value>,
+    flavors: Option<Tree>,
+    signature: Option<Tree>,
     saved_input_example_info: Option<ExampleDocument>,
     mlflow_version: Option<String>,
     run_id: Option<String>,
     model_id: Option<String>,
     utc_time_created: Option<String>,
-    metadata: Option<Value>,
+    metadata: Option<Tree>,
 }
 
 #[derive(Deserialize)]
@@ -191,7 +193,7 @@ struct ExampleDocument {
     serving_input_path: Option<PathBuf>,
     r#type: Option<String>,
     /// The text `true`.
-    params: Option<Value>,
+    params: Option<Tree>,
 }
 
 impl Manifest {
@@ -246,10 +248,11 @@ impl Manifest {
             ManifestProblem::NotUtf8 { line }
         })?;
         let document: Document = parse_yaml(text).map_err(ManifestProblem::Yaml)?;
-        let onnx = flavors::onnx_flavor(document.flavors)?;
-        let signature = document.signature.map(signature::parse).transpose()?;
+        let onnx = flavors::onnx_flavor(document.flavors.map(|tree| tree.0))?;
+        let signature = document.signature.map(|tree| signature::parse(tree.0));
+        let signature = signature.transpose()?;
         let metadata = match document.metadata {
-            Some(Value::Object(metadata)) => metadata,
+            Some(Tree(Value::Object(metadata))) => metadata,
             _ => serde_json::Map::new(),
         };
         Ok(Self {
@@ -269,8 +272,8 @@ impl Manifest {
 impl From<ExampleDocument> for ExampleInfo {
     fn from(document: ExampleDocument) -> Self {
         let has_params = match document.params {
-            Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
-            Some(Value::Bool(flag)) => flag,
+            Some(Tree(Value::String(text))) => text.eq_ignore_ascii_case("true"),
+            Some(Tree(Value::Bool(flag))) => flag,
             _ => false,
         };
         Self {
@@ -292,6 +295,8 @@ pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Str
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: 100_000,
         },
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        ignore_binary_tag_for_string: true,
         // A NaN in `metadata` is no reason to refuse a model.
         non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
     };
