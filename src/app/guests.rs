@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use super::local::packages;
-use crate::model::{ModelName, Version};
+use crate::model::{ModelName, Version, real_path};
 use crate::registry::{DesiredState, Wanted};
 use crate::serving::{Catalog, CatalogSnapshot, HostError, HostedModel, ModelHost};
 
@@ -226,7 +226,7 @@ fn look(root: &Path, model: &ModelName, path: &Path) -> Result<Vec<(Version, Pat
         HostError::Invalid(message.to_owned())
     };
     // Links are followed first: a path may lead out of the directory in which it begins.
-    let (root, path) = match (root.canonicalize(), path.canonicalize()) {
+    let (root, path) = match (real_path(root), real_path(path)) {
         (Ok(root), Ok(path)) => (root, path),
         _ => return Err(outside()),
     };

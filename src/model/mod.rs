@@ -8,6 +8,7 @@ mod manifest;
 mod package;
 mod pattern;
 mod pointer;
+mod real_path;
 mod response;
 mod samples;
 mod schema;
@@ -29,6 +30,7 @@ pub use package::{
 };
 pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
+pub(crate) use real_path::real_path;
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,

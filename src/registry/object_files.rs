@@ -13,6 +13,7 @@ use url::Url;
 use super::download::{Opened, Remote, RemoteFile, download};
 use super::object_url::without_secrets;
 use super::{ObjectAccess, SourceError};
+use crate::model::real_path;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -193,11 +194,11 @@ fn without_queries(words: &str) -> String {
 
 /// The first file that, links followed, is not below `root`.
 fn refuse_outside(root: &FilePath, files: &[RemoteFile]) -> Result<(), String> {
-    let Ok(root) = root.canonicalize() else {
+    let Ok(root) = real_path(root) else {
         return Ok(());
     };
     let is_outside = |file: &&RemoteFile| {
-        let real = root.join(&file.path).canonicalize();
+        let real = real_path(&root.join(&file.path));
         real.is_ok_and(|real| !real.starts_with(&root))
     };
     files

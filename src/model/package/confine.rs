@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::PackageError;
-use crate::model::ExternalData;
+use crate::model::{ExternalData, real_path};
 
 /// A directory, symbolic links resolved, that no file of the package may leave.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Confined {
             }
         }
         let path = base.join(relative);
-        let file = path.canonicalize().map_err(|error| match error.kind() {
+        let file = real_path(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing("is missing"),
             // A NUL in the name.
             io::ErrorKind::InvalidInput => missing("has an impossible name"),

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::confine::Confined;
 use super::discover::is_foreign;
 use super::error::PackageError;
+use crate::model::real_path;
 
 /// What a registry client writes beside the manifest; it says where the package came from, not what it is.
 const REGISTERED_META: &str = "registered_model_meta";
@@ -81,7 +82,7 @@ pub(crate) struct Files {
 impl Files {
     /// Those of a directory.
     fn of(directory: &Path) -> Result<Self, PackageError> {
-        let root = directory.canonicalize();
+        let root = real_path(directory);
         let root = root.map_err(PackageError::io(directory))?;
         let mut files = Self::default();
         files.add_directory(&Confined::of(root))?;
@@ -200,9 +201,7 @@ fn resolve(entry: &DirEntry) -> Result<Option<(PathBuf, FileType)>, PackageError
     if !kind.is_symlink() {
         return Ok(Some((path, kind)));
     }
-    let target = path
-        .canonicalize()
-        .and_then(|target| Ok((target.metadata()?.file_type(), target)));
+    let target = real_path(&path).and_then(|target| Ok((target.metadata()?.file_type(), target)));
     match target {
         Ok((kind, target)) => Ok(Some((target, kind))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

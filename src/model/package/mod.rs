@@ -21,7 +21,7 @@ pub use self::survey::{Survey, survey};
 
 use self::confine::Confined;
 use self::digest::Files;
-use crate::model::{Graph, Manifest, ModelId, ModelName};
+use crate::model::{Graph, Manifest, ModelId, ModelName, real_path};
 
 /// The manifest's file name.
 const MANIFEST: &str = "MLmodel";
@@ -146,7 +146,7 @@ fn layout(path: &Path) -> Result<Layout, PackageError> {
             return Err(PackageError::NotAModel(path.to_owned()));
         }
         // A link to a file stands for that file, with the external data beside it.
-        let file = path.canonicalize().map_err(PackageError::io(path))?;
+        let file = real_path(path).map_err(PackageError::io(path))?;
         let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else {
             return Err(PackageError::NotAModel(path.to_owned()));
         };
@@ -155,7 +155,7 @@ fn layout(path: &Path) -> Result<Layout, PackageError> {
             bare: Some(PathBuf::from(name)),
         });
     }
-    let root = Confined::of(path.canonicalize().map_err(PackageError::io(path))?);
+    let root = Confined::of(real_path(path).map_err(PackageError::io(path))?);
     let directory = discover::Directory::read(path)?;
     if directory.has_manifest {
         return Ok(Layout { root, bare: None });

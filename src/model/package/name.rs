@@ -9,7 +9,7 @@ use super::confine::Confined;
 use super::discover::is_onnx;
 use super::error::PackageError;
 use crate::model::manifest::parse_yaml;
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{ModelId, ModelName, Version, real_path};
 
 /// What a registry client writes beside the manifest: which model and version the package is.
 pub(crate) const META: &str = "registered_model_meta";
@@ -48,7 +48,7 @@ pub(crate) fn identify(
 
 /// As [`identify`], for what may be broken.
 pub(crate) fn presume(path: &Path, chosen: Option<&ModelName>) -> ModelId {
-    let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let root = real_path(path).unwrap_or_else(|_| path.to_owned());
     let root = Confined::of(root);
     if let Ok(id) = identify(path, &root, path.is_dir(), chosen.cloned()) {
         return id;
@@ -93,7 +93,7 @@ fn from_path(path: &Path, root: &Path) -> (String, Version) {
 fn absolute(path: &Path) -> PathBuf {
     let lexical = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let climbs = lexical.components().any(|part| part.as_os_str() == "..");
-    match path.canonicalize() {
+    match real_path(path) {
         Ok(resolved) if climbs => resolved,
         _ => lexical,
     }

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SEAL;
 use super::error::{SealError, SealProblem};
+use crate::model::real_path;
 
 /// What `model_signing` leaves out.
 pub(super) const GIT: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
@@ -41,11 +42,11 @@ impl Listing {
         seal: &Path,
         ignored: &[PathBuf],
     ) -> Result<Result<Self, SealProblem>, SealError> {
-        let root = root.canonicalize().map_err(io_error(root))?;
+        let root = real_path(root).map_err(io_error(root))?;
         let mut ignored: BTreeSet<PathBuf> = ignored.iter().cloned().collect();
         ignored.extend(GIT.map(PathBuf::from));
         ignored.insert(PathBuf::from(SEAL));
-        let seal = seal.canonicalize().ok();
+        let seal = real_path(seal).ok();
         let inside = seal
             .as_deref()
             .and_then(|seal| seal.strip_prefix(&root).ok());
