@@ -223,10 +223,14 @@ impl Signature {
             })
     }
 
-    /// Whether dimensions of one name have one size, as the graph says; engines do not insist.
+    /// Whether dimensions of one name have one size, and scalars no dimension, as the graph says; engines do not insist.
     fn sizes_agree(&self, inputs: &[Tensor]) -> bool {
         let mut sizes: Vec<(&str, usize)> = Vec::new();
         for (input, tensor) in self.inputs.iter().zip(inputs) {
+            let is_scalar = input.shape.as_ref().is_some_and(Vec::is_empty);
+            if is_scalar && !tensor.shape().is_empty() {
+                return false;
+            }
             for (dim, &size) in input.shape.iter().flatten().zip(tensor.shape()) {
                 let Dim::Any(Some(name)) = dim else {
                     continue;
@@ -262,6 +266,10 @@ impl InputSpec {
         let Some(expected) = &self.shape else {
             return Ok(());
         };
+        // ONNX Runtime checks no shape of a scalar, and clients without a word for scalars send `[1]`, or one for each row.
+        if expected.is_empty() {
+            return Ok(());
+        }
         let fits = expected.len() == tensor.shape().len()
             && expected
                 .iter()
@@ -401,6 +409,25 @@ mod tests {
         ];
         let named = named.map(|(name, tensor)| (name.to_owned(), tensor));
         signature.bind(named.into()).unwrap()
+    }
+
+    #[test]
+    fn a_scalar_may_come_in_any_shape_and_then_runs_alone() {
+        let signature = Signature {
+            inputs: vec![InputSpec {
+                name: "k".to_owned(),
+                dtype: DType::F32,
+                shape: Some(vec![]),
+            }],
+            outputs: vec![],
+        };
+        for shape in [&[][..], &[1], &[2], &[1, 1]] {
+            let count = shape.iter().product();
+            let tensor = Tensor::from_vec(shape.to_vec(), vec![1.0_f32; count]).unwrap();
+            let batch = signature.bind(vec![("k".to_owned(), tensor)]).unwrap();
+            assert_eq!(batch.inputs()[0].shape(), shape);
+            assert!(!batch.is_even(), "{shape:?}");
+        }
     }
 
     #[test]

@@ -186,8 +186,8 @@ fn config_tensor(tensor: TensorMetadata, takes_rows: bool) -> ConfigTensor {
     if has_rows {
         dims.remove(0);
     }
-    // A tensor that is nothing but rows: `dims` must not be empty, so one is made up and taken away.
-    let reshape = (has_rows && dims.is_empty()).then(|| {
+    // A scalar, or a tensor that is nothing but rows: `dims` must not be empty, so one is made up and taken away.
+    let reshape = dims.is_empty().then(|| {
         dims.push(1);
         Reshape { shape: Vec::new() }
     });
