@@ -11,11 +11,11 @@ use super::v2_rest::{Framing, LENGTH_HEADER};
 use crate::model::Schema;
 use crate::serving::Selector;
 
-/// The media types by which Triton's clients say on these platforms where the JSON of a binary body ends.
-const ALIASES: [&str; 2] = [
-    "application/vnd.sagemaker-triton.binary+json",
-    "application/vnd.vertex-ai-triton.binary+json",
-];
+/// The media type by which Triton's clients say on SageMaker where the JSON of a binary body ends.
+pub(super) const SAGEMAKER: &str = "application/vnd.sagemaker-triton.binary+json";
+
+/// The same on Vertex AI.
+pub(super) const VERTEX: &str = "application/vnd.vertex-ai-triton.binary+json";
 
 /// The parameter that they have.
 const HEADER_SIZE: &str = "json-header-size";
@@ -26,19 +26,21 @@ const DATATYPE: &str = "datatype";
 /// How far a body is looked at before it is taken for one of the path's own protocol.
 const GLANCE: usize = 1024;
 
-/// How the body is framed, when it is one of the Open Inference Protocol.
+/// How the body is framed, when it is one of the Open Inference Protocol; `alias` is the media type of the platform whose
+/// path it came on.
 pub(super) fn framing(
     shared: &Shared,
     selector: &Selector,
     headers: &HeaderMap,
     body: &Bytes,
+    alias: &'static str,
 ) -> Option<Framing> {
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.map_or("", |value| value.to_str().unwrap_or("?"));
     let (media_type, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let media_type = media_type.trim();
     let is = |known: &str| media_type.eq_ignore_ascii_case(known);
-    if let Some(alias) = ALIASES.into_iter().find(|alias| is(alias)) {
+    if let Some(alias) = [SAGEMAKER, VERTEX].into_iter().find(|alias| is(alias)) {
         return Some(Framing {
             json: header_size(parameters).map(Some),
             alias: Some(alias),
@@ -50,7 +52,14 @@ pub(super) fn framing(
             && has_tensors(body)
             && !takes_datatypes(shared, selector)
     };
-    (is_binary || is_json()).then(|| Framing::of(headers))
+    if is_binary || (headers.contains_key(LENGTH_HEADER) && is_json()) {
+        return Some(Framing::of(headers));
+    }
+    // These platforms hand no header of the protocol on, so that the type must say where the JSON of the answer ends.
+    is_json().then_some(Framing {
+        json: Ok(None),
+        alias: Some(alias),
+    })
 }
 
 fn header_size(parameters: &str) -> Result<usize, OipError> {

@@ -52,7 +52,7 @@ async fn answer(State(shared): State<Shared>, received: Received) -> Response {
         version: VersionSelector::Default,
     };
     match body {
-        Ok(body) => match foreign::framing(&shared, &selector, &headers, &body) {
+        Ok(body) => match foreign::framing(&shared, &selector, &headers, &body, foreign::VERTEX) {
             Some(framing) => {
                 v2_rest::infer_framed(&shared, &selector, &headers, Ok(body), framing).await
             }

@@ -108,6 +108,20 @@ async fn invocations_take_bodies_of_the_open_inference_protocol() {
         told.starts_with(alias) && told.contains("json-header-size="),
         "{told}"
     );
+    // JSON that asks for bytes: InvokeEndpoint hands on the type of the answer, and no header of the protocol.
+    let binary = r#"{"name": "label", "parameters": {"binary_data": true}}"#;
+    let body = format!(r#"{{"inputs": [{tensor}], "outputs": [{binary}]}}"#);
+    let answer = server.post("/invocations", "application/json", body).await;
+    let told = answer.headers()["content-type"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let size = told.strip_prefix(&format!("{alias};json-header-size="));
+    let size: usize = size.unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+    let bytes = answer.bytes().await.unwrap();
+    let json: Value = serde_json::from_slice(&bytes[..size]).unwrap();
+    assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], 8);
+    assert_eq!(bytes[size..], 0_i64.to_le_bytes());
     let answer = server.post("/invocations", alias, values).await;
     assert_eq!(answer.status(), 400);
     assert!(answer.text().await.unwrap().contains("json-header-size"));

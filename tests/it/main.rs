@@ -51,6 +51,7 @@ mod remote;
 mod responses;
 mod rows;
 mod seals;
+mod served;
 mod server;
 mod swap;
 mod traces;

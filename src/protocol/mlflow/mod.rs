@@ -188,12 +188,15 @@ async fn score_selected(
 async fn score(shared: Shared, selector: &Selector, received: Received) -> Response {
     let Received { headers, body } = received;
     let body = match body {
-        Ok(body) => match foreign::framing(&shared, selector, &headers, &body) {
-            Some(framing) => {
-                return v2_rest::infer_framed(&shared, selector, &headers, Ok(body), framing).await;
+        Ok(body) => {
+            match foreign::framing(&shared, selector, &headers, &body, foreign::SAGEMAKER) {
+                Some(framing) => {
+                    return v2_rest::infer_framed(&shared, selector, &headers, Ok(body), framing)
+                        .await;
+                }
+                None => Ok(body),
             }
-            None => Ok(body),
-        },
+        }
         rejected => rejected,
     };
     let input = content_type(&headers).and_then(|content| {

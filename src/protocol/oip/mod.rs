@@ -6,6 +6,7 @@
 pub(super) mod absent;
 pub(super) mod classification;
 pub(super) mod config;
+pub(super) mod content;
 pub(super) mod error;
 pub(super) mod index;
 pub(super) mod metadata;

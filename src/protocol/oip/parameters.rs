@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::content::Content;
 use super::error::OipError;
 use crate::serving::Wishes;
 
@@ -37,6 +38,8 @@ pub(in crate::protocol) struct RequestParameters {
     pub(in crate::protocol) binary_output: bool,
     /// `triton_enable_empty_final_response`.
     pub(in crate::protocol) empty_final_response: bool,
+    /// `content_type`: of inputs that have none of their own.
+    pub(in crate::protocol) content: Content,
 }
 
 impl Parameters {
@@ -89,6 +92,20 @@ impl Parameters {
         }
     }
 
+    /// A text.
+    ///
+    /// # Errors
+    /// When the value is anything else.
+    pub(in crate::protocol) fn text(&self, name: &str) -> Result<Option<&str>, OipError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Parameter::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(OipError::Invalid(format!(
+                "the parameter `{name}` must be a text"
+            ))),
+        }
+    }
+
     /// Reads them as those of a request.
     ///
     /// # Errors
@@ -109,6 +126,7 @@ impl Parameters {
             },
             binary_output: self.flag("binary_data_output")?.unwrap_or(false),
             empty_final_response: self.flag(EMPTY_FINAL_RESPONSE)?.unwrap_or(false),
+            content: Content::named(self)?.unwrap_or_default(),
         })
     }
 

@@ -14,6 +14,7 @@ use super::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
 use crate::engine::Outputs;
 use crate::model::Batch;
 use crate::protocol::Shared;
+use crate::protocol::oip::content::{self, Content};
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::{Requested, Selection, Sent};
 use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters};
@@ -83,7 +84,9 @@ impl Codec for InferCodec {
         self.selection = Selection::new(&requested?, signature, true)?;
         let inputs = std::mem::take(&mut request.inputs);
         let raw = std::mem::take(&mut request.raw_input_contents);
-        Ok(signature.bind(tensors(inputs, raw)?)?)
+        let mut named = tensors(inputs, raw, self.parameters.content)?;
+        content::columns(signature, &mut named);
+        Ok(signature.bind(named)?)
     }
 
     fn wishes(&self) -> Wishes {
@@ -117,13 +120,16 @@ impl Codec for InferCodec {
     }
 }
 
-/// Named tensors: of bytes, one entry for each input, or of typed elements.
+/// Named tensors: of bytes, one entry for each input, or of typed elements. `content` is the content type of inputs that
+/// have none of their own.
 fn tensors(
     inputs: Vec<InferInputTensor>,
     raw: Vec<Bytes>,
+    content: Content,
 ) -> Result<Vec<(String, Tensor)>, OipError> {
     if raw.is_empty() {
-        return inputs.into_iter().map(typed).collect();
+        let inputs = inputs.into_iter();
+        return inputs.map(|input| typed(input, content)).collect();
     }
     if let Some(input) = inputs.iter().find(|input| input.contents.is_some()) {
         return Err(OipError::Invalid(format!(
@@ -140,26 +146,29 @@ fn tensors(
     }
     let with_bytes = inputs.into_iter().zip(raw);
     let tensor = |(mut input, bytes): (InferInputTensor, Bytes)| {
-        let (dtype, shape) = checked(&mut input)?;
+        let (dtype, shape, own) = checked(&mut input)?;
         let tensor = raw::decode(&input.name, dtype, shape, bytes)?;
+        let tensor = own.unwrap_or(content).undone(&input.name, tensor)?;
         Ok((input.name, tensor))
     };
     with_bytes.map(tensor).collect()
 }
 
-fn typed(mut input: InferInputTensor) -> Result<(String, Tensor), OipError> {
-    let (dtype, shape) = checked(&mut input)?;
+fn typed(mut input: InferInputTensor, content: Content) -> Result<(String, Tensor), OipError> {
+    let (dtype, shape, own) = checked(&mut input)?;
     let contents = input.contents.unwrap_or_default();
     let tensor = contents::tensor(&input.name, dtype, shape, contents)?;
+    let tensor = own.unwrap_or(content).undone(&input.name, tensor)?;
     Ok((input.name, tensor))
 }
 
 /// What both forms have to say of an input.
-fn checked(input: &mut InferInputTensor) -> Result<(DType, Vec<usize>), OipError> {
-    parameters(std::mem::take(&mut input.parameters))?.refuse_shared_memory(&input.name)?;
+fn checked(input: &mut InferInputTensor) -> Result<(DType, Vec<usize>, Option<Content>), OipError> {
+    let parameters = parameters(std::mem::take(&mut input.parameters))?;
+    parameters.refuse_shared_memory(&input.name)?;
     let dtype = raw::dtype(&input.name, &input.datatype)?;
     let shape = raw::shape(&input.name, &input.shape)?;
-    Ok((dtype, shape))
+    Ok((dtype, shape, Content::named(&parameters)?))
 }
 
 fn requested(output: InferRequestedOutputTensor) -> Result<Requested, OipError> {
@@ -230,20 +239,22 @@ mod tests {
     }
 
     fn message(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> String {
-        tensors(inputs, raw).unwrap_err().to_string()
+        tensors(inputs, raw, Content::Plain)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn typed_and_raw_elements_are_the_same_tensor() {
-        let typed = tensors(vec![input("x", Some(vec![1.5]))], vec![]).unwrap();
-        let raw = tensors(vec![input("x", None)], vec![raw(1.5)]).unwrap();
+        let typed = tensors(vec![input("x", Some(vec![1.5]))], vec![], Content::Plain).unwrap();
+        let raw = tensors(vec![input("x", None)], vec![raw(1.5)], Content::Plain).unwrap();
         assert_eq!(typed[0].1.bytes(), raw[0].1.bytes());
     }
 
     #[test]
     fn raw_bytes_are_not_copied() {
         let bytes = raw(1.5);
-        let tensors = tensors(vec![input("x", None)], vec![bytes.clone()]).unwrap();
+        let tensors = tensors(vec![input("x", None)], vec![bytes.clone()], Content::Plain).unwrap();
         assert_eq!(tensors[0].1.bytes().as_ptr(), bytes.as_ptr());
     }
 
@@ -271,8 +282,8 @@ mod tests {
         assert!(message(vec![float], vec![raw(1.0)]).contains("`FLOAT`"));
         let mut huge = input("x", None);
         huge.shape = vec![i64::MAX, i64::MAX];
-        assert!(tensors(vec![huge.clone()], vec![raw(1.0)]).is_err());
-        assert!(tensors(vec![huge], vec![]).is_err());
+        assert!(tensors(vec![huge.clone()], vec![raw(1.0)], Content::Plain).is_err());
+        assert!(tensors(vec![huge], vec![], Content::Plain).is_err());
         let mut region = input("x", None);
         let name = "shared_memory_region".to_owned();
         let value = parameter(ParameterChoice::StringParam("r".to_owned()));
@@ -321,7 +332,7 @@ mod tests {
             raw in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..3),
         ) {
             let raw = raw.into_iter().map(Bytes::from).collect();
-            for (_, tensor) in tensors(inputs, raw).unwrap_or_default() {
+            for (_, tensor) in tensors(inputs, raw, Content::Plain).unwrap_or_default() {
                 let elements = match tensor.as_strings() {
                     Some(texts) => texts.len(),
                     None => tensor.bytes().len() / tensor.dtype().width().unwrap(),
@@ -337,8 +348,8 @@ mod tests {
             let mut raw = typed.clone();
             raw.contents = None;
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let typed = tensors(vec![typed], vec![]).unwrap();
-            let raw = tensors(vec![raw], vec![bytes.clone().into()]).unwrap();
+            let typed = tensors(vec![typed], vec![], Content::Plain).unwrap();
+            let raw = tensors(vec![raw], vec![bytes.clone().into()], Content::Plain).unwrap();
             prop_assert_eq!(typed[0].1.bytes(), &bytes[..]);
             prop_assert_eq!(super::raw::encode(&raw[0].1).unwrap(), bytes);
         }

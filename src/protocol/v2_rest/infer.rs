@@ -10,6 +10,7 @@ use super::response::InferResponse;
 use crate::engine::Outputs;
 use crate::model::Batch;
 use crate::protocol::json::NonFinite;
+use crate::protocol::oip::content;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Selection;
 use crate::serving::{Codec, Servable, Wishes};
@@ -82,9 +83,10 @@ impl Codec for InferCodec {
         } = request::parse(&json)?;
         let inputs = inputs.into_iter();
         let named: Result<Vec<_>, _> = inputs
-            .map(|input| input.into_tensor(&mut section))
+            .map(|input| input.into_tensor(&mut section, parameters.content))
             .collect();
-        let named = named?;
+        let mut named = named?;
+        content::columns(signature, &mut named);
         section.finish()?;
         self.id = id;
         self.selection = Selection::new(&outputs, signature, parameters.binary_output)?;

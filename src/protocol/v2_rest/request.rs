@@ -3,6 +3,7 @@
 use super::binary::Section;
 use super::elements;
 use crate::protocol::json::{Cells, Flat, Json, Reader};
+use crate::protocol::oip::content::Content;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Requested;
 use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters};
@@ -47,6 +48,9 @@ pub(super) fn parse(json: &[u8]) -> Result<InferRequest, OipError> {
     let mut request = InferRequest::default();
     let mut has_inputs = false;
     reader.object(|reader, key| {
+        if reader.null()? {
+            return Ok(());
+        }
         match key {
             "id" => request.id = text(reader.value()?, "id")?,
             "inputs" => {
@@ -96,6 +100,9 @@ fn read_list<T>(
 fn read_input(reader: &mut Reader<'_>, index: usize) -> Result<Input, OipError> {
     let mut input = Input::default();
     reader.object(|reader, key| {
+        if reader.null()? {
+            return Ok(());
+        }
         match key {
             "name" => input.name = text(reader.value()?, "name")?,
             "datatype" => input.datatype = text(reader.value()?, "datatype")?,
@@ -112,6 +119,9 @@ fn read_input(reader: &mut Reader<'_>, index: usize) -> Result<Input, OipError> 
 fn read_requested(reader: &mut Reader<'_>, index: usize) -> Result<Requested, OipError> {
     let (mut name, mut parameters) = (None, Parameters::default());
     reader.object(|reader, key| {
+        if reader.null()? {
+            return Ok(());
+        }
         match key {
             "name" => name = text(reader.value()?, "name")?,
             "parameters" => parameters = read_parameters(reader)?,
@@ -127,12 +137,15 @@ fn read_requested(reader: &mut Reader<'_>, index: usize) -> Result<Requested, Oi
 fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, OipError> {
     let mut parameters = Parameters::default();
     if !reader.next_is_object()? {
-        return match reader.value()? {
-            Json::Null => Ok(parameters),
-            _ => Err(OipError::Invalid("`parameters` is no object".to_owned())),
-        };
+        let message = "`parameters` must be an object".to_owned();
+        return Err(OipError::Invalid(message));
     }
-    reader.object(|reader, key| parameters.push(key.to_owned(), parameter(reader.value()?)))?;
+    reader.object(|reader, key| {
+        if reader.null()? {
+            return Ok(());
+        }
+        parameters.push(key.to_owned(), parameter(reader.value()?))
+    })?;
     Ok(parameters)
 }
 
@@ -174,11 +187,15 @@ fn dims(value: Json, index: usize) -> Result<Vec<i64>, OipError> {
 }
 
 impl Input {
-    /// The tensor: from its own JSON, or from what comes next in the bytes behind all of it.
+    /// The tensor: from its own JSON, or from what comes next in the bytes behind all of it. `content` is the request's.
     ///
     /// # Errors
     /// When a part is missing, or they contradict each other.
-    pub(super) fn into_tensor(self, section: &mut Section) -> Result<(String, Tensor), OipError> {
+    pub(super) fn into_tensor(
+        self,
+        section: &mut Section,
+        content: Content,
+    ) -> Result<(String, Tensor), OipError> {
         let name = self
             .name
             .ok_or_else(|| OipError::Invalid("an input has no `name`".to_owned()))?;
@@ -198,6 +215,8 @@ impl Input {
                 )));
             }
         };
+        let content = Content::named(&self.parameters)?.unwrap_or(content);
+        let tensor = content.undone(&name, tensor)?;
         Ok((name, tensor))
     }
 }
