@@ -439,11 +439,11 @@ impl Loader {
                 Err(LoadError::Example(message))
             }
             Err(ExampleError::Failed(message)) => {
-                tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example fails in the engine");
+                tracing::warn!(model = %id.name, version = %id.version, error = %message, "the package's own example fails in the engine");
                 Ok(None)
             }
             Err(ExampleError::Refused(message)) => {
-                tracing::warn!(model = %id.name, version = %id.version, %message, "the package's own example is refused");
+                tracing::warn!(model = %id.name, version = %id.version, error = %message, "the package's own example is refused");
                 Ok(None)
             }
         }

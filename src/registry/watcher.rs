@@ -305,7 +305,7 @@ impl Watcher {
         self.parts.metrics.registry_synced(false);
         // One line when it begins, then ever fewer.
         if self.failures.is_power_of_two() {
-            tracing::error!(%error, failures = self.failures, "the registry could not be read; what is served is served on");
+            tracing::error!(%error, failures = self.failures, "the registry could not be read; models that are loaded keep serving");
         }
     }
 

@@ -145,7 +145,8 @@ pub(super) fn swap(swap: &SwapRecord) -> Swap {
         cause: swap.cause.as_str(),
         outcome: swap.outcome.label(),
         reason: swap.outcome.reason().map(str::to_owned),
-        seconds: phases.values().sum(),
+        // The sum of nothing is −0 to the standard library.
+        seconds: phases.values().fold(0.0, |sum, seconds| sum + seconds),
         phases,
     }
 }
