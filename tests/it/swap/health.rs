@@ -1,9 +1,17 @@
 //! A version that loads, keeps the contract and fails on every row, on every protocol and by itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::join_all;
+use onstage::protocol::inference::ModelInferRequest;
+use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::scene::{Files, Load, answering, counter, metrics, registry, until};
 use crate::faults::failing::gather;
+use crate::grpc;
 use crate::onnx::{Parts, save};
 use crate::server::{Server, Starter};
 
@@ -49,11 +57,19 @@ async fn assert_status_says(server: &Server, words: &str) {
     assert!(line.contains(words), "{words}: {text}");
 }
 
+#[rstest]
+#[case::mlflow(PATH, json!({ "inputs": [[1.0, 1.0]] }))]
+#[case::v1("/v1/models/scale:predict", json!({ "instances": [[1.0, 1.0]] }))]
+#[case::v2("/v2/models/scale/infer", json!({ "inputs": [
+    { "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 1.0] },
+] }))]
 #[tokio::test]
-async fn a_version_that_fails_on_every_row_is_taken_back_and_no_client_feels_it() {
+async fn a_version_that_fails_on_every_row_is_taken_back_and_no_client_feels_it(
+    #[case] path: &str,
+    #[case] body: Value,
+) {
     let (files, server) = scene(&["--engine", "onnxruntime"]).await;
-    let body = json!({ "inputs": [[1.0, 1.0]] });
-    let load = Load::with(&server, PATH, 8, &body);
+    let load = Load::with(&server, path, 8, &body);
     files.promote(2).await;
     until("it is never taken back", &server, async || {
         counted(&server, "probation").await
@@ -87,6 +103,48 @@ async fn a_version_that_fails_on_every_row_is_taken_back_and_no_client_feels_it(
         (&json!("WARN"), &json!("run"))
     );
     server.terminate().await;
+}
+
+/// The same over gRPC, where failures of the engine and of clients have one code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_grpc_no_client_feels_it_either() {
+    let (files, server) = scene(&["--engine", "onnxruntime"]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = grpc::client(&server).await;
+    let clients = (0..8).map(|_| {
+        let (mut client, stop) = (client.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let request = ModelInferRequest {
+                    model_name: "scale".to_owned(),
+                    inputs: vec![grpc::input("x", "FP32", &[1, 2])],
+                    raw_input_contents: vec![[1.0_f32; 2].map(f32::to_le_bytes).concat().into()],
+                    ..ModelInferRequest::default()
+                };
+                client.model_infer(request).await.unwrap();
+                sent += 1;
+            }
+            sent
+        })
+    });
+    let clients: Vec<JoinHandle<u32>> = clients.collect();
+    files.promote(2).await;
+    until("it is never taken back", &server, async || {
+        counted(&server, "probation").await
+    })
+    .await;
+    assert_eq!(answering(&server, PATH).await, Some(1));
+    stop.store(true, Ordering::Relaxed);
+    let sent: Vec<u32> = join_all(clients)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert!(sent.iter().all(|sent| *sent > 0), "{sent:?}");
+    let errors = r#"onstage_engine_errors_total{model="scale",reason="run",version="2"}"#;
+    let errors = counter(&server, errors).await;
+    assert!((20..200).contains(&errors), "{errors} requests reached it");
 }
 
 #[tokio::test]

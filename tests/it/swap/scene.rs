@@ -98,6 +98,18 @@ pub(crate) struct Load {
     pub(crate) tasks: Vec<tokio::task::JoinHandle<Vec<String>>>,
 }
 
+/// Where MLflow's protocol, V1 and the Open Inference Protocol have the first number of `y`.
+const FIRST_NUMBERS: [&str; 3] = [
+    "/predictions/y/0/0",
+    "/predictions/0/0",
+    "/outputs/0/data/0",
+];
+
+fn first_number(answer: &Value) -> &Value {
+    let found = FIRST_NUMBERS.iter().find_map(|path| answer.pointer(path));
+    found.unwrap_or(&Value::Null)
+}
+
 impl Load {
     pub(crate) fn start(server: &Server, path: &str, clients: usize) -> Self {
         Self::with(server, path, clients, &json!({ "inputs": [[1.0]] }))
@@ -124,7 +136,7 @@ impl Load {
                                 .unwrap()
                                 .to_owned();
                             let answer: Value = response.json().await.unwrap();
-                            let predicted = &answer["predictions"]["y"][0][0];
+                            let predicted = first_number(&answer);
                             let told = predicted.as_f64().map(|number| number.to_string());
                             if told.as_ref() != Some(&header) {
                                 failures.push(format!("version {header} answered {predicted}"));
