@@ -12,10 +12,10 @@ use crate::model::{
     Batch, Dim, Graph, InputSpec, Manifest, ModelId, ModelName, OutputKind, OutputSpec, Package,
     RowProof, Signature, Version,
 };
-use crate::tensor::{DType, Value};
+use crate::tensor::{DType, Tensor, Value};
 
 /// What a session does with a batch, after its delay.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Behaviour {
     /// Gives the inputs back, sharing their memory.
     #[default]
@@ -26,6 +26,8 @@ pub enum Behaviour {
     BadInput(String),
     /// Panics with these words.
     Panic(String),
+    /// Gives the inputs back times so much.
+    Times(f32),
 }
 
 /// The engine. Clones share their counters.
@@ -316,6 +318,18 @@ impl Session for FakeSession {
             Behaviour::Fail(reason) => Err(failure(reason, false)),
             Behaviour::BadInput(reason) => Err(failure(reason, true)),
             Behaviour::Panic(words) => panic!("{words}"),
+            Behaviour::Times(factor) => Ok(batch.inputs().iter().map(times(*factor)).collect()),
         }
+    }
+}
+
+/// Multiplies tensors of 32-bit numbers, and leaves others as they are.
+fn times(factor: f32) -> impl Fn(&Tensor) -> Value {
+    move |tensor| {
+        let scaled = tensor.as_slice::<f32>().and_then(|values| {
+            let values = values.iter().map(|value| value * factor).collect();
+            Tensor::from_vec(tensor.shape().to_vec(), values).ok()
+        });
+        Value::Tensor(scaled.unwrap_or_else(|| tensor.clone()))
     }
 }

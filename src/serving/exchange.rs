@@ -50,7 +50,16 @@ struct Time {
     deadline: Instant,
     timeout: Duration,
     urgent: bool,
+    /// Whether the client chose it, shorter than the operator's limit.
+    is_own: bool,
 }
+
+/// A deadline of the client's own that leaves the version before this many times what it needs for a request says
+/// something of a version that misses it. A shorter one says something of the client.
+const GENEROUS: u32 = 8;
+
+/// The same for what takes next to no time.
+const GENEROUS_AT_LEAST: Duration = Duration::from_millis(50);
 
 impl<'a> Exchange<'a> {
     /// A request to the version that `selector` led to.
@@ -114,24 +123,52 @@ impl<'a> Exchange<'a> {
             });
         }
         let time = self.time(codec.wishes());
+        let sent = self.probation.is_some().then(|| batch.clone());
         let outputs = self.outputs(batch, time).await;
         let outputs = outputs.map_err(|error| self.refused(error))?;
-        let non_finite: usize = outputs.iter().map(Value::count_non_finite).sum();
+        let non_finite = non_finite(&outputs);
+        let mut numbers = Numbers::Finite;
         if non_finite > 0 {
             self.servable.metrics().nonfinite(non_finite);
+            numbers = self.blame(sent, time).await;
         }
         let answer = self.encode(codec, outputs).await;
-        self.judge(non_finite > 0, answer.as_ref().err());
+        self.judge(numbers, answer.as_ref().err());
         answer
     }
 
     fn time(&self, Wishes { timeout, urgent }: Wishes) -> Time {
         let longest = self.servable.limits().request_timeout;
+        let is_own = timeout.is_some_and(|timeout| timeout < longest);
         let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
         Time {
             deadline: self.started + timeout,
             timeout,
             urgent,
+            is_own,
+        }
+    }
+
+    /// Whose fault it is that outputs of the version that was found are not finite.
+    async fn blame(&self, sent: Option<Batch>, time: Time) -> Numbers {
+        let (Some(sent), Some(probation)) = (sent, &self.probation) else {
+            return Numbers::Version;
+        };
+        let inputs = sent.inputs().iter().cloned().map(Value::Tensor);
+        if non_finite(&inputs.collect::<Vec<_>>()) > 0 {
+            return Numbers::Request;
+        }
+        let understudy = probation.observation.understudy();
+        let again = understudy.and_then(|understudy| {
+            let batch = rebound(&sent, &self.servable, &understudy)?;
+            Some((understudy, batch))
+        });
+        let Some((understudy, batch)) = again else {
+            return Numbers::Version;
+        };
+        match submit(&understudy, batch, time).await {
+            Ok(outputs) if non_finite(&outputs) > 0 => Numbers::Request,
+            _ => Numbers::Version,
         }
     }
 
@@ -200,12 +237,22 @@ impl<'a> Exchange<'a> {
             cause,
             Cause::Refused | Cause::Engine(EngineFailure::Timeout)
         );
-        self.servable.vitals().count(is_late);
+        // Nobody can have a version taken back by asking for the impossible.
+        let is_impatient = is_late && time.is_own;
+        if !is_impatient {
+            self.servable.vitals().count(is_late);
+        }
+        let was_generous = again
+            .as_ref()
+            .is_some_and(|(before, _)| is_generous(time, before));
         let replayed = match again {
             Some((understudy, batch)) => Some(self.replay(understudy, &batch, time).await),
             None => None,
         };
-        self.note_failure(cause, &error, replayed.as_ref().map(Result::is_ok));
+        let answered = replayed.as_ref().map(Result::is_ok);
+        if !is_impatient || (was_generous && answered == Some(true)) {
+            self.note_failure(cause, &error, answered);
+        }
         match replayed {
             Some(Ok((understudy, outputs))) => {
                 self.probation = None;
@@ -258,10 +305,15 @@ impl<'a> Exchange<'a> {
     }
 
     /// Counts a request that got outputs.
-    fn judge<E: Kinded>(&self, is_non_finite: bool, failure: Option<&E>) {
+    fn judge<E: Kinded>(&self, numbers: Numbers, failure: Option<&E>) {
         let failure = failure.map(|error| error.kind().outcome());
         let cause = match failure {
-            None if is_non_finite => Some((Cause::NonFinite, "outputs are NaN or infinite")),
+            None if numbers == Numbers::Request => {
+                return self.servable.answered(self.caller);
+            }
+            None if numbers == Numbers::Version => {
+                Some((Cause::NonFinite, "outputs are NaN or infinite"))
+            }
             None => None,
             Some("server_error") => Some((Cause::Answer, "the outputs make no answer")),
             // The client asked for an output that there is not, or the like.
@@ -285,6 +337,26 @@ impl<'a> Exchange<'a> {
             self.servable.answered(self.caller);
         }
     }
+}
+
+/// What there is to say of the numbers of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Finite,
+    /// Some are not finite because of what was sent: the inputs are not either, or the version before says the same.
+    Request,
+    /// Some are not finite because of the version, as far as can be told.
+    Version,
+}
+
+fn non_finite(values: &[Value]) -> usize {
+    values.iter().map(Value::count_non_finite).sum()
+}
+
+/// Whether a request left the version before many times what it needs.
+fn is_generous(time: Time, before: &Servable) -> bool {
+    let single = before.batcher().single_cost().unwrap_or_default();
+    time.timeout >= GENEROUS_AT_LEAST + single * GENEROUS
 }
 
 /// Who answers a request that led to `found`. Whoever names a version gets that one, whatever it does.

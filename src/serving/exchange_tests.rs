@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::super::catalog::{Catalog, ModelEntry, VersionEntry};
 use super::super::servable::Limits;
-use super::super::service::{Answered, InferenceService};
+use super::super::service::{Answered, InferenceService, Wishes};
 use super::super::state::VersionState;
 use super::*;
 use crate::batching::{Batcher, BatcherConfig, RunnerPool};
@@ -13,7 +13,7 @@ use crate::telemetry::{DURATION_BUCKETS, Metrics, Protocol};
 use crate::tensor::{DType, Tensor};
 
 /// One number, which comes back.
-struct Number(f32);
+struct Number(f32, Option<Duration>);
 
 impl Codec for Number {
     type Answer = f32;
@@ -29,6 +29,13 @@ impl Codec for Number {
             .signature()
             .bind(vec![("x".to_owned(), tensor)])
             .unwrap())
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            timeout: self.1,
+            ..Wishes::default()
+        }
     }
 
     fn encode(self, _: &Servable, outputs: Outputs) -> Result<f32, ServeError> {
@@ -86,9 +93,23 @@ impl Scene {
         number: f32,
         version: VersionSelector,
     ) -> (u64, Result<f32, ServeError>) {
+        self.send(Number(number, None), version).await
+    }
+
+    /// With a deadline of the client's own.
+    async fn ask_within(&self, number: f32, own: Duration) -> (u64, Result<f32, ServeError>) {
+        let number = Number(number, Some(own));
+        self.send(number, VersionSelector::Default).await
+    }
+
+    async fn send(
+        &self,
+        number: Number,
+        version: VersionSelector,
+    ) -> (u64, Result<f32, ServeError>) {
         let model = Some(name());
         let selector = Selector { model, version };
-        let asked = self.service.infer(Protocol::V1, &selector, Number(number));
+        let asked = self.service.infer(Protocol::V1, &selector, number);
         let Answered { model, result } = asked.await;
         (model.unwrap().version.0, result)
     }
@@ -245,13 +266,61 @@ async fn a_version_that_goes_wrong_after_a_hundred_requests_is_seen() {
 
 #[tokio::test]
 async fn outputs_that_are_not_finite_count_and_are_answered_as_they_are() {
-    let scene = Scene::of(good(), good());
-    let (version, answer) = scene.ask(f32::INFINITY).await;
+    let large = || good().behaving(Behaviour::Times(1e30));
+    let scene = Scene::of(good(), large());
+    let (version, answer) = scene.ask(1e20).await;
     assert_eq!((version, answer.unwrap()), (2, f32::INFINITY));
     assert_eq!(
         scene.evidence().causes,
         [("outputs that are NaN or infinite", 1)]
     );
+    // The version before says the same: it is the request's fault.
+    let scene = Scene::of(large(), large());
+    let (version, answer) = scene.ask(1e20).await;
+    assert_eq!((version, answer.unwrap()), (2, f32::INFINITY));
+    assert_eq!(scene.counts(), (0, 0));
+}
+
+#[tokio::test]
+async fn numbers_that_are_not_finite_in_answer_to_such_numbers_count_for_nothing() {
+    for sent in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let scene = Scene::of(good(), good());
+        for _ in 0..50 {
+            let (version, answer) = scene.ask(sent).await;
+            assert_eq!((version, answer.unwrap().is_finite()), (2, false));
+        }
+        assert_eq!(scene.counts(), (0, 0), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_short_deadline_of_the_clients_own_that_passes_counts_for_nothing() {
+    // As slow as the version before, and slower than it.
+    for before in [Duration::from_millis(20), Duration::ZERO] {
+        let slow = good().delayed(Duration::from_millis(20));
+        let scene = Scene::of(good().delayed(before), slow);
+        for own in [0, 1, 5, 10] {
+            let own = Duration::from_millis(own);
+            let (_, _answered_or_late) = scene.ask_within(4.0, own).await;
+        }
+        assert_eq!(scene.counts(), (0, 0), "{before:?}");
+        let judged = scene.new.vitals().bad_share();
+        assert!(judged.abs() < f64::EPSILON, "{judged}");
+    }
+}
+
+#[tokio::test]
+async fn a_generous_deadline_of_the_clients_own_counts_when_the_version_before_meets_it() {
+    let own = Duration::from_millis(200);
+    let scene = Scene::of(good(), good().delayed(TIMEOUT * 3));
+    let (version, answer) = scene.ask_within(4.0, own).await;
+    assert_eq!((version, answer.unwrap()), (1, 4.0));
+    assert_eq!(scene.counts(), (1, 1));
+    let slow = || good().delayed(TIMEOUT * 3);
+    let scene = Scene::of(slow(), slow());
+    let (_, answer) = scene.ask_within(4.0, own).await;
+    assert!(answer.is_err());
+    assert_eq!(scene.counts(), (0, 0), "it is late too");
 }
 
 #[tokio::test]
@@ -310,7 +379,9 @@ async fn a_stand_in_is_not_kept_loaded_by_standing_in() {
         model: Some(name()),
         version: VersionSelector::Default,
     };
-    let answered = service.infer(Protocol::V1, &selector, Number(4.0)).await;
+    let answered = service
+        .infer(Protocol::V1, &selector, Number(4.0, None))
+        .await;
     assert!(answered.result.is_err());
     assert!(new.observation().unwrap().understudy().is_none());
 }
