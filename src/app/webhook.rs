@@ -19,6 +19,7 @@ use super::secret;
 use crate::config::Settings;
 use crate::network::NetworkConfig;
 use crate::registry::webhook::{DELIVERY_ID, Headers, Hint, Receiver, SIGNATURE, TIMESTAMP};
+use crate::telemetry::{Lines, short};
 
 /// The path below the base path.
 const PATH: &str = "/webhooks/mlflow";
@@ -75,6 +76,9 @@ pub(super) fn router(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<
     Ok(Router::new().route(&path, route))
 }
 
+/// Lines of refused deliveries in a second: whoever knows the path can send some.
+static REFUSED: Lines = Lines::new(10);
+
 /// The answer, and whether it was something to look at that was not known yet.
 fn receive(
     receiver: &Receiver,
@@ -98,7 +102,13 @@ fn receive(
             ((StatusCode::OK, "ok\n").into_response(), is_news)
         }
         Err(error) => {
-            tracing::warn!(%error, "a webhook was refused");
+            if let Some(untold) = REFUSED.next() {
+                tracing::warn!(
+                    error = short(&error.to_string()),
+                    untold,
+                    "a webhook was refused"
+                );
+            }
             let status = StatusCode::from_u16(error.status());
             let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (refusal(status, &error.to_string()), false)

@@ -8,10 +8,13 @@ use tokio::time::Instant;
 use super::grpc;
 use super::request_id::RequestId;
 use crate::error::ErrorKind;
-use crate::telemetry::{AccessLog, trace};
+use crate::telemetry::{AccessLog, Lines, short, trace};
 
 /// The trace of the client (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Lines in a second for those who proved no name; the next one says how many had none.
+static STRANGERS: Lines = Lines::new(100);
 
 /// Probes and scrapes never get a line.
 const PROBES: [&str; 9] = [
@@ -56,13 +59,22 @@ impl Watch {
         own.or_else(|| trace::id_of(self.traceparent.as_ref()?).map(str::to_owned))
     }
 
-    pub(super) fn end(self, response: &Response) {
+    /// Writes the line, when there is one to write; `is_known` says whether the client proved a name.
+    pub(super) fn end(self, response: &Response, is_known: bool) {
         let grpc_status = grpc::status(response.headers());
         let status = response.status();
         let failed = has_failed(status, grpc_status) && !is_of_stranger(status, grpc_status);
         if !is_wanted(self.policy, failed, &self.id) {
             return;
         }
+        let untold = if is_known || self.policy == AccessLog::All {
+            None
+        } else {
+            match STRANGERS.next() {
+                Some(untold) => Some(untold).filter(|untold| *untold > 0),
+                None => return,
+            }
+        };
         let header = |name| {
             let value = response.headers().get(name);
             value.and_then(|value| value.to_str().ok()).unwrap_or("-")
@@ -70,7 +82,7 @@ impl Watch {
         tracing::info!(
             target: "onstage::access",
             method = %self.method,
-            path = self.uri.path(),
+            path = short(self.uri.path()),
             status = response.status().as_u16(),
             grpc_status,
             took_ms = self.started.elapsed().as_secs_f64() * 1e3,
@@ -78,6 +90,7 @@ impl Watch {
             version = header("x-model-version"),
             request_id = self.id.0.to_str().unwrap_or("-"),
             trace_id = self.trace_id(),
+            untold,
             "request"
         );
     }

@@ -25,7 +25,7 @@ impl ClientAddress {
     }
 }
 
-/// In the extensions of a request: who its client has proved to be.
+/// In the extensions of a request: who its client has proved to be, as [`Identity::id`](super::auth::Identity::id) says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientName(pub Arc<str>);
 

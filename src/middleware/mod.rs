@@ -96,7 +96,7 @@ impl RequestLimits {
         }
         let caller = request.extensions().get::<Caller>();
         if let Some(Ok(identity)) = caller.map(|caller| &caller.who) {
-            let name = ClientName(identity.name.as_str().into());
+            let name = ClientName(identity.id().into());
             request.extensions_mut().insert(name);
         }
     }
@@ -229,8 +229,9 @@ impl<S: Inner> Around<S> {
             Err(_) => late(form),
         };
         response.headers_mut().insert(request_id::HEADER, id.0);
+        let is_known = response.extensions_mut().remove::<IsKnown>().is_some();
         if let Some(watch) = watch {
-            watch.end(&response);
+            watch.end(&response, is_known);
         }
         response
     }
@@ -254,10 +255,16 @@ impl<S: Inner> Around<S> {
             authenticator.identify(&mut request, &id.0).await;
             self.options.limits.name(&mut request);
         }
-        match self.options.limits.admit(&request) {
-            Ok(_admitted) => caller(&request).scope(self.ask(form, request)).await,
+        let caller = request.extensions().get::<Caller>();
+        let is_known = caller.is_some_and(|caller| caller.who.is_ok());
+        let mut response = match self.options.limits.admit(&request) {
+            Ok(_admitted) => self::caller(&request).scope(self.ask(form, request)).await,
             Err(too_much) => refusal(form, &too_much),
+        };
+        if is_known {
+            response.extensions_mut().insert(IsKnown);
         }
+        response
     }
 
     async fn ask(&self, form: Form, request: Request) -> Response {
@@ -273,6 +280,10 @@ impl<S: Inner> Around<S> {
     }
 }
 
+/// In the extensions of a response: it is for somebody who proved a name.
+#[derive(Clone, Copy)]
+struct IsKnown;
+
 /// Who sends a request: the name that it proved, and where it comes from.
 fn caller(request: &Request) -> serving::Caller {
     let extensions = request.extensions();
@@ -280,7 +291,7 @@ fn caller(request: &Request) -> serving::Caller {
     let caller = extensions.get::<Caller>();
     let identity = caller.and_then(|caller| caller.who.as_ref().ok());
     serving::Caller::new(
-        identity.map(|identity| identity.name.as_str()),
+        identity.map(|identity| identity.id()),
         address.map(|address| address.network()),
         address.map(|address| address.0),
     )

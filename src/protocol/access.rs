@@ -16,6 +16,7 @@ use axum::routing::MethodRouter;
 use super::{Route, Shared, Surface};
 use crate::error::ErrorKind;
 use crate::middleware::auth::{Caller, Guard, On, Refusal, Scope};
+use crate::telemetry::short;
 
 /// Who may use one method of a route. There is no row without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +84,8 @@ impl Gate {
             Access::Metrics => (Scope::Read, On::EveryModel),
             Access::Server(scope) => (scope, On::Server),
             Access::Every(scope) => (scope, On::EveryModel),
-            Access::Model(scope) | Access::Default(scope) => {
-                (scope, named.as_deref().map_or(On::EveryModel, On::Model))
-            }
+            Access::Model(scope) => (scope, named.as_deref().map_or(On::EveryModel, On::Model)),
+            Access::Default(scope) => (scope, named.as_deref().map_or(On::EveryModel, On::Default)),
         };
         let caller = parts.extensions.get::<Caller>();
         self.guard.check(caller, scope, on, parts.uri.path())
@@ -183,15 +183,16 @@ pub(super) fn record(
     action: &str,
     failed: Option<&dyn Display>,
 ) {
-    let name = caller.map_or("-", Caller::name);
+    let (name, issuer) = caller.map_or(("-", "-"), |caller| (caller.name(), caller.issuer()));
+    let model = short(model);
     let request_id = caller.and_then(|caller| caller.request_id.to_str().ok());
     let request_id = request_id.unwrap_or("-");
     match failed {
         None => {
-            tracing::info!(target: "onstage::audit", caller = name, model, action, request_id, outcome = "done", "done by hand");
+            tracing::info!(target: "onstage::audit", caller = name, issuer, model, action, request_id, outcome = "done", "done by hand");
         }
         Some(error) => {
-            tracing::warn!(target: "onstage::audit", caller = name, model, action, request_id, outcome = "failed", %error, "asked for by hand, and not done");
+            tracing::warn!(target: "onstage::audit", caller = name, issuer, model, action, request_id, outcome = "failed", %error, "asked for by hand, and not done");
         }
     }
 }

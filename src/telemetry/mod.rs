@@ -3,6 +3,7 @@
 mod families;
 mod init;
 mod labels;
+mod lines;
 mod metrics;
 mod overview;
 mod statistics;
@@ -11,6 +12,7 @@ mod trust;
 
 pub use init::{AccessLog, LogFormat, LogGuard, LogOptions, TelemetryError, check_filter, init};
 pub use labels::{EngineFailure, Outcome, Protocol};
+pub use lines::{Lines, short};
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
 pub use overview::ModelOverview;
 pub use statistics::{Sum, Totals};

@@ -201,10 +201,11 @@ impl Callers {
             [] => None,
             [one] => Some(Arc::clone(&one.identity)),
             [first, ..] => {
-                let name = first.identity.name.clone();
                 let grants = found.iter().flat_map(|entry| entry.identity.grants.clone());
                 let grants = grants.collect();
-                Some(Arc::new(Identity { name, grants }))
+                let mut identity = Identity::clone(&first.identity);
+                identity.grants = grants;
+                Some(Arc::new(identity))
             }
         }
     }

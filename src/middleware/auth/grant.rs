@@ -56,6 +56,8 @@ pub enum On<'a> {
     Server,
     /// One model.
     Model(&'a str),
+    /// The model that answers where none is named: its name is nothing for those who may not use it.
+    Default(&'a str),
     /// All models, also those that come later.
     EveryModel,
 }
@@ -81,7 +83,7 @@ impl Grant {
     fn allows(&self, scope: Scope, on: On<'_>) -> bool {
         let fits = |pattern: &Pattern| match on {
             On::Server => true,
-            On::Model(name) => pattern.matches(name),
+            On::Model(name) | On::Default(name) => pattern.matches(name),
             On::EveryModel => pattern.is_all(),
         };
         self.scopes.contains(&scope) && self.models.iter().any(fits)
@@ -93,6 +95,10 @@ impl Grant {
 pub struct Identity {
     /// For the audit log.
     pub name: String,
+    /// Who says that it has this name, for the audit log: [`CALLERS_FILE`](Self::CALLERS_FILE), or the issuer of a token.
+    pub issuer: String,
+    /// Tells it from every other one, whoever issued that: the name alone may be chosen by somebody else.
+    id: String,
     /// What it may do: what any of them allows.
     pub grants: Vec<Grant>,
 }
@@ -101,11 +107,32 @@ impl Identity {
     /// The longest name in a line of the log.
     const LONGEST_NAME: usize = 200;
 
-    /// An identity whose name, which may come from elsewhere, can forge no line of a log.
+    /// The issuer of those in the file of callers, and of the operator.
+    pub const CALLERS_FILE: &'static str = "callers";
+
+    /// An identity of the file of callers.
     pub fn new(name: &str, grants: Vec<Grant>) -> Self {
-        let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        let name = name.chars().take(Self::LONGEST_NAME).map(shown).collect();
-        Self { name, grants }
+        Self::issued_by(Self::CALLERS_FILE, ("name", name), grants)
+    }
+
+    /// An identity that `issuer` vouches for, under the name in this claim. The name, which may come from elsewhere, can
+    /// forge no line of a log.
+    pub fn issued_by(issuer: &str, (claim, name): (&str, &str), grants: Vec<Grant>) -> Self {
+        let shown = |text: &str| {
+            let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+            text.chars().take(Self::LONGEST_NAME).map(shown).collect()
+        };
+        Self {
+            name: shown(name),
+            issuer: shown(issuer),
+            id: format!("{issuer}\0{claim}\0{name}"),
+            grants,
+        }
+    }
+
+    /// What limits and judgements count it by.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Whether it may do this.
@@ -146,6 +173,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_same_name_of_another_issuer_is_somebody_else() {
+        let file = Identity::new("shop", Vec::new());
+        let token = |issuer: &str, claim: &str| {
+            let identity = Identity::issued_by(issuer, (claim, "shop"), Vec::new());
+            assert_eq!(identity.name, file.name);
+            identity.id().to_owned()
+        };
+        let ids = [
+            file.id().to_owned(),
+            token("https://a", "sub"),
+            token("https://b", "sub"),
+            token("https://a", "client_id"),
+        ];
+        let different: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len());
+        // Also where their beginnings are all that a line shows.
+        let long = |end: &str| Identity::new(&format!("{}{end}", "x".repeat(500)), Vec::new());
+        assert_eq!(long("a").name, long("b").name);
+        assert_ne!(long("a").id(), long("b").id());
     }
 
     #[test]

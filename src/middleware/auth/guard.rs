@@ -10,7 +10,7 @@ use governor::{Quota, RateLimiter};
 
 use super::{Caller, On, Scope, Unknown};
 use crate::error::ErrorKind;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, short};
 
 /// Lines of refusals in a second; more are counted. A stranger must not fill a disk.
 const LINES: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
@@ -67,7 +67,7 @@ impl Guard {
             let untold = self.0.untold.swap(0, Ordering::Relaxed);
             tracing::warn!(
                 target: "onstage::audit",
-                path,
+                path = short(path),
                 reason = unknown.reason(),
                 request_id = request_id(caller),
                 untold,
@@ -96,16 +96,17 @@ impl Guard {
         if self.counts("permission") {
             let untold = self.0.untold.swap(0, Ordering::Relaxed);
             let model = match on {
-                On::Model(name) => name,
+                On::Model(name) | On::Default(name) => name,
                 On::EveryModel => "*",
                 On::Server => "-",
             };
             tracing::warn!(
                 target: "onstage::audit",
                 caller = caller.name(),
+                issuer = caller.issuer(),
                 scope = scope.name(),
-                model,
-                path,
+                model = short(model),
+                path = short(path),
                 request_id = request_id(Some(caller)),
                 untold,
                 "a request was refused: the caller may not do this"
@@ -159,7 +160,8 @@ impl Refusal {
 
     fn of_known(name: &str, scope: Scope, on: On<'_>) -> Self {
         let what = match on {
-            On::Model(model) => format!(" on model `{model}`"),
+            On::Model(model) => format!(" on model `{}`", short(model)),
+            On::Default(_) => " on the default model".to_owned(),
             On::EveryModel => " on all models".to_owned(),
             On::Server => String::new(),
         };
@@ -223,6 +225,19 @@ mod tests {
                 "{count}"
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_does_not_name_the_model_that_the_caller_did_not_name() {
+        let guard = Guard::new(Arc::new(Metrics::new(&DURATION_BUCKETS)));
+        let nobody = caller(Ok(Identity::new("a", Vec::new())));
+        let refused = |on| {
+            guard
+                .check(Some(&nobody), Scope::Predict, on, "/")
+                .unwrap_err()
+        };
+        assert!(refused(On::Model("secret")).message.contains("secret"));
+        assert!(!refused(On::Default("secret")).message.contains("secret"));
     }
 
     #[test]

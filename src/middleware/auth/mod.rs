@@ -49,6 +49,11 @@ impl Caller {
     pub fn name(&self) -> &str {
         self.who.as_ref().map_or("-", |identity| &identity.name)
     }
+
+    /// Who vouches for the name, for the audit log.
+    pub fn issuer(&self) -> &str {
+        self.who.as_ref().map_or("-", |identity| &identity.issuer)
+    }
 }
 
 /// Why a caller is not known.

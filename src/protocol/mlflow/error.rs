@@ -8,6 +8,7 @@ use super::enforce::SchemaError;
 use crate::error::{ErrorKind, Kinded};
 use crate::protocol::json::write_str;
 use crate::serving::ServeError;
+use crate::telemetry::Lines;
 
 /// A scoring request that got no predictions.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +103,9 @@ impl ScoringError {
         match self {
             // What went wrong inside is in the log; the client gets the request id.
             Self::Serve(error) if error.kind() == ErrorKind::Internal => {
-                tracing::error!(error = %error, "inference failed");
+                if let Some(untold) = FAILED.next() {
+                    tracing::error!(error = %error, untold, "inference failed");
+                }
                 "The model failed to answer; the server's log has the reason under this request's x-request-id."
                     .to_owned()
             }
@@ -110,6 +113,9 @@ impl ScoringError {
         }
     }
 }
+
+/// A client must not fill a disk with what it makes fail.
+static FAILED: Lines = Lines::new(10);
 
 fn serve_codes(kind: ErrorKind) -> [&'static str; 3] {
     match kind {

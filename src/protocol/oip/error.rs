@@ -5,6 +5,7 @@ use crate::model::SignatureError;
 use crate::protocol::body::BodyError;
 use crate::protocol::json::JsonError;
 use crate::serving::{LookupError, ServeError};
+use crate::telemetry::Lines;
 use crate::tensor::TensorError;
 
 /// A request that got no answer.
@@ -41,11 +42,16 @@ pub(in crate::protocol) enum OipError {
     Serve(#[from] ServeError),
 }
 
+/// A client must not fill a disk with what it makes fail.
+static FAILED: Lines = Lines::new(10);
+
 impl OipError {
     /// What the client is told: what went wrong inside is for the log alone.
     pub(in crate::protocol) fn public_message(&self) -> String {
         if self.kind() == ErrorKind::Internal {
-            tracing::error!(error = %self, "inference failed");
+            if let Some(untold) = FAILED.next() {
+                tracing::error!(error = %self, untold, "inference failed");
+            }
             return "the model failed to answer; the server's log has the reason under this request's x-request-id"
                 .to_owned();
         }

@@ -77,13 +77,15 @@ impl Claims {
 
     /// Who the bearer is.
     pub(super) fn identity(&self, callers: &Callers, now: Timestamp) -> Identity {
-        let names = ["sub", "client_id", "azp"].map(|claim| self.get(claim).first());
-        let name = names.into_iter().flatten().next();
+        let names = ["sub", "client_id", "azp"].into_iter();
+        let mut names = names.filter_map(|claim| Some((claim, self.get(claim).first()?.as_str())));
+        let name = names.next().unwrap_or(("", "a token"));
+        let issuer = self.get("iss").first().map_or("", String::as_str);
         let scopes = SCOPES.iter().flat_map(|claim| self.get(claim));
         let words = scopes.flat_map(|text| text.split(' '));
         let mut grants: Vec<Grant> = words.filter_map(grant).collect();
         grants.extend(callers.by_claims(&self.texts, now));
-        Identity::new(name.map_or("a token", String::as_str), grants)
+        Identity::issued_by(issuer, name, grants)
     }
 }
 
