@@ -65,6 +65,19 @@ pub fn open_files() -> Option<usize> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// Bytes that are free for this user on the disk of a directory.
+#[cfg(unix)]
+pub fn free_space(directory: &Path) -> Option<u64> {
+    let stats = rustix::fs::statvfs(directory).ok()?;
+    Some(stats.f_bavail.saturating_mul(stats.f_frsize))
+}
+
+/// Bytes that are free for this user on the disk of a directory.
+#[cfg(not(unix))]
+pub fn free_space(_: &Path) -> Option<u64> {
+    None
+}
+
 /// Bytes of memory that this process holds now.
 pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")

@@ -2,18 +2,27 @@
 //!
 //! Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`; trusted certificates from the system
 //! (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace its own), and from `network.ca_file` beside them.
+//!
+//! A redirect is followed within one origin only. Nearly every request carries something that is meant for one server:
+//! credentials, a workspace, a signed query. Headers that a library takes away at a foreign hop it may put back at the
+//! next one, so there is no foreign hop.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder};
+use url::Url;
 
 /// The longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest silence of a server that has something to send; large files may take longer as a whole.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Redirects that are followed for one request.
+const MOST_REDIRECTS: usize = 10;
 
 /// What the operator chose for outgoing connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,7 +87,9 @@ pub fn client_with(
         let builder = Client::builder()
             .user_agent(concat!("onstage/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT);
+            .read_timeout(READ_TIMEOUT)
+            .redirect(Policy::custom(within_origin))
+            .referer(false);
         change(builder)
     };
     match builder().tls_certs_merge(certificates.clone()).build() {
@@ -94,6 +105,30 @@ pub fn client_with(
         }
         Err(error) => Err(NetworkError::Client(reason(error))),
     }
+}
+
+/// Follows a redirect to the origin of the first request, and no other.
+fn within_origin(attempt: Attempt<'_>) -> Action {
+    let Some(first) = attempt.previous().first() else {
+        return attempt.stop();
+    };
+    if attempt.previous().len() > MOST_REDIRECTS {
+        return attempt.error(format!("it redirects more than {MOST_REDIRECTS} times"));
+    }
+    if is_same_origin(first, attempt.url()) {
+        return attempt.follow();
+    }
+    let elsewhere = attempt.url().origin().ascii_serialization();
+    attempt.error(format!(
+        "it redirects to another server, `{elsewhere}`, which is not followed; if that is the right one, configure its address"
+    ))
+}
+
+/// Whether two URLs have the same scheme, host and port.
+pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
 }
 
 /// Makes one cryptography the default of this process. May be called often; the first call counts.

@@ -12,8 +12,8 @@ use crate::lifecycle::Supply;
 use crate::model::ModelId;
 use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, Query, RegistryWriter,
-    Repository, RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
+    ArtifactPlaces, Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, Query,
+    RegistryWriter, Repository, RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
 };
 use crate::telemetry::Metrics;
 
@@ -22,6 +22,7 @@ pub(super) struct Followed {
     pub(super) source: Arc<dyn Source>,
     pub(super) fallback: Option<Arc<dyn Source>>,
     pub(super) interval: Duration,
+    pub(super) unload_delay: Duration,
     pub(super) memory: Option<Arc<dyn LastKnown>>,
     repository: Repository,
 }
@@ -34,6 +35,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The time between two looks at a directory, whose changes are told by the file system too.
 const FILE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Polls for which a version is served on whose pointer has gone, unless `registry.unload_delay` says something else.
+const POLLS_UNTIL_UNLOAD: u32 = 2;
 
 impl Followed {
     /// The registry of the settings; `None` when nothing is wanted of one.
@@ -71,6 +75,8 @@ impl Followed {
         } else {
             INTERVAL
         };
+        let interval = settings.registry.poll_interval.unwrap_or(default);
+        let unload_delay = settings.registry.unload_delay;
         Ok(Some(Self {
             memory: repository.last_known(source.address(), &selection.query()),
             source,
@@ -78,7 +84,8 @@ impl Followed {
                 .map(|uri| self::source(uri, settings, environment))
                 .transpose()
                 .context("invalid `registry.fallback`")?,
-            interval: settings.registry.poll_interval.unwrap_or(default),
+            interval,
+            unload_delay: unload_delay.unwrap_or(interval * POLLS_UNTIL_UNLOAD),
             repository,
         }))
     }
@@ -160,6 +167,7 @@ fn open(
     };
     if Mlflow::is_meant(uri) {
         let mlflow = Mlflow::new(uri, &network, Arc::clone(environment))?;
+        let mlflow = mlflow.with_places(places(settings))?;
         return Ok(Registry::Mlflow(Box::new(mlflow)));
     }
     let scheme = uri.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -171,12 +179,24 @@ fn open(
         "" | "file" | "s3" | "gs" | "az" => {
             let client = network::client(&network)?;
             let access = ObjectAccess::new(client, Arc::clone(environment));
-            Ok(Registry::Store(Box::new(StoreRegistry::open(uri, access)?)))
+            let store = StoreRegistry::open(uri, access)?;
+            Ok(Registry::Store(Box::new(
+                store.with_places(places(settings))?,
+            )))
         }
         _ => bail!(
             "registry `{uri}` is of a kind that onstage does not know: expected a directory, an MLflow server such as \
              `http://127.0.0.1:5000`, or an object store (`s3://`, `gs://`, `az://`)"
         ),
+    }
+}
+
+/// Where a registry may send us beside its own place.
+fn places(settings: &Settings) -> ArtifactPlaces {
+    let local = settings.registry.local_artifacts.iter();
+    ArtifactPlaces {
+        local: local.map(PathBuf::from).collect(),
+        hosts: settings.registry.artifact_hosts.clone(),
     }
 }
 

@@ -173,6 +173,7 @@ fn watcher(
         fallback: followed.fallback,
         selection,
         interval: followed.interval,
+        unload_delay: followed.unload_delay,
         memory: followed.memory,
         metrics,
         hint,
@@ -197,7 +198,7 @@ async fn watch(
     };
     let (wanted, look) = watcher.first_look().await;
     let wanted = wanted.or_else(|| match &look {
-        FirstLook::Failed(error) => selection.without_registry(&error.to_string()),
+        FirstLook::Failed(error) => selection.without_registry(&error.for_clients()),
         FirstLook::Read { .. } => None,
     });
     if let Some(wanted) = wanted {
@@ -227,7 +228,7 @@ impl Wishes {
                     state => match state.reason() {
                         Some(reason) if model.required && !self.spare.contains(&id()) => bail!(
                             "cannot serve model {name} version {version}: {}",
-                            reason.message
+                            reason.detail
                         ),
                         Some(_) => {}
                         None => pending |= !model.given_up,
@@ -255,7 +256,7 @@ fn failed_as_a_whole(group: &BTreeSet<ModelName>, snapshot: &CatalogSnapshot) ->
             if !entry.state.is_settled() && !model.given_up {
                 return None;
             }
-            reasons.push(format!("{name} version {version}: {}", reason.message));
+            reasons.push(format!("{name} version {version}: {}", reason.detail));
         }
     }
     let more = match reasons.len().saturating_sub(SHOWN) {

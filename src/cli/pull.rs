@@ -15,7 +15,7 @@ use super::remote::block_on;
 use super::text::{self, Page};
 use super::{Console, Failure, progress};
 use crate::app;
-use crate::model::{ModelId, Package, Pointer};
+use crate::model::{ModelId, Package, PackageError, Pointer};
 use crate::registry::{
     Environment, Filter, ModelUri, Pull, Selection, Source, SourceError, StoreRegistry, Target,
 };
@@ -184,9 +184,13 @@ impl Copy {
         let (digest, copied) = match self.held(id, pull).await? {
             Some(digest) => (digest, false),
             None => {
-                let directory = self.fetched(pull).await?;
-                let package = match Package::open(&directory) {
-                    Ok(package) => package,
+                let fetched = self.fetched(pull).await?;
+                let opened = fetched.and_then(|directory| {
+                    let package = Package::open(&directory)?;
+                    Ok((directory, package))
+                });
+                let (directory, package) = match opened {
+                    Ok(opened) => opened,
                     Err(error) if pull.named => {
                         return Err(Failure::failed(format!("{id} is no package: {error}")));
                     }
@@ -223,7 +227,8 @@ impl Copy {
         Ok(held.map(|held| held.digest))
     }
 
-    async fn fetched(&self, pull: &Pull) -> Result<PathBuf, Failure> {
+    /// The inner error is that it is a model of another kind, of which no more is fetched than what says so.
+    async fn fetched(&self, pull: &Pull) -> Result<Result<PathBuf, PackageError>, Failure> {
         let directory = self.room.path().join("package");
         let made = std::fs::remove_dir_all(&directory);
         let made = made.or_else(|error| match error.kind() {
@@ -232,9 +237,11 @@ impl Copy {
         });
         made.and_then(|()| std::fs::create_dir(&directory))
             .map_err(|error| Failure::failed(format!("`{}`: {error}", directory.display())))?;
-        let fetched = self.source.fetch(&pull.package, &directory).await;
-        fetched.map_err(failed)?;
-        Ok(directory)
+        match self.source.fetch(&pull.package, &directory).await {
+            Ok(()) => Ok(Ok(directory)),
+            Err(SourceError::Package(error)) => Ok(Err(*error)),
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// Changes when the files may have.

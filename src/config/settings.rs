@@ -195,6 +195,13 @@ pub struct RegistrySettings {
     pub cache_dir: Option<PathBuf>,
     /// Bytes of packages to keep.
     pub cache_size: u64,
+    /// Directories of this machine that a registry elsewhere may name, and links may lead to.
+    pub local_artifacts: Vec<String>,
+    /// Hosts from which it may have files fetched.
+    pub artifact_hosts: Vec<String>,
+    /// How long what has gone from it is served on.
+    #[serde(default, with = "humantime_serde")]
+    pub unload_delay: Option<Duration>,
     /// Whether every package must be signed; `None` leaves that to whether there is somebody to trust.
     pub require_signature: Option<bool>,
     /// Whose signatures to trust: `KEY.pem`, or `AUTHORITY.pem#IDENTITY`.

@@ -17,7 +17,7 @@ use crate::model::seal::{SealError, SealPolicy};
 use crate::model::{
     Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, RowProof,
 };
-use crate::registry::SourceError;
+use crate::registry::{SourceError, without_paths};
 use crate::serving::{ExampleError, Limits, RowSharing, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
@@ -161,7 +161,7 @@ impl std::fmt::Debug for Circumstances<'_> {
 pub enum LoadError {
     /// It could not be had.
     #[error(transparent)]
-    Fetch(#[from] SourceError),
+    Fetch(SourceError),
     /// The files.
     #[error(transparent)]
     Package(#[from] PackageError),
@@ -238,7 +238,45 @@ impl LoadError {
             Self::Fetch(error) => error.is_transient(),
             Self::Digest { .. } => true,
             Self::Package(PackageError::Io { .. }) | Self::Seal(SealError::Io { .. }) => true,
+            // Without a thread or a process to be had nothing is known of the version.
+            Self::Panicked(_) | Self::Engine(_) => self.chain().contains(SHORTAGE),
             _ => false,
+        }
+    }
+
+    /// The error and its causes on one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    /// The same for clients: without paths of this machine and words of other servers.
+    pub fn for_clients(&self) -> String {
+        match self {
+            Self::Fetch(error) => error.for_clients(),
+            _ => without_paths(&self.chain()),
+        }
+    }
+}
+
+/// What the operating system says when there are too many threads or processes (EAGAIN).
+const SHORTAGE: &str = "Resource temporarily unavailable";
+
+/// A package of another kind is no fault of the registry.
+impl From<SourceError> for LoadError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Package(error) => Self::Package(*error),
+            error => Self::Fetch(error),
         }
     }
 }

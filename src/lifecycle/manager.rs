@@ -509,7 +509,8 @@ impl Record {
         let retries = error.is_transient() || has_room_later;
         let reason = FailureReason {
             label: error.label(),
-            message: error_chain(error),
+            message: error.for_clients(),
+            detail: error.chain(),
             attempt: slot.attempts,
             retry_at: retries.then(|| SystemTime::now() + wait),
         };
@@ -523,21 +524,6 @@ impl Record {
         };
         Some(reason)
     }
-}
-
-/// The error and its causes on one line.
-fn error_chain(error: &LoadError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Three quarters to five quarters of `wait`: a fleet must not come back all at once.

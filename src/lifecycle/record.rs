@@ -202,6 +202,17 @@ impl Slot {
     }
 }
 
+fn unready(reason: &str) -> FailureReason {
+    let message = format!("the registry has no complete files of it: {reason}");
+    FailureReason {
+        label: "unready",
+        detail: message.clone(),
+        message,
+        attempt: 0,
+        retry_at: None,
+    }
+}
+
 /// Failed attempts to get a package out of a registry that a server waits for before it is ready without it: some fifteen
 /// seconds.
 const PATIENCE: u32 = 5;
@@ -410,12 +421,7 @@ impl Record {
             .collect();
         for (version, wanted) in &desired.versions {
             let state = || match wanted {
-                Wanted::Unready(reason) => VersionState::Failed(FailureReason {
-                    label: "unready",
-                    message: format!("the registry has no complete files of it: {reason}"),
-                    attempt: 0,
-                    retry_at: None,
-                }),
+                Wanted::Unready(reason) => VersionState::Failed(unready(reason)),
                 _ if self.is_asleep() => VersionState::Unloaded,
                 _ => VersionState::New,
             };

@@ -1,4 +1,10 @@
-//! Files of a package from somewhere else to a directory: resumed, bounded, and never outside of it.
+//! Files of a package from somewhere else to a directory: resumed, bounded, never outside of it, and never of two states
+//! of the other side.
+//!
+//! What an attempt leaves is continued only when it is certain that the other side still has the same content: each file
+//! on its way is kept along with its tag, what changes there with the content. Without one it is fetched anew.
+
+mod resume;
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +17,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
+use self::resume::Tags;
 use super::SourceError;
+use crate::machine;
+use crate::model::{Manifest, PackageError};
 
 /// Files that are fetched at the same time.
 const CONCURRENT: usize = 4;
@@ -22,6 +31,13 @@ const MOST_FILES: usize = 10_000;
 /// The same, 256 GiB.
 const MOST_BYTES: u64 = 256 << 30;
 
+/// Attempts at one file whose connection breaks, and the wait before the second one.
+const ATTEMPTS: u32 = 3;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// Says of what kind a package is.
+const MANIFEST: &str = "MLmodel";
+
 /// One file, as the other side lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RemoteFile {
@@ -29,12 +45,25 @@ pub(crate) struct RemoteFile {
     pub(crate) path: String,
     /// Its length, where known.
     pub(crate) size: Option<u64>,
+    /// Changes with its content, where the list tells.
+    pub(crate) tag: Option<String>,
+}
+
+/// The part of a file that is here already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its length, less than that of the file.
+    pub(crate) length: u64,
+    /// The tag of the content that it is of.
+    pub(crate) tag: String,
 }
 
 /// The bytes of a file.
 pub(crate) struct Opened {
-    /// Where they begin: what was asked for, or 0 where the other side cannot skip.
+    /// Where they begin: after the part, or 0.
     pub(crate) offset: u64,
+    /// The tag of the content, where the answer tells.
+    pub(crate) tag: Option<String>,
     /// The bytes up to the end; an error is the transport's words.
     pub(crate) bytes: BoxStream<'static, Result<Bytes, String>>,
 }
@@ -48,22 +77,76 @@ pub(crate) trait Remote: Send + Sync {
     /// The longest time without a byte.
     fn patience(&self) -> Duration;
 
-    /// Reads `file` from `offset` on, which is less than its size.
-    async fn open(&self, file: &RemoteFile, offset: u64) -> Result<Opened, SourceError>;
+    /// Reads `file`: what follows `part` when it is certain that the content is still that of its tag, else all of it.
+    async fn open(&self, file: &RemoteFile, part: Option<&Part>) -> Result<Opened, SourceError>;
 }
 
-/// Writes `files` below `directory`. Those that are there with the right size are kept, shorter ones are continued.
+/// Writes `files` below `directory`. What an earlier attempt left there is kept as far as it is of the same content.
+///
+/// # Errors
+/// [`SourceError`]; [`SourceError::Package`] when the manifest, which is fetched first, says that it is a model of
+/// another kind.
 pub(crate) async fn download(
     remote: &dyn Remote,
     files: Vec<RemoteFile>,
     directory: &Path,
 ) -> Result<(), SourceError> {
-    let plan = plan(remote.address(), files, directory)?;
-    stream::iter(plan)
-        .map(|(file, target)| async move { one(remote, &file, &target).await })
+    let mut plan = plan(remote.address(), files, directory)?;
+    require_space(&plan, directory)?;
+    let tags = &Tags::open(directory).await?;
+    let manifest = plan.iter().position(|(file, _)| file.path == MANIFEST);
+    if let Some(at) = manifest {
+        let (file, target) = plan.swap_remove(at);
+        one(remote, &file, &target, tags).await?;
+        refuse_foreign(target).await?;
+    }
+    let fetched: Result<(), SourceError> = stream::iter(plan)
+        .map(|(file, target)| async move { one(remote, &file, &target, tags).await })
         .buffer_unordered(CONCURRENT)
         .try_collect()
-        .await
+        .await;
+    fetched?;
+    tags.remove().await
+}
+
+/// A model of another kind is not fetched whole only to be refused.
+async fn refuse_foreign(manifest: PathBuf) -> Result<(), SourceError> {
+    let read = tokio::task::spawn_blocking(move || Manifest::read(&manifest));
+    match read.await {
+        Ok(Err(error)) => {
+            let error = PackageError::from(error);
+            // What else is wrong with it is told once it is complete.
+            if error.is_foreign() {
+                return Err(SourceError::Package(Box::new(error)));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the disk has room for all that is to come.
+fn require_space(plan: &[(RemoteFile, PathBuf)], directory: &Path) -> Result<(), SourceError> {
+    let missing = plan.iter().map(|(file, target)| {
+        let here = std::fs::symlink_metadata(target).map_or(0, |metadata| metadata.len());
+        file.size.unwrap_or(0).saturating_sub(here)
+    });
+    let missing = missing.fold(0, u64::saturating_add);
+    let Some(free) = machine::free_space(directory) else {
+        return Ok(());
+    };
+    if missing <= free {
+        return Ok(());
+    }
+    let reason = format!(
+        "the package needs {} more, and the disk has {} free",
+        bytesize::ByteSize(missing),
+        bytesize::ByteSize(free)
+    );
+    Err(SourceError::Io {
+        path: directory.to_owned(),
+        error: std::io::Error::new(std::io::ErrorKind::StorageFull, reason),
+    })
 }
 
 /// Each file with where it is written.
@@ -91,7 +174,7 @@ fn plan(
     }
     let mut seen = BTreeSet::new();
     let place = |file: RemoteFile| {
-        if !is_confined(&file.path) {
+        if !is_confined(&file.path) || resume::is_ours(&file.path) {
             let path = file.path.escape_debug();
             return Err(malformed(format!(
                 "the package lists the file `{path}`, expected a path inside of the package"
@@ -117,33 +200,65 @@ fn is_confined(path: &str) -> bool {
             .all(|part| matches!(part, Component::Normal(_)))
 }
 
-async fn one(remote: &dyn Remote, file: &RemoteFile, target: &Path) -> Result<(), SourceError> {
-    if let Some(parent) = target.parent() {
-        let made = fs::create_dir_all(parent).await;
-        made.map_err(SourceError::io(parent))?;
+/// Fetches a file. A connection that breaks is tried again at once: what has no tag would begin anew at the next attempt
+/// at the package, with all that was complete.
+async fn one(
+    remote: &dyn Remote,
+    file: &RemoteFile,
+    target: &Path,
+    tags: &Tags,
+) -> Result<(), SourceError> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..ATTEMPTS {
+        match attempt(remote, file, target, tags).await {
+            Err(SourceError::Unreachable { reason, .. }) => {
+                tracing::debug!(file = file.path, reason, "trying once more");
+            }
+            ended => return ended,
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
     }
-    // A link is never ours: following it could write anywhere.
-    let present = match fs::symlink_metadata(target).await {
-        Ok(metadata) if metadata.is_file() => metadata.len(),
-        Ok(metadata) if metadata.is_symlink() => {
-            let removed = fs::remove_file(target).await;
-            removed.map_err(SourceError::io(target))?;
-            0
-        }
-        _ => 0,
+    attempt(remote, file, target, tags).await
+}
+
+async fn attempt(
+    remote: &dyn Remote,
+    file: &RemoteFile,
+    target: &Path,
+    tags: &Tags,
+) -> Result<(), SourceError> {
+    if let Some(parent) = target.parent() {
+        make_directories(parent).await?;
+    }
+    let present = present(target).await?;
+    if file.size == Some(0) {
+        let made = create(target).await;
+        return made.map(drop).map_err(SourceError::io(target));
+    }
+    let part = match tags.get(&file.path).await {
+        // The list says that it is another content by now.
+        Some(tag) if file.tag.as_ref().is_some_and(|listed| *listed != tag) => None,
+        Some(tag) => Some(tag),
+        None => None,
     };
-    let offset = match file.size {
-        Some(0) => {
-            let made = File::create(target).await;
-            return made.map(drop).map_err(SourceError::io(target));
-        }
-        Some(size) if present == size => return Ok(()),
-        Some(size) if present < size => present,
-        _ => 0,
+    let part = match (part, file.size) {
+        (Some(_), Some(size)) if present == size && file.tag.is_some() => return Ok(()),
+        // The last byte is fetched once more, to see whether the content is still the same.
+        (Some(tag), Some(size)) if present == size => Some(Part {
+            length: size - 1,
+            tag,
+        }),
+        (Some(tag), Some(size)) if present < size => Some(Part {
+            length: present,
+            tag,
+        }),
+        _ => None,
     };
-    let opened = tokio::time::timeout(remote.patience(), remote.open(file, offset)).await;
+    let part = part.filter(|part| part.length > 0);
+    let opened = tokio::time::timeout(remote.patience(), remote.open(file, part.as_ref())).await;
     let opened = opened.map_err(|_| silent(remote, file))??;
-    let written = write(remote, file, target, opened).await?;
+    let written = write(remote, (file, target), part, (opened, tags)).await?;
     match file.size {
         Some(size) if size != written => Err(SourceError::Malformed {
             registry: remote.address().to_owned(),
@@ -156,22 +271,70 @@ async fn one(remote: &dyn Remote, file: &RemoteFile, target: &Path) -> Result<()
     }
 }
 
+/// The length of what is there. A link is never ours: following it could write anywhere.
+async fn present(target: &Path) -> Result<u64, SourceError> {
+    match fs::symlink_metadata(target).await {
+        Ok(metadata) if metadata.is_file() => Ok(metadata.len()),
+        Ok(metadata) if !metadata.is_dir() => {
+            let removed = fs::remove_file(target).await;
+            removed.map(|()| 0).map_err(SourceError::io(target))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Makes a directory that only its owner can look into, with those above it.
+async fn make_directories(path: &Path) -> Result<(), SourceError> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(path).await.map_err(SourceError::io(path))
+}
+
+/// A new file that only its owner can read.
+async fn create(target: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    options.open(target).await
+}
+
 /// The length of the file in the end.
 async fn write(
     remote: &dyn Remote,
-    file: &RemoteFile,
-    target: &Path,
-    opened: Opened,
+    (file, target): (&RemoteFile, &Path),
+    part: Option<Part>,
+    (opened, tags): (Opened, &Tags),
 ) -> Result<u64, SourceError> {
-    let mut options = OpenOptions::new();
-    match opened.offset {
-        0 => options.write(true).create(true).truncate(true),
-        _ => options.append(true),
+    let io = || SourceError::io(target);
+    let mut output = match (opened.offset, part) {
+        (0, _) => {
+            // The old tag must not outlive the old content.
+            tags.forget(&file.path).await?;
+            let output = create(target).await.map_err(io())?;
+            if let Some(tag) = opened.tag.as_ref().or(file.tag.as_ref()) {
+                tags.keep(&file.path, tag).await?;
+            }
+            output
+        }
+        (offset, Some(part)) if offset == part.length => {
+            let output = OpenOptions::new().append(true).open(target).await;
+            let output = output.map_err(io())?;
+            output.set_len(offset).await.map_err(io())?;
+            output
+        }
+        (offset, _) => {
+            return Err(SourceError::Malformed {
+                registry: remote.address().to_owned(),
+                reason: format!(
+                    "`{}`: bytes from {offset} on, which nobody asked for",
+                    file.path
+                ),
+            });
+        }
     };
-    let mut output = options
-        .open(target)
-        .await
-        .map_err(SourceError::io(target))?;
     let (mut length, mut bytes) = (opened.offset, opened.bytes);
     let most = file.size.unwrap_or(MOST_BYTES);
     let end = loop {
@@ -186,12 +349,12 @@ async fn write(
                     break Ok(length);
                 }
                 let written = output.write_all(&chunk).await;
-                written.map_err(SourceError::io(target))?;
+                written.map_err(io())?;
             }
         }
     };
     // Also after an error: what has come is where the next attempt begins.
-    output.flush().await.map_err(SourceError::io(target))?;
+    output.flush().await.map_err(io())?;
     end
 }
 
@@ -208,166 +371,4 @@ fn unreachable(remote: &dyn Remote, file: &RemoteFile, reason: &str) -> SourceEr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use parking_lot::Mutex;
-
-    /// Gives `content` from the offset on, cut after `cut` bytes.
-    struct Fake {
-        content: &'static [u8],
-        cut: Option<usize>,
-        skips: bool,
-        offsets: Mutex<Vec<u64>>,
-    }
-
-    fn fake(content: &'static [u8]) -> Fake {
-        Fake {
-            content,
-            cut: None,
-            skips: true,
-            offsets: Mutex::default(),
-        }
-    }
-
-    #[async_trait]
-    impl Remote for Fake {
-        fn address(&self) -> &str {
-            "fake"
-        }
-
-        fn patience(&self) -> Duration {
-            Duration::from_secs(5)
-        }
-
-        async fn open(&self, file: &RemoteFile, offset: u64) -> Result<Opened, SourceError> {
-            self.offsets.lock().push(offset);
-            if file.path == "silent" {
-                let bytes = stream::pending().boxed();
-                return Ok(Opened { offset, bytes });
-            }
-            let offset = if self.skips { offset } else { 0 };
-            let mut bytes: Vec<Result<Bytes, String>> = self.content[offset as usize..]
-                .chunks(2)
-                .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
-                .collect();
-            if let Some(cut) = self.cut {
-                bytes.truncate(cut);
-                bytes.push(Err("cut".to_owned()));
-            }
-            let bytes = stream::iter(bytes).boxed();
-            Ok(Opened { offset, bytes })
-        }
-    }
-
-    fn file(path: &str, size: Option<u64>) -> RemoteFile {
-        let path = path.to_owned();
-        RemoteFile { path, size }
-    }
-
-    #[tokio::test]
-    async fn a_cut_file_is_continued_where_it_ended_or_anew() {
-        for skips in [true, false] {
-            let directory = tempfile::tempdir().unwrap();
-            let files = || vec![file("deep/a", Some(7)), file("empty", Some(0))];
-            let cut = Fake {
-                cut: Some(2),
-                ..fake(b"abcdefg")
-            };
-            let error = download(&cut, files(), directory.path()).await.unwrap_err();
-            assert!(error.to_string().contains("`deep/a`: cut"), "{error}");
-            let whole = Fake {
-                skips,
-                ..fake(b"abcdefg")
-            };
-            download(&whole, files(), directory.path()).await.unwrap();
-            download(&whole, files(), directory.path()).await.unwrap();
-            assert_eq!(*whole.offsets.lock(), [4]);
-            let read = |name: &str| std::fs::read(directory.path().join(name)).unwrap();
-            assert_eq!(read("deep/a"), b"abcdefg");
-            assert_eq!(read("empty"), b"");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_of_another_size_is_refused_and_fetched_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        for (size, found) in [(5, 6), (9, 7)] {
-            let remote = fake(b"abcdefg");
-            let result = download(&remote, vec![file("a", Some(size))], directory.path());
-            let error = result.await.unwrap_err();
-            let expected = format!("`a` has {found} bytes, expected {size}");
-            assert!(error.to_string().contains(&expected), "{error}");
-        }
-        std::fs::write(directory.path().join("a"), "too long by far").unwrap();
-        let files = vec![file("a", Some(7))];
-        download(&fake(b"abcdefg"), files, directory.path())
-            .await
-            .unwrap();
-        let unknown = vec![file("b", None)];
-        download(&fake(b"abcdefg"), unknown, directory.path())
-            .await
-            .unwrap();
-        for name in ["a", "b"] {
-            assert_eq!(
-                std::fs::read(directory.path().join(name)).unwrap(),
-                b"abcdefg"
-            );
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_with_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = vec![file("silent", Some(7))];
-        let error = download(&fake(b""), files, directory.path())
-            .await
-            .unwrap_err();
-        assert!(error.to_string().contains("no bytes for 5s"), "{error}");
-        assert!(error.is_transient());
-    }
-
-    #[tokio::test]
-    async fn paths_outside_of_the_package_and_absurd_lists_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        for path in [
-            "../a", "/a", "a/../b", "", "a//b", "./a", "a\\b", "a\0", "..",
-        ] {
-            let remote = fake(b"x");
-            let result = download(&remote, vec![file(path, None)], directory.path());
-            let error = result.await.unwrap_err();
-            assert!(
-                error.to_string().contains("inside of the package"),
-                "{path}"
-            );
-        }
-        let many = (0..=MOST_FILES)
-            .map(|i| file(&i.to_string(), None))
-            .collect();
-        for files in [
-            many,
-            vec![file("a", Some(u64::MAX)), file("b", Some(1))],
-            vec![file("a", None), file("a", None)],
-        ] {
-            assert!(
-                download(&fake(b"x"), files, directory.path())
-                    .await
-                    .is_err()
-            );
-        }
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn a_link_in_the_way_is_replaced_not_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let outside = tempfile::NamedTempFile::new().unwrap();
-        std::os::unix::fs::symlink(outside.path(), directory.path().join("a")).unwrap();
-        let files = vec![file("a", Some(1))];
-        download(&fake(b"x"), files, directory.path())
-            .await
-            .unwrap();
-        assert_eq!(std::fs::read(outside.path()).unwrap(), b"");
-        assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), b"x");
-    }
-}
+mod tests;

@@ -11,9 +11,12 @@
 mod download;
 mod environment;
 mod error;
+mod linger;
+mod local_files;
 mod mlflow;
 mod object_files;
 mod object_url;
+mod places;
 mod pull;
 mod repository;
 mod selection;
@@ -31,10 +34,11 @@ use tokio::sync::Notify;
 
 pub use crate::model::{Alias, Pointer, PointerError, Stage};
 pub use environment::Environment;
-pub use error::SourceError;
+pub use error::{SourceError, without_paths};
 pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
 pub use object_files::fetch as fetch_objects;
 pub use object_url::{ObjectAccess, without_secrets};
+pub use places::ArtifactPlaces;
 pub use pull::{Pull, Pulls};
 pub use repository::{Held, Lease, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};

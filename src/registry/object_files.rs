@@ -7,17 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use url::Url;
 
-use super::download::{Opened, Remote, RemoteFile, download};
+use super::download::{Opened, Part, Remote, RemoteFile, download};
 use super::object_url::without_secrets;
-use super::{ObjectAccess, SourceError};
-use crate::model::real_path;
+use super::{ObjectAccess, SourceError, local_files};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Fetches everything below `url` into `directory`.
+/// Fetches everything below `url` into `directory`. A `file:` URL is the caller's own choice: what a registry names goes
+/// through [`ArtifactPlaces`](super::ArtifactPlaces) first.
 ///
 /// # Errors
 /// [`SourceError::NotFound`] when nothing is there.
@@ -26,6 +26,12 @@ pub async fn fetch(
     url: &Url,
     directory: &FilePath,
 ) -> Result<(), SourceError> {
+    if url.scheme() == "file" {
+        let path = url
+            .to_file_path()
+            .map_err(|()| SourceError::Invalid(format!("`{url}` is no path of this machine")))?;
+        return local_files::fetch(&path, &[], directory).await;
+    }
     let (store, prefix) = access.open(url)?;
     let files = ObjectFiles {
         address: without_secrets(url),
@@ -33,13 +39,6 @@ pub async fn fetch(
         prefix,
     };
     let listed = files.list().await?;
-    if let Ok(root) = url.to_file_path() {
-        refuse_outside(&root, &listed).map_err(|path| {
-            SourceError::Invalid(format!(
-                "`{path}` of `{url}` leads out of it, expected the files themselves"
-            ))
-        })?;
-    }
     download(&files, listed, directory).await
 }
 
@@ -60,12 +59,13 @@ impl ObjectFiles {
                 reason: "no list of files in time".to_owned(),
             })?
             .map_err(|error| store_error(&self.address, error))?;
-        let file = |meta: object_store::ObjectMeta| {
+        let file = |meta: ObjectMeta| {
             let parts = meta.location.prefix_match(&self.prefix)?;
             let parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
             (!parts.is_empty()).then(|| RemoteFile {
                 path: parts.join("/"),
                 size: Some(meta.size),
+                tag: Some(tag(&meta)),
             })
         };
         let files: Vec<_> = listed.into_iter().filter_map(file).collect();
@@ -102,7 +102,7 @@ impl Remote for ObjectFiles {
         PATIENCE
     }
 
-    async fn open(&self, file: &RemoteFile, offset: u64) -> Result<Opened, SourceError> {
+    async fn open(&self, file: &RemoteFile, part: Option<&Part>) -> Result<Opened, SourceError> {
         let failed = |error| store_error(&self.address, error);
         let path = file
             .path
@@ -112,16 +112,30 @@ impl Remote for ObjectFiles {
                 let part = object_store::path::PathPart::parse(part);
                 part.map_or(path.clone(), |part| path.join(part))
             });
-        let range = (offset > 0).then_some(GetRange::Offset(offset));
+        let range = part.map(|part| GetRange::Offset(part.length));
         let options = GetOptions {
             range,
             ..GetOptions::default()
         };
         let found = self.store.get_opts(&path, options).await.map_err(failed)?;
-        let offset = found.range.start;
+        let (offset, tag) = (found.range.start, tag(&found.meta));
+        if file.tag.as_ref().is_some_and(|listed| *listed != tag) {
+            return Err(SourceError::Malformed {
+                registry: self.address.clone(),
+                reason: format!("`{}` changed while it was fetched", file.path),
+            });
+        }
         let bytes = found.into_stream().map_err(|error| plain(&error));
-        let bytes = bytes.boxed();
-        Ok(Opened { offset, bytes })
+        let (tag, bytes) = (Some(tag), bytes.boxed());
+        Ok(Opened { offset, tag, bytes })
+    }
+}
+
+/// What changes with the content of an object. Lists leave out the quotes in some stores.
+fn tag(meta: &ObjectMeta) -> String {
+    match meta.e_tag.as_deref().map(|tag| tag.trim_matches('"')) {
+        Some(tag) if !tag.is_empty() => tag.to_owned(),
+        _ => format!("{} {}", meta.last_modified.to_rfc3339(), meta.size),
     }
 }
 
@@ -192,78 +206,9 @@ fn without_queries(words: &str) -> String {
         .join(" ")
 }
 
-/// The first file that, links followed, is not below `root`.
-fn refuse_outside(root: &FilePath, files: &[RemoteFile]) -> Result<(), String> {
-    let Ok(root) = real_path(root) else {
-        return Ok(());
-    };
-    let is_outside = |file: &&RemoteFile| {
-        let real = real_path(&root.join(&file.path));
-        real.is_ok_and(|real| !real.starts_with(&root))
-    };
-    files
-        .iter()
-        .find(is_outside)
-        .map_or(Ok(()), |file| Err(file.path.clone()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::Environment;
-
-    fn access() -> ObjectAccess {
-        crate::network::install_provider();
-        ObjectAccess::new(reqwest::Client::new(), Arc::new(Environment::default()))
-    }
-
-    async fn fetch_from(from: &FilePath) -> (tempfile::TempDir, Result<(), SourceError>) {
-        let directory = tempfile::tempdir().unwrap();
-        let url = Url::from_file_path(from).unwrap();
-        let result = fetch(&access(), &url, directory.path()).await;
-        (directory, result)
-    }
-
-    #[tokio::test]
-    async fn files_are_copied_with_their_folders_and_odd_names() {
-        let from = tempfile::tempdir().unwrap();
-        let root = from.path().join("räum %41 x");
-        std::fs::create_dir_all(root.join("deep")).unwrap();
-        for name in ["MLmodel", "deep/a b%20c", "deep/ü#?.data"] {
-            std::fs::write(root.join(name), name).unwrap();
-        }
-        let (directory, result) = fetch_from(&root).await;
-        result.unwrap();
-        for name in ["MLmodel", "deep/a b%20c", "deep/ü#?.data"] {
-            let read = std::fs::read_to_string(directory.path().join(name));
-            assert_eq!(read.unwrap(), name);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_empty_place_holds_no_package() {
-        let from = tempfile::tempdir().unwrap();
-        let (_, result) = fetch_from(from.path()).await;
-        assert!(matches!(result, Err(SourceError::NotFound(_))));
-        let (_, result) = fetch_from(&from.path().join("missing")).await;
-        assert!(matches!(result, Err(SourceError::NotFound(_))));
-    }
-
-    #[cfg(unix)]
-    #[tokio::test]
-    async fn links_out_of_the_package_are_refused() {
-        let from = tempfile::tempdir().unwrap();
-        let secret = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(from.path().join("MLmodel"), "x").unwrap();
-        std::os::unix::fs::symlink(secret.path(), from.path().join("a")).unwrap();
-        let (directory, result) = fetch_from(from.path()).await;
-        let error = result.unwrap_err().to_string();
-        assert!(
-            error.contains("`a`") && error.contains("leads out"),
-            "{error}"
-        );
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-    }
 
     #[test]
     fn a_refusal_is_told_from_a_store_that_cannot_be_reached() {

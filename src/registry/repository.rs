@@ -12,10 +12,13 @@
 //!   known/<key>.json        what a registry said last
 //! ```
 //!
+//! Only its owner can read it: a package may be a secret, and whoever could write there could choose what is served.
+//!
 //! Every lock is the operating system's and goes with its process, so nothing is left to clean up after `kill -9`.
 
 mod holder;
 mod known;
+mod partial;
 mod shelf;
 
 use std::any::Any;
@@ -134,10 +137,15 @@ impl Repository {
         package: &PackageRef,
         files: &Path,
     ) -> Result<(), SourceError> {
-        std::fs::create_dir_all(files).map_err(SourceError::io(files))?;
+        make_directories(files).map_err(SourceError::io(files))?;
         let full = match source.fetch(package, files).await {
             Err(SourceError::Io { path, error }) if is_full(&error) => {
                 SourceError::Io { path, error }
+            }
+            // What is there is of no use to anybody.
+            Err(SourceError::Package(error)) => {
+                shelf::remove(files);
+                return Err(SourceError::Package(error));
             }
             fetched => return fetched,
         };
@@ -191,8 +199,25 @@ fn is_full(error: &io::Error) -> bool {
 
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let options = options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
     options.open(path)
+}
+
+/// Makes a directory that only its owner can look into, with those above it.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path)
 }
 
 /// Runs file operations on a thread that may wait.

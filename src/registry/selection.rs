@@ -191,8 +191,9 @@ impl Selection {
 
     /// What cannot be read may be what is wanted.
     fn name_broken(&self, state: &RegistryState, desired: &mut DesiredState) {
-        for (name, reason) in &state.broken {
-            let reason = format!("the registry's records of it cannot be read: {reason}");
+        // Why not is in the log: what stands there may be anybody's words.
+        for name in state.broken.keys() {
+            let reason = "the registry's records of it cannot be read".to_owned();
             let targets = { self.targets.iter() }.filter(|target| target.is_of(name));
             for served in targets.filter_map(Target::served_as) {
                 desired.lack(served, reason.clone());

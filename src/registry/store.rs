@@ -11,6 +11,7 @@
 //!
 //! Each pointer is one small object that is replaced whole, so readers never see half a change and never wait.
 
+mod directory;
 mod import;
 mod layout;
 mod pointer;
@@ -30,9 +31,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use url::Url;
 
-use super::object_files;
 use super::object_url::without_secrets;
-use super::{ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError};
+use super::{ArtifactPlaces, ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError};
+use super::{local_files, object_files};
 
 pub use import::StoredVersion;
 
@@ -45,6 +46,7 @@ pub struct StoreRegistry {
     address: String,
     /// The directory, when it is one of this machine.
     directory: Option<PathBuf>,
+    places: ArtifactPlaces,
     watching: OnceLock<Option<(Arc<Notify>, RecommendedWatcher)>>,
     memory: Mutex<read::Memory>,
 }
@@ -89,15 +91,33 @@ impl StoreRegistry {
             url,
             address,
             directory,
+            places: ArtifactPlaces::default(),
             watching: OnceLock::new(),
             memory: Mutex::default(),
         })
+    }
+
+    /// Lets links in its directory lead to these places too.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] for entries that cannot be meant.
+    pub fn with_places(self, places: ArtifactPlaces) -> Result<Self, SourceError> {
+        places.validate()?;
+        Ok(Self { places, ..self })
     }
 
     fn malformed(&self, path: &Path, reason: impl std::fmt::Display) -> SourceError {
         SourceError::Malformed {
             registry: self.address.clone(),
             reason: format!("`{path}`: {reason}"),
+        }
+    }
+
+    /// The directory is not mounted, or not there yet.
+    fn unmounted(&self) -> SourceError {
+        SourceError::Unreachable {
+            registry: self.address.clone(),
+            reason: "there is no such directory; `onstage registry register` makes one".to_owned(),
         }
     }
 
@@ -135,12 +155,8 @@ impl Source for StoreRegistry {
         if let Some(directory) = &self.directory
             && !directory.is_dir()
         {
-            // Not mounted, or not there yet: an empty answer would unload everything.
-            return Err(SourceError::Unreachable {
-                registry: self.address.clone(),
-                reason: "there is no such directory; `onstage registry register` makes one"
-                    .to_owned(),
-            });
+            // An empty answer would unload everything.
+            return Err(self.unmounted());
         }
         self.read(query).await
     }
@@ -149,7 +165,17 @@ impl Source for StoreRegistry {
         let url = Url::parse(&package.location).map_err(|error| {
             SourceError::Invalid(format!("invalid location `{}`: {error}", package.location))
         })?;
-        object_files::fetch(&self.access, &url, directory).await
+        if self.directory.is_none() {
+            return object_files::fetch(&self.access, &url, directory).await;
+        }
+        let local = self.local().ok_or_else(|| self.unmounted())?;
+        let path = url.to_file_path().map_err(|()| {
+            SourceError::Invalid(format!(
+                "`{url}` is no place in registry `{}`",
+                self.address
+            ))
+        })?;
+        local_files::fetch(&path, local.allowed(), directory).await
     }
 
     /// Events of the file system, for a directory of this machine; network mounts send none, so polling goes on.
@@ -158,12 +184,15 @@ impl Source for StoreRegistry {
         let watching = self.watching.get_or_init(|| {
             let changed = Arc::new(Notify::new());
             let told = Arc::clone(&changed);
-            let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let tell = move |event: notify::Result<notify::Event>| {
                 // Our own reading is an event too.
                 if event.is_ok_and(|event| !event.kind.is_access()) {
                     told.notify_one();
                 }
-            });
+            };
+            // A link could lead to anywhere, and as much as there is.
+            let config = notify::Config::default().with_follow_symlinks(false);
+            let watcher = RecommendedWatcher::new(tell, config);
             let watching = watcher.and_then(|mut watcher| {
                 watcher.watch(directory, RecursiveMode::Recursive)?;
                 Ok(watcher)

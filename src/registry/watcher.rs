@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::linger::Lingering;
 use super::{
     DesiredState, ModelUri, PackageRef, RegisteredModel, RegistryState, Selection, Source,
     SourceError,
@@ -46,6 +47,8 @@ pub struct WatcherParts {
     pub selection: Selection,
     /// The time between two looks, when the registry is quick.
     pub interval: Duration,
+    /// How long what has gone from it is wanted on.
+    pub unload_delay: Duration,
     /// Where the last state is kept.
     pub memory: Option<Arc<dyn LastKnown>>,
     /// Where looks are counted.
@@ -82,10 +85,11 @@ pub struct Watcher {
     last: BTreeMap<ModelName, RegisteredModel>,
     /// What of it could not be read then.
     broken: BTreeMap<ModelName, String>,
-    /// How many models the registry had when it had any.
-    had: usize,
+    /// How many models the registry had when it had any; `None` before the first answer.
+    had: Option<usize>,
     /// Since when it says that it has none.
     empty_since: Option<Instant>,
+    lingering: Lingering,
 }
 
 impl std::fmt::Debug for Watcher {
@@ -111,12 +115,13 @@ impl Watcher {
     /// A watcher that has not looked yet.
     pub fn new(parts: WatcherParts) -> Self {
         Self {
+            lingering: Lingering::new(parts.unload_delay),
             parts,
             resolved: BTreeMap::new(),
             failures: 0,
             last: BTreeMap::new(),
             broken: BTreeMap::new(),
-            had: 0,
+            had: None,
             empty_since: None,
         }
     }
@@ -256,6 +261,7 @@ impl Watcher {
         state
             .broken
             .retain(|name, _| !state.models.contains_key(name));
+        self.lingering.keep(state, &self.last, Instant::now());
         self.last = state.models.clone();
     }
 
@@ -265,22 +271,33 @@ impl Watcher {
         state: &RegistryState,
     ) -> Result<(), SourceError> {
         if !state.models.is_empty() {
-            self.had = state.models.len();
+            self.had = Some(state.models.len());
             self.empty_since = None;
             return Ok(());
         }
+        let had = match self.had {
+            Some(had) => had,
+            // Before a restart it counts as well.
+            None => self.remembered(),
+        };
+        self.had = Some(had);
         let since = *self.empty_since.get_or_insert_with(Instant::now);
-        if self.had == 0 || since.elapsed() >= EMPTY_BELIEVED {
-            self.had = 0;
+        if had == 0 || since.elapsed() >= EMPTY_BELIEVED {
+            self.had = Some(0);
             return Ok(());
         }
         Err(SourceError::Malformed {
             registry: source.address().to_owned(),
             reason: format!(
-                "it says that it has no model, and had {}; that is believed when it lasts for {EMPTY_BELIEVED:?}",
-                self.had
+                "it says that it has no model, and had {had}; that is believed when it lasts for {EMPTY_BELIEVED:?}"
             ),
         })
+    }
+
+    /// How many models the registry had before this process.
+    fn remembered(&self) -> usize {
+        let known = self.parts.memory.as_ref().and_then(|memory| memory.load());
+        known.map_or(0, |(known, _)| known.registry.models.len())
     }
 
     fn succeeded(&mut self, state: &RegistryState) {
@@ -423,6 +440,7 @@ mod tests {
                 ..Selection::default()
             },
             interval: Duration::from_secs(5),
+            unload_delay: Duration::ZERO,
             memory: Some(memory),
             metrics: Arc::new(Metrics::new(&DURATION_BUCKETS)),
             hint: Arc::new(Notify::new()),
@@ -448,6 +466,47 @@ mod tests {
         assert_eq!(seen[..2], [1, 2]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_asks_to_be_left_alone_for_a_year_is_asked_again_within_minutes() {
+        struct Busy(Mutex<u32>);
+        #[async_trait]
+        impl Source for Busy {
+            fn address(&self) -> &str {
+                "busy"
+            }
+
+            async fn snapshot(&self, _: &Query) -> Result<RegistryState, SourceError> {
+                let mut looks = self.0.lock();
+                *looks += 1;
+                if *looks > 1 {
+                    return Ok(state(1));
+                }
+                Err(SourceError::Status {
+                    registry: "busy".to_owned(),
+                    status: 503,
+                    reason: "later".to_owned(),
+                    retry_after: Some(Duration::from_secs(365 * 24 * 3600)),
+                })
+            }
+
+            async fn fetch(&self, _: &PackageRef, _: &Path) -> Result<(), SourceError> {
+                unreachable!("a watcher fetches nothing")
+            }
+        }
+        let watcher = watcher(Arc::new(Busy(Mutex::default())), None, Arc::default());
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let started = Instant::now();
+        tokio::spawn(watcher.run(move |desired| {
+            let _ = told.send(champion(&desired));
+        }));
+        assert_eq!(heard.recv().await, Some(1));
+        assert!(
+            started.elapsed() < Duration::from_secs(400),
+            "{:?}",
+            started.elapsed()
+        );
+    }
+
     #[tokio::test]
     async fn a_start_without_the_registry_takes_the_last_known_state_then_the_fallback() {
         let memory = Arc::new(Notebook::default());
@@ -469,6 +528,21 @@ mod tests {
         let fallback = Some(scripted(&[Ok(7)]));
         let (desired, _) = watcher(down(), fallback, memory).first_look().await;
         assert_eq!(champion(&desired.unwrap()), 3);
+    }
+
+    #[tokio::test]
+    async fn a_start_with_a_registry_that_is_suddenly_empty_takes_the_last_known_state() {
+        let memory = Arc::new(Notebook::default());
+        memory.save(&KnownState {
+            registry: state(3),
+            ..KnownState::default()
+        });
+        let (desired, _) = watcher(scripted(&[Ok(0)]), None, memory).first_look().await;
+        assert_eq!(champion(&desired.unwrap()), 3);
+        let nothing = watcher(scripted(&[Ok(0)]), None, Arc::default());
+        let (desired, look) = { nothing }.first_look().await;
+        assert!(desired.unwrap().models.is_empty());
+        assert!(matches!(look, FirstLook::Read { .. }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,12 +121,12 @@ pub enum LookupError {
     },
     /// A path without a name, and several models.
     #[error(
-        "this server has no default model; use `/models/{{name}}/invocations` with one of {}",
-        list(known)
+        "this server has no default model; use `/models/{{name}}/invocations`{}",
+        one_of(known.as_deref())
     )]
     NoDefault {
-        /// The names that exist.
-        known: Vec<ModelName>,
+        /// The names that exist; `None` where not everybody may learn them.
+        known: Option<Vec<ModelName>>,
     },
     /// It is not known yet which models there are.
     #[error("the server is starting: its models are not known yet")]
@@ -173,6 +173,12 @@ fn show(pointer: &Pointer) -> String {
 fn there_is(known: Option<&[ModelName]>) -> String {
     known.map_or(String::new(), |known| {
         format!("; this server has {}", list(known))
+    })
+}
+
+fn one_of(known: Option<&[ModelName]>) -> String {
+    known.map_or(String::new(), |known| {
+        format!(" with one of {}", list(known))
     })
 }
 
@@ -287,7 +293,7 @@ impl CatalogSnapshot {
             .as_ref()
             .or_else(only)
             .ok_or_else(|| LookupError::NoDefault {
-                known: self.models.keys().cloned().collect(),
+                known: (!self.discreet).then(|| self.models.keys().cloned().collect()),
             })
     }
 }
@@ -420,6 +426,7 @@ fn absent(reason: &str) -> VersionState {
     VersionState::Failed(FailureReason {
         label: "absent",
         message: reason.to_owned(),
+        detail: reason.to_owned(),
         attempt: 0,
         retry_at: None,
     })
@@ -465,6 +472,7 @@ mod tests {
         VersionState::Failed(FailureReason {
             label: "compile",
             message: "broken".to_owned(),
+            detail: String::new(),
             attempt: 1,
             retry_at: None,
         })

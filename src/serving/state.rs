@@ -44,8 +44,10 @@ pub enum ExampleError {
 pub struct FailureReason {
     /// Which kind of failure, of a closed list: the `reason` label of `onstage_candidate_failures_total`.
     pub label: &'static str,
-    /// One sentence: what, where, what was expected.
+    /// One sentence for clients: what, and what was expected, without paths of this machine or words of other servers.
     pub message: String,
+    /// The same with all that is known, for the log and the operator.
+    pub detail: String,
     /// How often it was tried.
     pub attempt: u32,
     /// When it is tried again; `None` is not before something changes.

@@ -31,8 +31,16 @@ pub(crate) struct Imitation {
 
 impl Imitation {
     pub(crate) async fn start(answer: impl Fn(&Asked) -> Response + Send + Sync + 'static) -> Self {
+        Self::start_at("127.0.0.1:0", answer).await
+    }
+
+    /// The same on another address of this machine, which is another host.
+    pub(crate) async fn start_at(
+        address: &str,
+        answer: impl Fn(&Asked) -> Response + Send + Sync + 'static,
+    ) -> Self {
         onstage::network::install_provider();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (answer, seen) = (Arc::new(answer), asked.clone());

@@ -22,6 +22,8 @@ mod encodings;
 mod examples;
 mod faults;
 mod fleet;
+#[cfg(unix)]
+mod foreign;
 mod fuzz;
 mod generated;
 mod grpc;

@@ -60,6 +60,14 @@ async fn look(registry: &Mlflow, query: &Query) -> Result<RegistryState, SourceE
     looked.await.expect("a look at the registry ends")
 }
 
+/// A registry without models.
+fn empty(asked: &Asked) -> Response {
+    match asked.path.contains("registered-models/search") {
+        true => json_answer(&json!({})),
+        false => absent(),
+    }
+}
+
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -121,7 +129,21 @@ async fn no_bad_answer_is_taken_for_an_empty_registry() {
             200,
             JSON,
             r#"{"registered_models": {"name": 1}}"#,
-            "expected a JSON object, found invalid type",
+            "expected a JSON object, found `registered_models`: invalid type",
+        ),
+        // Somebody else's objects, of which nobody says that it has no model.
+        (
+            200,
+            JSON,
+            r#"{"status": "ok"}"#,
+            "found another object, without `registered_models`",
+        ),
+        (200, JSON, "{}", "found missing field `registered_model`"),
+        (
+            200,
+            JSON,
+            r#"{"registered_models": []}"#,
+            "found missing field `registered_model`",
         ),
         (200, JSON, r#"{"registered_model": null}"#, ""),
         (204, JSON, "", "expected a JSON object"),
@@ -135,8 +157,7 @@ async fn no_bad_answer_is_taken_for_an_empty_registry() {
         for query in queries {
             let result = look(&mlflow_at(&server.url, &[]), &query).await;
             let error = result.expect_err(body).to_string();
-            let is_single =
-                !query.everything && status == 200 && body.contains("registered_models");
+            let is_single = !query.everything && status == 200 && body.starts_with('{');
             assert!(
                 error.contains(expected) || is_single,
                 "{status} {body}: {error}"
@@ -319,6 +340,70 @@ async fn odd_names_versions_and_stages_do_not_hide_the_others() {
     );
 }
 
+#[tokio::test]
+async fn one_model_that_cannot_be_read_stops_itself_alone() {
+    for broken in [
+        json!({"name": "b", "latest_versions": [{"version": "not a number"}]}),
+        json!({"name": "b", "latest_versions": "none"}),
+        json!({"name": "b", "aliases": [{"alias": "champion", "version": "-1"}]}),
+        json!({"name": "b", "aliases": [{"alias": "champion", "version": {}}]}),
+        json!({"name": "b", "tags": [{"value": "without a key"}]}),
+        json!({"name": "b", "tags": 7}),
+        json!({"name": "b", "aliases": [{"alias": "champion", "version": "99999999999999999999"}]}),
+        json!({"name": "b", "aliases": [{"alias": "champion", "version": "5"}]}),
+    ] {
+        let answer = broken.clone();
+        let server = Imitation::start(move |asked| {
+            if asked.path.contains("model-versions/get") {
+                let version = json!({"version": {"no": "text"}, "source": "s"});
+                return json_answer(&json!({ "model_version": version }));
+            }
+            json_answer(&json!({"registered_models": [
+                answer, {"name": "m", "latest_versions": [{"version": "1", "source": "s"}]},
+            ]}))
+        })
+        .await;
+        let registry = mlflow_at(&server.url, &[]);
+        let state = look(&registry, &everything()).await.unwrap();
+        let names = |keys: Vec<&ModelName>| keys.iter().map(ToString::to_string).collect();
+        let (there, others): (Vec<String>, Vec<String>) = (
+            names(state.models.keys().collect()),
+            names(state.broken.keys().collect()),
+        );
+        assert_eq!(
+            (there, others),
+            (vec!["m".to_owned()], vec!["b".to_owned()]),
+            "{broken}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_model_without_a_name_hides_none_that_was_known() {
+    let nameless = Arc::new(Mutex::new(false));
+    let is_nameless = nameless.clone();
+    let server = Imitation::start(move |asked| {
+        let model = |name: &str| json!({"name": name});
+        if asked.path.contains("registered-models/get") {
+            return match asked.path.contains("name=n") {
+                true => json_answer(&json!({"registered_model": model("n")})),
+                false => absent(),
+            };
+        }
+        let other = match *is_nameless.lock().unwrap() {
+            true => json!({"latest_versions": []}),
+            false => model("n"),
+        };
+        json_answer(&json!({"registered_models": [model("m"), other]}))
+    })
+    .await;
+    let registry = mlflow_at(&server.url, &[]);
+    let before = look(&registry, &everything()).await.unwrap();
+    *nameless.lock().unwrap() = true;
+    let after = look(&registry, &everything()).await.unwrap();
+    assert_eq!((before.models.len(), &after), (2, &before));
+}
+
 const CONTENT: &[u8] = b"0123456789";
 
 /// A server with one package of two files: `answer` says what becomes of `model.onnx`.
@@ -355,55 +440,101 @@ fn graph(directory: &Path) -> Vec<u8> {
 }
 
 /// Half of the content with the length of the whole: the connection breaks.
-fn half() -> Response {
-    let parts = [Ok(Bytes::from_static(&CONTENT[..4])), Err("broken")];
+fn half(content: &'static [u8], etag: &'static str) -> Response {
+    let parts = [Ok(Bytes::from_static(&content[..4])), Err("broken")];
     // The error would overtake the bytes.
     let parts = stream::iter(parts).then(|part| async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         part
     });
-    let headers = [("content-length", CONTENT.len().to_string())];
+    let length = content.len().to_string();
+    let headers = [("content-length", length.as_str()), ("etag", etag)];
     (headers, Body::from_stream(parts)).into_response()
 }
 
+/// What follows the fourth byte.
+fn rest(content: &'static [u8], etag: &'static str) -> Response {
+    let headers = [("content-range", "bytes 4-9/10"), ("etag", etag)];
+    (StatusCode::PARTIAL_CONTENT, headers, &content[4..]).into_response()
+}
+
 #[tokio::test]
-async fn a_file_whose_connection_breaks_is_continued() {
+async fn a_file_whose_connection_breaks_is_continued_while_it_is_the_same() {
     let server = package_server(|asked| match asked.header("range") {
-        "" => half(),
-        "bytes=4-" => {
-            let headers = [("content-range", "bytes 4-9/10")];
-            (StatusCode::PARTIAL_CONTENT, headers, &CONTENT[4..]).into_response()
-        }
+        "" => half(CONTENT, "\"a\""),
+        "bytes=4-" if asked.header("if-range") == "\"a\"" => rest(CONTENT, "\"a\""),
         other => panic!("range {other}"),
     })
     .await;
     let (registry, directory) = (mlflow_at(&server.url, &[]), tempfile::tempdir().unwrap());
-    let error = fetch(&registry, directory.path()).await.unwrap_err();
-    assert!(
-        matches!(error, SourceError::Unreachable { .. }),
-        "{error:?}"
-    );
-    assert!(error.to_string().contains("`data/model.onnx`"), "{error}");
-    assert_eq!(graph(directory.path()), &CONTENT[..4]);
     fetch(&registry, directory.path()).await.unwrap();
     assert_eq!(graph(directory.path()), CONTENT);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
+const OTHER: &[u8] = b"abcdefghij";
+
 #[tokio::test]
-async fn a_server_without_ranges_or_of_another_mind_is_asked_anew() {
-    for (status, body) in [(200, CONTENT), (416, b"")] {
-        let server = package_server(move |asked| match asked.header("range") {
-            "" => CONTENT.into_response(),
-            _ => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+async fn a_file_that_changes_between_two_ranges_is_fetched_anew() {
+    type Later = fn(&Asked) -> Response;
+    let knows_if_range: Later = |_| ([("etag", "\"b\"")], OTHER).into_response();
+    let ignores_if_range: Later = |asked| match asked.header("range") {
+        "" => ([("etag", "\"b\"")], OTHER).into_response(),
+        _ => rest(OTHER, "\"b\""),
+    };
+    let says_nothing: Later = |asked| match asked.header("range") {
+        "" => OTHER.into_response(),
+        _ => {
+            let headers = [("content-range", "bytes 4-9/10")];
+            (StatusCode::PARTIAL_CONTENT, headers, &OTHER[4..]).into_response()
+        }
+    };
+    let has_nothing_left: Later = |asked| match asked.header("range") {
+        "" => OTHER.into_response(),
+        _ => StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+    };
+    for later in [
+        knows_if_range,
+        ignores_if_range,
+        says_nothing,
+        has_nothing_left,
+    ] {
+        let begun = std::sync::atomic::AtomicBool::new(false);
+        let server = package_server(move |asked| {
+            if begun.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                return later(asked);
+            }
+            half(CONTENT, "\"a\"")
         })
         .await;
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("data")).unwrap();
-        std::fs::write(directory.path().join("data/model.onnx"), "old").unwrap();
-        fetch(&mlflow_at(&server.url, &[]), directory.path())
-            .await
-            .unwrap();
-        assert_eq!(graph(directory.path()), CONTENT, "{status}");
+        let registry = mlflow_at(&server.url, &[]);
+        fetch(&registry, directory.path()).await.unwrap();
+        assert_eq!(graph(directory.path()), OTHER);
+    }
+}
+
+#[tokio::test]
+async fn of_a_server_that_does_not_say_what_content_it_sends_no_range_is_asked() {
+    for tag in ["", "W/\"a\""] {
+        let server = package_server(move |_| half(CONTENT, tag)).await;
+        let directory = tempfile::tempdir().unwrap();
+        let registry = mlflow_at(&server.url, &[]);
+        let error = fetch(&registry, directory.path()).await.unwrap_err();
+        assert!(
+            matches!(error, SourceError::Unreachable { .. }),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("`data/model.onnx`"), "{error}");
+        fetch(&registry, directory.path()).await.unwrap_err();
+        let asked = server.asked();
+        let graphs = { asked.iter() }.filter(|asked| asked.path.ends_with("model.onnx"));
+        let ranges: Vec<&str> = graphs.map(|asked| asked.header("range")).collect();
+        assert_eq!(
+            ranges, [""; 6],
+            "three attempts each time, from the beginning"
+        );
     }
 }
 
@@ -455,8 +586,6 @@ async fn a_server_that_hands_out_nothing_itself_is_asked_for_signed_urls() {
 
     // Where there is neither, the first refusal counts.
     let server = package_server(|_| with_status(501, "text/plain", "not today")).await;
-    let error = fetch(&mlflow_at(&server.url, &[]), directory.path()).await;
-    assert!(error.is_ok(), "what is there already needs no request");
     let empty = tempfile::tempdir().unwrap();
     let error = fetch(&mlflow_at(&server.url, &[]), empty.path())
         .await
@@ -542,7 +671,7 @@ async fn places_that_cannot_be_read_are_named() {
 
 #[tokio::test]
 async fn each_way_to_identify_us_is_sent() {
-    let server = Imitation::start(|_| json_answer(&json!({}))).await;
+    let server = Imitation::start(empty).await;
     let credentials = [
         ("MLFLOW_TRACKING_USERNAME", "me"),
         ("MLFLOW_TRACKING_PASSWORD", "s3cret"),

@@ -339,7 +339,7 @@ impl Waiting {
         let failed = match record.slots.get(version).map(|slot| &slot.status) {
             Some(Status::Failed { reason, .. } | Status::Unsupported(reason)) => format!(
                 "model `{model}` version {version} cannot be served: {}",
-                reason.message
+                reason.detail
             ),
             _ if self.by_hold && record.hold.is_none() => {
                 "the registry changed meanwhile, which ends the manual swap".to_owned()

@@ -151,12 +151,12 @@ impl Manager {
             reason = reason.label,
             attempt = reason.attempt,
             retries = reason.retry_at.is_some(),
-            error = reason.message,
+            error = reason.detail,
             "cannot be served"
         );
         let metrics = &self.parts.metrics;
         metrics.candidate_failed(id.name.as_str(), reason.label);
-        let outcome = SwapOutcome::Failed(reason.label, reason.message);
+        let outcome = SwapOutcome::Failed(reason.label, reason.detail);
         let is_first = reason.attempt == 1;
         if is_first || reason.retry_at.is_none() {
             self.remember(&id.name, Some(id.version), outcome, phases);
@@ -170,14 +170,14 @@ impl Manager {
             model = %id.name,
             version = %id.version,
             reason = reason.label,
-            error = reason.message,
+            error = reason.detail,
             "is not for this server"
         );
         let record = self.records.get(&id.name);
         if record.is_some_and(|record| record.serving().is_some()) {
             let metrics = &self.parts.metrics;
             metrics.candidate_failed(id.name.as_str(), reason.label);
-            let outcome = SwapOutcome::Failed(reason.label, reason.message);
+            let outcome = SwapOutcome::Failed(reason.label, reason.detail);
             self.remember(&id.name, Some(id.version), outcome, phases);
         }
     }

@@ -116,6 +116,7 @@ impl Manager {
         let failure = FailureReason {
             label: "probation",
             message: reason.clone(),
+            detail: reason.clone(),
             attempt: slot.attempts,
             retry_at: None,
         };

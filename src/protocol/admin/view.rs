@@ -117,7 +117,7 @@ fn pointers<K: ToString, V: ToString>(pointers: &BTreeMap<K, V>) -> BTreeMap<Str
 fn version(version: String, entry: &VersionEntry) -> Version {
     let failure = entry.state.reason().map(|reason| Failure {
         reason: reason.label,
-        message: reason.message.clone(),
+        message: reason.detail.clone(),
         attempt: reason.attempt,
         retry_at: reason.retry_at.map(time),
     });

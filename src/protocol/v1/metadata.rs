@@ -127,6 +127,7 @@ mod tests {
         let failed = FailureReason {
             label: "compile",
             message: "the engine refuses it".to_owned(),
+            detail: String::new(),
             attempt: 1,
             retry_at: None,
         };

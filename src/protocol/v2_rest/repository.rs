@@ -101,6 +101,7 @@ mod tests {
             VersionState::Failed(FailureReason {
                 label: "fetch",
                 message,
+                detail: String::new(),
                 attempt: 1,
                 retry_at: None,
             }),

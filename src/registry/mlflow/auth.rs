@@ -113,11 +113,21 @@ pub(super) fn headers(environment: &Environment) -> Result<HeaderMap, SourceErro
     Ok(headers)
 }
 
-/// A client with the certificates that MLflow's variables name. With none of them it is that of every other connection.
-pub(super) fn client(
+/// How to reach servers.
+#[derive(Debug, Clone)]
+pub(super) struct Clients {
+    /// The MLflow server, with our certificate where there is one.
+    pub(super) server: Client,
+    /// Others that it names: they are checked whatever the server's own is let off, and do not learn who we are.
+    pub(super) outside: Client,
+}
+
+/// Clients with the certificates that MLflow's variables name. With none of them they are those of every other
+/// connection.
+pub(super) fn clients(
     network: &NetworkConfig,
     environment: &Environment,
-) -> Result<Client, SourceError> {
+) -> Result<Clients, SourceError> {
     refuse_plugins(environment)?;
     let insecure = environment.is_true("MLFLOW_TRACKING_INSECURE_TLS");
     let authority = environment.get("MLFLOW_TRACKING_SERVER_CERT_PATH");
@@ -139,16 +149,22 @@ pub(super) fn client(
         })?),
         None => None,
     };
-    let built = network::client_with(network, |mut builder| {
-        if let Some(identity) = identity.clone() {
-            builder = builder.identity(identity);
-        }
-        if !certificates.is_empty() {
-            builder = builder.tls_certs_merge(certificates.clone());
-        }
-        builder.tls_danger_accept_invalid_certs(insecure)
-    });
-    built.map_err(|error| SourceError::Invalid(error.to_string()))
+    let client = |identity: Option<&Identity>, insecure: bool| {
+        let built = network::client_with(network, |mut builder| {
+            if let Some(identity) = identity {
+                builder = builder.identity(identity.clone());
+            }
+            if !certificates.is_empty() {
+                builder = builder.tls_certs_merge(certificates.clone());
+            }
+            builder.tls_danger_accept_invalid_certs(insecure)
+        });
+        built.map_err(|error| SourceError::Invalid(error.to_string()))
+    };
+    Ok(Clients {
+        server: client(identity.as_ref(), insecure)?,
+        outside: client(None, false)?,
+    })
 }
 
 fn refuse_plugins(environment: &Environment) -> Result<(), SourceError> {
@@ -226,7 +242,7 @@ mod tests {
     fn what_cannot_be_done_is_told_by_the_variables_name() {
         let network = NetworkConfig::default();
         let error = |variables: &[(&str, &str)]| {
-            let result = client(&network, &environment(variables));
+            let result = clients(&network, &environment(variables));
             result.unwrap_err().to_string()
         };
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -245,7 +261,7 @@ mod tests {
             assert!(text.contains(&format!("`{}`", variables[0].0)), "{text}");
         }
         assert!(error(&[("MLFLOW_TRACKING_SERVER_CERT_PATH", "/nowhere")]).contains("/nowhere"));
-        client(
+        clients(
             &network,
             &environment(&[("MLFLOW_TRACKING_INSECURE_TLS", "1")]),
         )

@@ -24,7 +24,9 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// One server with its REST API.
 #[derive(Debug, Clone)]
 pub(super) struct Api {
-    pub(super) http: Client,
+    http: Client,
+    /// For other servers, which must not learn who we are: without our certificate.
+    outside: Client,
     base: Url,
     address: String,
     credentials: Credentials,
@@ -53,6 +55,7 @@ impl Api {
         base.set_fragment(None);
         let address = without_secrets(&base).trim_end_matches('/').to_owned();
         Self {
+            outside: http.clone(),
             http,
             base,
             address,
@@ -70,10 +73,21 @@ impl Api {
         Self { timeout, ..self }
     }
 
+    /// With another client for other servers.
+    pub(super) fn with_outside(self, outside: Client) -> Self {
+        Self { outside, ..self }
+    }
+
     /// The same for another server, which gets none of our credentials.
-    pub(super) fn elsewhere(&self, base: Url) -> Self {
-        let timeout = self.timeout;
-        Self::new(self.http.clone(), base, Credentials::None).with_timeout(timeout)
+    pub(super) fn elsewhere(&self, mut base: Url) -> Self {
+        // What stands in a URL of a registry is no secret of ours, and is sent nowhere.
+        let _ = base.set_password(None);
+        Self::new(self.outside.clone(), base, Credentials::None).with_timeout(self.timeout)
+    }
+
+    /// A request to another server, with nothing that identifies us.
+    pub(super) fn request_elsewhere(&self, method: Method, url: Url) -> RequestBuilder {
+        self.outside.request(method, url)
     }
 
     /// The address for messages.
@@ -293,7 +307,7 @@ impl Complaint {
 }
 
 /// The words of a text or page, on one line and not too many.
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     const MOST: usize = 300;
     let mut plain = String::new();
     let mut inside = false;

@@ -21,10 +21,12 @@ use async_trait::async_trait;
 use url::Url;
 
 use super::{
-    Environment, ModelUri, ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError,
+    ArtifactPlaces, Environment, ModelUri, ObjectAccess, PackageRef, Query, RegistryState, Source,
+    SourceError,
 };
 use crate::model::{ModelId, ModelName, Version};
 use crate::network::NetworkConfig;
+use artifacts::Artifacts;
 use auth::Credentials;
 use client::Api;
 pub use registration::{Webhook, WebhookRequest};
@@ -39,6 +41,7 @@ pub struct Mlflow {
     dialect: Dialect,
     objects: ObjectAccess,
     environment: Arc<Environment>,
+    places: ArtifactPlaces,
     memory: Memory,
 }
 
@@ -76,14 +79,15 @@ impl Mlflow {
         network: &NetworkConfig,
         environment: Arc<Environment>,
     ) -> Result<Self, SourceError> {
-        let http = auth::client(network, &environment)?;
+        let clients = auth::clients(network, &environment)?;
         let timeout = timeout(&environment)?;
         let outside = crate::network::client(network)
             .map_err(|error| SourceError::Invalid(error.to_string()))?;
         let objects = ObjectAccess::new(outside, environment.clone());
         let headers = auth::headers(&environment)?;
         let api = |url: Url, credentials: Credentials| {
-            Api::new(http.clone(), url, credentials)
+            Api::new(clients.server.clone(), url, credentials)
+                .with_outside(clients.outside.clone())
                 .with_headers(headers.clone())
                 .with_timeout(timeout)
         };
@@ -102,8 +106,28 @@ impl Mlflow {
             dialect,
             objects,
             environment,
+            places: ArtifactPlaces::default(),
             memory: Memory::default(),
         })
+    }
+
+    /// Lets it name files in these places too.
+    ///
+    /// # Errors
+    /// [`SourceError::Invalid`] for entries that cannot be meant.
+    pub fn with_places(self, places: ArtifactPlaces) -> Result<Self, SourceError> {
+        places.validate()?;
+        Ok(Self { places, ..self })
+    }
+
+    fn artifacts(&self) -> Artifacts<'_> {
+        Artifacts {
+            registry: &self.api,
+            tracking: &self.tracking,
+            objects: &self.objects,
+            environment: &self.environment,
+            places: &self.places,
+        }
     }
 
     async fn artifact_uri(&self, id: &ModelId) -> Result<String, SourceError> {
@@ -154,7 +178,7 @@ impl Source for Mlflow {
                 (info.name, info.artifact_uri)
             }
             ModelUri::Run { run, path } => {
-                let location = artifacts::of_run(&self.tracking, run, path).await?;
+                let location = self.artifacts().of_run(run, path).await?;
                 let name = path.rsplit('/').next().unwrap_or(path);
                 (name.to_owned(), location)
             }
@@ -176,6 +200,7 @@ impl Source for Mlflow {
             package.location.clone()
         } else if self.dialect == Dialect::UnityCatalog {
             let (objects, url) = self.unity_catalog_files(&package.id).await?;
+            self.artifacts().check_local(&url)?;
             return super::object_files::fetch(&objects, &url, directory).await;
         } else {
             self.artifact_uri(&package.id).await?
@@ -183,12 +208,10 @@ impl Source for Mlflow {
         // Older servers answer with what was registered.
         let uri = match uri.parse() {
             Ok(ModelUri::Logged(id)) => self.logged_model(&id).await?.artifact_uri,
-            Ok(ModelUri::Run { run, path }) => {
-                artifacts::of_run(&self.tracking, &run, &path).await?
-            }
+            Ok(ModelUri::Run { run, path }) => self.artifacts().of_run(&run, &path).await?,
             _ => uri,
         };
-        artifacts::fetch(&self.tracking, &self.objects, &uri, directory).await
+        self.artifacts().fetch(&uri, directory).await
     }
 }
 

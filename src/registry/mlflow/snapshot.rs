@@ -8,14 +8,24 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::client::Api;
+use super::client::{self, Api};
 use super::{Dialect, wire};
 use crate::model::{ModelId, ModelName, Version};
 use crate::registry::{
     Alias, Query, RegisteredModel, RegisteredVersion, RegistryState, SourceError, VersionStatus,
 };
+
+/// A model of an answer, or why it cannot be read.
+type Found = Result<wire::Model, String>;
+
+/// By name.
+type AllFound = BTreeMap<String, Found>;
+
+/// A name that is asked for where no model is known, to hear MLflow say that there is no such thing.
+const NOBODY: &str = "onstage-asks-whether-this-is-mlflow";
 
 /// Requests at the same time.
 const CONCURRENT: usize = 4;
@@ -69,10 +79,9 @@ impl Snapshot<'_> {
         let named: BTreeSet<&ModelName> = query.models.iter().chain(pinned).collect();
         let found = if query.everything || self.search_is_cheaper(named.len()) {
             let mut all = self.search().await?;
-            let is_wanted = |model: &wire::Model| {
-                query.everything || named.iter().any(|name| name.as_str() == model.name)
-            };
-            all.retain(is_wanted);
+            all.retain(|found, _| {
+                query.everything || named.iter().any(|name| name.as_str() == found)
+            });
             all
         } else {
             let names = named.iter().map(|name| name.as_str().to_owned());
@@ -80,16 +89,25 @@ impl Snapshot<'_> {
         };
         let mut state = RegistryState::default();
         let mut created = BTreeMap::new();
-        for model in found {
-            let Some(name) = self.servable_name(&model.name) else {
+        for (name, model) in found {
+            let Some(name) = self.servable_name(&name) else {
                 continue;
             };
-            created.insert(name.clone(), model.creation_timestamp);
-            let registered = self.registered(model)?;
-            state.models.insert(name, registered);
+            let read = model.and_then(|model| {
+                created.insert(name.clone(), model.creation_timestamp);
+                registered(model)
+            });
+            match read {
+                Ok(model) => drop(state.models.insert(name, model)),
+                Err(reason) => drop(state.broken.insert(name, reason)),
+            }
         }
         self.add_versions(query, &created, &mut state).await?;
-        Ok(state)
+        match state.broken.values().next() {
+            // Nothing can be read: that is the registry's trouble, not a model's.
+            Some(reason) if state.models.is_empty() => Err(self.api.malformed(reason)),
+            _ => Ok(state),
+        }
     }
 
     /// One search costs as many requests as it has pages, single models one each.
@@ -98,8 +116,8 @@ impl Snapshot<'_> {
         models > 1 && self.dialect == Dialect::OpenSource && pages < models
     }
 
-    async fn search(self) -> Result<Vec<wire::Model>, SourceError> {
-        let mut found: BTreeMap<String, wire::Model> = BTreeMap::new();
+    async fn search(self) -> Result<AllFound, SourceError> {
+        let (mut found, mut nameless) = (AllFound::new(), false);
         let (mut token, mut pages) = (String::new(), 0);
         loop {
             let mut query = vec![("max_results", PAGE)];
@@ -108,8 +126,12 @@ impl Snapshot<'_> {
             }
             let path = self.dialect.path("registered-models/search");
             let page: wire::SearchModels = self.api.get(&path, &query).await?;
-            let models = page.registered_models.into_iter();
-            found.extend(models.map(|model| (model.name.clone(), model)));
+            for model in page.registered_models {
+                match named(model) {
+                    Some((name, model)) => drop(found.insert(name, model)),
+                    None => nameless = true,
+                }
+            }
             pages += 1;
             if page.next_page_token.is_empty() {
                 break;
@@ -120,20 +142,36 @@ impl Snapshot<'_> {
             }
             token = page.next_page_token;
         }
+        if found.is_empty() {
+            self.confirm_emptiness().await?;
+        }
         if self.dialect == Dialect::UnityCatalog {
             // Its search tells names only.
             return self.each(found.into_keys().collect()).await;
         }
         let mut known = self.remember_search(pages);
-        if pages > 1 {
+        if pages > 1 || nameless {
             // Pages are counted off while others delete models: what slipped between two of them is still there.
             known.retain(|name| !found.contains_key(name));
-            let slipped = self.each(known).await?;
-            found.extend(slipped.into_iter().map(|model| (model.name.clone(), model)));
+            found.extend(self.each(known).await?);
         }
         let names = found.keys().cloned().collect();
         self.memory.0.lock().models = names;
-        Ok(found.into_values().collect())
+        Ok(found)
+    }
+
+    /// Nearly anybody may answer `{}`: only MLflow says in its own words that a model does not exist.
+    async fn confirm_emptiness(self) -> Result<(), SourceError> {
+        let known = self.memory.0.lock().models.first().cloned();
+        let name = known.unwrap_or_else(|| NOBODY.to_owned());
+        let there = self.each(vec![name]).await?;
+        match there.keys().next() {
+            None => Ok(()),
+            Some(name) => {
+                let reason = format!("the search for models finds none, but `{name}` is there");
+                Err(self.api.malformed(&reason))
+            }
+        }
     }
 
     /// The models of the search before.
@@ -144,20 +182,25 @@ impl Snapshot<'_> {
     }
 
     /// Those of the models that exist.
-    async fn each(self, names: Vec<String>) -> Result<Vec<wire::Model>, SourceError> {
+    async fn each(self, names: Vec<String>) -> Result<AllFound, SourceError> {
         let path = self.dialect.path("registered-models/get");
         let get = |name: String| {
             let path = &path;
             async move {
                 match self.api.get(path, &[("name", &name)]).await {
-                    Ok(wire::GetModel { registered_model }) => Ok(Some(registered_model)),
+                    Ok(wire::GetModel { registered_model }) => match named(registered_model) {
+                        Some((found, model)) if found == name => Ok(Some((name, model))),
+                        _ => Err(self.api.malformed(&format!(
+                            "asked for model `{name}`, it answers with another object"
+                        ))),
+                    },
                     Err(SourceError::NotFound(_)) => Ok(None),
                     Err(other) => Err(other),
                 }
             }
         };
         let answers = stream::iter(names).map(get).buffer_unordered(CONCURRENT);
-        let found: Vec<Option<wire::Model>> = answers.try_collect().await?;
+        let found: Vec<Option<(String, Found)>> = answers.try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
 
@@ -172,40 +215,6 @@ impl Snapshot<'_> {
                 None
             }
         }
-    }
-
-    fn registered(self, model: wire::Model) -> Result<RegisteredModel, SourceError> {
-        let tags = model.tags.into_iter().map(|tag| (tag.key, tag.value));
-        let mut registered = RegisteredModel {
-            tags: tags.collect(),
-            ..RegisteredModel::default()
-        };
-        for version in model.latest_versions {
-            let number = self.version(&model.name, &version.version)?;
-            let stage = version.current_stage.as_deref().unwrap_or("None");
-            // Deleted versions have a stage of their own, which is none of ours.
-            let Ok(stage) = stage.parse() else { continue };
-            let highest = registered.stages.entry(stage).or_insert(number);
-            *highest = number.max(*highest);
-            registered.latest = registered.latest.max(Some(number));
-            registered.versions.insert(number, self::version(version));
-        }
-        for target in model.aliases {
-            let number = self.version(&model.name, &target.version)?;
-            if let Ok(alias) = Alias::new(&target.alias) {
-                registered.aliases.insert(alias, number);
-            }
-        }
-        Ok(registered)
-    }
-
-    fn version(self, model: &str, text: &str) -> Result<Version, SourceError> {
-        text.parse().map_err(|_| {
-            let text = text.escape_debug();
-            self.api.malformed(&format!(
-                "model `{model}` has the version `{text}`, expected a number"
-            ))
-        })
     }
 
     /// Adds what aliases and `query` name and no stage does.
@@ -227,10 +236,17 @@ impl Snapshot<'_> {
                 (ModelId { name, version }, created)
             }));
         }
-        let details = self.details(needed).await?;
-        for (id, version) in details {
-            if let Some(model) = state.models.get_mut(&id.name) {
-                model.versions.insert(id.version, version);
+        for (id, version) in self.details(needed).await? {
+            match version {
+                Ok(version) => {
+                    if let Some(model) = state.models.get_mut(&id.name) {
+                        model.versions.insert(id.version, version);
+                    }
+                }
+                Err(reason) => {
+                    state.models.remove(&id.name);
+                    state.broken.insert(id.name, reason);
+                }
             }
         }
         for model in state.models.values_mut() {
@@ -246,7 +262,7 @@ impl Snapshot<'_> {
     async fn details(
         self,
         needed: BTreeSet<Key>,
-    ) -> Result<Vec<(ModelId, RegisteredVersion)>, SourceError> {
+    ) -> Result<Vec<(ModelId, Result<RegisteredVersion, String>)>, SourceError> {
         let ask = self.to_ask(&needed);
         let get = |key: Key| async move {
             let id = &key.0;
@@ -262,22 +278,26 @@ impl Snapshot<'_> {
             }
         };
         let answers = stream::iter(ask).map(get).buffer_unordered(CONCURRENT);
-        let answers: Vec<(Key, Option<wire::ModelVersion>)> = answers.try_collect().await?;
+        let answers: Vec<(Key, Option<Value>)> = answers.try_collect().await?;
+        let mut unreadable = Vec::new();
         let mut learned = self.memory.0.lock();
         learned.versions.retain(|key, _| needed.contains(key));
         for (key, answer) in answers {
-            match answer.map(self::version) {
-                Some(version) => {
+            match answer.map(|answer| asked_for(&key.0, answer)) {
+                Some(Ok(version)) => {
                     let asked = Instant::now();
                     learned.versions.insert(key, Detail { asked, version });
+                }
+                Some(Err(reason)) => {
+                    learned.versions.remove(&key);
+                    unreadable.push((key.0, Err(reason)));
                 }
                 None => drop(learned.versions.remove(&key)),
             }
         }
         let known = learned.versions.iter();
-        Ok(known
-            .map(|((id, _), detail)| (id.clone(), detail.version.clone()))
-            .collect())
+        let known = known.map(|((id, _), detail)| (id.clone(), Ok(detail.version.clone())));
+        Ok(known.chain(unreadable).collect())
     }
 
     /// What is not known or not ready, and now and then the oldest answer once more.
@@ -311,12 +331,68 @@ impl Snapshot<'_> {
     }
 }
 
+/// The name of a model and what else can be read of it; `None` for what has no name.
+fn named(model: Value) -> Option<(String, Found)> {
+    let name = model.get("name")?.as_str()?.to_owned();
+    let model = serde_json::from_value(model);
+    Some((
+        name,
+        model.map_err(|error| client::words(&error.to_string())),
+    ))
+}
+
+fn registered(model: wire::Model) -> Result<RegisteredModel, String> {
+    let tags = model.tags.into_iter().map(|tag| (tag.key, tag.value));
+    let mut registered = RegisteredModel {
+        tags: tags.collect(),
+        ..RegisteredModel::default()
+    };
+    for version in model.latest_versions {
+        let number = number(&version.version)?;
+        let stage = version.current_stage.as_deref().unwrap_or("None");
+        // Deleted versions have a stage of their own, which is none of ours.
+        let Ok(stage) = stage.parse() else { continue };
+        let highest = registered.stages.entry(stage).or_insert(number);
+        *highest = number.max(*highest);
+        registered.latest = registered.latest.max(Some(number));
+        registered.versions.insert(number, self::version(version));
+    }
+    for target in model.aliases {
+        let number = number(&target.version)?;
+        if let Ok(alias) = Alias::new(&target.alias) {
+            registered.aliases.insert(alias, number);
+        }
+    }
+    Ok(registered)
+}
+
+fn number(text: &str) -> Result<Version, String> {
+    let invalid = |_| {
+        let text = client::words(&text.escape_debug().to_string());
+        format!("it has the version `{text}`, expected a number")
+    };
+    text.parse().map_err(invalid)
+}
+
+/// The version of an answer, when it is the one that was asked for.
+fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, String> {
+    let read = serde_json::from_value(answer);
+    let found: wire::ModelVersion = read.map_err(|error| client::words(&error.to_string()))?;
+    if number(&found.version)? == id.version {
+        return Ok(version(found));
+    }
+    Err(format!(
+        "asked for version {}, the registry answers with another one",
+        id.version
+    ))
+}
+
 fn version(version: wire::ModelVersion) -> RegisteredVersion {
     let status = match version.status.as_deref() {
         None | Some("READY" | "") => VersionStatus::Ready,
         Some(status) => VersionStatus::Unready(match version.status_message.as_deref() {
-            None | Some("") => status.to_owned(),
-            Some(message) => format!("{status}: {message}"),
+            None | Some("") => client::words(status),
+            Some(message) => client::words(&format!("{status}: {message}")),
         }),
     };
     let location = version.storage_location.filter(|text| !text.is_empty());

@@ -2,23 +2,56 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
+type Object = serde_json::Map<String, Value>;
+
+/// What is empty is left out, so an object without any of the fields is an empty answer only when it has no others: that
+/// of somebody else must not be taken for a registry without models.
+fn refuse_others(object: &Object, known: &[&str]) -> Result<(), String> {
+    let is_ours = object.is_empty() || known.iter().any(|name| object.contains_key(*name));
+    if is_ours {
+        return Ok(());
+    }
+    Err(format!("another object, without `{}`", known[0]))
+}
+
+fn take<T: DeserializeOwned + Default>(object: &mut Object, name: &str) -> Result<T, String> {
+    match object.remove(name) {
+        None | Some(Value::Null) => Ok(T::default()),
+        Some(value) => serde_json::from_value(value).map_err(|error| format!("`{name}`: {error}")),
+    }
+}
+
+/// Models as they stand there: one that cannot be read must not hide the others.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Object")]
 pub(super) struct SearchModels {
-    pub(super) registered_models: Vec<Model>,
+    pub(super) registered_models: Vec<Value>,
     pub(super) next_page_token: String,
+}
+
+impl TryFrom<Object> for SearchModels {
+    type Error = String;
+
+    fn try_from(mut object: Object) -> Result<Self, String> {
+        refuse_others(&object, &["registered_models", "next_page_token"])?;
+        Ok(Self {
+            registered_models: take(&mut object, "registered_models")?,
+            next_page_token: take(&mut object, "next_page_token")?,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct GetModel {
-    pub(super) registered_model: Model,
+    pub(super) registered_model: Value,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Model {
-    pub(super) name: String,
     #[serde(default, deserialize_with = "number")]
     pub(super) creation_timestamp: Option<u64>,
     #[serde(default)]
@@ -45,7 +78,7 @@ pub(super) struct Tag {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct GetVersion {
-    pub(super) model_version: ModelVersion,
+    pub(super) model_version: Value,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -116,9 +149,19 @@ pub(super) struct RunInfo {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(try_from = "Object")]
 pub(super) struct ListArtifacts {
     pub(super) files: Vec<Artifact>,
+}
+
+impl TryFrom<Object> for ListArtifacts {
+    type Error = String;
+
+    fn try_from(mut object: Object) -> Result<Self, String> {
+        refuse_others(&object, &["files", "root_uri", "next_page_token"])?;
+        let files = take(&mut object, "files")?;
+        Ok(Self { files })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -143,18 +186,18 @@ pub(super) struct Nothing {}
 
 /// A whole number, also as text: protocol buffers write large ones so.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Ok(match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::Number(number) => number.as_u64(),
-        serde_json::Value::String(text) => text.parse().ok(),
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
         _ => None,
     })
 }
 
 /// A text, also as a number.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Ok(text),
-        serde_json::Value::Number(number) => Ok(number.to_string()),
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
         other => Err(serde::de::Error::custom(format!(
             "invalid value `{other}`, expected a version"
         ))),

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use super::holder::Holder;
 use super::known::KnownFile;
-use super::{Held, RepositoryConfig, digest_of, open_lock};
+use super::partial::Partial;
+use super::{Held, RepositoryConfig, digest_of, make_directories, open_lock};
 use crate::machine;
 use crate::model::{Content, PackageError};
 use crate::registry::{LastKnown, Query, SourceError};
@@ -290,8 +291,8 @@ impl Shelf {
         gone(fs::remove_file(&path)).map_err(SourceError::io(&path))
     }
 
-    /// Removes packages that nobody uses until at most `limit` bytes are left, and what has no use at all. Says how many
-    /// packages went.
+    /// Removes unfinished downloads that nobody continues, then packages that nobody uses, until at most `limit` bytes are
+    /// left, and what has no use at all. Says how many went.
     pub(super) fn sweep(&self, limit: u64) -> Result<usize, SourceError> {
         let mut trash = Vec::new();
         let (left, removed) = self.locked(|holder| {
@@ -300,6 +301,19 @@ impl Shelf {
             entries.sort();
             let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
             let mut removed = 0;
+            let mut partials = Partial::all(&self.root.join("downloads"), TRASH)?;
+            total += partials.iter().map(|partial| partial.bytes).sum::<u64>();
+            partials.retain(Partial::is_left);
+            for partial in partials {
+                if total <= limit {
+                    break;
+                }
+                let away = self.trash();
+                fs::rename(&partial.path, &away)?;
+                trash.push(away);
+                total -= partial.bytes;
+                removed += 1;
+            }
             let mut kept = BTreeSet::new();
             for Listed { digest, bytes, .. } in entries {
                 if total > limit && !used.contains(&digest) {
@@ -422,10 +436,30 @@ fn temporary() -> Result<TempDir, SourceError> {
 fn prepare(root: &Path) -> Result<(), SourceError> {
     for name in DIRECTORIES {
         let path = root.join(name);
-        fs::create_dir_all(&path).map_err(SourceError::io(&path))?;
+        make_directories(&path).map_err(SourceError::io(&path))?;
+        close_to_others(&path);
     }
     let probe = tempfile::tempfile_in(root.join("known"));
     probe.map(drop).map_err(SourceError::io(root))
+}
+
+/// Takes from others what an earlier release let them see; who shares the cache by a group goes on doing so.
+fn close_to_others(directory: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let Ok(metadata) = fs::metadata(directory) else {
+            return;
+        };
+        let mode = metadata.permissions().mode();
+        if mode & 0o007 != 0 {
+            // Whoever else owns it has decided otherwise.
+            let closed = fs::Permissions::from_mode(mode & 0o7770);
+            let _ = fs::set_permissions(directory, closed);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = directory;
 }
 
 /// Makes this process known, and removes what others left.
@@ -480,12 +514,12 @@ fn is_whole(directory: &Path, digest: &str) -> bool {
     content(directory).is_ok_and(|content| content.digest == digest)
 }
 
-fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(directory)?;
     entries.map(|entry| Ok(entry?.path())).collect()
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
@@ -499,7 +533,7 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
 }
 
 /// What cannot be removed now is removed by the next process.
-fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
 }
 

@@ -358,3 +358,71 @@ async fn the_last_answer_outlives_the_process() {
     let passing = Repository::open(&config, metrics()).unwrap();
     assert!(passing.last_known("counting", &query).is_none());
 }
+
+#[tokio::test]
+async fn unfinished_downloads_count_and_are_the_first_to_go() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 1 << 20);
+    let held = get(&repository, &source, "kept").await;
+    let broken = Counting {
+        breaks: true,
+        ..Counting::default()
+    };
+    let failed = repository.get(&broken, &package("broken")).await;
+    assert!(failed.is_err());
+    let left = |root: &Path| {
+        let children = fs::read_dir(root.join("downloads")).unwrap();
+        let paths = children.map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.is_dir()).count()
+    };
+    assert_eq!(left(directory.path()), 1);
+    // Room for the package and a little more, but not for what is left of the other one.
+    let larger = directory.path().join("downloads").join("other");
+    fs::create_dir(&larger).unwrap();
+    fs::write(larger.join("model.onnx"), vec![0; 4000]).unwrap();
+    drop(held);
+    drop(repository);
+    let repository = open(directory.path(), 2000);
+    assert_eq!(left(directory.path()), 0);
+    assert_eq!(packages(directory.path()), 1, "the package stays");
+    let again = Counting::default();
+    get(&repository, &again, "kept").await;
+    assert_eq!(again.fetches(), 0);
+}
+
+#[tokio::test]
+async fn a_download_that_goes_on_is_not_swept_away() {
+    let directory = TempDir::new().unwrap();
+    let repository = open(directory.path(), 1 << 20);
+    let key = key("counting", &package("a"));
+    let claim = repository.claim(&key).await.unwrap();
+    let files = repository.shelf.download(&key);
+    fs::create_dir(&files).unwrap();
+    fs::write(files.join("model.onnx"), vec![0; 4000]).unwrap();
+    let shelf = Arc::clone(&repository.shelf);
+    assert_eq!(shelf.sweep(0).unwrap(), 0);
+    assert!(files.is_dir());
+    drop(claim);
+    assert_eq!(shelf.sweep(0).unwrap(), 1);
+    assert!(!files.is_dir());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn others_can_neither_look_into_the_cache_nor_into_one_of_an_earlier_release() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = TempDir::new().unwrap();
+    let root = parent.path().join("cache");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let _repository = open(&root, 1 << 20);
+    for name in ["", "packages", "downloads", "refs", "known", "holders"] {
+        assert_eq!(mode(&root.join(name)), 0o700, "{name}");
+    }
+    assert_eq!(mode(&root.join("lock")), 0o600);
+    // Of an earlier release: a group may stay, the world not.
+    let packages = root.join("packages");
+    fs::set_permissions(&packages, fs::Permissions::from_mode(0o775)).unwrap();
+    let _again = open(&root, 1 << 20);
+    assert_eq!(mode(&packages), 0o770);
+}

@@ -38,7 +38,7 @@ impl StoreRegistry {
             match self.replace(path, version.to_string(), seen.mode).await {
                 Ok(()) => return Ok(seen.version),
                 Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-                // Directories cannot compare, which is what the lock is for.
+                // What cannot compare has a lock at best.
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
                     let put = self.replace(path, version.to_string(), PutMode::Overwrite);
                     put.await.map_err(|error| self.failed(error))?;
@@ -59,6 +59,9 @@ impl StoreRegistry {
         let seen = self.pointer(path).await?;
         if seen.version != Some(version) {
             return Ok(());
+        }
+        if self.directory.is_some() {
+            return self.delete(path).await;
         }
         // Deleting cannot be made to depend on what is there, so an empty object stands for none.
         match self.replace(path, String::new(), seen.mode).await {
@@ -93,6 +96,17 @@ impl StoreRegistry {
     }
 
     async fn pointer(&self, path: &Path) -> Result<Seen, SourceError> {
+        if self.directory.is_some() {
+            let (text, mode) = match self.text(path).await {
+                Ok(None) => (None, PutMode::Create),
+                Ok(text) => (text, PutMode::Overwrite),
+                // What cannot be read is replaced, as garbage is.
+                Err(SourceError::Invalid(_)) => (None, PutMode::Overwrite),
+                Err(error) => return Err(error),
+            };
+            let version = text.and_then(|text| text.trim().parse().ok());
+            return Ok(Seen { version, mode });
+        }
         let found = match self.store.get(path).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => {

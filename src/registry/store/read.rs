@@ -1,13 +1,13 @@
 //! What the registry holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path as FilePath;
 
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::StoreRegistry;
+use super::directory::{Directory, Text};
 use super::layout::{self, Meaning, VersionFile};
 use crate::model::{ModelName, Version};
 use crate::registry::{
@@ -41,38 +41,37 @@ fn plain(tag: &str) -> &str {
     tag.trim_matches('"')
 }
 
+/// The error of one object, which is its model's.
+fn words(error: SourceError) -> String {
+    match error {
+        SourceError::Malformed { reason, .. } => reason,
+        error => error.to_string(),
+    }
+}
+
+fn alone(text: Text) -> Result<Option<String>, String> {
+    text.map_err(words)
+}
+
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 16;
 
-/// The same of a directory of this machine, where each takes a thread for a moment.
-const FILES_AT_ONCE: usize = 4;
-
 /// A pointer is a number; more is no pointer.
-const LONGEST_POINTER: u64 = 64;
+pub(super) const LONGEST_POINTER: u64 = 64;
 
-/// The models that have a directory.
-fn models_in(directory: &FilePath) -> Result<BTreeSet<ModelName>, SourceError> {
-    let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(directory).map_err(SourceError::io(directory))? {
-        let entry = entry.map_err(SourceError::io(directory))?;
-        names.extend(layout::name(&entry.file_name().to_string_lossy()));
-    }
-    Ok(names)
-}
+/// What says that a version exists is a few lines; more is none.
+pub(super) const LONGEST_RECORD: u64 = 1 << 20;
 
 impl StoreRegistry {
     pub(super) async fn read(&self, query: &Query) -> Result<RegistryState, SourceError> {
         let mut state = RegistryState::default();
-        match &self.directory {
-            Some(directory) if query.everything => {
-                for name in models_in(directory)? {
-                    self.read_alone(&name, &mut state).await?;
-                }
-            }
+        match self.local() {
+            Some(directory) => self.read_directory(&directory, query, &mut state).await?,
             None if query.everything => self.read_below(&self.root, &mut state).await?,
-            _ => {
+            None => {
                 for name in &query.models {
-                    self.read_alone(name, &mut state).await?;
+                    let path = layout::model(&self.root, name);
+                    self.read_below(&path, &mut state).await?;
                 }
             }
         }
@@ -102,25 +101,43 @@ impl StoreRegistry {
         }
     }
 
-    /// Reads one model. What is wrong with its files on this machine is wrong with it alone; an object store that does not
+    /// What is wrong with the files of a model on this machine is wrong with it alone; an object store that does not
     /// answer has no part of an answer.
-    async fn read_alone(
+    async fn read_directory(
         &self,
-        name: &ModelName,
+        directory: &Directory,
+        query: &Query,
         state: &mut RegistryState,
     ) -> Result<(), SourceError> {
-        let path = layout::model(&self.root, name);
-        match self.read_below(&path, state).await {
-            Err(error) if self.directory.is_some() => {
-                let reason = match error {
-                    SourceError::Malformed { reason, .. } => reason,
-                    error => error.to_string(),
-                };
-                state.broken.insert(name.clone(), reason);
-                Ok(())
+        let reading = directory.clone();
+        let names = match query.everything {
+            true => self.aside(move || reading.models()).await?,
+            false => query.models.clone(),
+        };
+        for name in names {
+            let (reading, wanted) = (directory.clone(), name.clone());
+            match self.aside(move || reading.model(&wanted)).await {
+                Ok(found) => {
+                    for (meaning, path, text) in found {
+                        self.take(state, (name.clone(), meaning), &path, alone(text));
+                    }
+                }
+                Err(error) => drop(state.broken.insert(name, words(error))),
             }
-            read => read,
         }
+        Ok(())
+    }
+
+    /// Runs what waits for a disk.
+    async fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let ended = tokio::task::spawn_blocking(work).await;
+        ended.map_err(|error| SourceError::Unreachable {
+            registry: self.address.clone(),
+            reason: error.to_string(),
+        })?
     }
 
     async fn read_below(&self, path: &Path, state: &mut RegistryState) -> Result<(), SourceError> {
@@ -143,45 +160,56 @@ impl StoreRegistry {
         let read = meanings
             .into_iter()
             .map(|(name, meaning, object)| async move {
-                let is_pointer = !matches!(meaning, Meaning::Version(_));
-                let read = if is_pointer && object.size > LONGEST_POINTER {
-                    Err(self.malformed(&object.location, "it is no version number"))
+                let longest = match meaning {
+                    Meaning::Version(_) => LONGEST_RECORD,
+                    Meaning::Stage(_) | Meaning::Alias(_) => LONGEST_POINTER,
+                };
+                let text = if object.size > longest {
+                    let what = format!("it has {} bytes, expected at most {longest}", object.size);
+                    Err(self.malformed(&object.location, what))
                 } else {
                     self.remembered(&object).await
                 };
-                let read = match read {
-                    Err(SourceError::Malformed { reason, .. }) => Err(reason),
-                    read => Ok(read?),
+                let text = match text {
+                    Err(
+                        error @ (SourceError::Malformed { .. }
+                        | SourceError::Unauthenticated { .. }),
+                    ) => Err(words(error)),
+                    text => Ok(text?),
                 };
-                Ok::<_, SourceError>((name, meaning, object.location, read))
+                Ok::<_, SourceError>((name, meaning, object.location, text))
             });
-        let at_once = match &self.directory {
-            Some(_) => FILES_AT_ONCE,
-            None => AT_ONCE,
-        };
         let read: Vec<_> = futures_util::stream::iter(read)
-            .buffer_unordered(at_once)
+            .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        for (name, meaning, path, read) in read {
-            let text = match read {
-                Ok(Some(text)) => text,
-                // Gone between the list and the look: as if it had been gone before.
-                Ok(None) => continue,
-                Err(reason) => {
-                    state.broken.insert(name, reason);
-                    continue;
-                }
-            };
-            let model = state.models.entry(name.clone()).or_default();
-            match self.note(model, (&name, meaning), &path, &text) {
-                Err(SourceError::Malformed { reason, .. }) => {
-                    state.broken.insert(name, reason);
-                }
-                noted => noted?,
-            }
+        for (name, meaning, path, text) in read {
+            self.take(state, (name, meaning), &path, text);
         }
         Ok(())
+    }
+
+    /// Notes what an object says of its model; what cannot be read stops that model alone.
+    fn take(
+        &self,
+        state: &mut RegistryState,
+        (name, meaning): (ModelName, Meaning),
+        path: &Path,
+        text: Result<Option<String>, String>,
+    ) {
+        let noted = match text {
+            Ok(Some(text)) => {
+                let model = state.models.entry(name.clone()).or_default();
+                self.note(model, (&name, meaning), path, &text)
+                    .map_err(words)
+            }
+            // Gone between the list and the look: as if it had been gone before.
+            Ok(None) => Ok(()),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = noted {
+            state.broken.insert(name, reason);
+        }
     }
 
     fn note(
@@ -238,12 +266,9 @@ impl StoreRegistry {
         url.into()
     }
 
-    /// The contents of an object that was listed; asked for only when it is not as it was at the last look. A directory
-    /// is always read: that is quick, and the time of a file does not tell each change.
+    /// The contents of an object that was listed; asked for only when it is not as it was at the last look.
     async fn remembered(&self, object: &ObjectMeta) -> Result<Option<String>, SourceError> {
-        let tag = object.e_tag.as_deref().map(plain);
-        let tag = tag.filter(|_| self.directory.is_none());
-        let Some(tag) = tag else {
+        let Some(tag) = object.e_tag.as_deref().map(plain) else {
             return self.text(&object.location).await;
         };
         if let Some(text) = self.memory.lock().get(&object.location, tag) {
@@ -261,6 +286,10 @@ impl StoreRegistry {
 
     /// The contents of an object; `None` when it is not there.
     pub(super) async fn text(&self, path: &Path) -> Result<Option<String>, SourceError> {
+        if let Some(directory) = self.local() {
+            let path = path.clone();
+            return self.aside(move || directory.text(&path)).await;
+        }
         Ok(self.tagged(path).await?.map(|(_, text)| text))
     }
 
@@ -270,6 +299,9 @@ impl StoreRegistry {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(self.failed(error)),
         };
+        if found.meta.size > LONGEST_RECORD {
+            return Err(self.malformed(path, format!("it has more than {LONGEST_RECORD} bytes")));
+        }
         let tag = found.meta.e_tag.clone();
         let bytes = found.bytes().await.map_err(|error| self.failed(error))?;
         let text = String::from_utf8(bytes.to_vec());

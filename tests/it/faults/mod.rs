@@ -154,7 +154,7 @@ pub(crate) fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Resp
 }
 
 /// A server of MLflow whose only model has version 1 as its champion.
-async fn one_model() -> (Script, Imitation) {
+pub(crate) async fn one_model() -> (Script, Imitation) {
     let script = Script::default();
     script.champion(1);
     let mlflow = script.serve().await;
