@@ -563,6 +563,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_machine_without_threads_or_processes_costs_no_version() {
+        let shortage = std::io::Error::from_raw_os_error(11);
+        let load = |reason: String| {
+            LoadError::Engine(EngineError::Load {
+                engine: "tract",
+                file: "model.onnx".to_owned(),
+                reason,
+            })
+        };
+        let no_thread = LoadError::Panicked(format!("no thread: {shortage}"));
+        let no_process = load(format!("cannot start a worker: {shortage}"));
+        if cfg!(target_os = "linux") {
+            assert!(no_thread.is_transient() && no_process.is_transient());
+        }
+        assert!(!load("no such operator".to_owned()).is_transient());
+        assert!(!LoadError::Panicked("index out of bounds".to_owned()).is_transient());
+    }
+
+    #[test]
+    fn clients_hear_what_is_wrong_with_a_package_and_not_where_it_is() {
+        let error = LoadError::Package(PackageError::Missing {
+            root: "/root/.cache/onstage/packages/abc".into(),
+            part: "model file".to_owned(),
+            file: "model.onnx".into(),
+            reason: "is missing",
+        });
+        let text = error.for_clients();
+        assert!(text.contains("`model.onnx` is missing"), "{text}");
+        assert!(!text.contains(".cache"), "{text}");
+        assert!(error.chain().contains("/root/.cache/onstage"));
+    }
+
+    #[test]
     fn a_package_may_wish_where_the_operator_is_silent_and_never_for_more() {
         let hints = Hints {
             max_batch_size: Some(8),

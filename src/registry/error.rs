@@ -81,12 +81,12 @@ impl SourceError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Malformed { .. } | Self::Io { .. } => true,
-            Self::Status { status, .. } => *status >= 500 || matches!(status, 408 | 425 | 429),
-            Self::Unauthenticated { .. }
-            | Self::NotFound(_)
-            | Self::Unsupported(_)
-            | Self::Package(_)
-            | Self::Invalid(_) => false,
+            // A proxy or a login page may say so for a while, in place of the registry.
+            Self::Unauthenticated { .. } => true,
+            Self::Status { status, .. } => {
+                *status >= 500 || matches!(status, 300..400 | 404 | 408 | 425 | 429)
+            }
+            Self::NotFound(_) | Self::Unsupported(_) | Self::Package(_) | Self::Invalid(_) => false,
         }
     }
 

@@ -13,6 +13,7 @@ use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::{Environment, SourceError};
+use crate::network::{self, NetworkConfig};
 
 /// The URLs that [`ObjectAccess::open`] takes, for messages.
 const SCHEMES: &str = "`s3:`, `gs:`, `az:`, `wasbs:`, `abfss:` and `file:`";
@@ -80,10 +81,16 @@ impl ObjectAccess {
         }
         builder = builder.with_retry(retries());
         if self.environment.is_true("MLFLOW_S3_IGNORE_TLS") {
-            let options = ClientOptions::new()
-                .with_allow_invalid_certificates(true)
-                .with_allow_http(true);
-            return builder.with_client_options(options).build();
+            // Not a client of the store's own, which would follow redirects to anywhere.
+            let unchecked = network::client_with(&NetworkConfig::default(), |builder| {
+                builder.tls_danger_accept_invalid_certs(true)
+            });
+            let unchecked = unchecked.map_err(|error| object_store::Error::Generic {
+                store: "S3",
+                source: error.into(),
+            })?;
+            let builder = builder.with_allow_http(true);
+            return builder.with_http_connector(Connector(unchecked)).build();
         }
         builder.with_http_connector(self.connector()).build()
     }

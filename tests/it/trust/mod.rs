@@ -2,6 +2,7 @@
 
 mod commands;
 mod matrix;
+mod names;
 mod rotation;
 mod scene;
 mod tls;
