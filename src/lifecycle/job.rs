@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -96,7 +97,10 @@ impl Job {
         let mut result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(LoadError::Cancelled),
-            result = self.load(&workshop, &clock) => result,
+            // A runtime that gets no thread panics; the version is tried again.
+            result = AssertUnwindSafe(self.load(&workshop, &clock)).catch_unwind() => {
+                result.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))))
+            }
         };
         if let Some(trace) = trace {
             clock.tell(&trace);

@@ -54,6 +54,14 @@ pub enum SourceError {
     /// Something that this registry cannot do, or this build does not.
     #[error("{0}")]
     Unsupported(String),
+    /// It names a place for files that the operator has not allowed.
+    #[error("{reason}")]
+    Place {
+        /// The setting that allows it.
+        key: &'static str,
+        /// What was named, and what to do.
+        reason: String,
+    },
     /// The wish contradicts what is there, such as an alias for a version that does not exist.
     #[error("{0}")]
     Invalid(String),
@@ -80,13 +88,19 @@ impl SourceError {
     /// Whether trying again without a change on the other side may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Malformed { .. } | Self::Io { .. } => true,
-            // A proxy or a login page may say so for a while, in place of the registry.
-            Self::Unauthenticated { .. } => true,
+            // A proxy or a login page may refuse us for a while, in place of the registry.
+            Self::Unreachable { .. }
+            | Self::Malformed { .. }
+            | Self::Io { .. }
+            | Self::Unauthenticated { .. } => true,
             Self::Status { status, .. } => {
                 *status >= 500 || matches!(status, 300..400 | 404 | 408 | 425 | 429)
             }
-            Self::NotFound(_) | Self::Unsupported(_) | Self::Package(_) | Self::Invalid(_) => false,
+            Self::NotFound(_)
+            | Self::Unsupported(_)
+            | Self::Place { .. }
+            | Self::Package(_)
+            | Self::Invalid(_) => false,
         }
     }
 
@@ -112,6 +126,9 @@ impl SourceError {
             Self::Unauthenticated { .. } => "the registry refuses the credentials".to_owned(),
             Self::Malformed { .. } => "the registry gave what cannot be read".to_owned(),
             Self::NotFound(_) => "the registry does not have it".to_owned(),
+            Self::Place { key, .. } => {
+                format!("the registry names a place for its files that `{key}` does not allow")
+            }
             Self::Unsupported(_) | Self::Invalid(_) => {
                 "its files cannot be had from where the registry says".to_owned()
             }
@@ -157,7 +174,7 @@ impl Kinded for SourceError {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Invalid(_) => ErrorKind::InvalidArgument,
-            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::Place { .. } => ErrorKind::Unsupported,
             Self::Package(error) => error.kind(),
             _ => ErrorKind::NotReady,
         }
@@ -218,6 +235,10 @@ mod tests {
                 reason: reason.clone(),
             },
             SourceError::NotFound(reason.clone()),
+            SourceError::Place {
+                key: "registry.artifact_hosts",
+                reason: reason.clone(),
+            },
             SourceError::Unsupported(reason.clone()),
             SourceError::Invalid(reason.clone()),
             SourceError::Io {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::SourceError;
 use super::download::{Opened, Part, Remote, RemoteFile, download};
+use super::places::LOCAL_KEY;
 
 /// Reading that takes longer is no reading.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -281,11 +282,13 @@ pub(super) fn refuse_outside(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf
     if allowed.iter().any(|root| real.starts_with(root)) {
         return Ok(real);
     }
-    Err(invalid(
-        path,
-        "it leads out of the registry, expected the files themselves; `registry.local_artifacts` lists directories that \
-         links may lead to",
-    ))
+    let reason = format!(
+        "`{}`: it leads out of the registry, expected the files themselves; `{LOCAL_KEY}` lists directories that links may \
+         lead to",
+        path.display()
+    );
+    let key = LOCAL_KEY;
+    Err(SourceError::Place { key, reason })
 }
 
 fn refuse_special(path: &Path, metadata: &Metadata) -> Result<(), SourceError> {

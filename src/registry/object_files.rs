@@ -65,7 +65,7 @@ impl ObjectFiles {
             (!parts.is_empty()).then(|| RemoteFile {
                 path: parts.join("/"),
                 size: Some(meta.size),
-                tag: Some(tag(&meta)),
+                tag: tag(&meta),
             })
         };
         let files: Vec<_> = listed.into_iter().filter_map(file).collect();
@@ -112,31 +112,37 @@ impl Remote for ObjectFiles {
                 let part = object_store::path::PathPart::parse(part);
                 part.map_or(path.clone(), |part| path.join(part))
             });
-        let range = part.map(|part| GetRange::Offset(part.length));
-        let options = GetOptions {
-            range,
-            ..GetOptions::default()
+        let get = async |part: Option<&Part>| {
+            let options = GetOptions {
+                range: part.map(|part| GetRange::Offset(part.length)),
+                ..GetOptions::default()
+            };
+            self.store.get_opts(&path, options).await.map_err(failed)
         };
-        let found = self.store.get_opts(&path, options).await.map_err(failed)?;
+        let mut found = get(part).await?;
+        if part.is_some_and(|part| tag(&found.meta).as_ref() != Some(&part.tag)) {
+            found = get(None).await?;
+        }
         let (offset, tag) = (found.range.start, tag(&found.meta));
-        if file.tag.as_ref().is_some_and(|listed| *listed != tag) {
+        if let (Some(listed), Some(tag)) = (&file.tag, &tag)
+            && listed != tag
+        {
             return Err(SourceError::Malformed {
                 registry: self.address.clone(),
                 reason: format!("`{}` changed while it was fetched", file.path),
             });
         }
         let bytes = found.into_stream().map_err(|error| plain(&error));
-        let (tag, bytes) = (Some(tag), bytes.boxed());
+        let bytes = bytes.boxed();
         Ok(Opened { offset, tag, bytes })
     }
 }
 
-/// What changes with the content of an object. Lists leave out the quotes in some stores.
-fn tag(meta: &ObjectMeta) -> String {
-    match meta.e_tag.as_deref().map(|tag| tag.trim_matches('"')) {
-        Some(tag) if !tag.is_empty() => tag.to_owned(),
-        _ => format!("{} {}", meta.last_modified.to_rfc3339(), meta.size),
-    }
+/// What changes with the content of an object, where the store tells. Lists leave out the quotes in some.
+fn tag(meta: &ObjectMeta) -> Option<String> {
+    let tag = meta.e_tag.as_deref()?;
+    let tag = tag.trim_start_matches("W/").trim_matches('"');
+    (!tag.is_empty()).then(|| tag.to_owned())
 }
 
 /// What a store's error means.

@@ -11,7 +11,7 @@ use super::{Environment, SourceError};
 use crate::model::fits_pattern;
 
 /// The key that allows directories of this machine, for messages.
-const LOCAL_KEY: &str = "registry.local_artifacts";
+pub(super) const LOCAL_KEY: &str = "registry.local_artifacts";
 
 /// The key that allows other hosts, for messages.
 const HOSTS_KEY: &str = "registry.artifact_hosts";
@@ -74,12 +74,14 @@ impl ArtifactPlaces {
         if path.canonicalize().is_ok_and(|real| self.holds(&real)) {
             return Ok(());
         }
-        Err(SourceError::Unsupported(format!(
+        let reason = format!(
             "the registry names `{}` of this machine as the place of the files, but is not on this machine itself: list a \
              directory above it in `{LOCAL_KEY}` to allow that, or let the server hand out the files (`mlflow server \
              --serve-artifacts`)",
             path.display()
-        )))
+        );
+        let key = LOCAL_KEY;
+        Err(SourceError::Place { key, reason })
     }
 
     /// Whether a path without links is below an allowed directory.
@@ -109,12 +111,14 @@ impl ArtifactPlaces {
         if allowed {
             return Ok(());
         }
-        Err(SourceError::Unsupported(format!(
+        let reason = format!(
             "the registry sends us to `{}` for files, which is neither its own host nor an object store that is known \
              here: add `{}` to `{HOSTS_KEY}` to allow that",
             url.origin().ascii_serialization(),
             url.host_str().unwrap_or_default()
-        )))
+        );
+        let key = HOSTS_KEY;
+        Err(SourceError::Place { key, reason })
     }
 }
 

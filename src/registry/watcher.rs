@@ -4,9 +4,11 @@
 //! fallback registry, stands in.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -217,7 +219,7 @@ impl Watcher {
             registry: source.address().to_owned(),
             reason: format!("no answer within {LONGEST_LOOK:?}"),
         };
-        let looked = timeout(LONGEST_LOOK, async {
+        let look = async {
             let state = source.snapshot(&self.parts.selection.query()).await?;
             for target in &self.parts.selection.targets {
                 let uri = &target.uri;
@@ -227,8 +229,14 @@ impl Watcher {
                 }
             }
             Ok::<_, SourceError>(state)
-        });
-        let mut state = looked.await.map_err(|_| silent())??;
+        };
+        // A runtime that gets no thread panics, and the look after this one may go well.
+        let looked = timeout(LONGEST_LOOK, AssertUnwindSafe(look).catch_unwind()).await;
+        let looked = looked.map_err(|_| silent())?;
+        let mut state = looked.map_err(|_| SourceError::Unreachable {
+            registry: source.address().to_owned(),
+            reason: "the look at it panicked".to_owned(),
+        })??;
         self.doubt_emptiness(source, &state)?;
         self.bridge(&mut state);
         let desired = self.parts.selection.desired(&state, &self.resolved);

@@ -576,7 +576,12 @@ async fn links_out_of_a_registry_of_files_and_pipes_in_it_stop_their_model_alone
     let server = Starter::serve(&flags).start().await;
     assert_eq!(server.get("/v2/models/iris/ready").await.status(), 200);
     let log = server
-        .logged(&["model=link", "model=record", "model=pipe", "model=whole"])
+        .logged(&[
+            r#""model":"link""#,
+            r#""model":"record""#,
+            r#""model":"pipe""#,
+            r#""model":"whole""#,
+        ])
         .await;
     assert!(log.contains("leads out of the registry"), "{log}");
     assert!(log.contains("it is a pipe"), "{log}");

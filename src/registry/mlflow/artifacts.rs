@@ -324,7 +324,7 @@ impl<'a> Proxied<'a> {
         };
         match self.by_signed_url(file, part).await {
             // Where we are sent, and may not go, says more than the first refusal.
-            Err(SourceError::Unsupported(reason)) => Err(SourceError::Unsupported(reason)),
+            Err(error @ (SourceError::Place { .. } | SourceError::Unsupported(_))) => Err(error),
             Err(error) => {
                 tracing::debug!(file = file.path, %error, "no signed URL either");
                 Err(refused)

@@ -319,7 +319,7 @@ pub(super) fn words(text: &str) -> String {
                 plain.push(' ');
             }
             _ if inside => {}
-            other if other.is_control() => plain.push(' '),
+            other if is_unseen(other) => plain.push(' '),
             other => plain.push(other),
         }
     }
@@ -328,6 +328,18 @@ pub(super) fn words(text: &str) -> String {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }
+}
+
+/// Whether a character is nothing to see, and may turn what is around it into something else.
+fn is_unseen(character: char) -> bool {
+    let format = [
+        '\u{200b}'..='\u{200f}',
+        '\u{202a}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+    ];
+    character.is_control()
+        || character == '\u{feff}'
+        || format.iter().any(|range| range.contains(&character))
 }
 
 /// `Retry-After`, in seconds or as a date.

@@ -101,7 +101,9 @@ impl StoreRegistry {
                 Ok(None) => (None, PutMode::Create),
                 Ok(text) => (text, PutMode::Overwrite),
                 // What cannot be read is replaced, as garbage is.
-                Err(SourceError::Invalid(_)) => (None, PutMode::Overwrite),
+                Err(SourceError::Invalid(_) | SourceError::Place { .. }) => {
+                    (None, PutMode::Overwrite)
+                }
                 Err(error) => return Err(error),
             };
             let version = text.and_then(|text| text.trim().parse().ok());

@@ -74,8 +74,8 @@ async fn a_token_whose_subject_is_called_like_a_key_drains_another_quota() {
         let url = format!("{}/admin/models/iris/hold", server.admin_url());
         let held = client.post(url).bearer_auth(secret).send().await.unwrap();
         assert_eq!(held.status(), 200, "{issuer}");
-        let expected = format!("issuer=\"{issuer}\"");
-        server.logged(&["caller=\"shop\"", &expected]).await;
+        let expected = format!(r#""caller":"shop","issuer":"{issuer}""#);
+        server.logged(&[&expected]).await;
     }
 }
 
