@@ -13,7 +13,7 @@ use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{
-    BatchingOptions, Contract, ExamplePolicy, LoadOptions, ModelOptions, OnDemand, SwapOrder,
+    BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand, SwapOrder,
 };
 use crate::model::seal::SealPolicy;
 use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
@@ -277,6 +277,10 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
         },
         response: response_form(model.response.unwrap_or_default()),
         seal: SealPolicy::default(),
+        limits: LoadLimits {
+            fetch: settings.registry.fetch_timeout,
+            phase: settings.engine.load_timeout,
+        },
     }
 }
 

@@ -12,7 +12,7 @@ use crate::lifecycle::Supply;
 use crate::model::ModelId;
 use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    ArtifactPlaces, Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, Query,
+    ArtifactPlaces, Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, PastRuns, Query,
     RegistryWriter, Repository, RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
 };
 use crate::telemetry::Metrics;
@@ -88,6 +88,12 @@ impl Followed {
             unload_delay: unload_delay.unwrap_or(interval * POLLS_UNTIL_UNLOAD),
             repository,
         }))
+    }
+
+    /// What earlier runs left, and the next one will find; `None` where nothing outlives this process.
+    pub(super) fn past_runs(&self) -> Option<Arc<dyn PastRuns>> {
+        let fallback = self.fallback.as_ref().map(|fallback| fallback.address());
+        self.repository.past_runs(self.source.address(), fallback)
     }
 
     /// The way to its packages.

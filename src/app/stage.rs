@@ -54,7 +54,11 @@ impl Stage {
         let plan = open(request.clone()).await?;
         let default = plan::default_model(settings)?;
         let catalog = shared.service().shared_catalog();
-        catalog.update(|snapshot| snapshot.default_model = default);
+        catalog.update(|snapshot| {
+            snapshot.default_model = default;
+            snapshot.needs_models = !settings.server.ready_without_models;
+            snapshot.hosts_models = request.multi_model.is_some();
+        });
         let local = plan.local();
         let (desired, desires) = watch::channel(local.clone());
         let wishes = Wishes {
@@ -71,6 +75,7 @@ impl Stage {
             shared.service().shared_metrics(),
         )?;
         let supply = followed.as_ref().map(registry::Followed::supply);
+        let past = followed.as_ref().and_then(registry::Followed::past_runs);
         // One of two may change what is wanted; without either it stays as it is.
         let (desired, guests) = match &request.multi_model {
             Some(_) => (None, Some(desired)),
@@ -89,6 +94,7 @@ impl Stage {
         let parts = ManagerParts {
             loader,
             supply: supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>),
+            past,
             catalog,
             metrics: shared.service().shared_metrics(),
             tracer: shared.tracer().clone(),
@@ -218,20 +224,22 @@ impl Wishes {
         let mut pending = !snapshot.known;
         for (name, model) in &snapshot.models {
             for (version, entry) in &model.versions {
-                let id = || ModelId {
+                let id = ModelId {
                     name: name.clone(),
                     version: *version,
                 };
+                // What serves in its place, as before this process, is good enough to begin with.
+                let is_spare = self.spare.contains(&id) || model.instead_of.is_some();
                 match &entry.state {
                     VersionState::Ready => servables.extend(entry.servable.clone()),
                     VersionState::Unloaded => {}
                     state => match state.reason() {
-                        Some(reason) if model.required && !self.spare.contains(&id()) => bail!(
+                        Some(reason) if model.required && !is_spare => bail!(
                             "cannot serve model {name} version {version}: {}",
                             reason.detail
                         ),
                         Some(_) => {}
-                        None => pending |= !model.given_up,
+                        None => pending |= !model.given_up && model.instead_of.is_none(),
                     },
                 }
             }
@@ -241,7 +249,7 @@ impl Wishes {
                 bail!("{reasons}");
             }
         }
-        pending |= !snapshot.is_ready();
+        pending |= !snapshot.is_settled();
         Ok((!pending).then_some(servables))
     }
 }

@@ -64,6 +64,8 @@ pub struct ServerSettings {
     pub predict_route: Option<String>,
     /// The model behind `/invocations`.
     pub default_model: Option<String>,
+    /// Whether the server is ready while no model is wanted.
+    pub ready_without_models: bool,
     /// The largest request body, in bytes.
     pub max_body: u64,
     /// The longest time from a request's arrival to its answer.
@@ -157,6 +159,9 @@ pub struct EngineSettings {
     pub custom_operators: Vec<String>,
     /// Bytes that loaded models may take together.
     pub memory_budget: Option<u64>,
+    /// The longest time of each phase of a load after the fetch.
+    #[serde(with = "humantime_serde")]
+    pub load_timeout: Duration,
 }
 
 /// `[batching]`
@@ -202,6 +207,9 @@ pub struct RegistrySettings {
     /// How long what has gone from it is served on.
     #[serde(default, with = "humantime_serde")]
     pub unload_delay: Option<Duration>,
+    /// The longest time to fetch a package.
+    #[serde(with = "humantime_serde")]
+    pub fetch_timeout: Duration,
     /// Whether every package must be signed; `None` leaves that to whether there is somebody to trust.
     pub require_signature: Option<bool>,
     /// Whose signatures to trust: `KEY.pem`, or `AUTHORITY.pem#IDENTITY`.

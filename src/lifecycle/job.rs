@@ -2,6 +2,7 @@
 //! cancel it.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::background::Background;
@@ -18,7 +19,7 @@ use super::manager::Event;
 use crate::engine::CancelToken;
 use crate::machine;
 use crate::model::{ModelId, Package, PackageError};
-use crate::registry::{Held, Lease, PackageRef, SourceError, Wanted};
+use crate::registry::{Held, Lease, PackageRef, PastRuns, SourceError, Wanted};
 use crate::serving::{Servable, VersionState};
 use crate::telemetry::{Trace, Tracer};
 
@@ -58,6 +59,8 @@ pub(super) struct Job {
     pub(super) options: LoadOptions,
     /// Present when it takes the place of a version that serves.
     pub(super) gate: Option<Gate>,
+    /// Whether a person wants it tried although loads of it never returned.
+    pub(super) insisted: bool,
     pub(super) cancel: CancelToken,
     /// Whether requests are being served meanwhile, which must not feel it.
     pub(super) background: bool,
@@ -68,18 +71,61 @@ pub(super) struct Job {
 pub(super) struct Workshop {
     pub(super) loader: Arc<Loader>,
     pub(super) supply: Option<Arc<dyn Supply>>,
+    pub(super) past: Option<Arc<dyn PastRuns>>,
     /// How many compile at a time.
     pub(super) slots: Arc<Semaphore>,
+    /// As many as there are.
+    pub(super) places: u32,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) tracer: Tracer,
     /// Fetches while others serve.
     pub(super) background: Background,
 }
 
+impl Workshop {
+    /// A place among those that load at the same time; all of them for what may end the process, so that nothing else is
+    /// blamed for it.
+    async fn place(&self, alone: bool) -> OwnedSemaphorePermit {
+        let places = Arc::clone(&self.slots);
+        let wanted = if alone { self.places } else { 1 };
+        let place = places.acquire_many_owned(wanted).await;
+        place.expect("the semaphore is never closed")
+    }
+}
+
+/// The files of a load, as the cache knows them.
+#[derive(Default)]
+struct Files {
+    /// What they are called there.
+    content: Option<String>,
+    /// Whether a load of them never returned.
+    is_suspect: bool,
+    past: Option<Arc<dyn PastRuns>>,
+}
+
+impl Files {
+    fn begin(&self) {
+        if let Some((past, content)) = self.past.as_ref().zip(self.content.as_ref()) {
+            past.load_begins(content);
+        }
+    }
+
+    fn end(&self) {
+        if let Some((past, content)) = self.past.as_ref().zip(self.content.as_ref()) {
+            past.load_ends(content);
+        }
+    }
+}
+
+/// Loads of the same files that never returned, after which they are not tried again.
+const MOST_UNFINISHED: u32 = 2;
+
 /// A version that can go on stage.
 pub(super) struct Loaded {
     pub(super) servable: Arc<Servable>,
     pub(super) lease: Option<Lease>,
+    /// What its files are called in the cache.
+    pub(super) content: Option<String>,
     /// What the load took, when traces are kept; what follows belongs to it.
     pub(super) trace: Option<Trace>,
 }
@@ -127,6 +173,7 @@ impl Job {
     }
 
     async fn load(self, workshop: &Workshop, clock: &Arc<Clock>) -> Result<Loaded, LoadError> {
+        let mut files = None;
         let (directory, lease) = match &self.wanted {
             Wanted::Local(path) => (path.clone(), None),
             Wanted::Package(package) => {
@@ -134,40 +181,27 @@ impl Job {
                     SourceError::Unsupported("no registry is configured".to_owned())
                 })?;
                 self.enter(workshop, clock, VersionState::Fetching).await;
-                let held = self.fetch(supply, package, &workshop.background).await?;
+                let held = self.fetch(supply, package, &workshop.background);
+                let within = self.options.limits.fetch;
+                let held = tokio::time::timeout(within, held).await;
+                let held = held.map_err(|_| LoadError::Slow(within))??;
+                if held.unfinished >= MOST_UNFINISHED && !self.insisted {
+                    return Err(LoadError::Unfinished(held.unfinished));
+                }
+                files = Some(Files {
+                    content: held.content,
+                    is_suspect: held.unfinished > 0,
+                    past: workshop.past.clone(),
+                });
                 (held.directory, Some(held.lease))
             }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
         };
+        let files = files.unwrap_or_default();
         let (wanted, supply) = (self.wanted.clone(), workshop.supply.clone());
-        let permit = Arc::clone(&workshop.slots).acquire_owned().await;
-        let (done, finished) = oneshot::channel();
-        let (workshop, clock) = (workshop.clone(), Arc::clone(clock));
-        let name = format!("load-{}", self.id.version);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || {
-            if self.background {
-                workshop.loader.start_engine(self.options.engine);
-                machine::Priority::Background.take();
-            }
-            let caught = catch_unwind(AssertUnwindSafe(|| {
-                self.compile(&directory, &workshop, &clock)
-            }));
-            let result =
-                caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
-            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
-            let _ = done.send(result.map(|servable| Loaded {
-                servable,
-                lease,
-                trace: None,
-            }));
-            drop(permit);
-        });
-        if let Err(error) = spawned {
-            return Err(LoadError::Panicked(format!("no thread: {error}")));
-        }
-        let result = finished
-            .await
-            .unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())));
+        let place = workshop.place(files.is_suspect).await;
+        let result = self.load_in(place, (directory, lease, files), workshop, clock);
+        let result = result.await;
         // What was altered on its way, or signed since, is another package when it is fetched again.
         if let (
             Err(LoadError::Digest { .. } | LoadError::Seal(_)),
@@ -178,6 +212,65 @@ impl Job {
             supply.discard(package).await;
         }
         result
+    }
+
+    /// Loads on a thread of its own, for which nobody waits longer than each phase may take.
+    async fn load_in(
+        self,
+        place: OwnedSemaphorePermit,
+        (directory, lease, files): (PathBuf, Option<Lease>, Files),
+        workshop: &Workshop,
+        clock: &Arc<Clock>,
+    ) -> Result<Loaded, LoadError> {
+        let (done, finished) = oneshot::channel();
+        let (limit, cancel) = (self.options.limits.phase, self.cancel.clone());
+        let (ended, has_ended) = oneshot::channel::<()>();
+        let (workshop, watched) = (workshop.clone(), Arc::clone(clock));
+        // Whoever loses interest does not make room for others before this has ended, or nobody believes that it will.
+        let keeper = Arc::clone(clock);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = has_ended => {}
+                _ = keeper.overdue(limit) => {}
+            }
+            drop(place);
+        });
+        let clock = Arc::clone(clock);
+        let name = format!("load-{}", self.id.version);
+        clock.enter(&VersionState::Verifying);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let _ended = ended;
+            if self.background {
+                workshop.loader.start_engine(self.options.engine);
+                machine::Priority::Background.take();
+            }
+            files.begin();
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                self.compile(&directory, &workshop, &clock)
+            }));
+            files.end();
+            let result =
+                caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
+            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
+            let _ = done.send(result.map(|servable| Loaded {
+                servable,
+                lease,
+                content: files.content,
+                trace: None,
+            }));
+        });
+        if let Err(error) = spawned {
+            return Err(LoadError::Panicked(format!("no thread: {error}")));
+        }
+        tokio::select! {
+            result = finished => {
+                result.unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())))
+            }
+            phase = watched.overdue(limit) => {
+                cancel.cancel();
+                Err(LoadError::Hung { phase, limit })
+            }
+        }
     }
 
     async fn fetch(
@@ -212,6 +305,9 @@ impl Job {
         enter(VersionState::Verifying);
         // Before anything in it is parsed.
         let sealed = self.options.seal.check(directory)?;
+        if self.options.isolated && opened.is_none() {
+            workshop.loader.open_apart(directory, &self.cancel)?;
+        }
         let mut package = match opened {
             Some(opened) => opened?,
             None => Package::open(directory)?,
@@ -289,7 +385,23 @@ impl Clock {
             VersionState::WarmingUp => "warm_up",
             _ => return,
         };
-        self.0.lock().push((phase, Instant::now()));
+        let mut entered = self.0.lock();
+        if { entered.last() }.is_none_or(|(last, _)| *last != phase) {
+            entered.push((phase, Instant::now()));
+        }
+    }
+
+    /// Comes back when a phase takes longer than it may, with the phase.
+    async fn overdue(&self, limit: Duration) -> &'static str {
+        loop {
+            let last = self.0.lock().last().copied();
+            let (phase, since) = last.unwrap_or_else(|| ("verify", Instant::now()));
+            let end = since + limit;
+            if Instant::now() >= end {
+                return phase;
+            }
+            tokio::time::sleep_until(end).await;
+        }
     }
 
     /// A span of each phase; the last one ends now.

@@ -1,5 +1,6 @@
 //! Loads one version: verify, compile, warm up, publish. Runs off the request path.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +70,17 @@ pub struct LoadOptions {
     pub response: ResponseForm,
     /// Whose signature the package needs.
     pub seal: SealPolicy,
+    /// How long it may take.
+    pub limits: LoadLimits,
+}
+
+/// How long a load may take before its place goes to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadLimits {
+    /// Time to fetch the package.
+    pub fetch: Duration,
+    /// Time for each phase after that: to verify, to compile, to warm up.
+    pub phase: Duration,
 }
 
 /// When rows of several requests may share a run.
@@ -198,6 +210,28 @@ pub enum LoadError {
     /// It does not fit.
     #[error("{0}")]
     Memory(String),
+    /// The process that was to read it did not live to tell.
+    #[error("the process that was to read the package went meanwhile: {0}")]
+    Unreadable(String),
+    /// The registry is too slow.
+    #[error("it was not fetched within {0:?} (`registry.fetch_timeout`); what has come is kept")]
+    Slow(Duration),
+    /// A phase takes too long: nobody waits for it, and its thread may go on for ever.
+    #[error(
+        "to {phase} took longer than {limit:?} (`engine.load_timeout`): it is left alone, and other models load in its place"
+    )]
+    Hung {
+        /// Which phase.
+        phase: &'static str,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// Loads of it ended the process.
+    #[error(
+        "{0} loads of it never returned, as the process ended first: it is not tried again before another release of \
+         onstage, unless you load it by hand"
+    )]
+    Unfinished(u32),
     /// It is no longer wanted.
     #[error("cancelled: it is no longer wanted")]
     Cancelled,
@@ -222,6 +256,10 @@ impl LoadError {
             Self::NonFinite(_) => "nonfinite",
             Self::Contract(_) => "contract_changed",
             Self::Memory(_) => "memory",
+            Self::Unreadable(_) => "invalid_package",
+            Self::Slow(_) => "fetch",
+            Self::Hung { .. } => "hung",
+            Self::Unfinished(_) => "unfinished",
             Self::Cancelled => "cancelled",
             Self::Panicked(_) => "internal",
         }
@@ -236,7 +274,7 @@ impl LoadError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Fetch(error) => error.is_transient(),
-            Self::Digest { .. } => true,
+            Self::Digest { .. } | Self::Slow(_) => true,
             Self::Package(PackageError::Io { .. }) | Self::Seal(SealError::Io { .. }) => true,
             // Without a thread or a process to be had nothing is known of the version.
             Self::Panicked(_) | Self::Engine(_) => self.chain().contains(SHORTAGE),
@@ -290,6 +328,7 @@ impl Kinded for LoadError {
             Self::Response(error) => error.kind(),
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Panicked(_) => ErrorKind::Internal,
+            Self::Slow(_) | Self::Hung { .. } => ErrorKind::DeadlineExceeded,
             _ => ErrorKind::InvalidArgument,
         }
     }
@@ -342,6 +381,21 @@ impl Loader {
         }
     }
 
+    /// Opens a package in a process of its own, so that whatever a file does to its reader is not done to this one first.
+    ///
+    /// # Errors
+    /// When that process went, or was stopped. What it found wrong in an orderly way this one will find too.
+    pub(super) fn open_apart(
+        &self,
+        directory: &Path,
+        cancel: &CancelToken,
+    ) -> Result<(), LoadError> {
+        match &self.workers {
+            Some(workers) => workers.open(directory, cancel).map_err(LoadError::Unreadable),
+            None => Ok(()),
+        }
+    }
+
     /// Starts what models of this choice of engine share, at the priority of the caller.
     pub(super) fn start_engine(&self, choice: EngineChoice) {
         self.engines.start(choice);
@@ -373,7 +427,8 @@ impl Loader {
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
         (around.enter)(VersionState::WarmingUp);
-        let warmed = self.warm(package, (engine.name(), &model), options, &metrics);
+        let compiled = (engine.name(), &model);
+        let warmed = self.warm(package, compiled, (options, around.cancel), &metrics);
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
             _ if around.cancel.is_cancelled() => Err(LoadError::Cancelled),
             1.. if around.replaces => Err(LoadError::NonFinite(non_finite)),
@@ -397,7 +452,7 @@ impl Loader {
         &self,
         package: Package,
         (engine, model): (&'static str, &Arc<dyn CompiledModel>),
-        options: &LoadOptions,
+        (options, cancel): (&LoadOptions, &CancelToken),
         metrics: &Arc<VersionMetrics>,
     ) -> Result<(Servable, usize), LoadError> {
         let outputs = &model.signature().outputs;
@@ -448,7 +503,7 @@ impl Loader {
             Some(body) => self.run_example(&servable, body, options.example)?,
             None => None,
         };
-        let in_doubt = warmup && warmed.is_none() && !answers_something(&servable);
+        let in_doubt = warmup && warmed.is_none() && !answers_something(&servable, cancel);
         let batch = warmed.as_ref().map(|warmed| &warmed.batch);
         let sharing = tried(&servable, sharing, batch);
         let servable = servable.with_sharing(sharing);
@@ -539,10 +594,10 @@ fn calibrate(servable: &Servable, example: Option<&Batch>) {
 
 /// A first run, so that the first request does not pay for it; false when the engine fails on all that is tried. The
 /// model may have its reasons to refuse zeros, and even ones and random numbers.
-fn answers_something(servable: &Servable) -> bool {
+fn answers_something(servable: &Servable, cancel: &CancelToken) -> bool {
     let mut failed = None;
     for (what, batch) in servable.signature().samples() {
-        let run = |session: &mut dyn Session| session.run(&batch, &CancelToken::new());
+        let run = |session: &mut dyn Session| session.run(&batch, cancel);
         let ran = servable.batcher().with_session(run);
         match ran.and_then(|ran| ran) {
             Ok(_) => return true,

@@ -30,13 +30,14 @@ pub(super) use events::Event;
 use self::control::{Board, Reply, Waiting};
 use self::room::RoomRequest;
 use super::background::Background;
+use super::beginning::Beginning;
 use super::job::{Gate, Job, Opened, Supply, Workshop};
 use super::loader::{LoadError, Loader};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
 use crate::machine;
 use crate::model::{ModelId, ModelName, Package, Version};
-use crate::registry::DesiredState;
+use crate::registry::{DesiredState, PastRuns, Served};
 use crate::serving::{AdminError, Catalog, Cause, FailureReason, VersionState};
 use crate::telemetry::{Metrics, Tracer, VersionMetrics};
 
@@ -46,6 +47,8 @@ pub struct ManagerParts {
     pub loader: Loader,
     /// Gets packages that are not on this machine yet.
     pub supply: Option<Arc<dyn Supply>>,
+    /// What earlier runs left, and the next one will find.
+    pub past: Option<Arc<dyn PastRuns>>,
     /// What requests see.
     pub catalog: Arc<Catalog>,
     /// Where it is counted.
@@ -88,6 +91,8 @@ pub struct Manager {
     desired: watch::Receiver<DesiredState>,
     desires_end: bool,
     opened: HashMap<ModelId, Opened>,
+    /// What served before this process began; each model takes its own.
+    served: BTreeMap<ModelName, Served>,
     waiting: Vec<RoomRequest>,
     /// Who waits to hear how a manual swap went.
     answers: Vec<Waiting>,
@@ -108,6 +113,7 @@ impl std::fmt::Debug for Manager {
 
 /// The parts that stay with the manager.
 struct Parts {
+    past: Option<Arc<dyn PastRuns>>,
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
@@ -117,7 +123,7 @@ struct Parts {
 
 impl Manager {
     /// A manager and the way to talk to it. `opened` are packages of `desired` that were opened already, or could
-    /// not be.
+    /// not be. Reads what earlier runs left.
     pub fn new(
         parts: ManagerParts,
         desired: watch::Receiver<DesiredState>,
@@ -127,11 +133,13 @@ impl Manager {
         let (sender, events) = mpsc::channel(1024);
         let board = Arc::new(Mutex::new(Board::default()));
         let (settled, progress) = watch::channel(0);
-        let cores = machine::threads();
+        let places = machine::threads().clamp(1, COMPILERS);
         let workshop = Workshop {
             loader: Arc::new(parts.loader),
             supply: parts.supply,
-            slots: Arc::new(Semaphore::new(cores.min(COMPILERS))),
+            past: parts.past.clone(),
+            slots: Arc::new(Semaphore::new(places)),
+            places: u32::try_from(places).unwrap_or(1),
             events: sender.clone(),
             tracer: parts.tracer,
             background: Background::default(),
@@ -141,7 +149,9 @@ impl Manager {
         let manager = Self {
             records: BTreeMap::new(),
             workshop,
+            served: { parts.past.as_ref() }.map_or_else(BTreeMap::new, |past| past.served()),
             parts: Parts {
+                past: parts.past,
                 catalog: parts.catalog,
                 metrics: parts.metrics,
                 options: parts.options,
@@ -210,6 +220,14 @@ impl Manager {
         for (name, wish) in desired.models {
             self.records.entry(name.clone()).or_insert_with(|| {
                 let mut record = Record::new((self.parts.options)(&name));
+                record.remembered = self.served.remove(&name);
+                let served = record.remembered.clone();
+                record.beginning = served.and_then(|served| Beginning::of(served, &wish));
+                if let Some(beginning) = &record.beginning {
+                    let (version, wanted) = (beginning.version(), wish.default);
+                    let wanted = wanted.map(|wanted| wanted.to_string());
+                    tracing::info!(model = %name, %version, wanted, "begins with the version that served before");
+                }
                 record.desired = Some(wish);
                 if started {
                     record.cause = Cause::Registry;
@@ -250,9 +268,12 @@ impl Manager {
         // Each action changes what the next decision sees, so this ends; the bound is for a bug.
         for _ in 0..1000 {
             self.move_paths(name, now);
-            let Some(record) = self.records.get(name) else {
+            let Some(record) = self.records.get_mut(name) else {
                 return;
             };
+            if record.end_beginning() {
+                continue;
+            }
             let desired = record.effective();
             match next_action(&record.view(&desired), now) {
                 Action::Rest => return,
@@ -290,6 +311,7 @@ impl Manager {
             .or_insert_with(|| Slot::new(wanted.clone()));
         slot.wanted = wanted.clone();
         slot.attempts += 1;
+        let insisted = std::mem::take(&mut slot.insisted);
         slot.status = Status::Loading {
             ticket,
             cancel: cancel.clone(),
@@ -307,6 +329,7 @@ impl Manager {
             wanted,
             options: record.options.load.clone(),
             gate,
+            insisted,
             cancel,
             background,
         };
@@ -444,7 +467,7 @@ impl Record {
     }
 
     /// A version number may stand for other files than before: those are another version.
-    fn forget_changed_packages(&mut self) {
+    pub(super) fn forget_changed_packages(&mut self) {
         let Some(desired) = &self.desired else {
             return;
         };
@@ -523,6 +546,15 @@ impl Record {
             }
         };
         Some(reason)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        // Whatever ends the process in an orderly way drops its tasks.
+        if let Some(past) = &self.parts.past {
+            past.stop();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what is wanted to what is served: loading, swapping, taking back, unloading.
 
 mod background;
+mod beginning;
 mod job;
 mod loader;
 mod manager;
@@ -11,7 +12,7 @@ mod row_independence;
 
 pub use job::{Opened, Supply};
 pub use loader::{
-    BatchingOptions, Circumstances, ExamplePolicy, LoadError, LoadOptions, Loader, RowPolicy,
+    BatchingOptions, Circumstances, ExamplePolicy, LoadError, LoadLimits, LoadOptions, Loader, RowPolicy,
     WarmUp, Warmed,
 };
 pub use manager::{Manager, ManagerHandle, ManagerParts};

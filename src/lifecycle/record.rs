@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::beginning::Beginning;
 use super::job::Phases;
 use super::loader::LoadOptions;
 use super::policy::{ModelView, Paths, Phase};
 use super::probation::Probation;
 use crate::engine::CancelToken;
 use crate::model::{Package, Version};
-use crate::registry::{DesiredModel, Lease, Wanted};
+use crate::registry::{DesiredModel, Lease, Served, Wanted};
 use crate::serving::{Cause, FailureReason, ModelEntry, Servable, VersionEntry, VersionState};
 use crate::telemetry::{ModelOverview, Trace, VersionMetrics};
 
@@ -72,6 +73,10 @@ pub(super) struct Record {
     pub(super) options: ModelOptions,
     /// What the registry, or the command line, wants.
     pub(super) desired: Option<DesiredModel>,
+    /// What a start begins with instead.
+    pub(super) beginning: Option<Beginning>,
+    /// What was last written down of it for the next start.
+    pub(super) remembered: Option<Served>,
     /// What a person decided instead.
     pub(super) hold: Option<Hold>,
     pub(super) slots: BTreeMap<Version, Slot>,
@@ -112,6 +117,8 @@ pub(super) struct Slot {
     pub(super) wanted: Wanted,
     pub(super) status: Status,
     pub(super) attempts: u32,
+    /// Whether a person wants it tried although loads of it never returned.
+    pub(super) insisted: bool,
     /// How long the phases of its last load took.
     pub(super) phases: Phases,
 }
@@ -143,6 +150,8 @@ pub(super) struct OnStage {
     pub(super) servable: Arc<Servable>,
     /// Keeps its files in the cache.
     pub(super) _lease: Option<Lease>,
+    /// What its files are called there.
+    pub(super) content: Option<String>,
     pub(super) footprint: u64,
     /// The trace of its load, until it is first published.
     pub(super) trace: Option<Trace>,
@@ -154,6 +163,7 @@ impl Slot {
             wanted,
             status: Status::New,
             attempts: 0,
+            insisted: false,
             phases: Phases::new(),
         }
     }
@@ -165,7 +175,7 @@ impl Slot {
         }
     }
 
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         match &self.status {
             Status::New => Phase::New,
             Status::Loading { .. } => Phase::Loading,
@@ -224,6 +234,8 @@ impl Record {
             woken: None,
             options,
             desired: None,
+            beginning: None,
+            remembered: None,
             hold: None,
             slots: BTreeMap::new(),
             paths: Paths::default(),
@@ -239,17 +251,15 @@ impl Record {
         }
     }
 
-    /// What is wanted after all: the registry's wish under a manual hold.
+    /// What is wanted after all: the registry's wish, after what a start begins with, under a manual hold.
     pub(super) fn effective(&self) -> DesiredModel {
-        let mut desired = self.desired.clone().unwrap_or(DesiredModel {
-            default: None,
-            versions: BTreeMap::new(),
-            aliases: BTreeMap::new(),
-            stages: BTreeMap::new(),
-            absent: None,
-        });
+        let mut desired = self.desired.clone().unwrap_or_default();
         match &self.hold {
-            None => {}
+            None => {
+                if let (Some(beginning), Some(wish)) = (&self.beginning, &self.desired) {
+                    desired = beginning.desired(wish);
+                }
+            }
             Some(Hold { version: None, .. }) => {
                 desired.versions.clear();
                 desired.aliases.clear();
@@ -375,6 +385,10 @@ impl Record {
         desired.default.is_some_and(failed) && nothing_serves()
     }
 
+    pub(super) fn phase(&self, version: Version) -> Option<Phase> {
+        self.slots.get(&version).map(Slot::phase)
+    }
+
     pub(super) fn ready(&self) -> BTreeSet<Version> {
         let ready = self
             .slots
@@ -431,7 +445,11 @@ impl Record {
             });
         }
         let absent = desired.absent.clone().filter(|_| versions.is_empty());
+        let wanted = self.desired.as_ref().and_then(|desired| desired.default);
         ModelEntry {
+            instead_of: wanted.filter(|wanted| {
+                self.hold.is_none() && self.serving().is_some_and(|serving| serving != *wanted)
+            }),
             versions,
             default: self.paths.default,
             aliases: self.paths.aliases.clone(),

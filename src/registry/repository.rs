@@ -10,6 +10,8 @@
 //!   downloads/<key>.lock    locked by the one who fetches
 //!   holders/<id>            the digests that a process uses; locked for as long as it lives
 //!   known/<key>.json        what a registry said last
+//!   served/<key>.json       what served last of a model, and what of the cache it needs
+//!   loads/<digest>.json     whether a package has served, or how often loading it never returned
 //! ```
 //!
 //! Only its owner can read it: a package may be a secret, and whoever could write there could choose what is served.
@@ -19,6 +21,7 @@
 mod holder;
 mod known;
 mod partial;
+mod past;
 mod shelf;
 
 use std::any::Any;
@@ -30,8 +33,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use self::past::PastFiles;
 use self::shelf::Shelf;
-use super::{LastKnown, PackageRef, Query, Source, SourceError};
+use super::{LastKnown, PastRuns, PackageRef, Query, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// Where packages are kept, and how many.
@@ -55,6 +59,10 @@ pub struct Held {
     pub directory: PathBuf,
     /// Keeps them there.
     pub lease: Lease,
+    /// SHA-256 of the files, where they can be told from others.
+    pub content: Option<String>,
+    /// How often a load of them never returned: the process ended first. Zero once they have served.
+    pub unfinished: u32,
 }
 
 /// Something to hold on to while files are in use.
@@ -129,6 +137,18 @@ impl Repository {
     /// The place for what the registry at `address` answers to `query`; `None` where nothing outlives this process.
     pub fn last_known(&self, address: &str, query: &Query) -> Option<Arc<dyn LastKnown>> {
         self.shelf.last_known(address, query)
+    }
+
+    /// What earlier runs left, and the next one will find, of models of the registry at `address`; packages may come
+    /// from the one at `fallback` as well. `None` where nothing outlives this process.
+    pub fn past_runs(&self, address: &str, fallback: Option<&str>) -> Option<Arc<dyn PastRuns>> {
+        if !self.shelf.remembers() {
+            return None;
+        }
+        let addresses = [Some(address), fallback].into_iter().flatten();
+        let addresses = addresses.map(str::to_owned).collect();
+        let files = PastFiles::new(Arc::clone(&self.shelf), addresses);
+        Some(Arc::new(files))
     }
 
     async fn fill(

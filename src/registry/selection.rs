@@ -59,7 +59,7 @@ pub struct DesiredState {
 }
 
 /// One model that should be served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DesiredModel {
     /// The version of paths without one; `None` is the highest one that can answer.
     pub default: Option<Version>,
@@ -71,6 +71,8 @@ pub struct DesiredModel {
     pub stages: BTreeMap<Stage, Version>,
     /// Why it is not known which version is wanted; then there is none.
     pub absent: Option<String>,
+    /// Whether the configuration names the version itself: then no other one may stand in for it.
+    pub pinned: bool,
 }
 
 /// One version that should be loaded.
@@ -166,7 +168,8 @@ impl Selection {
             let Some((served, version, wanted)) = target.find(state, resolved) else {
                 continue;
             };
-            desired.add(&served, version, wanted);
+            let pinned = target.is_pinned();
+            desired.want(&served, version, (wanted, pinned));
         }
         let followed = state
             .models
@@ -178,13 +181,14 @@ impl Selection {
                 .iter()
                 .filter_map(|pointer| model.follow(pointer))
             {
-                desired.add(name, version, wanted(model, name, version));
+                desired.want(name, version, (wanted(model, name, version), false));
             }
         }
         self.name_pointers(state, &mut desired);
         self.name_broken(state, &mut desired);
-        for (name, uri) in self.optional_targets() {
-            desired.lack(name, format!("the registry does not have `{uri}`"));
+        for target in self.optional_targets() {
+            let reason = format!("the registry does not have `{}`", target.uri);
+            target.lack(reason, &mut desired);
         }
         desired
     }
@@ -193,14 +197,13 @@ impl Selection {
     fn name_broken(&self, state: &RegistryState, desired: &mut DesiredState) {
         // Why not is in the log: what stands there may be anybody's words.
         for name in state.broken.keys() {
-            let reason = "the registry's records of it cannot be read".to_owned();
-            let targets = { self.targets.iter() }.filter(|target| target.is_of(name));
-            for served in targets.filter_map(Target::served_as) {
-                desired.lack(served, reason.clone());
+            let reason = "the registry's records of it cannot be read";
+            for target in { self.targets.iter() }.filter(|target| target.is_of(name)) {
+                target.lack(reason.to_owned(), desired);
             }
             let unknown = RegisteredModel::default();
             if !self.follow.is_empty() && self.filter.passes(name, &unknown) {
-                desired.lack(name, reason);
+                desired.lack(name, reason, false);
             }
         }
     }
@@ -222,8 +225,8 @@ impl Selection {
             complete: true,
             ..DesiredState::default()
         };
-        for (name, _) in self.optional_targets() {
-            desired.lack(name, reason.to_owned());
+        for target in self.optional_targets() {
+            target.lack(reason.to_owned(), &mut desired);
         }
         let is_all = self.follow.is_empty() && !self.has_required();
         is_all.then_some(desired)
@@ -234,10 +237,9 @@ impl Selection {
         { self.targets.iter() }.any(|target| !target.is_among(&self.optional))
     }
 
-    fn optional_targets(&self) -> impl Iterator<Item = (&ModelName, &ModelUri)> {
+    fn optional_targets(&self) -> impl Iterator<Item = &Target> {
         let targets = self.targets.iter();
-        let optional = targets.filter(|target| target.is_among(&self.optional));
-        optional.filter_map(|target| Some((target.served_as()?, &target.uri)))
+        targets.filter(|target| target.is_among(&self.optional))
     }
 
     /// Targets of registered models that the registry does not have, and that may not be missing.
@@ -299,6 +301,21 @@ impl Target {
         })
     }
 
+    /// Whether it means one version for ever, and no pointer that moves.
+    fn is_pinned(&self) -> bool {
+        match &self.uri {
+            ModelUri::Registered { which, .. } => matches!(which, Which::Version(_)),
+            ModelUri::Logged(_) | ModelUri::Run { .. } => true,
+        }
+    }
+
+    /// Wants it although there is no version of it, where its name is known.
+    fn lack(&self, reason: String, desired: &mut DesiredState) {
+        if let Some(served) = self.served_as() {
+            desired.lack(served, reason, self.is_pinned());
+        }
+    }
+
     fn is_of(&self, model: &ModelName) -> bool {
         matches!(&self.uri, ModelUri::Registered { name, .. } if name == model)
     }
@@ -337,31 +354,32 @@ fn wanted(model: &RegisteredModel, name: &ModelName, version: Version) -> Wanted
 }
 
 impl DesiredState {
-    /// Wants one more version; the first one of a model is its default.
+    /// Wants one more version of this machine; the first one of a model is its default.
     pub fn add(&mut self, name: &ModelName, version: Version, wanted: Wanted) {
+        self.want(name, version, (wanted, true));
+    }
+
+    /// Wants one more version; the first one of a model is its default, and says whether that is pinned.
+    fn want(&mut self, name: &ModelName, version: Version, (wanted, pinned): (Wanted, bool)) {
         let model = self
             .models
             .entry(name.clone())
             .or_insert_with(|| DesiredModel {
                 default: Some(version),
-                versions: BTreeMap::new(),
-                aliases: BTreeMap::new(),
-                stages: BTreeMap::new(),
-                absent: None,
+                pinned,
+                ..DesiredModel::default()
             });
         model.versions.entry(version).or_insert(wanted);
     }
 
     /// Wants a model of which there is no version, for this reason, unless there is one after all.
-    pub fn lack(&mut self, name: &ModelName, reason: String) {
+    fn lack(&mut self, name: &ModelName, reason: String, pinned: bool) {
         self.models
             .entry(name.clone())
             .or_insert_with(|| DesiredModel {
-                default: None,
-                versions: BTreeMap::new(),
-                aliases: BTreeMap::new(),
-                stages: BTreeMap::new(),
                 absent: Some(reason),
+                pinned,
+                ..DesiredModel::default()
             });
     }
 }

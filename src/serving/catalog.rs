@@ -34,6 +34,10 @@ pub struct CatalogSnapshot {
     pub started: bool,
     /// Whether a request for a model that is not there is not told of others: callers may not know of all.
     pub discreet: bool,
+    /// Whether a server that no model can serve is not ready, although none is wanted that could.
+    pub needs_models: bool,
+    /// Whether models come by request, so that the server is ready before the first one.
+    pub hosts_models: bool,
 }
 
 /// One model of a [`CatalogSnapshot`].
@@ -55,6 +59,8 @@ pub struct ModelEntry {
     pub absent: Option<String>,
     /// Whether a server that starts need not wait for what is tried again.
     pub given_up: bool,
+    /// The version that is wanted for paths without one, while another one serves in its place.
+    pub instead_of: Option<Version>,
 }
 
 /// One version of a [`ModelEntry`].
@@ -220,29 +226,34 @@ impl Catalog {
         let _one_writer = self.writer.lock();
         let mut next = CatalogSnapshot::clone(&self.current.load());
         change(&mut next);
-        next.started = next.started || next.is_ready();
+        next.started = next.started || next.is_settled();
         self.current.store(Arc::new(next));
     }
 }
 
 impl CatalogSnapshot {
+    /// Whether the server should get requests: it [has settled](Self::is_settled), and at least one model can answer.
+    ///
+    /// Where no model is wanted, or none that is for this server, the operator decides.
+    pub fn is_ready(&self) -> bool {
+        let answers = self.hosts_models || self.models.values().any(ModelEntry::can_answer);
+        let nothing_to_serve = || self.models.values().all(ModelEntry::is_foreign);
+        self.is_settled() && (answers || (!self.needs_models && nothing_to_serve()))
+    }
+
     /// Whether each wanted model serves a version or has settled without one, and each required one serves.
     ///
     /// A version that waits to be tried again has not settled, so a new server waits for it, for a while; once it has
     /// [started](Self::started), or a model serves, a failing one changes nothing.
-    pub fn is_ready(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.known
             && self.models.values().all(|model| {
-                let serves = model
-                    .versions
-                    .values()
-                    .any(|version| version.servable.is_some());
                 let settled = model
                     .versions
                     .values()
                     .all(|version| version.state.is_settled());
                 let may_wait = model.on_demand.is_some() || self.started;
-                serves || (!model.required && (settled || model.given_up || may_wait))
+                model.serves() || (!model.required && (settled || model.given_up || may_wait))
             })
     }
 
@@ -310,6 +321,25 @@ impl VersionEntry {
 }
 
 impl ModelEntry {
+    fn serves(&self) -> bool {
+        let mut versions = self.versions.values();
+        versions.any(|version| version.servable.is_some())
+    }
+
+    /// Whether a request is answered, perhaps after it has been loaded for it.
+    fn can_answer(&self) -> bool {
+        let mut versions = self.versions.values();
+        let may_load = self.on_demand.is_some();
+        self.serves() || (may_load && versions.any(|version| version.state.reason().is_none()))
+    }
+
+    /// Whether it is a model of another kind.
+    fn is_foreign(&self) -> bool {
+        let mut versions = self.versions.values();
+        let is_foreign = |entry: &VersionEntry| matches!(entry.state, VersionState::Unsupported(_));
+        !self.versions.is_empty() && versions.all(is_foreign)
+    }
+
     /// Whether a request would see no difference.
     pub fn is_same(&self, other: &Self) -> bool {
         let same_versions = || {
@@ -324,6 +354,7 @@ impl ModelEntry {
             && self.on_demand == other.on_demand
             && self.absent == other.absent
             && self.given_up == other.given_up
+            && self.instead_of == other.instead_of
             && self.aliases == other.aliases
             && self.stages == other.stages
             && same_versions()
@@ -521,16 +552,16 @@ mod tests {
     }
 
     #[test]
-    fn once_ready_only_required_models_count() {
+    fn once_settled_only_required_models_count() {
         let catalog = catalog(&[("a", entry(failed(), false))]);
-        assert!(catalog.snapshot().is_ready());
+        assert!(catalog.snapshot().is_settled());
         let add = |model: &str, entry: ModelEntry| {
             catalog.update(|snapshot| drop(snapshot.models.insert(name(model), entry)));
         };
         add("later", entry(VersionState::Fetching, false));
-        assert!(catalog.snapshot().is_ready(), "the others serve on");
+        assert!(catalog.snapshot().is_settled(), "the others serve on");
         add("needed", entry(VersionState::Fetching, true));
-        assert!(!catalog.snapshot().is_ready());
+        assert!(!catalog.snapshot().is_settled());
     }
 
     #[test]
@@ -548,13 +579,13 @@ mod tests {
                 ..entry(VersionState::Failed(again), false)
             }
         };
-        let is_ready = |entry: ModelEntry| catalog(&[("a", entry)]).snapshot().is_ready();
-        assert!(!is_ready(retried(false)));
-        assert!(is_ready(retried(true)));
+        let settled = |entry: ModelEntry| catalog(&[("a", entry)]).snapshot().is_settled();
+        assert!(!settled(retried(false)));
+        assert!(settled(retried(true)));
         let VersionState::Failed(reason) = failed() else {
             unreachable!()
         };
-        assert!(is_ready(entry(VersionState::Unsupported(reason), false)));
+        assert!(settled(entry(VersionState::Unsupported(reason), false)));
     }
 
     #[test]
@@ -572,11 +603,45 @@ mod tests {
             catalog.lookup(&selector).unwrap_err().to_string(),
             "model `a` is not ready: failed: the registry has none"
         );
-        assert!(catalog.snapshot().is_ready());
+        assert!(catalog.snapshot().is_settled());
+        assert!(!catalog.snapshot().is_ready(), "nothing answers");
     }
 
     #[test]
-    fn ready_once_each_model_has_settled_and_required_ones_serve() {
+    fn ready_needs_a_model_that_answers_where_one_is_wanted() {
+        let asleep = || ModelEntry {
+            on_demand: Some(Duration::from_secs(1)),
+            ..entry(VersionState::Unloaded, false)
+        };
+        let VersionState::Failed(reason) = failed() else {
+            unreachable!()
+        };
+        let foreign = || entry(VersionState::Unsupported(reason.clone()), false);
+        let bad = || entry(failed(), false);
+        let lazy_and_bad = || ModelEntry {
+            on_demand: Some(Duration::from_secs(1)),
+            ..bad()
+        };
+        let ready = |models: &[(&str, ModelEntry)], needs_models: bool| {
+            let catalog = catalog(models);
+            catalog.update(|snapshot| snapshot.needs_models = needs_models);
+            catalog.snapshot().is_ready()
+        };
+        for needs_models in [false, true] {
+            assert!(!ready(&[("a", bad())], needs_models));
+            assert!(!ready(&[("a", bad()), ("b", foreign())], needs_models));
+            assert!(!ready(&[("a", lazy_and_bad())], needs_models));
+            assert!(ready(&[("a", bad()), ("b", asleep())], needs_models));
+            assert_eq!(ready(&[], needs_models), !needs_models);
+            assert_eq!(ready(&[("a", foreign())], needs_models), !needs_models);
+        }
+        let hosts = catalog(&[("a", bad())]);
+        hosts.update(|snapshot| snapshot.hosts_models = true);
+        assert!(hosts.snapshot().is_ready(), "models come by request");
+    }
+
+    #[test]
+    fn settled_once_each_model_is_and_required_ones_serve() {
         assert!(
             !Catalog::default().snapshot().is_ready(),
             "it is not known yet what is wanted"
@@ -590,12 +655,12 @@ mod tests {
         assert!(
             catalog(&[("a", entry(failed(), false))])
                 .snapshot()
-                .is_ready()
+                .is_settled()
         );
         assert!(
             !catalog(&[("a", entry(failed(), true))])
                 .snapshot()
-                .is_ready()
+                .is_settled()
         );
     }
 }

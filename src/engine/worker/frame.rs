@@ -39,10 +39,14 @@ pub(super) enum Kind {
     Outputs = 6,
     /// From the worker: why there is nothing, as JSON.
     Failed = 7,
+    /// To the worker: open the package at this path, and be done.
+    Open = 8,
+    /// From the worker: it has been opened, or cannot be, which the server will find too.
+    Opened = 9,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Load,
         Self::Run,
         Self::Stop,
@@ -50,6 +54,8 @@ impl Kind {
         Self::Loaded,
         Self::Outputs,
         Self::Failed,
+        Self::Open,
+        Self::Opened,
     ];
 }
 

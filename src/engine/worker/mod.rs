@@ -21,7 +21,7 @@ mod session;
 mod told;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Support};
@@ -67,6 +67,24 @@ impl Workers {
             starter: process::Starter::new(program, arguments)?,
             restarted,
         })
+    }
+
+    /// Opens a package in a worker that does nothing else. Blocking.
+    ///
+    /// # Errors
+    /// How the worker ended, when it did not live to tell what it found.
+    #[cfg(unix)]
+    pub fn open(&self, package: &Path, cancel: &CancelToken) -> Result<(), String> {
+        session::open(self, package, cancel)
+    }
+
+    /// Opens nothing where there are no workers.
+    ///
+    /// # Errors
+    /// Never.
+    #[cfg(not(unix))]
+    pub fn open(&self, _: &Path, _: &CancelToken) -> Result<(), String> {
+        Ok(())
     }
 
     /// The same engine, in workers.

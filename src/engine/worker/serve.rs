@@ -1,10 +1,13 @@
 //! The worker's side: loads one model, and runs what the server sends until the server goes.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -28,6 +31,18 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
     let Some(first) = Frame::read(&mut stream)? else {
         return Ok(());
     };
+    if first.kind == Kind::Open {
+        let path = Path::new(OsStr::from_bytes(&first.body));
+        let opened = catch_unwind(|| drop(Package::open(path)));
+        let answer = match opened {
+            Ok(()) => Frame::new(Kind::Opened, 0, Vec::new()),
+            Err(panic) => {
+                let failure = Failure::Panicked(panic_text(&*panic));
+                Frame::new(Kind::Failed, 0, failure.to_body())
+            }
+        };
+        return answer.write(&mut *answers.lock());
+    }
     let loaded = match catch_unwind(AssertUnwindSafe(|| load(engines, &first.body))) {
         Ok(loaded) => loaded,
         Err(panic) => Err(Failure::Load {

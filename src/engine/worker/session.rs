@@ -1,5 +1,7 @@
 //! The server's side: a model that is a worker, its sessions, and the supervisor that starts it again.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -83,6 +85,40 @@ pub(super) fn compile(
             Err(failed(format!("the worker went while it loaded: {reason}")))
         }
         Err(failure) => Err(failure.of_engine(engine)),
+    }
+}
+
+/// Opens a package in a worker that does nothing else. Blocking.
+///
+/// # Errors
+/// How the worker ended, when it did not live to tell what it found.
+pub(super) fn open(workers: &Workers, package: &Path, cancel: &CancelToken) -> Result<(), String> {
+    let started = workers.starter.start();
+    let link = Arc::new(started.map_err(|error| format!("it cannot be started: {error}"))?);
+    let order = Frame::new(Kind::Open, 0, package.as_os_str().as_bytes().to_vec());
+    // One that has gone already tells nothing below.
+    let _ = link.send(&order);
+    let (told, heard) = channel();
+    let worker = Arc::clone(&link);
+    let attend = move || {
+        let answer = worker.read();
+        let ended = worker.bury();
+        let _ = told.send(match answer {
+            Ok(Some(frame)) if frame.kind == Kind::Opened => Ok(()),
+            Ok(Some(frame)) => Err(Failure::of_body(&frame.body).of_engine("").to_string()),
+            _ => Err(ended),
+        });
+    };
+    let thread = std::thread::Builder::new().name("worker".to_owned());
+    let spawned = thread.spawn(attend);
+    spawned.map_err(|error| format!("no thread: {error}"))?;
+    loop {
+        match heard.recv_timeout(TICK) {
+            Ok(opened) => return opened,
+            Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => link.kill(),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err("its thread ended".to_owned()),
+        }
     }
 }
 

@@ -284,6 +284,7 @@ impl Manager {
             record.try_again(*version);
         }
         record.cause = Cause::Manual;
+        record.beginning = None;
         record.hold = Some(Hold {
             version,
             since: SystemTime::now(),
@@ -366,11 +367,13 @@ impl Record {
         {
             slot.status = Status::New;
             slot.attempts = 0;
+            slot.insisted = true;
         }
     }
 
     fn resume(&mut self) {
         self.hold = None;
+        self.beginning = None;
         self.awake = true;
         self.cause = Cause::Manual;
         let versions: Vec<Version> = self.slots.keys().copied().collect();

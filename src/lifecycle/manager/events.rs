@@ -8,7 +8,7 @@ use super::room::RoomRequest;
 use super::{Manager, free};
 use crate::lifecycle::job::{Loaded, Phases};
 use crate::lifecycle::loader::LoadError;
-use crate::lifecycle::record::{OnStage, Status};
+use crate::lifecycle::record::{OnStage, Record, Status};
 use crate::model::{ModelId, ModelName};
 use crate::serving::{FailureReason, SwapOutcome, VersionState};
 
@@ -128,6 +128,7 @@ impl Manager {
                     footprint: servable.footprint(),
                     servable,
                     _lease: loaded.lease,
+                    content: loaded.content,
                     trace: loaded.trace,
                 });
             }
@@ -145,9 +146,12 @@ impl Manager {
     }
 
     fn found_broken(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {
+        let serving = { self.records.get(&id.name) }.and_then(Record::serving);
+        let instead = serving.map(|version| version.to_string());
         tracing::error!(
             model = %id.name,
             version = %id.version,
+            serving_instead = instead,
             reason = reason.label,
             attempt = reason.attempt,
             retries = reason.retry_at.is_some(),

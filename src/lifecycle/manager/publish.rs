@@ -11,6 +11,7 @@ use crate::lifecycle::policy::paths;
 use crate::lifecycle::probation::{Judgement, Probation};
 use crate::lifecycle::record::{Record, Status};
 use crate::model::{ModelName, Version};
+use crate::registry::PastRuns;
 use crate::serving::{
     CatalogSnapshot, Cause, FailureReason, ModelEntry, SwapOutcome, SwapRecord, VersionState,
 };
@@ -53,7 +54,13 @@ impl Manager {
         let slot = record.slots.get_mut(&after);
         let phases = slot.as_ref().map(|slot| slot.phases.clone());
         let trace = slot.and_then(|slot| match &mut slot.status {
-            Status::Ready(stage) => stage.trace.take(),
+            Status::Ready(stage) => {
+                let content = stage.content.take();
+                if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
+                    past.has_served(&content);
+                }
+                stage.trace.take()
+            }
             _ => None,
         });
         // One store makes it true; only then is it announced.
@@ -219,6 +226,11 @@ impl Manager {
                 for (_, metrics) in record.leaving.drain(..) {
                     metrics.remove();
                 }
+                if let Some(past) = &self.parts.past
+                    && record.remembered.is_some()
+                {
+                    past.forget(name);
+                }
                 self.parts
                     .metrics
                     .forget_model(name.as_str(), &VersionState::LABELS);
@@ -229,6 +241,9 @@ impl Manager {
         for (name, record) in &mut self.records {
             let desired = record.effective();
             record.keep_time(desired.default, now);
+            if let Some(past) = &self.parts.past {
+                record.write_down(&**past);
+            }
             let entry = record.entry(&desired);
             let overview: ModelOverview = record.overview(&entry, now);
             self.parts
@@ -273,6 +288,16 @@ impl Manager {
 }
 
 impl Record {
+    /// Writes down what the next start begins with, when that has changed.
+    fn write_down(&mut self, past: &dyn PastRuns) {
+        if let Some(served) = self.proven()
+            && self.remembered.as_ref() != Some(&served)
+        {
+            past.save(served.clone());
+            self.remembered = Some(served);
+        }
+    }
+
     fn served_before(&mut self, version: Version) {
         self.previous.retain(|other| *other != version);
         self.previous.push_front(version);

@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::holder::Holder;
 use super::known::KnownFile;
 use super::partial::Partial;
+use super::past::{pins, unfinished};
 use super::{Held, RepositoryConfig, digest_of, make_directories, open_lock};
 use crate::machine;
 use crate::model::{Content, PackageError};
@@ -48,7 +49,18 @@ struct Reference {
     digest: String,
 }
 
-const DIRECTORIES: [&str; 5] = ["packages", "refs", "downloads", "holders", "known"];
+const DIRECTORIES: [&str; 7] = [
+    "packages",
+    "refs",
+    "downloads",
+    "holders",
+    "known",
+    "served",
+    "loads",
+];
+
+/// What was written down of a model that served, and not touched since, keeps its packages for this long.
+const STALE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A use of a package.
 struct Use {
@@ -139,6 +151,8 @@ impl Shelf {
         Ok(is_whole(&directory, &digest).then_some(Held {
             directory,
             lease: Box::new(()),
+            unfinished: unfinished(self, &digest),
+            content: Some(digest),
         }))
     }
 
@@ -162,8 +176,12 @@ impl Shelf {
         let directory = self.package(&digest);
         let lease = self.lease(&digest);
         if is_whole(&directory, &digest) {
-            let lease = Box::new(lease);
-            return Ok(Some(Held { directory, lease }));
+            return Ok(Some(Held {
+                directory,
+                lease: Box::new(lease),
+                unfinished: unfinished(self, &digest),
+                content: Some(digest),
+            }));
         }
         tracing::warn!(path = %directory.display(), "a package in the cache was damaged; it is fetched again");
         drop(lease);
@@ -225,6 +243,8 @@ impl Shelf {
         let held = Held {
             directory,
             lease: Box::new(lease),
+            unfinished: unfinished(self, &digest),
+            content: Some(digest.clone()),
         };
         let (shelf, key) = (Arc::clone(self), key.to_owned());
         let write_down = move || {
@@ -263,15 +283,45 @@ impl Shelf {
 
     /// Writes a file that is there whole or not at all, also after a loss of power.
     pub(super) fn write_whole(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        let file = self.write_beside(text)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()
+    }
+
+    /// Writes a file that is there whole or not at all, as long as the machine has power.
+    pub(super) fn write_unsynced(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        self.write_beside(text)?.persist(path)?;
+        Ok(())
+    }
+
+    fn write_beside(&self, text: &[u8]) -> io::Result<NamedTempFile> {
         let prefix = format!("{TRASH}{}-", self.id);
         let temporary = tempfile::Builder::new()
             .prefix(&prefix)
             .tempfile_in(self.root.join("downloads"));
         let mut file = temporary?;
         file.write_all(text)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        File::open(path.parent().unwrap_or(path))?.sync_all()
+        Ok(file)
+    }
+
+    /// Whether a later process finds what is written, or this one what an earlier one wrote.
+    pub(super) fn remembers(&self) -> bool {
+        self.outlives || self.beneath.is_some()
+    }
+
+    /// The file for `key` in one of the directories.
+    pub(super) fn place(&self, directory: &str, key: &str) -> PathBuf {
+        self.root.join(directory).join(format!("{key}.json"))
+    }
+
+    /// The files of one of the directories, also of the cache that can only be read, which come last.
+    pub(super) fn places(&self, directory: &str) -> Vec<PathBuf> {
+        let roots = [Some(&self.root), self.beneath.as_ref()];
+        let roots = roots.into_iter().flatten();
+        roots
+            .flat_map(|root| children(&root.join(directory)).unwrap_or_default())
+            .collect()
     }
 
     /// What cannot be kept is used once.
@@ -281,6 +331,8 @@ impl Shelf {
         Ok(Held {
             directory: apart.clone(),
             lease: Box::new(Apart(apart)),
+            content: None,
+            unfinished: 0,
         })
     }
 
@@ -297,6 +349,7 @@ impl Shelf {
         let mut trash = Vec::new();
         let (left, removed) = self.locked(|holder| {
             let used = holder.all_uses()?;
+            let pinned = self.pinned()?;
             let mut entries = self.entries()?;
             entries.sort();
             let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -316,7 +369,8 @@ impl Shelf {
             }
             let mut kept = BTreeSet::new();
             for Listed { digest, bytes, .. } in entries {
-                if total > limit && !used.contains(&digest) {
+                let needed = used.contains(&digest) || pinned.contains(&digest);
+                if total > limit && !needed {
                     fs::remove_file(self.entry(&digest))?;
                     total -= bytes;
                     removed += 1;
@@ -348,6 +402,14 @@ impl Shelf {
         Ok(removed)
     }
 
+    /// The packages that a start may begin with.
+    fn pinned(&self) -> io::Result<BTreeSet<String>> {
+        let pins = pins(&self.root.join("served"), STALE)?.into_iter();
+        let read = |pin: String| read(&reference(&self.root, &pin));
+        let digests = pins.filter_map(read);
+        Ok(digests.map(|Reference { digest }| digest).collect())
+    }
+
     fn entries(&self) -> io::Result<Vec<Listed>> {
         let mut entries = Vec::new();
         for path in children(&self.root.join("packages"))? {
@@ -372,7 +434,7 @@ impl Shelf {
         address: &str,
         query: &Query,
     ) -> Option<Arc<dyn LastKnown>> {
-        if !self.outlives && self.beneath.is_none() {
+        if !self.remembers() {
             return None;
         }
         let key = digest_of(&[address, &format!("{query:?}")]);
@@ -525,7 +587,7 @@ pub(super) fn file_name(path: &Path) -> String {
 }
 
 /// What is not there any more need not be removed.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
@@ -537,7 +599,7 @@ pub(super) fn remove(path: &Path) {
     let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_file(path));
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 

@@ -1,0 +1,255 @@
+//! `served/` and `loads/`: one small file for each model that served, and for each content that was or is being loaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::shelf::{Shelf, children, gone, read};
+use super::{digest_of, is_full, key};
+use crate::model::ModelName;
+use crate::registry::{PastRuns, Served};
+
+/// The wait before what could not be written is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// `served/<key>.json`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct ServedRecord {
+    /// The registry.
+    address: String,
+    served: Served,
+    /// What its packages are called in the cache.
+    pub(super) pins: BTreeSet<String>,
+}
+
+/// `loads/<content>.json`
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+struct Loads {
+    /// Loads of it that never returned.
+    unfinished: u32,
+    /// Whether it has answered requests.
+    served: bool,
+    /// The release that tried.
+    release: String,
+}
+
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// See [`PastRuns`].
+pub(super) struct PastFiles {
+    shelf: Arc<Shelf>,
+    /// Of the registry, then of its fallback.
+    addresses: Vec<String>,
+    pending: Arc<Mutex<Pending>>,
+    /// Contents that are being loaded, with what their files said before; `None` once the process ends.
+    loading: Mutex<Option<BTreeMap<String, Loads>>>,
+}
+
+/// What has yet to be written; the last word on a file counts.
+#[derive(Default)]
+struct Pending {
+    files: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    has_thread: bool,
+}
+
+impl PastFiles {
+    pub(super) fn new(shelf: Arc<Shelf>, addresses: Vec<String>) -> Self {
+        Self {
+            shelf,
+            addresses,
+            pending: Arc::default(),
+            loading: Mutex::new(Some(BTreeMap::new())),
+        }
+    }
+
+    fn record(&self, model: &ModelName) -> PathBuf {
+        let address = self.addresses.first().map_or("", String::as_str);
+        let key = digest_of(&[address, model.as_str()]);
+        self.shelf.place("served", &key)
+    }
+
+    fn loads(&self, content: &str) -> PathBuf {
+        self.shelf.place("loads", content)
+    }
+
+    /// Writes a file, or removes it, in a while.
+    fn write(&self, path: PathBuf, text: Option<Vec<u8>>) {
+        let mut pending = self.pending.lock();
+        pending.files.insert(path, text);
+        if pending.has_thread {
+            return;
+        }
+        let (shelf, waiting) = (Arc::clone(&self.shelf), Arc::clone(&self.pending));
+        let thread = std::thread::Builder::new().name("cache".to_owned());
+        // Without a thread it is written with what comes next.
+        pending.has_thread = thread.spawn(move || write_all(&shelf, &waiting)).is_ok();
+    }
+}
+
+/// Writes until nothing is left; what fails is tried again, as a full disk may have room later.
+fn write_all(shelf: &Arc<Shelf>, pending: &Mutex<Pending>) {
+    let mut is_first = true;
+    loop {
+        let files = {
+            let mut pending = pending.lock();
+            if pending.files.is_empty() {
+                pending.has_thread = false;
+                return;
+            }
+            std::mem::take(&mut pending.files)
+        };
+        let mut failed = None;
+        for (path, text) in files {
+            let written = match &text {
+                Some(text) => write_or_make_room(shelf, &path, text),
+                None => gone(fs::remove_file(&path)),
+            };
+            if let Err(error) = written {
+                failed = Some(error);
+                // What was said meanwhile is newer.
+                pending.lock().files.entry(path).or_insert(text);
+            }
+        }
+        if let Some(error) = failed {
+            if std::mem::take(&mut is_first) {
+                tracing::warn!(%error, "cannot write down which versions serve; a restart would not begin with them. It is tried again");
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+}
+
+fn write_or_make_room(shelf: &Arc<Shelf>, path: &std::path::Path, text: &[u8]) -> io::Result<()> {
+    match shelf.write_whole(path, text) {
+        Err(full) if is_full(&full) => match shelf.sweep(0) {
+            Ok(1..) => shelf.write_whole(path, text),
+            _ => Err(full),
+        },
+        written => written,
+    }
+}
+
+impl PastRuns for PastFiles {
+    fn served(&self) -> BTreeMap<ModelName, Served> {
+        let address = self.addresses.first();
+        let paths = self.shelf.places("served").into_iter().rev();
+        let records = paths.filter_map(|path| read::<ServedRecord>(&path));
+        let ours = records.filter(|record| Some(&record.address) == address);
+        ours.map(|record| (record.served.model.clone(), record.served))
+            .collect()
+    }
+
+    fn save(&self, served: Served) {
+        let pins = self.addresses.iter().flat_map(|address| {
+            let packages = served.packages.values();
+            packages.map(move |package| key(address, package))
+        });
+        let record = ServedRecord {
+            address: self.addresses.first().cloned().unwrap_or_default(),
+            pins: pins.collect(),
+            served: served.clone(),
+        };
+        if let Ok(text) = serde_json::to_vec(&record) {
+            self.write(self.record(&served.model), Some(text));
+        }
+    }
+
+    fn forget(&self, model: &ModelName) {
+        self.write(self.record(model), None);
+    }
+
+    fn load_begins(&self, content: &str) {
+        let mut loading = self.loading.lock();
+        let Some(loading) = loading.as_mut() else {
+            return;
+        };
+        let before = loads_of(&self.shelf, content);
+        if before.served {
+            return;
+        }
+        let now = Loads {
+            unfinished: before.unfinished + 1,
+            served: false,
+            release: RELEASE.to_owned(),
+        };
+        let path = self.loads(content);
+        if let Err(error) = write_quickly(&self.shelf, &path, &now) {
+            tracing::debug!(%error, "cannot write down that a load begins");
+        }
+        loading.insert(content.to_owned(), before);
+    }
+
+    fn load_ends(&self, content: &str) {
+        let mut loading = self.loading.lock();
+        if let Some(loading) = loading.as_mut()
+            && loading.remove(content).is_some()
+        {
+            let _ = gone(fs::remove_file(self.loads(content)));
+        }
+    }
+
+    fn has_served(&self, content: &str) {
+        let loads = Loads {
+            unfinished: 0,
+            served: true,
+            release: RELEASE.to_owned(),
+        };
+        if let Ok(text) = serde_json::to_vec(&loads)
+            && !loads_of(&self.shelf, content).served
+        {
+            self.write(self.loads(content), Some(text));
+        }
+    }
+
+    fn stop(&self) {
+        let loading = self.loading.lock().take();
+        for (content, before) in loading.unwrap_or_default() {
+            let path = self.loads(&content);
+            let restored = match before.unfinished {
+                0 => gone(fs::remove_file(&path)),
+                _ => write_quickly(&self.shelf, &path, &before),
+            };
+            if let Err(error) = restored {
+                tracing::warn!(path = %path.display(), %error, "a load that this stop interrupts will count as one that never returned");
+            }
+        }
+    }
+}
+
+/// How often loads of a content never returned, unless it has served.
+pub(super) fn unfinished(shelf: &Shelf, content: &str) -> u32 {
+    let loads = loads_of(shelf, content);
+    if loads.served { 0 } else { loads.unfinished }
+}
+
+fn loads_of(shelf: &Shelf, content: &str) -> Loads {
+    let loads: Option<Loads> = read(&shelf.place("loads", content));
+    // Another release may do what this one could not.
+    let same = |loads: &Loads| loads.served || loads.release == RELEASE;
+    loads.filter(same).unwrap_or_default()
+}
+
+/// Without waiting for the disk: a process that is killed leaves what it has written.
+fn write_quickly(shelf: &Shelf, path: &std::path::Path, loads: &Loads) -> io::Result<()> {
+    let text = serde_json::to_vec(loads).map_err(io::Error::from)?;
+    shelf.write_unsynced(path, &text)
+}
+
+/// The keys that records of what served keep in the cache.
+pub(super) fn pins(directory: &std::path::Path, stale: Duration) -> io::Result<BTreeSet<String>> {
+    let mut pins = BTreeSet::new();
+    for path in children(directory)? {
+        let age = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let is_stale = age.is_ok_and(|at| at.elapsed().unwrap_or_default() > stale);
+        if let Some(record) = read::<ServedRecord>(&path).filter(|_| !is_stale) {
+            pins.extend(record.pins);
+        }
+    }
+    Ok(pins)
+}
