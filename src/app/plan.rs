@@ -13,7 +13,8 @@ use super::{ServeRequest, ServeTarget};
 use crate::config::{self, ModelSettings, Settings};
 use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::{
-    BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand, SwapOrder,
+    BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand,
+    SwapOrder,
 };
 use crate::model::seal::SealPolicy;
 use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};

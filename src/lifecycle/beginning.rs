@@ -23,8 +23,8 @@ impl Beginning {
         let is_wanted = |version: Version, package: &PackageRef| {
             wish.versions.get(&version) == Some(&Wanted::Package(package.clone()))
         };
-        let all_wanted = { served.packages.iter() }
-            .all(|(version, package)| is_wanted(*version, package));
+        let all_wanted =
+            { served.packages.iter() }.all(|(version, package)| is_wanted(*version, package));
         let same = wish.default == Some(served.default)
             && all_wanted
             && leads_alike(&served.aliases, &wish.aliases)
@@ -82,8 +82,8 @@ impl Record {
         let versions = beginning.desired(wish).versions.into_keys();
         let phases: Vec<Option<Phase>> = versions.map(|version| self.phase(version)).collect();
         let serves = self.phase(beginning.version()) == Some(Phase::Ready);
-        let is_over = { phases.iter() }
-            .all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
+        let is_over =
+            { phases.iter() }.all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
         // While nobody can tell what is wanted, what served is better than nothing.
         if !is_over || (serves && wish.absent.is_some()) {
             return false;

@@ -2,8 +2,8 @@
 //! cancel it.
 
 use std::any::Any;
-use std::path::PathBuf;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 

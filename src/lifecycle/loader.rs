@@ -391,7 +391,9 @@ impl Loader {
         cancel: &CancelToken,
     ) -> Result<(), LoadError> {
         match &self.workers {
-            Some(workers) => workers.open(directory, cancel).map_err(LoadError::Unreadable),
+            Some(workers) => workers
+                .open(directory, cancel)
+                .map_err(LoadError::Unreadable),
             None => Ok(()),
         }
     }

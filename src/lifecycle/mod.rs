@@ -12,8 +12,8 @@ mod row_independence;
 
 pub use job::{Opened, Supply};
 pub use loader::{
-    BatchingOptions, Circumstances, ExamplePolicy, LoadError, LoadLimits, LoadOptions, Loader, RowPolicy,
-    WarmUp, Warmed,
+    BatchingOptions, Circumstances, ExamplePolicy, LoadError, LoadLimits, LoadOptions, Loader,
+    RowPolicy, WarmUp, Warmed,
 };
 pub use manager::{Manager, ManagerHandle, ManagerParts};
 pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};

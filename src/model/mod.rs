@@ -14,6 +14,7 @@ mod samples;
 mod schema;
 pub mod seal;
 mod signature;
+pub(crate) mod small_file;
 
 pub use batch::Batch;
 pub use compatibility::{

@@ -11,7 +11,9 @@ use std::path::Path;
 /// What the system says; that it is no regular file; that it has more than `limit` bytes.
 pub(crate) fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let reason = format!("has more than {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));

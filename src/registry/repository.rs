@@ -35,7 +35,7 @@ use sha2::{Digest, Sha256};
 
 use self::past::PastFiles;
 use self::shelf::Shelf;
-use super::{LastKnown, PastRuns, PackageRef, Query, Source, SourceError};
+use super::{LastKnown, PackageRef, PastRuns, Query, Source, SourceError};
 use crate::telemetry::Metrics;
 
 /// Where packages are kept, and how many.

@@ -103,6 +103,9 @@ impl std::fmt::Debug for Watcher {
 /// A registry that says nothing for this long is as good as gone.
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
+/// A start waits for the registry's word this long before it begins with the last one.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 /// A registry is looked at for at most one part in this many of the time.
 const SHARE: u32 = 10;
 
@@ -131,7 +134,19 @@ impl Watcher {
     /// The first look: the registry, else what was last known of it, else its fallback.
     pub async fn first_look(&mut self) -> (Option<DesiredState>, FirstLook) {
         let source = Arc::clone(&self.parts.source);
-        let error = match self.look(&source).await {
+        let remembered = self.parts.memory.as_ref().and_then(|memory| memory.load());
+        // A registry that has lost all its models is no more believed than by a server that had them.
+        if let Some((known, _)) = &remembered {
+            self.had = known.registry.models.len();
+        }
+        // While there is something to begin with, nobody is kept waiting.
+        let patience = if remembered.is_some() {
+            FIRST_LOOK
+        } else {
+            LONGEST_LOOK
+        };
+        let looked = timeout(patience, self.look(&source)).await;
+        let error = match looked.unwrap_or_else(|_| Err(silent(&source, patience))) {
             Ok((state, desired)) => {
                 self.succeeded(&state);
                 return (Some(desired), self.read(&state));
@@ -139,7 +154,6 @@ impl Watcher {
             Err(error) => error,
         };
         self.failed(&error);
-        let remembered = self.parts.memory.as_ref().and_then(|memory| memory.load());
         if let Some((known, at)) = remembered {
             let age = SystemTime::now().duration_since(at).unwrap_or_default();
             let age = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
@@ -215,10 +229,6 @@ impl Watcher {
         &mut self,
         source: &Arc<dyn Source>,
     ) -> Result<(RegistryState, DesiredState), SourceError> {
-        let silent = || SourceError::Unreachable {
-            registry: source.address().to_owned(),
-            reason: format!("no answer within {LONGEST_LOOK:?}"),
-        };
         let look = async {
             let state = source.snapshot(&self.parts.selection.query()).await?;
             for target in &self.parts.selection.targets {
@@ -232,7 +242,7 @@ impl Watcher {
         };
         // A runtime that gets no thread panics, and the look after this one may go well.
         let looked = timeout(LONGEST_LOOK, AssertUnwindSafe(look).catch_unwind()).await;
-        let looked = looked.map_err(|_| silent())?;
+        let looked = looked.map_err(|_| silent(source, LONGEST_LOOK))?;
         let mut state = looked.map_err(|_| SourceError::Unreachable {
             registry: source.address().to_owned(),
             reason: "the look at it panicked".to_owned(),
@@ -341,6 +351,13 @@ impl Watcher {
             .saturating_mul(1 << self.failures.min(6));
         let wait = jittered(doubled.min(LONGEST_WAIT).max(self.parts.interval));
         wait.max(error.retry_after().unwrap_or_default())
+    }
+}
+
+fn silent(source: &Arc<dyn Source>, patience: Duration) -> SourceError {
+    SourceError::Unreachable {
+        registry: source.address().to_owned(),
+        reason: format!("no answer within {patience:?}"),
     }
 }
 
@@ -551,6 +568,43 @@ mod tests {
         let (desired, look) = { nothing }.first_look().await;
         assert!(desired.unwrap().models.is_empty());
         assert!(matches!(look, FirstLook::Read { .. }));
+    }
+
+    /// A registry that takes connections and says nothing.
+    struct Silent;
+
+    #[async_trait]
+    impl Source for Silent {
+        fn address(&self) -> &str {
+            "silent"
+        }
+
+        async fn snapshot(&self, _: &Query) -> Result<RegistryState, SourceError> {
+            std::future::pending().await
+        }
+
+        async fn fetch(&self, _: &PackageRef, _: &Path) -> Result<(), SourceError> {
+            unreachable!("a watcher fetches nothing")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_for_a_silent_registry_no_longer_than_it_must() {
+        let memory = Arc::new(Notebook::default());
+        memory.save(&KnownState {
+            registry: state(3),
+            ..KnownState::default()
+        });
+        let started = Instant::now();
+        let (desired, look) = watcher(Arc::new(Silent), None, memory).first_look().await;
+        assert_eq!(champion(&desired.unwrap()), 3);
+        assert!(matches!(look, FirstLook::Read { missing } if missing.is_empty()));
+        assert_eq!(started.elapsed(), FIRST_LOOK);
+        let mut unknown = watcher(Arc::new(Silent), None, Arc::default());
+        let started = Instant::now();
+        let (desired, _) = unknown.first_look().await;
+        assert!(desired.is_none());
+        assert_eq!(started.elapsed(), LONGEST_LOOK);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 /// One request as it came in.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ impl Asked {
 pub(crate) struct Imitation {
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    router: Router,
+    task: Mutex<JoinHandle<()>>,
 }
 
 impl Imitation {
@@ -54,8 +57,34 @@ impl Imitation {
                 answer(&asked)
             }
         });
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, asked }
+        let served = router.clone();
+        let task = tokio::spawn(async move { axum::serve(listener, served).await.unwrap() });
+        Self {
+            url,
+            asked,
+            router,
+            task: Mutex::new(task),
+        }
+    }
+
+    /// Takes no connections any more.
+    pub(crate) async fn go_down(&self) {
+        let task = {
+            let mut task = self.task.lock().unwrap();
+            task.abort();
+            std::mem::replace(&mut *task, tokio::spawn(async {}))
+        };
+        let _ = task.await;
+    }
+
+    /// Takes connections again, at the same address.
+    pub(crate) async fn come_up(&self) {
+        self.go_down().await;
+        let address = self.url.strip_prefix("http://").unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let router = self.router.clone();
+        *self.task.lock().unwrap() =
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     }
 
     /// The requests since the last call.

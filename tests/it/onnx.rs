@@ -163,6 +163,12 @@ impl Parts {
         self
     }
 
+    /// Fields of the graph, as they are.
+    pub(crate) fn with(mut self, fields: &[u8]) -> Self {
+        self.graph.extend(fields);
+        self
+    }
+
     /// The whole model.
     pub(crate) fn model(self) -> Vec<u8> {
         model(&[self.graph, text(2, "parts")].concat())
@@ -192,15 +198,15 @@ fn value(name: &str, datatype: u64) -> Vec<u8> {
     [text(1, name), message(2, &message(1, &tensor))].concat()
 }
 
-fn number(field: u64, value: u64) -> Vec<u8> {
+pub(crate) fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
-fn text(field: u64, value: &str) -> Vec<u8> {
+pub(crate) fn text(field: u64, value: &str) -> Vec<u8> {
     message(field, value.as_bytes())
 }
 
-fn message(field: u64, value: &[u8]) -> Vec<u8> {
+pub(crate) fn message(field: u64, value: &[u8]) -> Vec<u8> {
     let head = [varint(field << 3 | 2), varint(value.len() as u64)].concat();
     [&head, value].concat()
 }

@@ -81,6 +81,13 @@ impl Starter {
         self
     }
 
+    /// Listens for HTTP on this port.
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.arguments
+            .extend(["--port".into(), port.to_string().into()]);
+        self
+    }
+
     /// Makes ONNX Runtime available.
     pub(crate) fn with_onnxruntime(self) -> Self {
         self.env("ORT_DYLIB_PATH", onnxruntime())

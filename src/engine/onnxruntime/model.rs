@@ -23,11 +23,18 @@ use crate::engine::{
     CancelToken, CompiledModel, EngineError, EngineOptions, Interrupt, Outputs, Session,
     load_error, one_line,
 };
+use crate::machine;
 use crate::model::{Batch, OutputKind, Package, Provider, SessionOptions, Signature};
 use crate::tensor::Tensor;
 
 /// How often a running load looks whether it was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+/// Whether an entry of the session's configuration names neither files nor threads of this machine.
+fn is_harmless(key: &str) -> bool {
+    let words = ["path", "file", "folder", "save", "thread", "spin", "ep."];
+    !words.iter().any(|word| key.contains(word))
+}
 
 /// All that a session of a model is made from.
 #[derive(Clone)]
@@ -46,8 +53,20 @@ impl Recipe {
     pub(super) fn new(runtime: Runtime, package: &Package, options: &EngineOptions) -> Self {
         let flavor = &package.manifest.onnx;
         let session = &flavor.session;
-        let intra = options.intra_op_threads.or(session.intra_op_num_threads);
-        let inter = options.inter_op_threads.or(session.inter_op_num_threads);
+        // A package cannot know how many there are to share.
+        let most = machine::threads();
+        let of_package = |threads: Option<usize>| threads.map(|threads| threads.min(most));
+        let intra = { options.intra_op_threads }.or(of_package(session.intra_op_num_threads));
+        let inter = { options.inter_op_threads }.or(of_package(session.inter_op_num_threads));
+        let mut session = session.clone();
+        let id = &package.id;
+        session.extra.retain(|(key, _)| {
+            let is_harmless = is_harmless(key);
+            if !is_harmless {
+                tracing::warn!(model = %id.name, version = %id.version, key, "the package asks for a session option that is not for a package to say");
+            }
+            is_harmless
+        });
         Self {
             file: package.model_file.clone(),
             // The same numbers as those of the shared pool are no reason for a pool of its own.
@@ -58,7 +77,7 @@ impl Recipe {
                 .providers
                 .clone()
                 .unwrap_or_else(|| flavor.providers.clone()),
-            options: flavor.session.clone(),
+            options: session,
             operators: Operators::default(),
         }
     }

@@ -1,5 +1,7 @@
 //! Our own reader of the ONNX protobuf: what a graph is, without an engine.
 
+mod calls;
+mod census;
 mod file_buf;
 mod proto;
 mod rows;
@@ -10,7 +12,6 @@ mod walk;
 pub use self::rows::RowProof;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ use self::proto::{ModelProto, StringStringEntryProto};
 use self::values::signature_of;
 use self::walk::Survey;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::Signature;
+use crate::model::{Signature, small_file};
 
 /// A summary of an ONNX model.
 #[derive(Debug, Clone, PartialEq)]
@@ -160,6 +161,17 @@ pub enum GraphProblem {
         /// What can be served.
         expected: &'static str,
     },
+    /// More of something than any exporter writes.
+    #[error("has more than {limit} {what}, which is more than a graph may have")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// A function that is never done.
+    #[error("has a function `{0}` that calls itself; export the model again")]
+    Recursive(String),
     /// A reference to external data that makes no sense.
     #[error("has a tensor `{tensor}` whose external data {reason}")]
     ExternalData {
@@ -189,11 +201,8 @@ impl Graph {
     /// [`GraphError`].
     pub fn read(path: &Path) -> Result<Self, GraphError> {
         let read = || {
-            let file = File::open(path).map_err(GraphProblem::Io)?;
+            let file = small_file::open(path).map_err(GraphProblem::Io)?;
             let metadata = file.metadata().map_err(GraphProblem::Io)?;
-            if metadata.is_dir() {
-                return Err(GraphProblem::Io(io::ErrorKind::IsADirectory.into()));
-            }
             Self::decode(file, metadata.len())
         };
         read().map_err(|problem| GraphError {
@@ -217,6 +226,12 @@ impl Graph {
         let read = file.by_ref().take(512).read_to_end(&mut head);
         read.and_then(|_| file.rewind()).map_err(GraphProblem::Io)?;
 
+        let mut buf = FileBuf::new(&mut file, length);
+        census::count(&mut buf, length).map_err(|problem| text(&head).unwrap_or(problem))?;
+        if let Some(error) = buf.take_error() {
+            return Err(GraphProblem::Io(error));
+        }
+        file.rewind().map_err(GraphProblem::Io)?;
         let mut buf = FileBuf::new(file, length);
         let mut model = ModelProto::default();
         let outcome = model.merge(&mut buf);
@@ -254,6 +269,7 @@ impl Graph {
         }
         let signature = signature_of(graph)?;
         let survey = Survey::of(graph, &model.functions)?;
+        calls::check(graph, &model.functions)?;
         let rows = rows::analyse(&model, &signature);
         Ok(Self {
             rows,

@@ -14,7 +14,7 @@ use super::proto::TensorHead;
 use crate::tensor::DType;
 
 /// Contents of more bytes than this are skipped.
-const MOST_BYTES: u64 = 4096;
+pub(super) const MOST_BYTES: u64 = 4096;
 
 const FLOAT_DATA: u32 = 4;
 const INT32_DATA: u32 = 5;

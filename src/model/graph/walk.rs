@@ -1,6 +1,6 @@
 //! A walk over every node of a model: operators, classic machine-learning nodes, tensors in other files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::model::graph::proto::{
     AttributeProto, EXTERNAL, FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto,
@@ -144,34 +144,62 @@ pub(crate) fn origins(graph: &GraphProto) -> BTreeMap<String, Origin> {
             makers.insert(output, (node, index));
         }
     }
-    let origin = |name: &str| {
-        let mut name = name;
-        // A graph with a loop is no ONNX, but must not hold us up.
-        for _ in 0..=graph.node.len() {
-            let (node, index) = *makers.get(name)?;
-            let op_type = node.op_type.as_deref().unwrap_or_default();
-            match node.input.first() {
-                Some(input) if LOOKED_THROUGH.contains(&op_type) => name = input,
-                _ => {
-                    return Some(Origin {
-                        op_type: op_type.to_owned(),
-                        index,
-                    });
-                }
+    let mut known: HashMap<&str, Option<Origin>> = HashMap::new();
+    let names = graph.output.iter().filter_map(|out| out.name.as_deref());
+    let found = names.filter_map(|name| {
+        let origin = origin(name, &makers, &mut known)?;
+        Some((name.to_owned(), origin))
+    });
+    found.collect()
+}
+
+/// The operator behind a value. What was passed on the way is remembered, so that each node is looked through once.
+fn origin<'g>(
+    output: &'g str,
+    makers: &HashMap<&'g str, (&'g NodeProto, usize)>,
+    known: &mut HashMap<&'g str, Option<Origin>>,
+) -> Option<Origin> {
+    let mut passed = Vec::new();
+    let mut name = output;
+    let found = loop {
+        if let Some(found) = known.get(name) {
+            break found.clone();
+        }
+        // A graph with a loop is no ONNX, but must not hold us up: it comes back to where it was, of which nothing is known.
+        known.insert(name, None);
+        passed.push(name);
+        let Some((node, index)) = makers.get(name) else {
+            break None;
+        };
+        let op_type = node.op_type.as_deref().unwrap_or_default();
+        match node.input.first() {
+            Some(input) if LOOKED_THROUGH.contains(&op_type) => name = input,
+            _ => {
+                break Some(Origin {
+                    op_type: op_type.to_owned(),
+                    index: *index,
+                });
             }
         }
-        None
     };
-    let names = graph.output.iter().filter_map(|out| out.name.as_deref());
-    let found = names.filter_map(|name| Some((name.to_owned(), origin(name)?)));
-    found.collect()
+    for name in passed {
+        known.insert(name, found.clone());
+    }
+    found
 }
 
 /// The class labels of each output of the graph that ZipMap makes.
 pub(crate) fn labels(graph: &GraphProto) -> BTreeMap<String, Vec<String>> {
+    let outputs = graph.output.iter();
+    let outputs: HashSet<&str> = outputs.filter_map(|out| out.name.as_deref()).collect();
     let is_zip_map = |node: &&NodeProto| node.op_type.as_deref() == Some("ZipMap");
     let zip_maps = graph.node.iter().filter(is_zip_map);
-    let labelled = zip_maps.flat_map(|node| {
+    let labelled = zip_maps.filter_map(|node| {
+        // It has one.
+        let output = node
+            .output
+            .first()
+            .filter(|name| outputs.contains(name.as_str()))?;
         let named = node.attribute.iter().find(|attribute| {
             let name = attribute.name.as_deref().unwrap_or_default();
             matches!(name, "classlabels_int64s" | "classlabels_strings")
@@ -179,16 +207,10 @@ pub(crate) fn labels(graph: &GraphProto) -> BTreeMap<String, Vec<String>> {
         let numbers = named.into_iter().flat_map(|named| &named.ints);
         let texts = named.into_iter().flat_map(|named| &named.strings);
         let texts = texts.map(|text| String::from_utf8_lossy(text).into_owned());
-        let labels: Vec<String> = numbers.map(i64::to_string).chain(texts).collect();
-        node.output
-            .iter()
-            .map(move |output| (output.clone(), labels.clone()))
+        let labels = numbers.map(i64::to_string).chain(texts).collect();
+        Some((output.clone(), labels))
     });
-    let is_output = |name: &String| {
-        let mut outputs = graph.output.iter();
-        outputs.any(|output| output.name.as_ref() == Some(name))
-    };
-    labelled.filter(|(name, _)| is_output(name)).collect()
+    labelled.collect()
 }
 
 fn external_data(tensor: &TensorProto) -> Result<ExternalData, GraphProblem> {

@@ -6,7 +6,6 @@ mod signature;
 mod tree;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +16,7 @@ use serde_json::Value;
 
 use self::tree::Tree;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::ModelSignature;
+use crate::model::{ModelSignature, small_file};
 
 /// Larger manifests are refused unread: MLflow writes a few kilobytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -203,7 +202,7 @@ impl Manifest {
     /// [`ManifestError`].
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let read = || {
-            let file = File::open(path).map_err(ManifestProblem::Io)?;
+            let file = small_file::open(path).map_err(ManifestProblem::Io)?;
             let mut bytes = Vec::new();
             let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
             read.map_err(ManifestProblem::Io)?;

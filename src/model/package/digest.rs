@@ -1,7 +1,7 @@
 //! The digest of a package: what it holds, independent of where it is and of when it was copied.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirEntry, File, FileType};
+use std::fs::{self, DirEntry, FileType};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
@@ -11,12 +11,13 @@ use super::confine::Confined;
 use super::discover::is_foreign;
 use super::error::PackageError;
 use crate::model::real_path;
+use crate::model::small_file;
 
 /// What a registry client writes beside the manifest; it says where the package came from, not what it is.
 const REGISTERED_META: &str = "registered_model_meta";
 
 /// Entries that are looked at in one package: links to directories can make few files look like very many.
-const MAX_ENTRIES: usize = 100_000;
+pub(super) const MAX_ENTRIES: usize = 100_000;
 
 /// Directories inside each other; MLflow makes two or three.
 const MAX_DEPTH: usize = 64;
@@ -210,7 +211,7 @@ fn resolve(entry: &DirEntry) -> Result<Option<(PathBuf, FileType)>, PackageError
 }
 
 fn hash_file(hash: &mut Sha256, path: &Path, chunk: &mut [u8]) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = small_file::open(path)?;
     let length = file.metadata()?.len();
     hash.update(length.to_le_bytes());
     let mut read = 0u64;

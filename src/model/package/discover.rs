@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MANIFEST;
+use super::digest::MAX_ENTRIES;
 use super::error::PackageError;
 use crate::model::Version;
 
@@ -145,7 +146,14 @@ impl Directory {
             dead_links: Vec::new(),
             others: Vec::new(),
         };
-        for entry in fs::read_dir(path).map_err(PackageError::io(path))? {
+        let entries = fs::read_dir(path).map_err(PackageError::io(path))?;
+        for (number, entry) in entries.enumerate() {
+            if number == MAX_ENTRIES {
+                return Err(PackageError::TooManyFiles {
+                    root: path.to_owned(),
+                    limit: MAX_ENTRIES,
+                });
+            }
             let name = entry.map_err(PackageError::io(path))?.file_name();
             if is_foreign(&name) {
                 continue;

@@ -1,11 +1,10 @@
 //! A scoring request from a package's input example.
 
-use std::fs;
 use std::path::Path;
 
 use super::confine::Confined;
 use super::error::PackageError;
-use crate::model::ExampleInfo;
+use crate::model::{ExampleInfo, small_file};
 
 /// Larger examples are refused unread.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -65,5 +64,5 @@ fn read(root: &Confined, relative: &Path) -> Result<Vec<u8>, PackageError> {
             reason: "has more than 64 MiB; log the model with a smaller example",
         });
     }
-    fs::read(&file).map_err(PackageError::io(&file))
+    small_file::read(&file, MAX_BYTES).map_err(PackageError::io(&file))
 }

@@ -9,10 +9,13 @@ use super::confine::Confined;
 use super::discover::is_onnx;
 use super::error::PackageError;
 use crate::model::manifest::parse_yaml;
-use crate::model::{ModelId, ModelName, Version, real_path};
+use crate::model::{ModelId, ModelName, Version, real_path, small_file};
 
 /// What a registry client writes beside the manifest: which model and version the package is.
 pub(crate) const META: &str = "registered_model_meta";
+
+/// A name and a version take less.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// What MLflow's client writes into a package that it downloads from a registry.
 #[derive(Deserialize)]
@@ -68,10 +71,11 @@ fn registered(root: &Confined) -> Result<Option<RegisteredMeta>, PackageError> {
         path: file.clone(),
         reason,
     };
-    let text = std::fs::read_to_string(&file).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => invalid("it is not UTF-8 text".to_owned()),
+    let text = small_file::read(&file, MAX_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => invalid(format!("it {error}")),
         _ => PackageError::io(&file)(error),
     })?;
+    let text = String::from_utf8(text).map_err(|_| invalid("it is not UTF-8 text".to_owned()))?;
     parse_yaml(&text).map(Some).map_err(invalid)
 }
 

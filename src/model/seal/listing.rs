@@ -1,7 +1,7 @@
 //! The files of a package as a seal sees them: each by its own digest, and none by a link.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::SEAL;
 use super::error::{SealError, SealProblem};
 use crate::model::real_path;
+use crate::model::small_file;
 
 /// What `model_signing` leaves out.
 pub(super) const GIT: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
@@ -132,7 +133,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> SealError + '_ {
 }
 
 fn digest(path: &Path, chunk: &mut [u8]) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = small_file::open(path)?;
     let mut hash = Sha256::new();
     loop {
         match file.read(chunk) {

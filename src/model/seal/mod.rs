@@ -20,7 +20,7 @@ mod sign;
 mod statement;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub use self::sign::sign;
 use self::bundle::{Bundle, Material};
 use self::listing::Listing;
 use super::package::{Content, Package};
+use super::small_file;
 
 /// The name of a seal inside its package.
 pub const SEAL: &str = "model.sig";
@@ -296,7 +297,7 @@ fn read(path: &Path) -> Result<Result<Seal, SealProblem>, SealError> {
         return Ok(Err(SealProblem::NotAFile));
     }
     let mut text = Vec::new();
-    let file = File::open(path).map_err(io)?;
+    let file = small_file::open(path).map_err(io)?;
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(io)?;

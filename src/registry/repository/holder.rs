@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::open_lock;
+use crate::model::small_file;
 
 /// What this process uses. Changed and read under the cache's lock only.
 #[derive(Debug)]
@@ -20,6 +21,9 @@ pub(super) struct Holder {
 /// The file has a multiple of so many bytes, filled up with empty lines: as many packages can come into use while the
 /// disk is full.
 const ROOM: usize = 16 << 10;
+
+/// More than any process uses.
+const LONGEST: u64 = 64 << 20;
 
 impl Holder {
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
@@ -83,15 +87,17 @@ impl Holder {
             if path == self.path {
                 continue;
             }
-            let file = match File::open(&path) {
+            let file = match small_file::open(&path) {
                 // Its process has ended meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Not made by any process of ours.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
                 opened => opened?,
             };
             match file.try_lock() {
                 Ok(()) => drop(fs::remove_file(&path)),
                 Err(TryLockError::WouldBlock) => {
-                    let lines = io::read_to_string(file)?;
+                    let lines = io::read_to_string(file.take(LONGEST))?;
                     let digests = lines.lines().filter(|line| !line.is_empty());
                     all.extend(digests.map(str::to_owned));
                 }

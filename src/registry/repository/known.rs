@@ -9,10 +9,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::shelf::{Shelf, touch};
+use crate::model::small_file;
 use crate::registry::{KnownState, LastKnown};
 
 /// How exactly the time of the last look is kept.
 const TOUCH_EVERY: Duration = Duration::from_secs(10);
+
+/// More than any registry says.
+const LONGEST: u64 = 1 << 30;
 
 /// A file with the last answer; its time of modification is the time of the last look.
 pub(super) struct KnownFile {
@@ -53,7 +57,7 @@ impl LastKnown for KnownFile {
             let last = last.lock();
             let text = serde_json::to_vec(&last.state);
             let written = text.map_err(Into::into).and_then(|text| {
-                if fs::read(&path).is_ok_and(|old| old == text) {
+                if small_file::read(&path, LONGEST).is_ok_and(|old| old == text) {
                     touch(&path)
                 } else {
                     shelf.write_whole(&path, &text)
@@ -70,7 +74,7 @@ impl LastKnown for KnownFile {
     fn load(&self) -> Option<(KnownState, SystemTime)> {
         let paths = [Some(&self.path), self.beneath.as_ref()];
         paths.into_iter().flatten().find_map(|path| {
-            let text = fs::read(path).ok()?;
+            let text = small_file::read(path, LONGEST).ok()?;
             let at = fs::metadata(path).and_then(|metadata| metadata.modified());
             match serde_json::from_slice(&text) {
                 Ok(state) => Some((state, at.unwrap_or(SystemTime::UNIX_EPOCH))),

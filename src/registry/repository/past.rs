@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// `served/<key>.json`
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct ServedRecord {
+struct ServedRecord {
     /// The registry.
     address: String,
     served: Served,
     /// What its packages are called in the cache.
-    pub(super) pins: BTreeSet<String>,
+    pins: BTreeSet<String>,
 }
 
 /// `loads/<content>.json`
@@ -125,7 +125,7 @@ fn write_all(shelf: &Arc<Shelf>, pending: &Mutex<Pending>) {
     }
 }
 
-fn write_or_make_room(shelf: &Arc<Shelf>, path: &std::path::Path, text: &[u8]) -> io::Result<()> {
+fn write_or_make_room(shelf: &Arc<Shelf>, path: &Path, text: &[u8]) -> io::Result<()> {
     match shelf.write_whole(path, text) {
         Err(full) if is_full(&full) => match shelf.sweep(0) {
             Ok(1..) => shelf.write_whole(path, text),
@@ -236,20 +236,17 @@ fn loads_of(shelf: &Shelf, content: &str) -> Loads {
 }
 
 /// Without waiting for the disk: a process that is killed leaves what it has written.
-fn write_quickly(shelf: &Shelf, path: &std::path::Path, loads: &Loads) -> io::Result<()> {
+fn write_quickly(shelf: &Shelf, path: &Path, loads: &Loads) -> io::Result<()> {
     let text = serde_json::to_vec(loads).map_err(io::Error::from)?;
     shelf.write_unsynced(path, &text)
 }
 
-/// The keys that records of what served keep in the cache.
-pub(super) fn pins(directory: &std::path::Path, stale: Duration) -> io::Result<BTreeSet<String>> {
-    let mut pins = BTreeSet::new();
-    for path in children(directory)? {
-        let age = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let is_stale = age.is_ok_and(|at| at.elapsed().unwrap_or_default() > stale);
-        if let Some(record) = read::<ServedRecord>(&path).filter(|_| !is_stale) {
-            pins.extend(record.pins);
-        }
-    }
-    Ok(pins)
+/// The records of what served in a directory, each with the keys that it keeps in the cache.
+pub(super) fn pins(directory: &Path) -> io::Result<Vec<(PathBuf, BTreeSet<String>)>> {
+    let records = children(directory)?.into_iter();
+    let pins = records.filter_map(|path| {
+        let record: ServedRecord = read(&path)?;
+        Some((path, record.pins))
+    });
+    Ok(pins.collect())
 }

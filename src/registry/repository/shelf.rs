@@ -17,7 +17,7 @@ use super::partial::Partial;
 use super::past::{pins, unfinished};
 use super::{Held, RepositoryConfig, digest_of, make_directories, open_lock};
 use crate::machine;
-use crate::model::{Content, PackageError};
+use crate::model::{Content, PackageError, small_file};
 use crate::registry::{LastKnown, Query, SourceError};
 use crate::telemetry::Metrics;
 
@@ -83,28 +83,26 @@ impl Shelf {
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
         let wanted = config.directory.as_deref();
-        let (temporary, beneath) = match wanted.map(|root| (root, prepare(root))) {
-            Some((_, Ok(()))) => (None, None),
-            Some((root, Err(error))) if root.is_dir() => {
-                tracing::warn!(%error, "the package cache cannot be written to: it is only read, and what is fetched is kept for as long as this process runs");
-                (Some(temporary()?), Some(root.to_owned()))
+        let begun = wanted.map(|root| (root, prepare(root).and_then(|()| begin(root))));
+        let (temporary, root, holder) = match begun {
+            Some((root, Ok(holder))) => (None, root.to_owned(), holder),
+            Some((root, Err(error))) if !root.is_dir() => return Err(error),
+            unusable => {
+                if let Some((_, Err(error))) = unusable {
+                    tracing::warn!(%error, "the package cache cannot be written to: it is only read, and what is fetched is kept for as long as this process runs");
+                }
+                let temporary = temporary()?;
+                prepare(temporary.path())?;
+                let holder = begin(temporary.path())?;
+                let root = temporary.path().to_owned();
+                (Some(temporary), root, holder)
             }
-            Some((_, Err(error))) => return Err(error),
-            None => (Some(temporary()?), None),
         };
-        let root = match (&temporary, wanted) {
-            (Some(temporary), _) => temporary.path(),
-            (None, Some(root)) => root,
-            (None, None) => unreachable!("without a directory there is a temporary one"),
-        };
-        if temporary.is_some() {
-            prepare(root)?;
-        }
-        let holder = begin(root)?;
+        let is_apart = temporary.is_some();
         let shelf = Self {
             id: holder.id(),
-            root: root.to_owned(),
-            beneath,
+            root,
+            beneath: wanted.filter(|_| is_apart).map(Path::to_owned),
             outlives: temporary.is_none(),
             limit: config.limit,
             holder: Mutex::new(holder),
@@ -349,7 +347,7 @@ impl Shelf {
         let mut trash = Vec::new();
         let (left, removed) = self.locked(|holder| {
             let used = holder.all_uses()?;
-            let pinned = self.pinned()?;
+            let pinned = self.pinned(&used)?;
             let mut entries = self.entries()?;
             entries.sort();
             let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
@@ -403,11 +401,23 @@ impl Shelf {
     }
 
     /// The packages that a start may begin with.
-    fn pinned(&self) -> io::Result<BTreeSet<String>> {
-        let pins = pins(&self.root.join("served"), STALE)?.into_iter();
-        let read = |pin: String| read(&reference(&self.root, &pin));
-        let digests = pins.filter_map(read);
-        Ok(digests.map(|Reference { digest }| digest).collect())
+    fn pinned(&self, used: &BTreeSet<String>) -> io::Result<BTreeSet<String>> {
+        let mut pinned = BTreeSet::new();
+        for (path, pins) in pins(&self.root.join("served"))? {
+            let digest = |pin: String| {
+                let found: Option<Reference> = read(&reference(&self.root, &pin));
+                found.map(|found| found.digest)
+            };
+            let digests: BTreeSet<String> = pins.into_iter().filter_map(digest).collect();
+            if !digests.is_disjoint(used) {
+                // It serves now.
+                touch(&path)?;
+            } else if is_older(&path, STALE)? {
+                continue;
+            }
+            pinned.extend(digests);
+        }
+        Ok(pinned)
     }
 
     fn entries(&self) -> io::Result<Vec<Listed>> {
@@ -463,6 +473,9 @@ impl Shelf {
     }
 }
 
+/// More than any record of the cache has.
+const LONGEST_RECORD: u64 = 4 << 20;
+
 /// The age at which an unfinished download is given up.
 const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -496,13 +509,52 @@ fn temporary() -> Result<TempDir, SourceError> {
 
 /// Makes the directories, and sees whether they can be written to.
 fn prepare(root: &Path) -> Result<(), SourceError> {
+    make_private(root).map_err(SourceError::io(root))?;
     for name in DIRECTORIES {
         let path = root.join(name);
         make_directories(&path).map_err(SourceError::io(&path))?;
         close_to_others(&path);
     }
     let probe = tempfile::tempfile_in(root.join("known"));
-    probe.map(drop).map_err(SourceError::io(root))
+    probe.map_err(SourceError::io(root))?;
+    renew_locks(root).map_err(SourceError::io(root))?;
+    // Of another user it may be nobody else's.
+    open_lock(&root.join("lock"))
+        .map(drop)
+        .map_err(SourceError::io(root))
+}
+
+/// Makes the directory of the cache, where there is none, for this user alone.
+fn make_private(root: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(root)
+}
+
+/// Whoever can open a file can lock it: those of earlier releases, which everybody could read, are replaced.
+#[cfg(unix)]
+fn renew_locks(root: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut locks = children(&root.join("downloads"))?;
+    locks.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "lock")
+    });
+    locks.push(root.join("lock"));
+    for path in locks {
+        let is_open = |metadata: fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
+        if fs::symlink_metadata(&path).is_ok_and(is_open) {
+            gone(fs::remove_file(&path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn renew_locks(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Takes from others what an earlier release let them see; who shares the cache by a group goes on doing so.
@@ -551,12 +603,16 @@ fn begin(root: &Path) -> Result<Holder, SourceError> {
 
 /// Whether nobody continues a download, and it is too old for that to change.
 fn is_abandoned(files: &Path) -> io::Result<bool> {
-    let age = fs::metadata(files)?.modified()?.elapsed();
-    if age.unwrap_or_default() < ABANDONED {
+    if !is_older(files, ABANDONED)? {
         return Ok(false);
     }
     let claim = open_lock(&files.with_extension("lock"))?;
     Ok(claim.try_lock().is_ok())
+}
+
+fn is_older(path: &Path, age: Duration) -> io::Result<bool> {
+    let since = fs::metadata(path)?.modified()?.elapsed();
+    Ok(since.unwrap_or_default() >= age)
 }
 
 fn lock(root: &Path) -> io::Result<File> {
@@ -600,7 +656,7 @@ pub(super) fn remove(path: &Path) {
 }
 
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&small_file::read(path, LONGEST_RECORD).ok()?).ok()
 }
 
 /// Sets a file's time of modification to now.

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::model::{ModelId, ModelName, Version};
-use crate::registry::{KnownState, RegistryState};
+use crate::registry::{KnownState, RegistryState, Served};
 use crate::telemetry::DURATION_BUCKETS;
 
 /// A registry whose packages hold their own location.
@@ -408,6 +408,107 @@ async fn a_download_that_goes_on_is_not_swept_away() {
     assert!(!files.is_dir());
 }
 
+fn served(location: &str) -> Served {
+    Served {
+        model: ModelName::new("m").unwrap(),
+        default: Version(1),
+        aliases: [("champion".to_owned().try_into().unwrap(), Version(1))].into(),
+        stages: [].into(),
+        packages: [(Version(1), package(location))].into(),
+    }
+}
+
+/// Waits until what was saved is on the disk.
+fn until_written(directory: &Path, name: &str) {
+    let deadline = std::time::SystemTime::now() + Duration::from_secs(20);
+    let place = directory.join(name);
+    while fs::read_dir(&place).unwrap().next().is_none() {
+        assert!(std::time::SystemTime::now() < deadline);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn what_served_is_there_after_a_restart_however_small_the_cache() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let repository = open(directory.path(), 0);
+    let past = repository.past_runs("counting", None).unwrap();
+    assert!(past.served().is_empty());
+    let held = get(&repository, &source, "a").await;
+    past.save(served("a"));
+    until_written(directory.path(), "served");
+    drop((held, past, repository));
+    let restarted = open(directory.path(), 0);
+    drop(get(&restarted, &source, "b").await);
+    assert_eq!(packages(directory.path()), 1, "the other one has gone");
+    let past = restarted.past_runs("counting", None).unwrap();
+    let model = ModelName::new("m").unwrap();
+    assert_eq!(past.served(), [(model.clone(), served("a"))].into());
+    drop(get(&restarted, &source, "a").await);
+    assert_eq!(source.fetches(), 2, "it was there");
+    let elsewhere = restarted.past_runs("another registry", None).unwrap();
+    assert!(elsewhere.served().is_empty());
+    past.forget(&model);
+    while !past.served().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    restarted.shelf.sweep(0).unwrap();
+    assert_eq!(packages(directory.path()), 0, "nothing needs it any more");
+}
+
+#[tokio::test]
+async fn damaged_records_are_none() {
+    let directory = TempDir::new().unwrap();
+    let repository = open(directory.path(), 0);
+    let past = repository.past_runs("counting", None).unwrap();
+    past.save(served("a"));
+    until_written(directory.path(), "served");
+    let record = fs::read_dir(directory.path().join("served")).unwrap();
+    let record = record.map(|entry| entry.unwrap().path()).next().unwrap();
+    let whole = fs::read(&record).unwrap();
+    for end in [0, 1, whole.len() / 2, whole.len() - 1] {
+        fs::write(&record, &whole[..end]).unwrap();
+        assert!(past.served().is_empty(), "{end}");
+        open(directory.path(), 0);
+    }
+    fs::write(&record, &whole).unwrap();
+    assert_eq!(past.served().len(), 1);
+}
+
+#[tokio::test]
+async fn loads_that_never_return_are_counted_until_the_files_have_served() {
+    let directory = TempDir::new().unwrap();
+    let source = Counting::default();
+    let start = || open(directory.path(), 1 << 20);
+    let past = |repository: &Repository| repository.past_runs("counting", None).unwrap();
+    let held = get(&start(), &source, "a").await;
+    let content = held.content.clone().unwrap();
+    assert_eq!(held.unfinished, 0);
+    for killed in 1..=3 {
+        let process = start();
+        past(&process).load_begins(&content);
+        drop(process);
+        assert_eq!(get(&start(), &source, "a").await.unfinished, killed);
+    }
+    // One that is stopped counts as little as one that fails.
+    let stopped = past(&start());
+    stopped.load_begins(&content);
+    stopped.stop();
+    stopped.load_begins(&content);
+    assert_eq!(get(&start(), &source, "a").await.unfinished, 3);
+    let returned = past(&start());
+    returned.load_begins(&content);
+    returned.load_ends(&content);
+    assert_eq!(get(&start(), &source, "a").await.unfinished, 0);
+    returned.has_served(&content);
+    until_written(directory.path(), "loads");
+    for _ in 0..3 {
+        past(&start()).load_begins(&content);
+    }
+    assert_eq!(get(&start(), &source, "a").await.unfinished, 0);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn others_can_neither_look_into_the_cache_nor_into_one_of_an_earlier_release() {
@@ -425,4 +526,29 @@ async fn others_can_neither_look_into_the_cache_nor_into_one_of_an_earlier_relea
     fs::set_permissions(&packages, fs::Permissions::from_mode(0o775)).unwrap();
     let _again = open(&root, 1 << 20);
     assert_eq!(mode(&packages), 0o770);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_can_lock_the_cache() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = TempDir::new().unwrap();
+    let directory = parent.path().join("cache");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let source = Counting::default();
+    let repository = open(&directory, 1 << 20);
+    drop(get(&repository, &source, "a").await);
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&directory.join("lock")), 0o600);
+    let claim = repository.shelf.claim(&key("counting", &package("a")));
+    assert_eq!(mode(&claim), 0o600);
+    // As an earlier release left it, and somebody holds it.
+    let lock = directory.join("lock");
+    fs::set_permissions(&lock, fs::Permissions::from_mode(0o644)).unwrap();
+    let held = File::open(&lock).unwrap();
+    held.lock().unwrap();
+    drop(repository);
+    let restarted = open(&directory, 1 << 20);
+    drop(get(&restarted, &source, "a").await);
+    assert_eq!(mode(&lock), 0o600);
 }

@@ -29,7 +29,7 @@ const RECOVERY: Duration = Duration::from_secs(120);
 const KEPT: u64 = 400 << 20;
 
 /// Numbers that look random and follow from the seed.
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn below(&mut self, below: u64) -> u64 {

@@ -32,12 +32,23 @@ impl Disk {
         self.0.path()
     }
 
+    /// As much as there is; the last write fails.
+    pub(crate) fn fill(&self) {
+        let _ = fs::write(self.path().join("filler"), vec![1; 2 << 20]);
+    }
+
+    /// Has room again, and can be written to.
+    pub(crate) async fn recover(&self) {
+        self.remount("rw").await;
+        let _ = fs::remove_file(self.path().join("filler"));
+    }
+
     fn text(&self) -> &str {
         self.path().to_str().unwrap()
     }
 
     /// The kernel closes the files of a process that was killed a moment after it is gone; until then the disk is busy.
-    async fn remount(&self, options: &str) {
+    pub(crate) async fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         let mut tries = 0;
         while let Err(error) = mount(&["-o", &options], self.path()) {

@@ -3,8 +3,10 @@
 
 mod candidates;
 pub(crate) mod failing;
+mod hostile;
 pub(crate) mod machine;
 mod registry;
+mod restarts;
 
 pub(crate) use candidates::example;
 
@@ -126,8 +128,10 @@ fn query<'a>(path: &'a str, name: &str) -> &'a str {
 fn graph_of(version: &str) -> Vec<u8> {
     let number: u16 = version.parse().unwrap_or(0);
     match number {
-        100.. if number % 6 == 3 => failing::gather().model(),
-        100.. if number % 6 == 4 => failing::multiplies_below(500, number.into()).model(),
+        100..10_000 if number % 6 == 3 => failing::gather().model(),
+        100..10_000 if number % 6 == 4 => failing::multiplies_below(500, number.into()).model(),
+        // Of another kind.
+        10_000..20_000 => b"no graph".to_vec(),
         _ => times(number.into()),
     }
 }
