@@ -150,8 +150,6 @@ pub(super) struct OnStage {
     pub(super) servable: Arc<Servable>,
     /// Keeps its files in the cache.
     pub(super) _lease: Option<Lease>,
-    /// What its files are called there.
-    pub(super) content: Option<String>,
     pub(super) footprint: u64,
     /// The trace of its load, until it is first published.
     pub(super) trace: Option<Trace>,

@@ -124,11 +124,14 @@ impl Manager {
                 tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
                 slot.phases = phases;
                 slot.attempts = 0;
+                // From here on it answers whoever names it.
+                if let Some((past, content)) = self.parts.past.as_ref().zip(loaded.content) {
+                    past.has_served(&content);
+                }
                 slot.status = Status::Ready(OnStage {
                     footprint: servable.footprint(),
                     servable,
                     _lease: loaded.lease,
-                    content: loaded.content,
                     trace: loaded.trace,
                 });
             }

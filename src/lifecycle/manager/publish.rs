@@ -54,13 +54,7 @@ impl Manager {
         let slot = record.slots.get_mut(&after);
         let phases = slot.as_ref().map(|slot| slot.phases.clone());
         let trace = slot.and_then(|slot| match &mut slot.status {
-            Status::Ready(stage) => {
-                let content = stage.content.take();
-                if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
-                    past.has_served(&content);
-                }
-                stage.trace.take()
-            }
+            Status::Ready(stage) => stage.trace.take(),
             _ => None,
         });
         // One store makes it true; only then is it announced.

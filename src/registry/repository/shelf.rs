@@ -393,6 +393,14 @@ impl Shelf {
                     fs::remove_file(&path)?;
                 }
             }
+            for path in children(&self.root.join("loads"))? {
+                let name = file_name(&path);
+                let digest = name.trim_end_matches(".json");
+                let is_here = kept.contains(digest) || used.contains(digest);
+                if !is_here && is_older(&path, STALE)? {
+                    fs::remove_file(&path)?;
+                }
+            }
             Ok((total, removed))
         })?;
         trash.iter().for_each(|path| remove(path));
@@ -544,8 +552,15 @@ fn renew_locks(root: &Path) -> io::Result<()> {
     });
     locks.push(root.join("lock"));
     for path in locks {
-        let is_open = |metadata: fs::Metadata| metadata.permissions().mode() & 0o077 != 0;
-        if fs::symlink_metadata(&path).is_ok_and(is_open) {
+        let is_open = || {
+            let metadata = fs::symlink_metadata(&path);
+            metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+        };
+        // Some file systems have one mode for all files: there a lock must stay what it is.
+        if is_open()
+            && fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).is_ok()
+            && !is_open()
+        {
             gone(fs::remove_file(&path))?;
         }
     }
