@@ -429,3 +429,27 @@ impl Clock {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_a_time_of_its_own() {
+        let second = Duration::from_secs(1);
+        let clock = Arc::new(Clock::default());
+        clock.enter(&VersionState::Verifying);
+        let began = Instant::now();
+        let watched = Arc::clone(&clock);
+        let overdue = tokio::spawn(async move {
+            let phase = watched.overdue(10 * second).await;
+            (phase, Instant::now() - began)
+        });
+        tokio::time::sleep(8 * second).await;
+        clock.enter(&VersionState::Compiling);
+        tokio::time::sleep(8 * second).await;
+        // To say it again is no progress.
+        clock.enter(&VersionState::Compiling);
+        assert_eq!(overdue.await.unwrap(), ("compile", 18 * second));
+    }
+}

@@ -118,8 +118,8 @@ async fn what_does_not_fit_the_memory_budget_is_refused_with_figures() {
     );
     assert_eq!(
         server.get("/v2/health/ready").await.status(),
-        200,
-        "what is followed may fail"
+        503,
+        "nothing else serves"
     );
     server.terminate().await;
 }
