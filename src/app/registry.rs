@@ -12,8 +12,9 @@ use crate::lifecycle::Supply;
 use crate::model::ModelId;
 use crate::network::{self, NetworkConfig};
 use crate::registry::{
-    ArtifactPlaces, Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, PastRuns, Query,
-    RegistryWriter, Repository, RepositoryConfig, Selection, Source, SourceError, StoreRegistry,
+    ArtifactPlaces, Environment, Held, LastKnown, Mlflow, ObjectAccess, PackageRef, PastRuns,
+    Query, RegistryWriter, Repository, RepositoryConfig, Selection, Source, SourceError,
+    StoreRegistry,
 };
 use crate::telemetry::Metrics;
 

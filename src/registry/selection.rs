@@ -203,7 +203,7 @@ impl Selection {
             }
             let unknown = RegisteredModel::default();
             if !self.follow.is_empty() && self.filter.passes(name, &unknown) {
-                desired.lack(name, reason, false);
+                desired.lack(name, reason.to_owned(), false);
             }
         }
     }

@@ -137,7 +137,7 @@ impl Watcher {
         let remembered = self.parts.memory.as_ref().and_then(|memory| memory.load());
         // A registry that has lost all its models is no more believed than by a server that had them.
         if let Some((known, _)) = &remembered {
-            self.had = known.registry.models.len();
+            self.had = Some(known.registry.models.len());
         }
         // While there is something to begin with, nobody is kept waiting.
         let patience = if remembered.is_some() {

@@ -435,7 +435,10 @@ fn a_file_of_two_gibibytes_is_refused_unread() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
     // Sparse: takes no space.
-    std::fs::File::create(&path).unwrap().set_len(1 << 31).unwrap();
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(1 << 31)
+        .unwrap();
     let message = Graph::read(&path).unwrap_err().to_string();
     assert!(message.contains("has 2147483648 bytes"), "{message}");
 }

@@ -2,6 +2,7 @@
 //! process of its own. The good model serves, its next release passes, and a restart comes up.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
