@@ -4,20 +4,27 @@
 //! one in memory unnoticed. What a request was charged returns when its [`Allowance`] is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::error::{ErrorKind, Kinded};
 
 /// How many times `server.max_body` a request may hold while it is decoded: its body, and what is made of it.
 pub const BODY_MULTIPLE: usize = 4;
 
+/// A request that holds no more than this may take what is kept back from larger ones: however much those take, it is
+/// answered.
+const SMALL: usize = 64 << 10;
+
+/// The part of a budget that is kept back, when that is enough for a few small requests.
+const KEPT_BACK: usize = 8;
+
 /// Why a request gets no more memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OverBudget {
     /// It would hold more than any request may.
     #[error(
-        "the request needs more than {limit} bytes of memory, {BODY_MULTIPLE} times `server.max_body`: send fewer rows \
-         in each request"
+        "the request needs more than {limit} bytes of memory ({BODY_MULTIPLE} times `server.max_body`, and no more than \
+         `limits.memory`): send fewer rows in each request"
     )]
     Request {
         /// Bytes that one request may hold.
@@ -49,15 +56,37 @@ pub struct Budget(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     limit: usize,
+    /// Of it, for small requests alone.
+    kept_back: usize,
     used: AtomicUsize,
+    /// Requests refused for their own limit, and for that of the process.
+    refused: [AtomicU64; 2],
+}
+
+/// Requests that got no more memory, by the limit that they met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refusals {
+    /// Their own limit.
+    pub request: u64,
+    /// That of the process.
+    pub process: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::unlimited()
+    }
 }
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
+        let part = limit / KEPT_BACK;
         Self(Arc::new(Pool {
             limit,
+            kept_back: if part >= 16 * SMALL { part } else { 0 },
             used: AtomicUsize::new(0),
+            refused: Default::default(),
         }))
     }
 
@@ -76,13 +105,29 @@ impl Budget {
         self.0.limit
     }
 
-    /// The allowance of one request of at most `limit` bytes; nothing is charged yet.
+    /// Requests that were refused since the process began.
+    pub fn refusals(&self) -> Refusals {
+        let [request, process] = self.0.refused.each_ref();
+        Refusals {
+            request: request.load(Ordering::Relaxed),
+            process: process.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The allowance of one request of at most `limit` bytes, or of all that there are; nothing is charged yet.
     pub fn allowance(&self, limit: usize) -> Allowance {
         Allowance(Arc::new(Account {
+            // What can never be had is no reason to try again.
+            limit: limit.min(self.0.limit - self.0.kept_back),
             pool: Arc::clone(&self.0),
-            limit,
             used: AtomicUsize::new(0),
+            is_refused: AtomicBool::new(false),
         }))
+    }
+
+    /// The allowance of one request over HTTP or gRPC, whose body has at most `max_body` bytes.
+    pub fn of_request(&self, max_body: usize) -> Allowance {
+        self.allowance(max_body.saturating_mul(BODY_MULTIPLE))
     }
 }
 
@@ -95,6 +140,14 @@ struct Account {
     pool: Arc<Pool>,
     limit: usize,
     used: AtomicUsize,
+    /// Each request is counted once.
+    is_refused: AtomicBool,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self::unlimited()
+    }
 }
 
 impl Allowance {
@@ -109,14 +162,18 @@ impl Allowance {
     /// [`OverBudget`]: nothing was charged.
     pub fn charge(&self, bytes: usize) -> Result<(), OverBudget> {
         let account = &*self.0;
-        add(&account.used, bytes, account.limit).map_err(|()| OverBudget::Request {
-            limit: account.limit,
-        })?;
-        let pool = &*account.pool;
-        add(&pool.used, bytes, pool.limit).map_err(|()| {
-            account.used.fetch_sub(bytes, Ordering::Relaxed);
-            OverBudget::Process { limit: pool.limit }
-        })
+        let charged = account.charge(bytes);
+        if let Err(over) = charged
+            && !account.is_refused.swap(true, Ordering::Relaxed)
+        {
+            let [request, process] = &account.pool.refused;
+            let counter = match over {
+                OverBudget::Request { .. } => request,
+                OverBudget::Process { .. } => process,
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        charged
     }
 
     /// Charges `count` values of type `T`.
@@ -139,6 +196,25 @@ impl Allowance {
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
+
+    /// Bytes that all requests of the process may hold together.
+    pub fn of_process(&self) -> usize {
+        self.0.pool.limit
+    }
+}
+
+impl Account {
+    fn charge(&self, bytes: usize) -> Result<(), OverBudget> {
+        let own = add(&self.used, bytes, self.limit);
+        let own = own.map_err(|()| OverBudget::Request { limit: self.limit })?;
+        let pool = &*self.pool;
+        let kept_back = if own > SMALL { pool.kept_back } else { 0 };
+        let all = add(&pool.used, bytes, pool.limit - kept_back);
+        all.map(drop).map_err(|()| {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            OverBudget::Process { limit: pool.limit }
+        })
+    }
 }
 
 impl Drop for Account {
@@ -148,11 +224,11 @@ impl Drop for Account {
     }
 }
 
-/// Adds unless the sum would exceed the limit.
-fn add(used: &AtomicUsize, bytes: usize, limit: usize) -> Result<(), ()> {
+/// Adds unless the sum, which is returned, would exceed the limit.
+fn add(used: &AtomicUsize, bytes: usize, limit: usize) -> Result<usize, ()> {
     let sum = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
     used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum)
-        .map(drop)
+        .map(|before| before + bytes)
         .map_err(drop)
 }
 
@@ -174,9 +250,44 @@ mod tests {
         assert_eq!(budget.used(), 100);
         drop(clone);
         assert_eq!(budget.used(), 40);
+        assert_eq!(
+            budget.refusals(),
+            Refusals {
+                request: 1,
+                process: 1
+            }
+        );
         other.charge(20).unwrap();
         other.release(30);
         assert_eq!((other.used(), budget.used()), (30, 30));
+    }
+
+    #[test]
+    fn large_requests_leave_a_little_to_small_ones() {
+        const MIB: usize = 1 << 20;
+        let budget = Budget::new(16 * MIB);
+        let large = budget.allowance(usize::MAX);
+        large.charge(14 * MIB).unwrap();
+        let refused = budget.allowance(usize::MAX).charge(SMALL + 1);
+        assert_eq!(refused, Err(OverBudget::Process { limit: 16 * MIB }));
+        let small: Vec<Allowance> = (0..2 * MIB / SMALL)
+            .map(|_| budget.allowance(usize::MAX))
+            .collect();
+        assert!(small.iter().all(|small| small.charge(SMALL).is_ok()));
+        assert!(budget.allowance(1).charge(1).is_err(), "all is taken");
+        // More than that no request ever gets.
+        let limit = 14 * MIB;
+        assert_eq!(large.charge(1), Err(OverBudget::Request { limit }));
+    }
+
+    #[test]
+    fn a_request_may_hold_no_more_than_there_is_and_is_counted_once() {
+        let budget = Budget::new(10);
+        let request = budget.of_request(8);
+        for _ in 0..3 {
+            assert_eq!(request.charge(11), Err(OverBudget::Request { limit: 10 }));
+        }
+        assert_eq!(budget.refusals().request, 1);
     }
 
     #[test]

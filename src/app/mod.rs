@@ -10,6 +10,7 @@ mod guests;
 mod listen;
 mod local;
 mod measure;
+mod memory;
 mod offline;
 mod peers;
 mod plan;
@@ -48,6 +49,7 @@ pub use peers::check_peer;
 pub use workers::{WorkerSettings, work};
 
 use crate::batching::RunnerPool;
+use crate::budget::Budget;
 use crate::config::{EngineSettings, Nonfinite, Settings};
 use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
@@ -325,6 +327,8 @@ fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Share
         .then(|| Guard::new(Arc::clone(&metrics)));
     let catalog = Arc::new(Catalog::default());
     catalog.update(|snapshot| snapshot.discreet = guard.is_some());
+    let budget = Budget::new(memory::of_requests(settings));
+    metrics.watch_memory(budget.clone());
     let service = InferenceService::new(catalog, metrics);
     let options = ProtocolOptions {
         non_finite: non_finite(settings),
@@ -336,6 +340,7 @@ fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Share
         multi_model: request.multi_model.is_some(),
         guard,
         public_metrics: settings.auth.public_metrics,
+        budget,
         tracer,
     };
     Ok(Shared::new(service, options))

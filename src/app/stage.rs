@@ -9,11 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::guests::Guests;
 use super::local::SHOWN;
+use super::memory;
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
-use crate::config::Settings;
 use crate::lifecycle::{Loader, Manager, ManagerHandle, ManagerParts, Supply};
-use crate::machine;
 use crate::model::{ModelId, ModelName};
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
@@ -99,7 +98,7 @@ impl Stage {
             metrics: shared.service().shared_metrics(),
             tracer: shared.tracer().clone(),
             options: plan::options(settings, plan.required)?,
-            memory_budget: memory_budget(settings),
+            memory_budget: memory::of_models(settings),
             drain_timeout: settings.server.drain_timeout,
         };
         let (manager, handle) = Manager::new(parts, desires, opened, stop);
@@ -150,12 +149,6 @@ impl Stage {
             progress.changed().await.context("the manager stopped")?;
         }
     }
-}
-
-/// The chosen budget, else what leaves a fifth of the memory to requests and to everything else.
-fn memory_budget(settings: &Settings) -> Option<u64> {
-    let chosen = settings.engine.memory_budget;
-    chosen.or_else(|| Some(machine::memory_limit()? / 5 * 4))
 }
 
 /// Reads the packages on a thread that may block.

@@ -15,6 +15,7 @@ use super::policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
 use super::pool::{RunnerPool, Work};
 use super::queue::{Entry, Place, Queue};
 use super::run::Run;
+use crate::budget::Allowance;
 use crate::engine::{CompiledModel, EngineError, Outputs, Session};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
@@ -83,6 +84,14 @@ pub enum BatchError {
     /// The queue is full.
     #[error("the queue of this model is full: {0} requests wait")]
     QueueFull(usize),
+    /// The requests that wait hold as much memory as those of one model may.
+    #[error(
+        "the queue of this model is full: {waiting} requests wait, which hold half of what all requests may (`limits.memory`)"
+    )]
+    QueueHeavy {
+        /// How many.
+        waiting: usize,
+    },
     /// Those that wait take longer than the request's deadline allows.
     #[error(
         "{waiting} requests wait, which takes about {wait:?}, longer than the deadline of this one allows"
@@ -110,7 +119,9 @@ pub enum BatchError {
 impl Kinded for BatchError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::QueueFull(_) | Self::Hopeless { .. } => ErrorKind::Overloaded,
+            Self::QueueFull(_) | Self::QueueHeavy { .. } | Self::Hopeless { .. } => {
+                ErrorKind::Overloaded
+            }
             Self::Expired => ErrorKind::DeadlineExceeded,
             Self::Closed => ErrorKind::NotReady,
             Self::Engine(error) => error.kind(),
@@ -217,6 +228,7 @@ impl Batcher {
         let (reply, outputs) = oneshot::channel();
         let place = Arc::new(Mutex::new(Place::Waiting));
         let entry = Entry {
+            bytes: batch.size(),
             batch,
             enqueued: now,
             terms,
@@ -369,6 +381,14 @@ impl Inner {
         let waiting = queue.len();
         if waiting >= self.config.max_queue_size {
             return Some(BatchError::QueueFull(waiting));
+        }
+        // The other half is for other models.
+        let all = entry
+            .batch
+            .allowance()
+            .map_or(usize::MAX, Allowance::of_process);
+        if waiting > 0 && queue.bytes().saturating_add(entry.bytes) > all / 2 {
+            return Some(BatchError::QueueHeavy { waiting });
         }
         let rows = u32::try_from(queue.rows_before(entry.terms.urgent)).unwrap_or(u32::MAX);
         let runners = u32::try_from(self.config.instances.max(1)).unwrap_or(u32::MAX);

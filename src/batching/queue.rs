@@ -17,6 +17,8 @@ use crate::telemetry::Trace;
 /// A request that waits.
 pub(super) struct Entry {
     pub(super) batch: Batch,
+    /// Of its inputs.
+    pub(super) bytes: usize,
     pub(super) enqueued: Instant,
     pub(super) terms: Terms,
     pub(super) reply: oneshot::Sender<Result<Outputs, BatchError>>,
@@ -77,6 +79,8 @@ pub(super) struct Queue {
     normal: VecDeque<Entry>,
     /// Rows of those that wait, urgent and normal.
     rows: [usize; 2],
+    /// Bytes of their inputs.
+    bytes: usize,
     /// Turns that are scheduled on the pool or running.
     pub(super) turns: usize,
     /// Whether someone will look again after a wait for more rows.
@@ -99,8 +103,14 @@ impl Queue {
         self.is_empty() && self.turns == 0
     }
 
+    /// Bytes of the inputs of those that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
         self.rows[lane(entry.terms.urgent)] += entry.batch.rows();
+        self.bytes += entry.bytes;
         if entry.terms.urgent {
             self.urgent.push_back(entry);
         } else {
@@ -126,6 +136,7 @@ impl Queue {
             queue.extend(entries.filter_map(|entry| entry.still_wanted(now)));
             *rows = queue.iter().map(|entry| entry.batch.rows()).sum();
         }
+        self.bytes = self.iter().map(|entry| entry.bytes).sum();
     }
 
     /// Drops those in front that nobody waits for any more: they must not decide what is run now.
@@ -135,6 +146,7 @@ impl Queue {
             while queue.front().is_some_and(|entry| !entry.is_wanted(now)) {
                 let gone = queue.pop_front();
                 *rows -= gone.as_ref().map_or(0, |entry| entry.batch.rows());
+                self.bytes -= gone.as_ref().map_or(0, |entry| entry.bytes);
                 drop(gone.and_then(|entry| entry.still_wanted(now)));
             }
         }
@@ -192,6 +204,7 @@ impl Queue {
                 }
                 let entry = queue.remove(index);
                 *waiting -= entry.as_ref().map_or(0, |entry| entry.batch.rows());
+                self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
                 if let Some(entry) = entry.and_then(|entry| entry.still_wanted(now)) {
                     rows += entry.batch.rows();
                     taken.push(entry);

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::time::{Instant, timeout};
 
 use super::{BatchError, BatchObserver, Batcher, BatcherConfig, RunnerPool, Terms};
+use crate::budget::Budget;
 use crate::engine::fake::{Behaviour, Fake};
 use crate::engine::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session,
@@ -302,6 +303,41 @@ async fn a_full_queue_refuses_and_the_others_are_answered() {
     );
     for request in std::iter::once(running).chain(waiting) {
         assert!(timeout(HANG, request).await.unwrap().unwrap().is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_holds_half_of_the_memory_and_charges_stay_until_the_engine_is_done() {
+    let slow = Fake::default().delayed(Duration::from_millis(300));
+    let (batcher, _) = batcher(&slow, config(100, 1), &pool(1));
+    let batcher = Arc::new(batcher);
+    // Each brings four bytes.
+    let budget = Budget::new(16);
+    let submit = |value: f32| {
+        let (batcher, allowance) = (Arc::clone(&batcher), budget.allowance(16));
+        allowance.charge(4).unwrap();
+        let batch = batch(value).charged_to(allowance);
+        tokio::spawn(async move { batcher.submit(batch, None).await })
+    };
+    let running = submit(0.0);
+    while slow.runs() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let waiting = [submit(1.0), submit(2.0)];
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let refused = submit(3.0).await.unwrap();
+    assert!(
+        matches!(refused, Err(BatchError::QueueHeavy { waiting: 2 })),
+        "{refused:?}"
+    );
+    assert_eq!(budget.used(), 12);
+    // Nobody waits for them any more, and they are still there.
+    running.abort();
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(budget.used() >= 4, "{}", budget.used());
+    while budget.used() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -111,6 +111,8 @@ pub struct LimitSettings {
     pub max_streams: u32,
     /// Requests that a connection of HTTP/2 may have taken back and that are still being cleaned up.
     pub max_resets: usize,
+    /// Bytes that all requests may hold together; `None` depends on the memory that there is.
+    pub memory: Option<u64>,
     /// Most rows of one request.
     pub max_rows: Option<usize>,
     /// Most requests a second of one client.

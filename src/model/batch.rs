@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::budget::Allowance;
 use crate::tensor::{DType, Tensor};
 
 /// Inputs that must be equal for requests to share a run are compared while the queue is locked, so no larger ones are.
@@ -16,6 +17,8 @@ pub struct Batch {
     shared: Vec<usize>,
     /// Whether its sizes agree with each other as the graph says.
     sizes_agree: bool,
+    /// What the request was charged: it is not given back while this batch waits or runs, whoever has gone.
+    allowance: Option<Allowance>,
 }
 
 impl Batch {
@@ -25,7 +28,25 @@ impl Batch {
             inputs,
             shared,
             sizes_agree,
+            allowance: None,
         }
+    }
+
+    /// The same batch, charged to this request for as long as it lives.
+    #[must_use]
+    pub fn charged_to(self, allowance: Allowance) -> Self {
+        let allowance = Some(allowance);
+        Self { allowance, ..self }
+    }
+
+    /// What its request may hold; `None` for a batch that no request brought, or that several did.
+    pub fn allowance(&self) -> Option<&Allowance> {
+        self.allowance.as_ref()
+    }
+
+    /// Bytes of memory that its inputs take.
+    pub fn size(&self) -> usize {
+        self.inputs.iter().map(Tensor::size).sum()
     }
 
     fn carries_rows(&self, input: usize) -> bool {
@@ -77,6 +98,7 @@ impl Batch {
             inputs: inputs.collect::<Option<_>>()?,
             shared: first.shared.clone(),
             sizes_agree: first.sizes_agree,
+            allowance: None,
         })
     }
 

@@ -1,4 +1,4 @@
-//! Bodies on their way in and out: content encodings, and the limit of the size.
+//! Bodies on their way in and out: content encodings, the limit of the size, and the memory that they take.
 //!
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
@@ -19,9 +19,10 @@ use tower::{BoxError, ServiceExt};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
 
-use super::inflate::{Coding, InflateError, inflate};
+use super::inflate::{Bounds, Coding, InflateError, inflate};
 use super::v2_rest::LENGTH_HEADER;
 use super::{Shared, Surface};
+use crate::budget::{Allowance, OverBudget};
 
 /// The encodings that are understood, in requests and answers.
 const ENCODINGS: &str = "gzip, deflate";
@@ -38,6 +39,9 @@ pub(super) enum BodyError {
     /// The connection broke, or the encoding is not what the header says.
     #[error("the body could not be read: {0}")]
     Unreadable(String),
+    /// There is no memory for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// What a handler takes of a request that brings a body.
@@ -46,21 +50,81 @@ pub(super) struct Received {
     pub(super) headers: HeaderMap,
     /// The whole body, inflated.
     pub(super) body: Result<Bytes, BodyError>,
+    /// What the request may hold; the body is charged to it. See [`held`].
+    pub(super) allowance: Allowance,
+}
+
+/// What a request says of itself, and what it may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head<'r> {
+    pub(super) headers: &'r HeaderMap,
+    pub(super) allowance: &'r Allowance,
 }
 
 impl FromRequest<Shared> for Received {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, shared: &Shared) -> Result<Self, Infallible> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let limit = shared.max_body();
         let head = head(&parts.headers);
-        let body = in_one_piece(Limited::new(body, limit), head, shared.body_timeout()).await;
+        let inflated: Option<Allowance> = parts.extensions.remove();
+        // What was inflated was charged meanwhile.
+        let charged = match &inflated {
+            Some(_) => Allowance::unlimited(),
+            None => shared.allowance(),
+        };
+        let body = Limited::new(body, limit);
+        let pace = Pace {
+            pause: shared.body_timeout(),
+            allowance: charged.clone(),
+        };
+        let body = in_one_piece(body, head, &pace).await;
         Ok(Self {
             headers: parts.headers,
             body: body.map_err(|error| reason(&*error, limit)),
+            allowance: inflated.unwrap_or(charged),
         })
     }
+}
+
+/// Keeps what a request was charged until its answer was sent, or its client has gone.
+pub(super) fn held(response: Response, allowance: Allowance) -> Response {
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let allowance = allowance.clone();
+            frame.map_data(move |bytes| Held::with(bytes, allowance))
+        }))
+    })
+}
+
+/// Bytes of an answer, and what their requests were charged. They outlive the body that they were of: they wait in the
+/// connection until the client takes them.
+pub(super) struct Held<A> {
+    bytes: Bytes,
+    #[expect(dead_code, reason = "it is given back when this is dropped")]
+    charges: A,
+}
+
+impl<A: Send + 'static> Held<A> {
+    /// The same bytes; when the last of them has gone, so have the charges.
+    pub(super) fn with(bytes: Bytes, charges: A) -> Bytes {
+        Bytes::from_owner(Self { bytes, charges })
+    }
+}
+
+impl<A> AsRef<[u8]> for Held<A> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How a body may come.
+struct Pace {
+    /// The longest pause that its client may make.
+    pause: Option<Duration>,
+    /// What it is charged to.
+    allowance: Allowance,
 }
 
 /// What tensors begin at a multiple of, so that engines read them where they lie: as much as allocators give.
@@ -75,32 +139,30 @@ fn head(headers: &HeaderMap) -> usize {
 
 /// Copies each part of a body as it comes, while it is in the processor's caches, to where what follows the first
 /// `head` bytes is aligned. A body of one part stays where it is.
-///
-/// Its client may not pause for longer than `pause`.
-async fn in_one_piece<B>(
-    mut body: B,
-    head: usize,
-    pause: Option<Duration>,
-) -> Result<Bytes, BoxError>
+async fn in_one_piece<B>(mut body: B, head: usize, pace: &Pace) -> Result<Bytes, BoxError>
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     let pad = head.wrapping_neg() % ALIGNMENT;
     let (mut first, mut whole) = (Bytes::new(), Vec::new());
-    while let Some(frame) = within(pause, body.frame()).await? {
+    while let Some(frame) = within(pace.pause, body.frame()).await? {
         // Trailers are of no use here.
         let Ok(part) = frame.map_err(Into::<BoxError>::into)?.into_data() else {
             continue;
         };
         if first.is_empty() && whole.is_empty() {
+            pace.allowance.charge(part.len())?;
             first = part;
             continue;
         }
+        let announced = body.size_hint().exact();
         if whole.is_empty() {
             whole.resize(pad, 0);
-            append(&mut whole, &std::mem::take(&mut first), &body);
+            append(&mut whole, &first, (announced, &pace.allowance))?;
+            pace.allowance.release(first.len());
+            first = Bytes::new();
         }
-        append(&mut whole, &part, &body);
+        append(&mut whole, &part, (announced, &pace.allowance))?;
     }
     if whole.is_empty() {
         return Ok(first);
@@ -122,14 +184,20 @@ async fn within<T>(pause: Option<Duration>, next: impl Future<Output = T>) -> Re
 }
 
 /// Room is made by doubling, so that memory is bounded by what came, and for no more than what is announced.
-fn append(whole: &mut Vec<u8>, part: &[u8], body: &impl HttpBody) {
+fn append(
+    whole: &mut Vec<u8>,
+    part: &[u8],
+    (announced, allowance): (Option<u64>, &Allowance),
+) -> Result<(), OverBudget> {
     if whole.capacity() - whole.len() < part.len() {
-        let announced = body.size_hint().exact().unwrap_or(u64::MAX);
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let announced = usize::try_from(announced.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let more = whole.len().max(part.len()).min(announced);
-        whole.reserve_exact(part.len().saturating_add(more));
+        let room = whole.len().saturating_add(part.len()).saturating_add(more);
+        allowance.charge(room - whole.capacity())?;
+        whole.reserve_exact(room - whole.len());
     }
     whole.extend_from_slice(part);
+    Ok(())
 }
 
 fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError {
@@ -139,9 +207,9 @@ fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError 
         Some(InflateError::Broken(reason)) => Some(BodyError::Unreadable(format!(
             "it is not compressed as it says: {reason}"
         ))),
-        None => cause
-            .is::<LengthLimitError>()
-            .then_some(BodyError::TooLarge(limit)),
+        Some(InflateError::OverBudget(over)) => Some(BodyError::OverBudget(*over)),
+        None if cause.is::<LengthLimitError>() => Some(BodyError::TooLarge(limit)),
+        None => cause.downcast_ref().copied().map(BodyError::OverBudget),
     });
     known.unwrap_or_else(|| BodyError::Unreadable(error.to_string()))
 }
@@ -187,10 +255,10 @@ impl Encodings {
         self,
         mut request: Request,
         router: Router,
-        (max_body, pause): (usize, Option<Duration>),
+        shared: &Shared,
     ) -> Response {
         if let Some(coding) = self.coding {
-            request = inflated(request, coding, (max_body, pause)).await;
+            request = inflated(request, coding, shared).await;
         }
         if self.compress {
             return compressed(request, router).await;
@@ -202,16 +270,18 @@ impl Encodings {
     }
 }
 
-async fn inflated(
-    request: Request,
-    coding: Coding,
-    (limit, pause): (usize, Option<Duration>),
-) -> Request {
+async fn inflated(request: Request, coding: Coding, shared: &Shared) -> Request {
     let (mut parts, body) = request.into_parts();
     let headers = &mut parts.headers;
     headers.remove(header::CONTENT_ENCODING);
     headers.remove(header::CONTENT_LENGTH);
-    let body = match inflate(body, coding, (limit, pause)).await {
+    let bounds = Bounds {
+        limit: shared.max_body(),
+        pause: shared.body_timeout(),
+        allowance: shared.allowance(),
+    };
+    parts.extensions.insert(bounds.allowance.clone());
+    let body = match inflate(body, coding, bounds).await {
         Ok(bytes) => Body::from(bytes),
         // For the handler, which answers in the form of its protocol.
         Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
@@ -278,7 +348,11 @@ mod tests {
         let parts: Vec<_> = parts.iter().map(|part| Bytes::from_static(part)).collect();
         let parts = stream::iter(parts.into_iter().map(Ok::<_, Infallible>));
         let body = Body::from_stream(parts);
-        in_one_piece(body, head, None).await.unwrap()
+        let pace = Pace {
+            pause: None,
+            allowance: Allowance::unlimited(),
+        };
+        in_one_piece(body, head, &pace).await.unwrap()
     }
 
     #[tokio::test]

@@ -64,9 +64,9 @@ impl Service<Request> for Entry {
                 if let Err(refusal) = access::may_send(&self.shared, &request) {
                     return Either::Right(Either::Left(ready(Ok(*refusal))));
                 }
-                let limits = (self.shared.max_body(), self.shared.body_timeout());
-                let answer = encodings.answer(request, self.router.clone(), limits);
-                Either::Right(Either::Right(Box::pin(async { Ok(answer.await) })))
+                let (router, shared) = (self.router.clone(), self.shared.clone());
+                let answer = async move { Ok(encodings.answer(request, router, &shared).await) };
+                Either::Right(Either::Right(Box::pin(answer)))
             }
             Err(coding) => {
                 let surface = Surface::below(&self.base_path, at);

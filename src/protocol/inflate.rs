@@ -11,6 +11,8 @@ use flate2::{Decompress, FlushDecompress, Status};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
+use crate::budget::{Allowance, OverBudget};
+
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
@@ -29,6 +31,20 @@ pub(super) enum InflateError {
     /// It is not what it says, or it ended early.
     #[error("{0}")]
     Broken(String),
+    /// There is no memory for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+/// What holds for a body while it is inflated.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bounds {
+    /// Bytes that it may have, as it comes and inflated.
+    pub(super) limit: usize,
+    /// The longest pause that its client may make; `None` is any.
+    pub(super) pause: Option<Duration>,
+    /// What it is charged to.
+    pub(super) allowance: Allowance,
 }
 
 /// Compressed bytes are taken in pieces of this size: each may grow a thousandfold, and other requests wait for it.
@@ -37,17 +53,21 @@ const PIECE: usize = 4 << 10;
 /// Room is made in steps of this size.
 const STEP: usize = 64 << 10;
 
-/// The whole of `body`, inflated as it arrives and no further than `limit` bytes.
+/// What a decompressor holds by itself: its window and its tables.
+const STATE: usize = 64 << 10;
+
+/// The whole of `body`, inflated as it arrives and no further than the limit.
 ///
 /// # Errors
 /// [`InflateError`].
 pub(super) async fn inflate(
     mut body: Body,
     coding: Coding,
-    (limit, pause): (usize, Option<Duration>),
+    bounds: Bounds,
 ) -> Result<Bytes, InflateError> {
-    let longest = pause.unwrap_or(Duration::MAX);
-    let mut stream = Stream::new(coding, limit);
+    let longest = bounds.pause.unwrap_or(Duration::MAX);
+    let limit = bounds.limit;
+    let mut stream = Stream::new(coding, bounds)?;
     let mut received: usize = 0;
     while let Some(frame) = timeout(longest, body.frame()).await.map_err(|_| {
         InflateError::Broken(format!(
@@ -73,7 +93,8 @@ pub(super) async fn inflate(
     stream.finish()
 }
 
-enum Stream {
+/// A body that is being inflated, piece by piece.
+pub(super) enum Stream {
     Gzip(Box<MultiGzDecoder<Bounded>>),
     Deflate {
         state: Decompress,
@@ -83,22 +104,28 @@ enum Stream {
 }
 
 impl Stream {
-    fn new(coding: Coding, limit: usize) -> Self {
+    /// # Errors
+    /// [`OverBudget`].
+    pub(super) fn new(coding: Coding, bounds: Bounds) -> Result<Self, OverBudget> {
+        bounds.allowance.charge(STATE)?;
         let out = Bounded {
             bytes: Vec::new(),
-            limit,
+            limit: bounds.limit,
+            allowance: bounds.allowance,
         };
-        match coding {
+        Ok(match coding {
             Coding::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
             Coding::Deflate => Self::Deflate {
                 state: Decompress::new(true),
                 has_ended: false,
                 out,
             },
-        }
+        })
     }
 
-    fn push(&mut self, mut piece: &[u8]) -> Result<(), InflateError> {
+    /// # Errors
+    /// [`InflateError`].
+    pub(super) fn push(&mut self, mut piece: &[u8]) -> Result<(), InflateError> {
         match self {
             Self::Gzip(decoder) => decoder.write_all(piece).map_err(refused),
             Self::Deflate {
@@ -125,11 +152,15 @@ impl Stream {
         }
     }
 
-    fn finish(self) -> Result<Bytes, InflateError> {
+    /// All that was inflated.
+    ///
+    /// # Errors
+    /// [`InflateError`].
+    pub(super) fn finish(self) -> Result<Bytes, InflateError> {
         match self {
             Self::Gzip(decoder) => {
                 let out = decoder.finish().map_err(refused)?;
-                Ok(out.bytes.into())
+                Ok(out.finish())
             }
             Self::Deflate {
                 mut state,
@@ -150,7 +181,7 @@ impl Stream {
                     }
                 }
                 out.check()?;
-                Ok(out.bytes.into())
+                Ok(out.finish())
             }
         }
     }
@@ -160,6 +191,7 @@ impl Stream {
 struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
+    allowance: Allowance,
 }
 
 impl Bounded {
@@ -173,20 +205,31 @@ impl Bounded {
     /// Makes room, at most for one byte beyond the limit: that one tells that there is more.
     fn reserve(&mut self, step: usize) -> Result<(), InflateError> {
         self.check()?;
-        let most = (self.limit - self.bytes.len()).saturating_add(1);
-        self.bytes.reserve(step.min(most));
+        let bytes = &mut self.bytes;
+        let most = (self.limit - bytes.len()).saturating_add(1);
+        if bytes.capacity() - bytes.len() >= step.min(most) {
+            return Ok(());
+        }
+        // By doubling, and charged before it is there.
+        let more = step.max(bytes.len()).min(most);
+        self.allowance
+            .charge(bytes.len() + more - bytes.capacity())?;
+        bytes.reserve_exact(more);
         Ok(())
+    }
+
+    fn finish(self) -> Bytes {
+        self.allowance.release(STATE);
+        self.bytes.into()
     }
 }
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() > self.limit - self.bytes.len() {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                InflateError::TooLarge,
-            ));
+            return Err(InflateError::TooLarge.into());
         }
+        self.reserve(bytes.len())?;
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -196,11 +239,18 @@ impl Write for Bounded {
     }
 }
 
-fn refused(error: io::Error) -> InflateError {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge => InflateError::TooLarge,
-        _ => InflateError::Broken(error.to_string()),
+/// On its way through a writer.
+impl From<InflateError> for io::Error {
+    fn from(error: InflateError) -> Self {
+        Self::other(error)
     }
+}
+
+fn refused(error: io::Error) -> InflateError {
+    let ours = error.get_ref().and_then(|error| error.downcast_ref());
+    let ours: Option<&InflateError> = ours;
+    ours.cloned()
+        .unwrap_or_else(|| InflateError::Broken(error.to_string()))
 }
 
 #[cfg(test)]
@@ -232,15 +282,27 @@ mod tests {
         bytes: &[u8],
         (limit, piece): (usize, usize),
     ) -> Result<Bytes, InflateError> {
+        inflated_on(Allowance::unlimited(), coding, bytes, (limit, piece))
+    }
+
+    fn inflated_on(
+        allowance: Allowance,
+        coding: Coding,
+        bytes: &[u8],
+        (limit, piece): (usize, usize),
+    ) -> Result<Bytes, InflateError> {
+        let bounds = Bounds {
+            limit,
+            pause: None,
+            allowance,
+        };
         let pieces: Vec<_> = bytes
             .chunks(piece)
             .map(|piece| Ok::<_, io::Error>(Bytes::copy_from_slice(piece)))
             .collect();
         let body = Body::from_stream(futures_util::stream::iter(pieces));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime
-            .unwrap()
-            .block_on(inflate(body, coding, (limit, None)))
+        runtime.unwrap().block_on(inflate(body, coding, bounds))
     }
 
     const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
@@ -298,6 +360,28 @@ mod tests {
             let bomb = compress(coding, &vec![0; 8 << 20]);
             let refused = inflated(coding, &bomb, (bomb.len(), 4096));
             assert_eq!(refused, Err(InflateError::TooLarge));
+        }
+    }
+
+    #[test]
+    fn what_is_inflated_is_charged_before_it_is_there() {
+        let budget = crate::budget::Budget::new(2 << 20);
+        for coding in BOTH {
+            let bytes = vec![0; 600 << 10];
+            let sent = compress(coding, &bytes);
+            let allowance = budget.allowance(usize::MAX);
+            let inflated = inflated_on(allowance.clone(), coding, &sent, (8 << 20, 100));
+            assert_eq!(inflated.unwrap().len(), bytes.len());
+            assert!(allowance.used() >= bytes.len(), "{coding:?}");
+            drop(allowance);
+            assert_eq!(budget.used(), 0, "{coding:?}");
+            let bomb = compress(coding, &vec![0; 8 << 20]);
+            let refused = inflated_on(budget.allowance(usize::MAX), coding, &bomb, (8 << 20, 100));
+            assert!(
+                matches!(refused, Err(InflateError::OverBudget(_))),
+                "{coding:?}"
+            );
+            assert_eq!(budget.used(), 0, "{coding:?}");
         }
     }
 }

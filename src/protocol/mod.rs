@@ -18,6 +18,7 @@ mod path;
 mod platforms;
 mod refused;
 mod sagemaker;
+mod size;
 mod v1;
 mod v2_grpc;
 mod v2_rest;
@@ -45,6 +46,7 @@ pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 use self::access::Access;
 use self::openapi::{Documentation, Operation};
 
+use crate::budget::{Allowance, Budget};
 use crate::error::ErrorKind;
 use crate::middleware::auth::Guard;
 use crate::model::{Batch, ModelId};
@@ -139,6 +141,8 @@ pub struct ProtocolOptions {
     pub guard: Option<Guard>,
     /// Whether everybody may read the metrics.
     pub public_metrics: bool,
+    /// What requests may hold together.
+    pub budget: Budget,
     /// Where requests and loads are traced.
     pub tracer: Tracer,
 }
@@ -218,6 +222,12 @@ impl Shared {
 
     fn max_body(&self) -> usize {
         self.0.options.max_body
+    }
+
+    /// What one request may hold; nothing is charged yet.
+    fn allowance(&self) -> Allowance {
+        let options = &self.0.options;
+        options.budget.of_request(options.max_body)
     }
 }
 

@@ -5,7 +5,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::access::Access;
-use super::body::Received;
+use super::body::{Head, Received};
 use super::openapi::{Answer, Operation};
 use super::{ProtocolOptions, Route, Shared, Surface, foreign, v1, v2_rest};
 use crate::serving::{Selector, VersionSelector};
@@ -46,7 +46,15 @@ pub(super) fn routes(options: &ProtocolOptions, table: &[Route]) -> Vec<Route> {
 
 /// `{"instances": […], "parameters": …}` for the default model.
 async fn answer(State(shared): State<Shared>, received: Received) -> Response {
-    let Received { headers, body } = received;
+    let Received {
+        headers,
+        body,
+        allowance,
+    } = received;
+    let head = Head {
+        headers: &headers,
+        allowance: &allowance,
+    };
     let selector = Selector {
         model: None,
         version: VersionSelector::Default,
@@ -54,11 +62,11 @@ async fn answer(State(shared): State<Shared>, received: Received) -> Response {
     match body {
         Ok(body) => match foreign::framing(&shared, &selector, &headers, &body, foreign::VERTEX) {
             Some(framing) => {
-                v2_rest::infer_framed(&shared, &selector, &headers, Ok(body), framing).await
+                v2_rest::infer_framed(&shared, &selector, head, Ok(body), framing).await
             }
-            None => v1::predict(&shared, &selector, &headers, Ok(body)).await,
+            None => v1::predict(&shared, &selector, head, Ok(body)).await,
         },
-        rejected => v1::predict(&shared, &selector, &headers, rejected).await,
+        rejected => v1::predict(&shared, &selector, head, rejected).await,
     }
 }
 

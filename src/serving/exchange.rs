@@ -111,6 +111,9 @@ impl<'a> Exchange<'a> {
         let permit = servable.permit().map_err(ServeError::Busy);
         let _permit = permit.map_err(|error| self.refused(error))?;
         let (batch, codec) = self.decode(codec).await?;
+        let allowance = codec.allowance();
+        let batch = batch.charged_to(allowance.clone());
+        let decoded = allowance.used();
         if let Some(most) = servable.limits().max_rows
             && batch.rows() > most
         {
@@ -126,6 +129,13 @@ impl<'a> Exchange<'a> {
         let sent = self.probation.is_some().then(|| batch.clone());
         let outputs = self.outputs(batch, time).await;
         let outputs = outputs.map_err(|error| self.refused(error))?;
+        // The inputs are gone by now, unless somebody else may have to run them.
+        if sent.is_none() {
+            allowance.release(decoded);
+        }
+        let size = outputs.iter().map(Value::size).sum();
+        let charged = allowance.charge(size).map_err(ServeError::from);
+        charged.map_err(|error| self.refused(error))?;
         let non_finite = non_finite(&outputs);
         let mut numbers = Numbers::Finite;
         if non_finite > 0 {
@@ -395,7 +405,11 @@ async fn submit(servable: &Servable, batch: Batch, time: Time) -> Result<Outputs
 fn rebound(batch: &Batch, of: &Servable, to: &Servable) -> Option<Batch> {
     let names = of.signature().inputs.iter().map(|input| input.name.clone());
     let named = names.zip(batch.inputs().iter().cloned());
-    to.signature().bind(named.collect()).ok()
+    let bound = to.signature().bind(named.collect()).ok()?;
+    Some(match batch.allowance() {
+        Some(allowance) => bound.charged_to(allowance.clone()),
+        None => bound,
+    })
 }
 
 fn elements(value: &Value) -> usize {

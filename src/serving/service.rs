@@ -13,6 +13,7 @@ use super::evidence::Cause;
 use super::exchange::Exchange;
 use super::servable::{Servable, ServableHandle};
 use crate::batching::BatchError;
+use crate::budget::{Allowance, OverBudget};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
@@ -30,6 +31,11 @@ pub trait Codec: Send + 'static {
 
     /// How many bytes there are to decode.
     fn bytes(&self) -> usize;
+
+    /// What the request may hold in memory.
+    fn allowance(&self) -> Allowance {
+        Allowance::unlimited()
+    }
 
     /// Tensors for this model, checked against its signature.
     ///
@@ -100,6 +106,9 @@ pub enum ServeError {
         /// How many it may have.
         most: usize,
     },
+    /// Its outputs, or its answer, have no room in memory.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// The deadline passed while the engine ran.
     #[error("the request took longer than {0:?}")]
     Deadline(Duration),
@@ -113,6 +122,7 @@ impl Kinded for ServeError {
             Self::Busy(_) => ErrorKind::Overloaded,
             Self::Rows { .. } => ErrorKind::TooLarge,
             Self::RowsOfWhole { .. } => ErrorKind::InvalidArgument,
+            Self::OverBudget(error) => error.kind(),
             Self::Deadline(_) => ErrorKind::DeadlineExceeded,
         }
     }
@@ -123,7 +133,10 @@ impl ServeError {
     pub(super) fn rejection(&self) -> Option<&'static str> {
         match self {
             Self::Busy(_) => Some("max_concurrency"),
-            Self::Batch(BatchError::QueueFull(_)) => Some("queue_full"),
+            Self::OverBudget(OverBudget::Process { .. }) => Some("memory"),
+            Self::Batch(BatchError::QueueFull(_) | BatchError::QueueHeavy { .. }) => {
+                Some("queue_full")
+            }
             Self::Batch(BatchError::Hopeless { .. }) => Some("deadline"),
             _ => None,
         }

@@ -8,6 +8,7 @@ use prometheus::{
 };
 
 use super::init::lost_lines;
+use super::memory::RequestMemory;
 
 /// The families with a `model` label, and the few without any.
 #[derive(Debug, Clone)]
@@ -42,6 +43,7 @@ pub(super) struct ProcessFamilies {
     pub(super) build_info: IntGaugeVec,
     pub(super) spans_lost: IntCounterVec,
     pub(super) worker_restarts: IntCounterVec,
+    pub(super) request_memory: RequestMemory,
 }
 
 /// The families of connections and of clients that take too much.
@@ -228,6 +230,7 @@ impl ProcessFamilies {
     fn register(table: &Table<'_>) -> Self {
         table.registered(LostLines::new());
         Self {
+            request_memory: table.registered(RequestMemory::new()),
             saturation: table.single_gauge(
                 "onstage_saturation_ratio",
                 "How busy the process is, from 0 to 1: the greater of its share of the CPU that it may use and of the runners' time in engines, over about ten seconds.",

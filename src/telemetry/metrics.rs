@@ -222,6 +222,11 @@ impl Metrics {
         Duration::from_nanos(self.shared.engine_nanoseconds.load(Ordering::Relaxed))
     }
 
+    /// From here on what requests hold of this budget is told.
+    pub fn watch_memory(&self, budget: crate::budget::Budget) {
+        self.shared.families.process.request_memory.watch(budget);
+    }
+
     /// Tells how busy the process is, from 0 to 1.
     pub fn set_saturation(&self, ratio: f64) {
         self.shared.families.process.saturation.set(ratio);

@@ -1,9 +1,10 @@
-//! What the process tells about itself: logs, metrics and traces. A leaf: imports nothing of ours but [`crate::error`].
+//! What the process tells about itself: logs, metrics and traces. A leaf: imports nothing of ours but [`crate::error`] and [`crate::budget`].
 
 mod families;
 mod init;
 mod labels;
 mod lines;
+mod memory;
 mod metrics;
 mod overview;
 mod statistics;

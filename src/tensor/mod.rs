@@ -191,6 +191,17 @@ impl Tensor {
         self.storage.bytes()
     }
 
+    /// Bytes of memory that its elements take.
+    pub fn size(&self) -> usize {
+        match self.as_strings() {
+            Some(texts) => {
+                let texts = texts.iter();
+                texts.map(|text| size_of::<String>() + text.len()).sum()
+            }
+            None => self.bytes().len(),
+        }
+    }
+
     /// The same bytes, without a copy, for as long as somebody holds them.
     pub fn shared_bytes(&self) -> Bytes {
         self.storage.shared()

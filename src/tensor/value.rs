@@ -24,6 +24,15 @@ impl Value {
         }
     }
 
+    /// Bytes of memory that its elements take.
+    pub fn size(&self) -> usize {
+        let tensor = match self {
+            Self::Tensor(tensor) => tensor,
+            Self::Maps(maps) => &maps.scores,
+        };
+        tensor.size()
+    }
+
     /// The first dimension; `None` for a scalar.
     pub fn rows(&self) -> Option<usize> {
         match self {

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::cast::CastError;
 use super::enforce::SchemaError;
+use crate::budget::OverBudget;
 use crate::error::{ErrorKind, Kinded};
 use crate::protocol::json::write_str;
 use crate::serving::ServeError;
@@ -56,6 +57,9 @@ pub(super) enum ScoringError {
     /// The body is larger than the limit.
     #[error("{0}")]
     TooLarge(String),
+    /// There is no memory for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// The content type is not served. Plain text.
     #[error("{0}")]
     ContentType(String),
@@ -72,6 +76,7 @@ impl Kinded for ScoringError {
         match self {
             Self::ContentType(_) => ErrorKind::Unsupported,
             Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::OverBudget(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Serve(error) => error.kind(),
             _ => ErrorKind::InvalidArgument,
@@ -94,6 +99,7 @@ impl ScoringError {
                 "INVALID_PARAMETER_VALUE",
             ],
             Self::Serve(error) => serve_codes(error.kind()),
+            Self::OverBudget(error) => serve_codes(error.kind()),
             Self::NotFound(_) => serve_codes(ErrorKind::NotFound),
             _ => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
         }
@@ -130,7 +136,9 @@ fn serve_codes(kind: ErrorKind) -> [&'static str; 3] {
             "XXM00",
             "TEMPORARILY_UNAVAILABLE",
         ],
-        ErrorKind::InvalidArgument => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
+        ErrorKind::InvalidArgument | ErrorKind::TooLarge => {
+            ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"]
+        }
         _ => ["INTERNAL_ERROR", "XXM00", "CLIENT_INTERNAL_ERROR"],
     }
 }

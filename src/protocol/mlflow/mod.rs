@@ -39,11 +39,12 @@ use self::error::ScoringError;
 use self::feed::Form;
 use self::parquet::ParquetError;
 use super::access::Access;
-use super::body::{BodyError, Received};
+use super::body::{BodyError, Head, Received, held};
 use super::json::NonFinite;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface, foreign, model_headers, timeout_header, v2_rest};
+use super::{Route, Shared, Surface, foreign, model_headers, size, timeout_header, v2_rest};
 use crate::batching::BatchError;
+use crate::budget::Allowance;
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{
@@ -186,13 +187,20 @@ async fn score_selected(
 }
 
 async fn score(shared: Shared, selector: &Selector, received: Received) -> Response {
-    let Received { headers, body } = received;
+    let Received {
+        headers,
+        body,
+        allowance,
+    } = received;
     let body = match body {
         Ok(body) => {
             match foreign::framing(&shared, selector, &headers, &body, foreign::SAGEMAKER) {
                 Some(framing) => {
-                    return v2_rest::infer_framed(&shared, selector, &headers, Ok(body), framing)
-                        .await;
+                    let head = Head {
+                        headers: &headers,
+                        allowance: &allowance,
+                    };
+                    return v2_rest::infer_framed(&shared, selector, head, Ok(body), framing).await;
                 }
                 None => Ok(body),
             }
@@ -203,6 +211,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
         let body = body.map_err(|error| match error {
             BodyError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
             BodyError::Unreadable(_) => ScoringError::Invalid(error.to_string()),
+            BodyError::OverBudget(over) => over.into(),
         })?;
         Ok((content, body))
     });
@@ -219,6 +228,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
         form: Form::Lists,
         max_body: shared.max_body(),
         timeout,
+        allowance: allowance.clone(),
     };
     let answered = shared
         .service()
@@ -229,7 +239,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
         Err(error) => error.into_response(),
     };
     model_headers(&mut response, answered.model.as_ref());
-    response
+    held(response, allowance)
 }
 
 /// The kinds of body.
@@ -293,6 +303,8 @@ struct ScoringCodec {
     max_body: usize,
     /// How long the client waits.
     timeout: Option<Duration>,
+    /// What the request may hold.
+    allowance: Allowance,
 }
 
 impl ScoringCodec {
@@ -304,6 +316,7 @@ impl ScoringCodec {
             form: Form::Lists,
             max_body: LOCAL_BODY,
             timeout: None,
+            allowance: Allowance::unlimited(),
         }
     }
 }
@@ -316,6 +329,10 @@ impl Codec for ScoringCodec {
         // A small file may inflate to as much as a body may have.
         let inflates = matches!(self.input, Some(Ok((Content::Parquet, _))));
         if inflates { self.max_body } else { self.bytes }
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.allowance.clone()
     }
 
     fn wishes(&self) -> Wishes {
@@ -343,6 +360,7 @@ impl Codec for ScoringCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
+        self.allowance.charge(size::in_json(&outputs))?;
         match servable.response() {
             ResponseOutput::All => {
                 answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)

@@ -1,5 +1,6 @@
 //! Why a request of the Open Inference Protocol got no answer.
 
+use crate::budget::OverBudget;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::SignatureError;
 use crate::protocol::body::BodyError;
@@ -34,6 +35,9 @@ pub(in crate::protocol) enum OipError {
     /// The body is larger than the limit, in bytes.
     #[error("the body is larger than {0} bytes (`server.max_body`)")]
     TooLarge(usize),
+    /// There is no memory for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// No such name or version.
     #[error("{0}")]
     NotFound(String),
@@ -70,6 +74,7 @@ impl From<BodyError> for OipError {
         match error {
             BodyError::TooLarge(limit) => Self::TooLarge(limit),
             BodyError::Unreadable(_) => Self::Invalid(error.to_string()),
+            BodyError::OverBudget(over) => Self::OverBudget(over),
         }
     }
 }
@@ -89,6 +94,7 @@ impl Kinded for OipError {
             Self::NotImplemented(_) => ErrorKind::NotImplemented,
             Self::PermissionDenied(_) => ErrorKind::PermissionDenied,
             Self::TooLarge(_) => ErrorKind::TooLarge,
+            Self::OverBudget(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Serve(error) => error.kind(),
         }

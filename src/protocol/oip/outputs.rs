@@ -5,6 +5,7 @@ use super::error::OipError;
 use super::parameters::Parameters;
 use crate::engine::Outputs;
 use crate::model::Signature;
+use crate::protocol::size;
 use crate::tensor::{Tensor, Value};
 
 /// An output that a request names.
@@ -102,6 +103,19 @@ impl Selection {
             });
         }
         Ok(Self(chosen))
+    }
+
+    /// Bytes of the outputs in that form, at most.
+    pub(in crate::protocol) fn size(&self, outputs: &Outputs) -> usize {
+        let sizes = self.0.iter().filter_map(|chosen| {
+            let output = outputs.get(chosen.place)?;
+            Some(match (chosen.classes, chosen.binary) {
+                (Some(k), _) => size::of_classes(output, k),
+                (None, true) => size::in_bytes(output),
+                (None, false) => size::in_json([output]),
+            })
+        });
+        sizes.fold(0, usize::saturating_add)
     }
 
     /// The outputs in the form in which they were asked for.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
@@ -23,11 +23,12 @@ use self::path::Target;
 pub(super) use self::path::{allowed, normalized};
 use self::request::Form;
 use super::access::Access;
-use super::body::{BodyError, Received};
+use super::body::{BodyError, Head, Received, held};
 use super::json::NonFinite;
 use super::oip::error::OipError;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, size, timeout_header};
+use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::middleware::auth::Scope;
 use crate::model::{Batch, Version};
@@ -167,8 +168,16 @@ async fn act(
     let target = Target::of(parameters, &shared.service().catalog().snapshot())?;
     match target.verb.as_deref() {
         Some("predict") => {
-            let Received { headers, body } = received;
-            let answer = |body| predict(&shared, &target.selector, &headers, body);
+            let Received {
+                headers,
+                body,
+                allowance,
+            } = received;
+            let head = Head {
+                headers: &headers,
+                allowance: &allowance,
+            };
+            let answer = |body| predict(&shared, &target.selector, head, body);
             Ok(cloud_events::around(&headers, body, answer).await)
         }
         Some(verb @ ("classify" | "regress" | "explain")) => Err(OipError::NotImplemented(
@@ -188,11 +197,11 @@ fn malformed() -> OipError {
 pub(super) async fn predict(
     shared: &Shared,
     selector: &Selector,
-    headers: &HeaderMap,
+    head: Head<'_>,
     body: Result<Bytes, BodyError>,
 ) -> Response {
     let body = body.map_err(OipError::from);
-    let (timeout, body) = match timeout_header(headers) {
+    let (timeout, body) = match timeout_header(head.headers) {
         Ok(timeout) => (timeout, body),
         Err(reason) => (None, Err(OipError::Invalid(reason))),
     };
@@ -204,6 +213,7 @@ pub(super) async fn predict(
         form: Form::Columns,
         non_finite: shared.non_finite(),
         timeout,
+        allowance: head.allowance.clone(),
     };
     let answered = shared.service().infer(Protocol::V1, selector, codec).await;
     let mut response = match answered.result {
@@ -211,7 +221,7 @@ pub(super) async fn predict(
         Err(error) => error.into_response(),
     };
     model_headers(&mut response, answered.model.as_ref());
-    response
+    held(response, head.allowance.clone())
 }
 
 /// One predict request.
@@ -224,6 +234,8 @@ struct PredictCodec {
     non_finite: NonFinite,
     /// How long the client waits.
     timeout: Option<Duration>,
+    /// What the request may hold.
+    allowance: Allowance,
 }
 
 impl Codec for PredictCodec {
@@ -232,6 +244,10 @@ impl Codec for PredictCodec {
 
     fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.allowance.clone()
     }
 
     fn wishes(&self) -> Wishes {
@@ -249,6 +265,7 @@ impl Codec for PredictCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, OipError> {
+        self.allowance.charge(size::in_json(&outputs))?;
         answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
             .map_err(OipError::Invalid)
     }

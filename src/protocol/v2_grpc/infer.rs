@@ -11,6 +11,7 @@ use super::inference::infer_parameter::ParameterChoice;
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{InferParameter, ModelInferRequest, ModelInferResponse};
+use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::model::Batch;
 use crate::protocol::Shared;
@@ -27,7 +28,7 @@ use crate::tensor::{DType, Tensor};
 /// Runs a request; `timeout` is what the call allows.
 pub(super) async fn infer(
     shared: &Shared,
-    request: ModelInferRequest,
+    (request, allowance): (ModelInferRequest, Allowance),
     timeout: Option<Duration>,
 ) -> Answered<ModelInferResponse, OipError> {
     let version = Some(request.model_version.as_str()).filter(|version| !version.is_empty());
@@ -40,7 +41,7 @@ pub(super) async fn infer(
             };
         }
     };
-    let codec = InferCodec::new(request, timeout);
+    let codec = InferCodec::new(request, timeout, allowance);
     let service = shared.service();
     service.metrics().request_size(codec.bytes);
     service.infer(Protocol::V2Grpc, &selector, codec).await
@@ -53,16 +54,18 @@ struct InferCodec {
     timeout: Option<Duration>,
     parameters: RequestParameters,
     selection: Selection,
+    allowance: Allowance,
 }
 
 impl InferCodec {
-    fn new(request: ModelInferRequest, timeout: Option<Duration>) -> Self {
+    fn new(request: ModelInferRequest, timeout: Option<Duration>, allowance: Allowance) -> Self {
         Self {
             bytes: request.encoded_len(),
             request,
             timeout,
             parameters: RequestParameters::default(),
             selection: Selection::default(),
+            allowance,
         }
     }
 }
@@ -89,6 +92,10 @@ impl Codec for InferCodec {
         Ok(signature.bind(named)?)
     }
 
+    fn allowance(&self) -> Allowance {
+        self.allowance.clone()
+    }
+
     fn wishes(&self) -> Wishes {
         let timeouts = [self.timeout, self.parameters.wishes.timeout];
         Wishes {
@@ -98,6 +105,9 @@ impl Codec for InferCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<ModelInferResponse, OipError> {
+        // As bytes, and once more in the message that is sent.
+        let size = self.selection.size(&outputs);
+        self.allowance.charge(size.saturating_mul(2))?;
         let id = servable.id();
         let mut response = ModelInferResponse {
             model_name: id.name.as_str().to_owned(),

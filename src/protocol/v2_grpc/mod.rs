@@ -4,6 +4,7 @@
 //! transport  what every call passes: who asks, compression, limits in our own words
 //! access     who may use which method
 //! service    the methods; describe maps what models tell about themselves
+//! metered    bodies: inflated, and charged to the budget; wire counts a message, layouts says what its fields become
 //! infer      one inference: messages to tensors and back; contents reads typed elements
 //! stream     many inferences over one stream
 //! status     errors as statuses, metadata of calls and answers
@@ -14,10 +15,13 @@ mod access;
 mod contents;
 mod describe;
 mod infer;
+mod layouts;
+mod metered;
 mod service;
 mod status;
 mod stream;
 mod transport;
+mod wire;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;

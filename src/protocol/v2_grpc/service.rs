@@ -7,6 +7,7 @@ use super::access::Ask;
 use super::infer::infer;
 use super::inference::grpc_inference_service_server::GrpcInferenceService;
 use super::inference::*;
+use super::metered::Charges;
 use super::status::{flag, model_metadata, refusal};
 use super::stream::{Answers, Manner, answers};
 use crate::middleware::grpc_timeout;
@@ -61,6 +62,12 @@ fn answer<T>(result: Result<T, OipError>) -> Answer<T> {
     result
         .map(Response::new)
         .map_err(|error| refusal(&error, None))
+}
+
+/// What the messages of a call were charged.
+fn charges<T>(request: &Request<T>) -> Charges {
+    let charges = request.extensions().get().cloned();
+    charges.unwrap_or_default()
 }
 
 fn no_regions<T: Default>(name: &str) -> Result<T, OipError> {
@@ -162,7 +169,11 @@ impl GrpcInferenceService for Service {
         self.ask(&request, "ModelInfer")
             .about(&request.get_ref().model_name)?;
         let timeout = grpc_timeout(request.metadata().as_ref());
-        let answered = infer(&self.shared, request.into_inner(), timeout).await;
+        let charges = charges(&request);
+        let allowance = charges.take();
+        charges.answered(allowance.clone());
+        let request = (request.into_inner(), allowance);
+        let answered = infer(&self.shared, request, timeout).await;
         let model = answered.model.as_ref();
         match answered.result {
             Ok(message) => {
@@ -185,6 +196,7 @@ impl GrpcInferenceService for Service {
             caller: request.extensions().get().cloned(),
             ends_on_error: flag(metadata, "triton_grpc_error"),
             deadline: grpc_timeout(metadata.as_ref()).map(|timeout| Instant::now() + timeout),
+            charges: charges(&request),
         };
         let answers = answers(self.shared.clone(), request.into_inner(), manner);
         Ok(Response::new(answers))

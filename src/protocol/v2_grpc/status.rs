@@ -8,6 +8,7 @@ use crate::error::{ErrorKind, Kinded};
 use crate::model::ModelId;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::set_model_headers;
+use crate::serving::ServeError;
 
 /// On our refusals of calls, on their way to [`transport`](super::transport): what lacks it was said by the library.
 pub(super) const OURS: &str = "x-onstage-status";
@@ -29,7 +30,14 @@ pub(super) fn status(error: &OipError, model: Option<&ModelId>) -> Status {
         let value = MetadataValue::from(u64::from(seconds) * 1000);
         metadata.insert("grpc-retry-pushback-ms", value);
     }
-    Status::with_metadata(code(kind), error.public_message(), metadata)
+    let code = match error {
+        // As every server of gRPC says it, whichever limit it was.
+        OipError::OverBudget(_) | OipError::Serve(ServeError::OverBudget(_)) => {
+            Code::ResourceExhausted
+        }
+        _ => code(kind),
+    };
+    Status::with_metadata(code, error.public_message(), metadata)
 }
 
 /// The code of a kind of failure, by the one table.
@@ -66,7 +74,6 @@ pub(super) fn unreadable(status: &Status, limit: usize) -> Option<OipError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serving::ServeError;
 
     #[test]
     fn every_kind_has_its_code_and_retryable_ones_say_when() {

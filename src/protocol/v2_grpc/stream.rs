@@ -11,7 +11,9 @@ use tonic::{Status, Streaming};
 use super::access::Ask;
 use super::infer::infer;
 use super::inference::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
-use super::status::{code, status, unreadable};
+use super::metered::Charges;
+use super::status::{OURS, code, status, unreadable};
+use crate::budget::Allowance;
 use crate::error::ErrorKind;
 use crate::middleware::auth::Caller;
 use crate::protocol::Shared;
@@ -33,11 +35,13 @@ pub(super) struct Manner {
     pub(super) ends_on_error: bool,
     /// When the client stops waiting for the whole stream.
     pub(super) deadline: Option<Instant>,
+    /// What the messages were charged.
+    pub(super) charges: Charges,
 }
 
 /// What happens to a stream next.
 enum Event {
-    Request(Box<ModelInferRequest>),
+    Request(Box<ModelInferRequest>, Allowance),
     /// The client has no more requests.
     Finished,
     /// Nothing more will be read.
@@ -46,7 +50,7 @@ enum Event {
 
 /// What the client is told of it.
 enum Step {
-    Answer(Box<ModelStreamInferResponse>),
+    Answer(Box<ModelStreamInferResponse>, Option<Allowance>),
     Fail(Status),
     End,
 }
@@ -63,12 +67,11 @@ pub(super) fn answers(
     let limit = shared.max_body();
     // The connection polls the stream, outside of the task that opened it.
     let (trace, sender) = (trace::current(), serving::Caller::current());
+    let charges = manner.charges.clone();
+    let arrived = charges.clone();
     let requests = requests.map(move |request| match request {
-        Ok(request) => Event::Request(Box::new(request)),
-        Err(error) => Event::Broken(match unreadable(&error, limit) {
-            Some(error) => status(&error, None),
-            None => error,
-        }),
+        Ok(request) => Event::Request(Box::new(request), arrived.take()),
+        Err(error) => Event::Broken(told(error, limit)),
     });
     let requests = requests.chain(stream::once(future::ready(Event::Finished)));
     let end = stream::once(end(shared.clone(), manner.deadline));
@@ -79,19 +82,37 @@ pub(super) fn answers(
             None => Either::Right(step),
         }
     });
-    let told = steps.buffered(IN_WORK).scan(false, |has_failed, step| {
-        let told = match step {
-            _ if *has_failed => None,
-            Step::Answer(answer) => Some(Ok(*answer)),
-            Step::Fail(status) => {
-                *has_failed = true;
-                Some(Err(status))
-            }
-            Step::End => None,
-        };
-        future::ready(told)
-    });
+    let told = steps
+        .buffered(IN_WORK)
+        .scan(false, move |has_failed, step| {
+            let told = match step {
+                _ if *has_failed => None,
+                Step::Answer(answer, allowance) => {
+                    allowance
+                        .into_iter()
+                        .for_each(|allowance| charges.answered(allowance));
+                    Some(Ok(*answer))
+                }
+                Step::Fail(status) => {
+                    *has_failed = true;
+                    Some(Err(status))
+                }
+                Step::End => None,
+            };
+            future::ready(told)
+        });
     told.boxed()
+}
+
+/// Why nothing more is read, in our words.
+fn told(mut error: Status, limit: usize) -> Status {
+    if error.metadata_mut().remove(OURS).is_some() {
+        return error;
+    }
+    match unreadable(&error, limit) {
+        Some(error) => status(&error, None),
+        None => error,
+    }
 }
 
 /// Ends a stream that its client would keep open.
@@ -110,8 +131,8 @@ async fn end(shared: Shared, deadline: Option<Instant>) -> Event {
 }
 
 async fn step(shared: Shared, event: Event, manner: Manner) -> Step {
-    let request = match event {
-        Event::Request(request) => *request,
+    let (request, allowance) = match event {
+        Event::Request(request, allowance) => (*request, allowance),
         Event::Finished => return Step::End,
         Event::Broken(status) => return Step::Fail(status),
     };
@@ -124,34 +145,41 @@ async fn step(shared: Shared, event: Event, manner: Manner) -> Step {
     match ask.about(&request.model_name) {
         Ok(()) => {}
         Err(refused) if manner.ends_on_error => return Step::Fail(refused),
-        Err(refused) => return Step::Answer(Box::new(failed(refused.message().to_owned(), id))),
+        Err(refused) => return Step::failed(refused.message().to_owned(), id),
     }
     let timeout = manner
         .deadline
         .map(|deadline| deadline.saturating_duration_since(Instant::now()));
     // Nothing outside catches it: the stream is polled by the connection.
-    let answered = AssertUnwindSafe(infer(&shared, request, timeout)).catch_unwind();
+    let answered =
+        AssertUnwindSafe(infer(&shared, (request, allowance.clone()), timeout)).catch_unwind();
     let Ok(answered) = answered.await else {
         tracing::error!("a request handler panicked");
         return Step::Fail(Status::internal("internal error; see the server's log"));
     };
     match answered.result {
-        Ok(answer) => Step::Answer(Box::new(ModelStreamInferResponse {
-            error_message: String::new(),
-            infer_response: Some(answer),
-        })),
+        Ok(answer) => {
+            let answer = ModelStreamInferResponse {
+                error_message: String::new(),
+                infer_response: Some(answer),
+            };
+            Step::Answer(Box::new(answer), Some(allowance))
+        }
         Err(error) if manner.ends_on_error => Step::Fail(status(&error, answered.model.as_ref())),
-        Err(error) => Step::Answer(Box::new(failed(error.public_message(), id))),
+        Err(error) => Step::failed(error.public_message(), id),
     }
 }
 
-/// An error as an answer; the id says to which request.
-fn failed(error_message: String, id: String) -> ModelStreamInferResponse {
-    ModelStreamInferResponse {
-        error_message,
-        infer_response: Some(ModelInferResponse {
-            id,
-            ..ModelInferResponse::default()
-        }),
+impl Step {
+    /// An error as an answer; the id says to which request.
+    fn failed(error_message: String, id: String) -> Self {
+        let answer = ModelStreamInferResponse {
+            error_message,
+            infer_response: Some(ModelInferResponse {
+                id,
+                ..ModelInferResponse::default()
+            }),
+        };
+        Self::Answer(Box::new(answer), None)
     }
 }

@@ -7,8 +7,9 @@ use axum::response::Response;
 use tokio::time::Instant;
 use tonic::Status;
 
-use super::access;
+use super::metered::{Charges, metered};
 use super::status::{OURS, status, unreadable};
+use super::{access, layouts};
 use crate::error::Kinded;
 use crate::protocol::Shared;
 use crate::telemetry::Protocol;
@@ -28,7 +29,8 @@ pub(super) async fn adapt(
     }
     choose_compression(request.headers_mut());
     let started = Instant::now();
-    let mut response = next.run(request).await;
+    let (request, charges) = counted(&shared, request);
+    let mut response = charges.held(next.run(request).await);
     if response.headers_mut().remove(OURS).is_some() {
         return response;
     }
@@ -40,6 +42,16 @@ pub(super) async fn adapt(
     let metrics = shared.service().metrics();
     metrics.unknown_request(Protocol::V2Grpc, Some(error.kind()), started.elapsed());
     status(&error, None).into_http()
+}
+
+/// The call with its messages counted.
+fn counted(shared: &Shared, request: Request) -> (Request, Charges) {
+    let (mut parts, body) = request.into_parts();
+    let charges = Charges::default();
+    let layout = layouts::of(parts.uri.path());
+    let body = metered((&parts.headers, body), layout, shared, &charges);
+    parts.extensions.insert(charges.clone());
+    (Request::from_parts(parts, body), charges)
 }
 
 /// Answers are compressed as the request was: almost every client says that it accepts compression, and for small

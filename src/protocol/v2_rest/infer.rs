@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use super::binary::{self, Parts};
 use super::request::{self, InferRequest};
 use super::response::InferResponse;
+use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::model::Batch;
 use crate::protocol::json::NonFinite;
@@ -24,6 +25,8 @@ pub(super) struct InferCodec {
     id: Option<String>,
     selection: Selection,
     wishes: Wishes,
+    /// What the request may hold.
+    allowance: Allowance,
 }
 
 /// What came in.
@@ -44,7 +47,11 @@ impl Received {
 }
 
 impl InferCodec {
-    pub(super) fn new(received: Result<Received, OipError>, non_finite: NonFinite) -> Self {
+    pub(super) fn new(
+        received: Result<Received, OipError>,
+        non_finite: NonFinite,
+        allowance: Allowance,
+    ) -> Self {
         Self {
             bytes: received.as_ref().map_or(0, Received::effort),
             body: Some(received),
@@ -52,6 +59,7 @@ impl InferCodec {
             id: None,
             selection: Selection::default(),
             wishes: Wishes::default(),
+            allowance,
         }
     }
 }
@@ -98,11 +106,16 @@ impl Codec for InferCodec {
         Ok(signature.bind(named)?)
     }
 
+    fn allowance(&self) -> Allowance {
+        self.allowance.clone()
+    }
+
     fn wishes(&self) -> Wishes {
         self.wishes
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<InferResponse, OipError> {
+        self.allowance.charge(self.selection.size(&outputs))?;
         let sent = self.selection.apply(servable.signature(), &outputs)?;
         InferResponse::new(servable.id(), self.id.as_deref(), &sent, self.non_finite)
     }

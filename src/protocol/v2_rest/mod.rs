@@ -20,7 +20,7 @@ mod response;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
@@ -170,9 +170,17 @@ async fn infer(
 ) -> Response {
     match selector {
         Ok(selector) => {
-            let body::Received { headers, body } = received;
+            let body::Received {
+                headers,
+                body,
+                allowance,
+            } = received;
+            let head = body::Head {
+                headers: &headers,
+                allowance: &allowance,
+            };
             let framing = Framing::of(&headers);
-            let answer = |body| infer_framed(shared, &selector, &headers, body, framing);
+            let answer = |body| infer_framed(shared, &selector, head, body, framing);
             cloud_events::around(&headers, body, answer).await
         }
         Err(error) => error.into_response(),
@@ -183,7 +191,7 @@ async fn infer(
 pub(super) async fn infer_framed(
     shared: &Shared,
     selector: &Selector,
-    headers: &HeaderMap,
+    head: body::Head<'_>,
     body: Result<Bytes, BodyError>,
     framing: Framing,
 ) -> Response {
@@ -191,7 +199,7 @@ pub(super) async fn infer_framed(
     let body = body.map_err(OipError::from);
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
-    let received = timeout_header(headers)
+    let received = timeout_header(head.headers)
         .map_err(OipError::Invalid)
         .and_then(|timeout| {
             Ok(Received {
@@ -200,7 +208,7 @@ pub(super) async fn infer_framed(
                 timeout,
             })
         });
-    let codec = InferCodec::new(received, shared.non_finite());
+    let codec = InferCodec::new(received, shared.non_finite(), head.allowance.clone());
     let answered = shared
         .service()
         .infer(Protocol::V2Rest, selector, codec)
@@ -210,5 +218,5 @@ pub(super) async fn infer_framed(
         Err(error) => error.into_response(),
     };
     model_headers(&mut response, answered.model.as_ref());
-    response
+    body::held(response, head.allowance.clone())
 }
