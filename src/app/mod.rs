@@ -58,8 +58,8 @@ use crate::lifecycle::{Loader, WarmUp, Warmed};
 use crate::machine;
 use crate::middleware::auth::Guard;
 use crate::middleware::{
-    ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, cors, layered,
-    layered_grpc,
+    ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, Streams, cors,
+    layered, layered_grpc,
 };
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
@@ -404,6 +404,7 @@ fn request_limits(settings: &Settings, metrics: Arc<Metrics>) -> RequestLimits {
     RequestLimits {
         headers: limits.max_headers,
         header_bytes: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
+        streams: Some(Streams::new(limits.client_streams, Arc::clone(&metrics))),
         clients: Clients::of(clients, metrics).map(Arc::new),
     }
 }

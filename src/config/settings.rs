@@ -94,6 +94,8 @@ pub struct ServerSettings {
 pub struct LimitSettings {
     /// Most connections at a time; `None` depends on how many files may be open.
     pub max_connections: Option<usize>,
+    /// Most connections at a time of one address; `None` depends on how many there may be.
+    pub client_connections: Option<usize>,
     /// The longest time from the first byte of a request's head to the last.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -121,6 +123,8 @@ pub struct LimitSettings {
     pub client_burst: Option<u32>,
     /// Most requests of one client at a time.
     pub client_concurrency: Option<usize>,
+    /// Most streams that one client keeps open.
+    pub client_streams: usize,
 }
 
 /// How NaN and infinities are written in JSON.

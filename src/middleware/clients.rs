@@ -20,7 +20,7 @@ pub struct ClientAddress(pub SocketAddr);
 
 impl ClientAddress {
     /// The network of one client.
-    pub(super) fn network(self) -> IpAddr {
+    pub fn network(self) -> IpAddr {
         place(self.0.ip())
     }
 }
@@ -42,7 +42,7 @@ pub struct ClientLimits {
 
 /// Whom limits are for: whoever proved to be somebody, else a place of the network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Key {
+pub(super) enum Key {
     Name(Arc<str>),
     Address(IpAddr),
 }
@@ -68,6 +68,14 @@ pub(super) struct TooMuch {
     message: String,
     /// When it may try again.
     pub(super) wait: Duration,
+}
+
+impl TooMuch {
+    /// It may try again after `wait`.
+    pub(super) fn new(message: &str, wait: Duration) -> Self {
+        let message = format!("this client sends {message}");
+        Self { message, wait }
+    }
 }
 
 /// Clients that were not heard of for a while are forgotten each time that so many requests have come.
@@ -122,10 +130,7 @@ impl Clients {
 
     fn refuse(&self, reason: &'static str, wait: Duration, message: &str) -> TooMuch {
         self.metrics.client_refused(reason);
-        TooMuch {
-            message: format!("this client sends {message}"),
-            wait,
-        }
+        TooMuch::new(message, wait)
     }
 
     /// Whoever changes their address must not fill the memory.
@@ -154,7 +159,8 @@ impl Drop for Admitted<'_> {
 }
 
 impl Key {
-    fn of(client: &Extensions) -> Option<Self> {
+    /// Of the client of a request.
+    pub(super) fn of(client: &Extensions) -> Option<Self> {
         if let Some(ClientName(name)) = client.get() {
             return Some(Self::Name(Arc::clone(name)));
         }

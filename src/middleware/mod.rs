@@ -8,6 +8,7 @@ pub mod auth;
 mod clients;
 mod grpc;
 mod request_id;
+mod streams;
 mod traced;
 
 use std::convert::Infallible;
@@ -34,6 +35,7 @@ use self::clients::{Admitted, TooMuch};
 pub use self::clients::{ClientAddress, ClientLimits, ClientName, Clients};
 pub use self::grpc::grpc_timeout;
 use self::request_id::RequestId;
+pub use self::streams::Streams;
 use self::traced::Traced;
 use crate::error::ErrorKind;
 use crate::serving;
@@ -65,6 +67,8 @@ pub struct RequestLimits {
     pub header_bytes: usize,
     /// Who sends how much; `None` when everybody may send all they can.
     pub clients: Option<Arc<Clients>>,
+    /// Who keeps how many streams open; `None` when everybody may open all they can.
+    pub streams: Option<Streams>,
 }
 
 impl Default for RequestLimits {
@@ -73,6 +77,7 @@ impl Default for RequestLimits {
             headers: 100,
             header_bytes: 32 << 10,
             clients: None,
+            streams: None,
         }
     }
 }
@@ -91,7 +96,7 @@ impl RequestLimits {
 
     /// Has the requests of a caller that proved its name counted together, from wherever they come.
     fn name(&self, request: &mut Request) {
-        if self.clients.is_none() {
+        if self.clients.is_none() && !streams::is_stream(request.uri().path()) {
             return;
         }
         let caller = request.extensions().get::<Caller>();
@@ -191,6 +196,10 @@ where
     }
 }
 
+/// In the extensions of an answer: its client has proved who it is.
+#[derive(Debug, Clone, Copy)]
+pub struct IsKnown;
+
 /// In which form a request is told what went wrong around its handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -229,7 +238,7 @@ impl<S: Inner> Around<S> {
             Err(_) => late(form),
         };
         response.headers_mut().insert(request_id::HEADER, id.0);
-        let is_known = response.extensions_mut().remove::<IsKnown>().is_some();
+        let is_known = response.extensions().get::<IsKnown>().is_some();
         if let Some(watch) = watch {
             watch.end(&response, is_known);
         }
@@ -257,8 +266,19 @@ impl<S: Inner> Around<S> {
         }
         let caller = request.extensions().get::<Caller>();
         let is_known = caller.is_some_and(|caller| caller.who.is_ok());
-        let mut response = match self.options.limits.admit(&request) {
-            Ok(_admitted) => self::caller(&request).scope(self.ask(form, request)).await,
+        let stream = match self.options.limits.streams.as_ref() {
+            Some(streams) => streams.open(&request),
+            None => Ok(None),
+        };
+        let admitted = self.options.limits.admit(&request);
+        let mut response = match admitted.and_then(|admitted| Ok((admitted, stream?))) {
+            Ok((_admitted, stream)) => {
+                let answer = self::caller(&request).scope(self.ask(form, request)).await;
+                match stream {
+                    Some(stream) => stream.until_end(answer),
+                    None => answer,
+                }
+            }
             Err(too_much) => refusal(form, &too_much),
         };
         if is_known {
@@ -279,10 +299,6 @@ impl<S: Inner> Around<S> {
         }
     }
 }
-
-/// In the extensions of a response: it is for somebody who proved a name.
-#[derive(Clone, Copy)]
-struct IsKnown;
 
 /// Who sends a request: the name that it proved, and where it comes from.
 fn caller(request: &Request) -> serving::Caller {

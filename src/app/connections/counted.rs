@@ -2,18 +2,20 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::http::{Version, header};
 use axum::response::Response;
-use http_body_util::BodyExt as _;
 use tower::Service;
 
 use super::Pulse;
-use crate::middleware::ClientAddress;
+use super::answers::until_sent;
+use crate::middleware::{ClientAddress, IsKnown};
+
+/// The stream that is open to everybody.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// A service whose requests are counted, and know where they come from.
 #[derive(Debug, Clone)]
@@ -51,7 +53,8 @@ where
             request.extensions_mut().insert(address);
         }
         let is_http2 = request.version() == Version::HTTP_2;
-        let work = InWork::begin(&self.pulse);
+        let watches = is_http2 && request.uri().path() == WATCH;
+        let work = InWork::begin(&self.pulse, watches);
         Answer {
             answer: self.service.call(request),
             work: Some(work),
@@ -62,20 +65,26 @@ where
 
 /// A request that is in work for as long as this lives.
 #[derive(Debug)]
-struct InWork(Arc<Pulse>);
+pub(super) struct InWork {
+    pulse: Arc<Pulse>,
+    watches: bool,
+}
 
 impl InWork {
-    fn begin(pulse: &Arc<Pulse>) -> Self {
-        pulse.begun.fetch_add(1, Ordering::Relaxed);
-        pulse.in_work.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(pulse))
+    pub(super) fn begin(pulse: &Arc<Pulse>, watches: bool) -> Self {
+        pulse.begin(watches);
+        let pulse = Arc::clone(pulse);
+        Self { pulse, watches }
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 }
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        self.0.beat();
-        self.0.in_work.fetch_sub(1, Ordering::Relaxed);
+        self.pulse.end(self.watches);
     }
 }
 
@@ -96,25 +105,25 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx));
         let work = self.work.take();
+        if let (Ok(response), Some(work)) = (&answer, &work)
+            && response.extensions().get::<IsKnown>().is_some()
+        {
+            work.pulse().known();
+        }
         Poll::Ready(match (answer, work) {
             // Of HTTP/1 each write is seen; on HTTP/2 a stream may wait for long, and its connection with it.
-            (Ok(response), Some(work)) if self.is_http2 => Ok(until_sent(response, work)),
+            (Ok(response), Some(work)) if self.is_http2 => Ok(sent(response, work)),
             (answer, _) => answer,
         })
     }
 }
 
 /// Keeps a request in work until its answer has been sent, or taken back.
-fn until_sent(mut response: Response, work: InWork) -> Response {
+fn sent(mut response: Response, work: InWork) -> Response {
     let length = response.body().size_hint().exact();
     if let Some(length) = length.filter(|length| *length > 0) {
         let headers = response.headers_mut();
         { headers.entry(header::CONTENT_LENGTH) }.or_insert_with(|| length.into());
     }
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let _work = &work;
-            frame
-        }))
-    })
+    response.map(|body| until_sent(body, work))
 }

@@ -2,28 +2,33 @@
 //! connection and its requests.
 //!
 //! ```text
-//! accept ─► place free? ─► first byte of a head … whole head   within header_timeout
+//! accept ─► place free?  ─► first byte of a head … whole head   within header_timeout
 //!                          request in work                     (its body and its answer: body_timeout between two pieces)
-//!                          nothing                             within idle_timeout
+//!                          nothing                             within idle_timeout, or until its place is needed
 //! ```
 
+mod answers;
 mod counted;
+mod places;
 mod watched;
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum_server::accept::Accept;
+use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use self::answers::Answers;
 use self::counted::Counted;
+pub(super) use self::places::Most;
+use self::places::{Place, Places};
 use self::watched::Watched;
-use super::listen::{Arrived, Seat};
+use super::listen::Arrived;
 use crate::middleware::ClientAddress;
 use crate::telemetry::Metrics;
 
@@ -41,19 +46,15 @@ pub(super) struct Patience {
 /// The connections of all listeners of a kind; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     patience: Patience,
-    metrics: Arc<Metrics>,
 }
 
 impl Connections {
     /// At most `most` at a time.
-    pub(super) fn new(most: usize, patience: Patience, metrics: Arc<Metrics>) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-            patience,
-            metrics,
-        }
+    pub(super) fn new(most: Most, patience: Patience, metrics: Arc<Metrics>) -> Self {
+        let places = Places::new(most, metrics);
+        Self { places, patience }
     }
 
     /// Connections that another acceptor accepts, within the limits.
@@ -87,52 +88,21 @@ where
 
     fn accept(&self, arrived: Arrived, service: S) -> Self::Future {
         let Arrived { stream, seat } = arrived;
-        let Connections {
-            places,
-            patience,
-            metrics,
-        } = self.connections.clone();
-        let Ok(place) = places.try_acquire_owned() else {
-            metrics.connection_refused();
+        let Connections { places, patience } = self.connections.clone();
+        let address = stream.peer_addr().ok().map(ClientAddress);
+        let pulse = Arc::new(Pulse::default());
+        let Some(place) = places.take(address.map(ClientAddress::network), &pulse, seat) else {
             // Closed at once: whoever waits to be accepted learns less.
             return Box::pin(async {
                 Err(io::Error::other("as many connections as there may be"))
             });
         };
-        let address = stream.peer_addr().ok().map(ClientAddress);
         let accepted = self.acceptor.accept(stream, service);
         Box::pin(async move {
-            let place = Place::taken(place, seat, metrics);
             let (stream, service) = accepted.await?;
-            let pulse = Arc::new(Pulse::default());
             let watched = Watched::new(stream, &pulse, (patience, place));
             Ok((watched, Counted::new(service, pulse, address)))
         })
-    }
-}
-
-/// A place among the connections, counted for as long as it is taken.
-#[derive(Debug)]
-struct Place {
-    metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
-    _seat: Option<Seat>,
-}
-
-impl Place {
-    fn taken(permit: OwnedSemaphorePermit, seat: Option<Seat>, metrics: Arc<Metrics>) -> Self {
-        metrics.connections(1);
-        Self {
-            metrics,
-            _permit: permit,
-            _seat: seat,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.metrics.connections(-1);
     }
 }
 
@@ -141,7 +111,16 @@ impl Drop for Place {
 struct Pulse {
     since: Instant,
     in_work: AtomicUsize,
+    /// Those of them that are public streams.
+    watching: AtomicUsize,
     begun: AtomicU64,
+    /// Whether its client has proved who it is.
+    is_known: AtomicBool,
+    is_evicted: AtomicBool,
+    /// The task of the connection, to be told of that.
+    reader: AtomicWaker,
+    /// Answers that are not sent yet; of HTTP/2.
+    answers: Answers,
     /// When something last happened that a client wanted, in milliseconds after `since`.
     last: AtomicU64,
 }
@@ -151,16 +130,62 @@ impl Default for Pulse {
         Self {
             since: Instant::now(),
             in_work: AtomicUsize::new(0),
+            watching: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
+            is_known: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            answers: Answers::default(),
             last: AtomicU64::new(0),
         }
     }
 }
 
 impl Pulse {
+    /// A request begins; one that `watches` is a public stream.
+    fn begin(&self, watches: bool) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.in_work.fetch_add(1, Ordering::Relaxed);
+        self.watching
+            .fetch_add(usize::from(watches), Ordering::Relaxed);
+    }
+
+    fn end(&self, watches: bool) {
+        self.beat();
+        self.in_work.fetch_sub(1, Ordering::Relaxed);
+        self.watching
+            .fetch_sub(usize::from(watches), Ordering::Relaxed);
+    }
+
+    /// Its client has proved who it is.
+    fn known(&self) {
+        self.is_known.store(true, Ordering::Relaxed);
+    }
+
+    /// Since when nothing happens on it but public streams; `None` while something does, or when its client is known.
+    fn idle_since(&self) -> Option<Instant> {
+        let works = self.in_work.load(Ordering::Relaxed) > self.watching.load(Ordering::Relaxed);
+        let stays = works || self.is_known.load(Ordering::Relaxed);
+        (!stays).then(|| self.last())
+    }
+
+    /// Ends the connection: its place is needed.
+    fn evict(&self) {
+        self.is_evicted.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Acquire)
+    }
+
     fn beat(&self) {
-        let after = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.fetch_max(after, Ordering::Relaxed);
+        self.last.fetch_max(self.now(), Ordering::Relaxed);
+    }
+
+    /// Milliseconds since the connection began.
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn last(&self) -> Instant {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -65,13 +66,27 @@ impl<T> Watched<T> {
         }
     }
 
+    /// Until when the client must have taken something of an answer of HTTP/2; no later than it could be, as answers come
+    /// meanwhile.
+    fn answer_deadline(&self) -> Option<Instant> {
+        if !self.head.is_http2 {
+            return None;
+        }
+        let waits = self.pulse.answers.waiting_since();
+        let since = match waits {
+            Some(after) => self.pulse.since + Duration::from_millis(after),
+            None => Instant::now(),
+        };
+        Some(since + self.patience.body)
+    }
+
     /// Until when the next byte must have come; `None` while it is the server's turn.
     fn deadline(&mut self) -> Option<Instant> {
         if self.head.before != self.pulse.begun.load(Ordering::Relaxed) {
             self.head.begun = None;
         }
         if self.pulse.in_work.load(Ordering::Relaxed) > 0 {
-            return None;
+            return self.answer_deadline();
         }
         Some(match self.head.begun {
             Some(begun) => begun + self.patience.header,
@@ -147,7 +162,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 }
                 Poll::Ready(read)
             }
-            Poll::Pending => this.too_slow(cx).map(Err),
+            Poll::Pending => {
+                this.pulse.reader.register(cx.waker());
+                if this.pulse.is_evicted() {
+                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
+                }
+                this.too_slow(cx).map(Err)
+            }
         }
     }
 }

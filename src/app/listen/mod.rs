@@ -22,7 +22,7 @@ use tower::make::Shared;
 use self::arrivals::Spread;
 pub(super) use self::arrivals::{Arrivals, Arrived, Local};
 pub(super) use self::event_loops::{EventLoops, Seat};
-use super::connections::{Connections, Patience};
+use super::connections::{Connections, Most, Patience};
 use super::tls::Tls;
 use crate::config::LimitSettings;
 use crate::machine;
@@ -70,7 +70,11 @@ impl Listening {
             body: limits.body_timeout,
             idle: limits.idle_timeout,
         };
-        let most = limits.max_connections.unwrap_or_else(usual_connections);
+        let all = limits.max_connections.unwrap_or_else(usual_connections);
+        let most = Most {
+            all,
+            of_client: { limits.client_connections }.unwrap_or_else(|| (all / 2).max(100)),
+        };
         Self {
             connections: Connections::new(most, patience, metrics),
             tls,
