@@ -75,6 +75,10 @@ differential: $(STAMP) ## Compare with MLflow on random requests (ARGS="--seed 2
 	$(CARGO) build --locked --tests
 	$(VENV_PYTHON) tests/differential/mlflow.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(ARGS)
 
+.PHONY: attacks
+attacks: ## Attack a server in a control group of 1 GiB for a minute (root)
+	$(CARGO) test --locked --test it -- --ignored --exact --nocapture budget::gibibyte::a_minute_of_attacks_in_a_gibibyte_with_the_default_limits
+
 .PHONY: venv
 venv: $(STAMP) ## Set up the Python packages of the tests
 

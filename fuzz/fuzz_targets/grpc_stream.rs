@@ -1,3 +1,9 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::targets::target("grpc_stream")(data));
+use onstage_fuzz::allocator::Limited;
+use onstage_fuzz::targets::{MEMORY, target};
+
+#[global_allocator]
+static ALLOCATOR: Limited = Limited::new();
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ALLOCATOR.within(MEMORY, || target("grpc_stream")(data)));

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 use crate::bad_input::peak_memory;
+use crate::frames::Frames;
 use crate::grpc;
 use crate::http::RawRequest;
 use crate::server::{Server, Starter};
@@ -317,52 +318,6 @@ async fn a_client_has_as_many_requests_at_a_time_as_it_may() {
     .await;
 }
 
-/// HTTP/2 by hand.
-struct Frames(TcpStream);
-
-impl Frames {
-    async fn open(to: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(to).await.unwrap();
-        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-        stream.write_all(preface).await.unwrap();
-        Self(stream)
-    }
-
-    /// A request without its body.
-    fn begun(stream: u32) -> Vec<u8> {
-        let path = "/v2/models/iris/infer";
-        let mut block = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
-        block.extend_from_slice(path.as_bytes());
-        block.extend_from_slice(b"\x01\x01x");
-        Self::frame(1, 4, stream, &block)
-    }
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        frame
-    }
-
-    /// The next frame of this kind, and its stream; `None` when the connection is closed.
-    async fn next(&mut self, kind: u8) -> Option<(u32, Vec<u8>)> {
-        loop {
-            let mut head = [0; 9];
-            let read = timeout(PATIENCE, self.0.read_exact(&mut head)).await;
-            read.expect("a frame in time").ok()?;
-            let [a, b, c, found, _, stream @ ..] = head;
-            let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap();
-            let mut payload = vec![0; length];
-            self.0.read_exact(&mut payload).await.ok()?;
-            if found == kind {
-                return Some((u32::from_be_bytes(stream), payload));
-            }
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_connection_of_http2_has_as_many_requests_as_it_may() {
     let server = limited(&[("max_streams", "2")]).await;
@@ -407,6 +362,7 @@ fn crowd() -> usize {
 async fn a_crowd_that_does_nothing_costs_little_and_others_are_answered() {
     let server = limited(&[
         ("max_connections", "12000"),
+        ("client_connections", "12000"),
         ("header_timeout", "1h"),
         ("idle_timeout", "1h"),
     ])

@@ -12,6 +12,7 @@ mod base_path;
 mod batched;
 #[cfg(unix)]
 mod broken;
+mod budget;
 mod chaos;
 mod cli;
 mod clouds;
@@ -24,6 +25,7 @@ mod faults;
 mod fleet;
 #[cfg(unix)]
 mod foreign;
+mod frames;
 mod fuzz;
 mod generated;
 mod grpc;

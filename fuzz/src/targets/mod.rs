@@ -8,6 +8,10 @@ mod grpc;
 mod http;
 mod stage;
 
+/// Bytes that the requests of one input may hold at any time: what the server lets them, and as much again for what is
+/// beside the budget.
+pub const MEMORY: usize = 2 * stage::MEMORY;
+
 /// A function that must take any bytes.
 pub type Target = fn(&[u8]);
 

@@ -10,6 +10,7 @@ use axum::http::HeaderMap;
 use axum::http::response::Parts;
 use http_body_util::BodyExt;
 use onstage::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
+use onstage::budget::Budget;
 use onstage::engine::fake::{Fake, package};
 use onstage::engine::{CancelToken, Engine, EngineOptions};
 use onstage::model::{Manifest, ModelName, Package, Version};
@@ -24,6 +25,9 @@ use tower::ServiceExt;
 
 /// Bytes of the largest body: small, so that a body that grows is found out.
 const MAX_BODY: usize = 1 << 20;
+
+/// Bytes that all requests may hold.
+pub(super) const MEMORY: usize = 8 << 20;
 
 /// The models, by name; the first is the one behind paths without a name.
 pub(super) const MODELS: [&str; 5] = ["plain", "table", "text", "kinds", "pair"];
@@ -87,6 +91,7 @@ impl Stage {
         let served = |base_path: &str| {
             let options = ProtocolOptions {
                 max_body: MAX_BODY,
+                budget: Budget::new(MEMORY),
                 base_path: base_path.to_owned(),
                 ..ProtocolOptions::default()
             };

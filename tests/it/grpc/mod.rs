@@ -110,7 +110,7 @@ fn labels(answer: &ModelInferResponse) -> Vec<i64> {
 }
 
 /// A call without a client of gRPC between: what it is answered, with status and headers.
-struct RawCall {
+pub(crate) struct RawCall {
     path: &'static str,
     headers: Vec<(&'static str, &'static str)>,
     body: Vec<u8>,
@@ -122,7 +122,7 @@ impl RawCall {
     }
 
     /// `flag` is 1 for a compressed message.
-    fn of(path: &'static str, flag: u8, message: &[u8]) -> Self {
+    pub(crate) fn of(path: &'static str, flag: u8, message: &[u8]) -> Self {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         Self {
             path,
@@ -131,12 +131,12 @@ impl RawCall {
         }
     }
 
-    fn header(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    async fn send(self, address: std::net::SocketAddr) -> RawAnswer {
+    pub(crate) async fn send(self, address: std::net::SocketAddr) -> RawAnswer {
         onstage::network::install_provider();
         let client = reqwest::Client::builder();
         let client = client.no_proxy().http2_prior_knowledge().build().unwrap();
@@ -165,12 +165,12 @@ impl RawCall {
     }
 }
 
-struct RawAnswer {
+pub(crate) struct RawAnswer {
     /// `None` for success.
-    status: Option<i32>,
-    message: String,
+    pub(crate) status: Option<i32>,
+    pub(crate) message: String,
     encoding: Option<String>,
-    headers: reqwest::header::HeaderMap,
+    pub(crate) headers: reqwest::header::HeaderMap,
     body: Bytes,
 }
 
