@@ -29,10 +29,12 @@ struct ServedRecord {
 }
 
 /// `loads/<content>.json`
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Loads {
     /// Loads of it that never returned.
     unfinished: u32,
+    /// The processes that load it now, by their files in `holders/`; of one that has ended, the load never returned.
+    loading: BTreeSet<String>,
     /// Whether it has answered requests.
     served: bool,
     /// The release that tried.
@@ -47,8 +49,8 @@ pub(super) struct PastFiles {
     /// Of the registry, then of its fallback.
     addresses: Vec<String>,
     pending: Arc<Mutex<Pending>>,
-    /// Contents that are being loaded, with what their files said before; `None` once the process ends.
-    loading: Mutex<Option<BTreeMap<String, Loads>>>,
+    /// Contents that are being loaded; `None` once the process ends.
+    loading: Mutex<Option<BTreeSet<String>>>,
 }
 
 /// What has yet to be written; the last word on a file counts.
@@ -64,7 +66,7 @@ impl PastFiles {
             shelf,
             addresses,
             pending: Arc::default(),
-            loading: Mutex::new(Some(BTreeMap::new())),
+            loading: Mutex::new(Some(BTreeSet::new())),
         }
     }
 
@@ -76,6 +78,30 @@ impl PastFiles {
 
     fn loads(&self, content: &str) -> PathBuf {
         self.shelf.place("loads", content)
+    }
+
+    /// Changes what is written of a content, alone among all processes; the change is told what this one is called.
+    /// Does not wait for the disk: a process that is killed leaves what it has written.
+    fn change(&self, content: &str, change: impl FnOnce(&mut Loads, &str)) {
+        let path = self.loads(content);
+        let changed = self.shelf.locked(|holder| {
+            let mut loads = loads_of(&self.shelf, content);
+            let before = loads.clone();
+            change(&mut loads, &holder.id());
+            loads.release = RELEASE.to_owned();
+            let is_empty = loads.unfinished == 0 && loads.loading.is_empty() && !loads.served;
+            if is_empty {
+                return gone(fs::remove_file(&path));
+            }
+            if loads == before {
+                return Ok(());
+            }
+            let text = serde_json::to_vec(&loads).map_err(io::Error::from)?;
+            self.shelf.write_unsynced(&path, &text)
+        });
+        if let Err(error) = changed {
+            tracing::debug!(%error, "cannot write down what is being loaded");
+        }
     }
 
     /// Writes a file, or removes it, in a while.
@@ -169,36 +195,33 @@ impl PastRuns for PastFiles {
         let Some(loading) = loading.as_mut() else {
             return;
         };
-        let before = loads_of(&self.shelf, content);
-        if before.served {
-            return;
-        }
-        let now = Loads {
-            unfinished: before.unfinished + 1,
-            served: false,
-            release: RELEASE.to_owned(),
-        };
-        let path = self.loads(content);
-        if let Err(error) = write_quickly(&self.shelf, &path, &now) {
-            tracing::debug!(%error, "cannot write down that a load begins");
-        }
-        loading.insert(content.to_owned(), before);
+        loading.insert(content.to_owned());
+        self.change(content, |loads, process| {
+            if !loads.served {
+                loads.loading.insert(process.to_owned());
+            }
+        });
     }
 
     fn load_ends(&self, content: &str) {
         let mut loading = self.loading.lock();
-        if let Some(loading) = loading.as_mut()
-            && loading.remove(content).is_some()
+        if loading
+            .as_mut()
+            .is_some_and(|loading| loading.remove(content))
         {
-            let _ = gone(fs::remove_file(self.loads(content)));
+            self.change(content, |loads, process| {
+                loads.loading.remove(process);
+                // It can return.
+                loads.unfinished = 0;
+            });
         }
     }
 
     fn has_served(&self, content: &str) {
         let loads = Loads {
-            unfinished: 0,
             served: true,
             release: RELEASE.to_owned(),
+            ..Loads::default()
         };
         if let Ok(text) = serde_json::to_vec(&loads)
             && !loads_of(&self.shelf, content).served
@@ -209,15 +232,10 @@ impl PastRuns for PastFiles {
 
     fn stop(&self) {
         let loading = self.loading.lock().take();
-        for (content, before) in loading.unwrap_or_default() {
-            let path = self.loads(&content);
-            let restored = match before.unfinished {
-                0 => gone(fs::remove_file(&path)),
-                _ => write_quickly(&self.shelf, &path, &before),
-            };
-            if let Err(error) = restored {
-                tracing::warn!(path = %path.display(), %error, "a load that this stop interrupts will count as one that never returned");
-            }
+        for content in loading.unwrap_or_default() {
+            self.change(&content, |loads, process| {
+                loads.loading.remove(process);
+            });
         }
     }
 }
@@ -232,13 +250,12 @@ fn loads_of(shelf: &Shelf, content: &str) -> Loads {
     let loads: Option<Loads> = read(&shelf.place("loads", content));
     // Another release may do what this one could not.
     let same = |loads: &Loads| loads.served || loads.release == RELEASE;
-    loads.filter(same).unwrap_or_default()
-}
-
-/// Without waiting for the disk: a process that is killed leaves what it has written.
-fn write_quickly(shelf: &Shelf, path: &Path, loads: &Loads) -> io::Result<()> {
-    let text = serde_json::to_vec(loads).map_err(io::Error::from)?;
-    shelf.write_unsynced(path, &text)
+    let mut loads = loads.filter(same).unwrap_or_default();
+    let before = loads.loading.len();
+    loads.loading.retain(|process| shelf.lives(process));
+    let ended = u32::try_from(before - loads.loading.len()).unwrap_or(u32::MAX);
+    loads.unfinished = loads.unfinished.saturating_add(ended);
+    loads
 }
 
 /// The records of what served in a directory, each with the keys that it keeps in the cache.

@@ -303,6 +303,14 @@ impl Shelf {
         Ok(file)
     }
 
+    /// Whether a process with a file of this name in `holders/` still lives.
+    pub(super) fn lives(&self, process: &str) -> bool {
+        let path = self.root.join("holders").join(process);
+        process == self.id
+            || small_file::open(&path)
+                .is_ok_and(|file| matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)))
+    }
+
     /// Whether a later process finds what is written, or this one what an earlier one wrote.
     pub(super) fn remembers(&self) -> bool {
         self.outlives || self.beneath.is_some()
@@ -466,7 +474,7 @@ impl Shelf {
     }
 
     /// Changes what is there, alone among all processes.
-    fn locked<T>(
+    pub(super) fn locked<T>(
         &self,
         change: impl FnOnce(&mut Holder) -> io::Result<T>,
     ) -> Result<T, SourceError> {

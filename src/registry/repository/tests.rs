@@ -441,6 +441,7 @@ async fn what_served_is_there_after_a_restart_however_small_the_cache() {
     drop((held, past, repository));
     let restarted = open(directory.path(), 0);
     drop(get(&restarted, &source, "b").await);
+    restarted.shelf.sweep(0).unwrap();
     assert_eq!(packages(directory.path()), 1, "the other one has gone");
     let past = restarted.past_runs("counting", None).unwrap();
     let model = ModelName::new("m").unwrap();

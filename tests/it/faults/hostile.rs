@@ -445,8 +445,8 @@ async fn what_ended_the_process_twice_is_not_tried_again_before_somebody_says_so
             .filter_map(|file| fs::read_to_string(file.ok()?.path()).ok())
             .collect()
     };
-    for round in 1..=2 {
-        let unfinished = format!("\"unfinished\":{round}");
+    for round in 0..2 {
+        let unfinished = format!("\"unfinished\":{round},\"loading\":[\"");
         let is_loading = || {
             let texts = texts();
             let has = |part: &str| texts.iter().any(|text| text.contains(part));
