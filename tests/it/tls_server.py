@@ -48,11 +48,14 @@ def certificate(name, issuer=None, usage=None):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200)
+        # A registry without models.
+        there = "registered-models/search" in self.path
+        body = b"{}" if there else b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none"}'
+        self.send_response(200 if there else 404)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", "2")
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass
