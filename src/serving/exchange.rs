@@ -20,7 +20,7 @@ use crate::model::{Batch, ModelId};
 use crate::telemetry::{EngineFailure, Outcome, Trace, VersionMetrics, trace};
 use crate::tensor::Value;
 
-/// Bodies larger than this take long enough to decode that other connections of the thread would feel it.
+/// Bodies of more work than this many bytes take long enough to decode that other connections of the thread would feel it.
 const HEAVY_BYTES: usize = 128 << 10;
 
 /// Likewise for the elements of an answer.

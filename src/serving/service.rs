@@ -29,7 +29,7 @@ pub trait Codec: Send + 'static {
     /// The protocol's errors.
     type Error: From<ServeError> + Kinded + Send + 'static;
 
-    /// How many bytes there are to decode.
+    /// How much work decoding can be: that of so many bytes of numbers in JSON.
     fn bytes(&self) -> usize;
 
     /// What the request may hold in memory.
@@ -192,7 +192,7 @@ pub struct InferenceService {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
     demand: OnceLock<Arc<dyn Demand>>,
-    /// As much at a time as there are threads that can run.
+    /// More at a time than there are threads that can run: what takes long shares them with what comes later.
     heavy: Aside,
 }
 
@@ -211,8 +211,13 @@ impl InferenceService {
             catalog,
             metrics,
             demand,
-            heavy: Aside::new(threads),
+            heavy: Aside::new((2 * threads).max(4)),
         }
+    }
+
+    /// Where work is done that takes too long for a thread that serves connections.
+    pub fn beside(&self) -> &Aside {
+        &self.heavy
     }
 
     /// From here on models are loaded on demand.
