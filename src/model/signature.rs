@@ -1,5 +1,6 @@
 //! The tensor interface of a graph, and the one check that each request passes before an engine sees it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::batch::Batch;
@@ -139,6 +140,12 @@ impl Kinded for SignatureError {
     }
 }
 
+/// Inputs that are searched one by one.
+const FEW: usize = 16;
+
+/// Names that a message lists.
+const LISTED: usize = 50;
+
 /// A list of input or output names for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names(pub Vec<String>);
@@ -150,11 +157,14 @@ impl fmt::Display for Names {
         } else {
             "inputs "
         })?;
-        for (index, name) in self.0.iter().enumerate() {
+        for (index, name) in self.0.iter().take(LISTED).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}`{name}`")?;
         }
-        Ok(())
+        match self.0.len().checked_sub(LISTED) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
     }
 }
 
@@ -165,8 +175,20 @@ impl Signature {
     /// [`SignatureError`], naming the input, what was expected and what was given.
     pub fn bind(&self, named: Vec<(String, Tensor)>) -> Result<Batch, SignatureError> {
         let mut slots: Vec<Option<Tensor>> = vec![None; self.inputs.len()];
-        for (name, tensor) in named {
-            let Some(index) = self.inputs.iter().position(|input| input.name == name) else {
+        let mut places: Option<HashMap<&str, usize>> = None;
+        for (next, (name, tensor)) in named.into_iter().enumerate() {
+            // Most requests have the order of the graph, or few inputs.
+            let index = match self.inputs.get(next) {
+                Some(input) if input.name == name => Some(next),
+                _ if self.inputs.len() <= FEW => {
+                    self.inputs.iter().position(|input| input.name == name)
+                }
+                _ => {
+                    let places = places.get_or_insert_with(|| self.places());
+                    places.get(name.as_str()).copied()
+                }
+            };
+            let Some(index) = index else {
                 return Err(SignatureError::UnknownInput {
                     name,
                     expected: self.input_names(),
@@ -243,6 +265,14 @@ impl Signature {
             }
         }
         true
+    }
+
+    /// The first input of each name.
+    fn places(&self) -> HashMap<&str, usize> {
+        let named = self.inputs.iter().enumerate().rev();
+        named
+            .map(|(place, input)| (input.name.as_str(), place))
+            .collect()
     }
 
     fn input_names(&self) -> Names {
