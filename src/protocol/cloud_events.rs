@@ -11,7 +11,13 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::body::BodyError;
 use super::json::{Json, JsonError, Reader, write_str};
-use super::{MODEL_NAME, Surface};
+use super::meter::{Meter, block};
+use super::{MODEL_NAME, Shared, Surface};
+use crate::budget::{Allowance, OverBudget};
+use crate::error::Kinded;
+
+/// Looking for the data of a larger event would be felt by other connections of the thread.
+const LARGE: usize = 64 << 10;
 
 /// What makes a request an event whose attributes are headers.
 const SPEC_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
@@ -40,8 +46,9 @@ enum Mode {
 /// Lets `answer` answer the data of a request that is an event, and makes an event of the answer; any other request is
 /// answered as it is. Errors stay what they are.
 pub(super) async fn around<A: Future<Output = Response>>(
+    shared: &Shared,
     headers: &HeaderMap,
-    body: Result<Bytes, BodyError>,
+    (body, allowance): (Result<Bytes, BodyError>, &Allowance),
     answer: impl FnOnce(Result<Bytes, BodyError>) -> A,
 ) -> Response {
     let mode = match mode(headers) {
@@ -52,9 +59,9 @@ pub(super) async fn around<A: Future<Output = Response>>(
         return answer(body).await;
     };
     let body = match (&mode, body) {
-        (Mode::Structured, Ok(event)) => match data_of(&event) {
+        (Mode::Structured, Ok(event)) => match unwrapped(shared, event, allowance).await {
             Ok(data) => Ok(data),
-            Err(message) => return refuse(&message),
+            Err(error) => return error.refusal(),
         },
         (_, body) => body,
     };
@@ -99,17 +106,64 @@ fn refuse(message: &str) -> Response {
     Surface::V2.plain_error(StatusCode::BAD_REQUEST, message)
 }
 
-impl From<JsonError> for String {
-    fn from(error: JsonError) -> Self {
-        format!("the event is no JSON: {error}")
+/// Why an event has no data.
+#[derive(Debug, thiserror::Error)]
+enum EventError {
+    /// It is none, or broken.
+    #[error("{0}")]
+    Malformed(String),
+    /// It takes more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+impl EventError {
+    fn refusal(&self) -> Response {
+        match self {
+            Self::Malformed(message) => refuse(message),
+            Self::OverBudget(over) => {
+                let status = StatusCode::from_u16(over.kind().http_status());
+                let status = status.unwrap_or(StatusCode::PAYLOAD_TOO_LARGE);
+                Surface::V2.plain_error(status, &over.to_string())
+            }
+        }
     }
 }
 
-/// The data of an event: a part of its text, or what base64 encodes.
-fn data_of(event: &Bytes) -> Result<Bytes, String> {
-    let mut reader = Reader::new(event)?;
+impl From<JsonError> for EventError {
+    fn from(error: JsonError) -> Self {
+        match error {
+            JsonError::OverBudget(over) => over.into(),
+            error @ JsonError::Malformed(_) => {
+                Self::Malformed(format!("the event is no JSON: {error}"))
+            }
+        }
+    }
+}
+
+fn malformed<T>(message: impl Into<String>) -> Result<T, EventError> {
+    Err(EventError::Malformed(message.into()))
+}
+
+/// The data of an event. Of a large one it is looked for beside the connections.
+async fn unwrapped(
+    shared: &Shared,
+    event: Bytes,
+    allowance: &Allowance,
+) -> Result<Bytes, EventError> {
+    if event.len() < LARGE {
+        return data_of(&event, &Meter::new(allowance));
+    }
+    let allowance = allowance.clone();
+    let work = move || data_of(&event, &Meter::new(&allowance));
+    shared.service().beside().run(work).await
+}
+
+/// The data of an event: a part of its text, or what base64 encodes, which stays charged.
+fn data_of(event: &Bytes, meter: &Meter) -> Result<Bytes, EventError> {
+    let mut reader = Reader::metered(event, meter)?;
     if !reader.next_is_object()? {
-        return Err("the event is no JSON object".to_owned());
+        return malformed("the event is no JSON object");
     }
     let mut missing: Vec<&str> = REQUIRED.to_vec();
     let mut data = None;
@@ -119,10 +173,17 @@ fn data_of(event: &Bytes) -> Result<Bytes, String> {
             "data_base64" => {
                 let text = reader.value()?;
                 let decoded = match &text {
-                    Json::Text(text) => BASE64_STANDARD.decode(text).ok(),
+                    Json::Text(text) => {
+                        // No more than three bytes come of four.
+                        meter.charge(block(text.len()))?;
+                        BASE64_STANDARD.decode(text).ok()
+                    }
                     _ => None,
                 };
-                let decoded = decoded.ok_or("`data_base64` of the event is no base64")?;
+                let Some(decoded) = decoded else {
+                    return malformed("`data_base64` of the event is no base64");
+                };
+                meter.keep(block(decoded.capacity()));
                 data = Some(decoded.into());
             }
             _ => {
@@ -130,13 +191,16 @@ fn data_of(event: &Bytes) -> Result<Bytes, String> {
                 reader.skip()?;
             }
         }
-        Ok::<(), String>(())
+        Ok::<(), EventError>(())
     })?;
     reader.finish()?;
     if let Some(name) = missing.first() {
-        return Err(format!("the event lacks `{name}`"));
+        return malformed(format!("the event lacks `{name}`"));
     }
-    data.ok_or_else(|| "the event has neither `data` nor `data_base64`".to_owned())
+    data.map_or_else(
+        || malformed("the event has neither `data` nor `data_base64`"),
+        Ok,
+    )
 }
 
 /// The attributes of an answer.
@@ -198,7 +262,8 @@ mod tests {
     use super::*;
 
     fn data(event: &'static str) -> Result<String, String> {
-        let data = data_of(&Bytes::from(event))?;
+        let data = data_of(&Bytes::from(event), &Meter::unlimited());
+        let data = data.map_err(|error| error.to_string())?;
         Ok(String::from_utf8(data.to_vec()).unwrap())
     }
 

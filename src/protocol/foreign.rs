@@ -26,6 +26,9 @@ const DATATYPE: &str = "datatype";
 /// How far a body is looked at before it is taken for one of the path's own protocol.
 const GLANCE: usize = 1024;
 
+/// How far its tensors are looked for: name, shape and datatype of the first are small.
+const BEGINNING: usize = 64 << 10;
+
 /// How the body is framed, when it is one of the Open Inference Protocol; `alias` is the media type of the platform whose
 /// path it came on.
 pub(super) fn framing(
@@ -82,31 +85,41 @@ fn has_tensors(body: &[u8]) -> bool {
     parts.any(|part| part == DATATYPE.as_bytes()) && first_is_tensor(body).unwrap_or(false)
 }
 
+/// The body is looked at no further than it takes, and no further than its beginning.
 fn first_is_tensor(body: &[u8]) -> Result<bool, JsonError> {
-    let mut reader = Reader::new(body)?;
+    let beginning = &body[..body.len().min(BEGINNING)];
+    // It may end in the middle of a character.
+    let beginning = match std::str::from_utf8(beginning) {
+        Err(error) if error.error_len().is_none() => &beginning[..error.valid_up_to()],
+        _ => beginning,
+    };
+    let mut reader = Reader::new(beginning)?;
     if !reader.next_is_object()? {
         return Ok(false);
     }
-    let mut is_tensor = false;
-    reader.object(|reader, key| {
+    let mut missing = vec!["name", "shape", DATATYPE];
+    // What ends the reading once all is known, or nothing will be.
+    let stop = || JsonError::Malformed(String::new());
+    let read = reader.object(|reader, key| {
         if key != "inputs" || !reader.next_is_list_of_objects()? {
             return reader.skip();
         }
-        reader.each(|reader, index| {
-            if index > 0 {
-                return reader.skip();
-            }
-            let mut missing = vec!["name", "shape", DATATYPE];
+        reader.each(|reader, _| {
             reader.object(|reader, key| {
                 missing.retain(|known| *known != key);
+                if missing.is_empty() {
+                    return Err(stop());
+                }
                 reader.skip()
             })?;
-            is_tensor = missing.is_empty();
-            Ok(())
+            Err(stop())
         })?;
-        Ok(())
-    })?;
-    Ok(is_tensor)
+        Err(stop())
+    });
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    read.map(|()| false)
 }
 
 /// Whether the model has a column of this name: then a record with that key is one.

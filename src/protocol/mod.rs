@@ -11,6 +11,7 @@ mod foreign;
 mod health;
 mod inflate;
 mod json;
+mod meter;
 mod mlflow;
 mod oip;
 mod openapi;

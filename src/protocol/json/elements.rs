@@ -1,6 +1,8 @@
 //! Cells as the elements of a tensor: whole numbers are fine for floats, nothing else is converted.
 
 use super::{Cells, Json};
+use crate::budget::OverBudget;
+use crate::protocol::meter::{Meter, block_of};
 use crate::tensor::{DType, Element, Tensor, TensorError};
 
 /// Why cells are no tensor of a datatype.
@@ -17,6 +19,9 @@ pub(crate) enum ElementError {
     /// They do not fill the shape.
     #[error(transparent)]
     Shape(#[from] TensorError),
+    /// They take more memory than there is for them.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// A tensor of these cells.
@@ -27,13 +32,14 @@ pub(crate) fn tensor_of(
     dtype: DType,
     shape: Vec<usize>,
     cells: Cells,
+    meter: &Meter,
 ) -> Result<Tensor, ElementError> {
-    let elements = Elements(dtype);
+    let elements = Elements { dtype, meter };
     Ok(match dtype {
         DType::Bool => Tensor::from_bools(shape, &elements.bools(cells)?)?,
         DType::String => Tensor::from_strings(shape, elements.strings(cells)?)?,
         DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow)?)?,
-        DType::F64 => Tensor::from_vec(shape, elements.floats(cells, |value| value)?)?,
+        DType::F64 => Tensor::from_vec(shape, elements.doubles(cells)?)?,
         DType::F16 => Tensor::from_vec(shape, elements.floats(cells, half::f16::from_f64)?)?,
         DType::Bf16 => Tensor::from_vec(shape, elements.floats(cells, half::bf16::from_f64)?)?,
         DType::U8 => Tensor::from_vec(shape, elements.ints::<u8>(cells)?)?,
@@ -43,7 +49,10 @@ pub(crate) fn tensor_of(
         DType::I8 => Tensor::from_vec(shape, elements.ints::<i8>(cells)?)?,
         DType::I16 => Tensor::from_vec(shape, elements.ints::<i16>(cells)?)?,
         DType::I32 => Tensor::from_vec(shape, elements.ints::<i32>(cells)?)?,
-        DType::I64 => Tensor::from_vec(shape, elements.ints::<i64>(cells)?)?,
+        DType::I64 => match cells {
+            Cells::Int(values) => Tensor::from_vec(shape, values)?,
+            cells => Tensor::from_vec(shape, elements.ints::<i64>(cells)?)?,
+        },
     })
 }
 
@@ -55,9 +64,12 @@ fn narrow(value: f64) -> f32 {
     value as f32
 }
 
-struct Elements(DType);
+struct Elements<'m> {
+    dtype: DType,
+    meter: &'m Meter,
+}
 
-impl Elements {
+impl Elements<'_> {
     fn refuse(&self, value: &Json) -> ElementError {
         let given = match value {
             Json::Null => "null".to_owned(),
@@ -69,30 +81,39 @@ impl Elements {
             Json::Array(_) | Json::List(_) => "a list".to_owned(),
             Json::Object(_) => "an object".to_owned(),
         };
-        let dtype = self.0;
+        let dtype = self.dtype;
         ElementError::Value { given, dtype }
     }
 
     fn bools(&self, cells: Cells) -> Result<Vec<bool>, ElementError> {
+        // They are copied into the tensor.
+        self.meter.charge(block_of::<bool>(cells.len()))?;
         if let Cells::Bool(values) = cells {
             return Ok(values);
         }
-        let bool = |cell| match cell {
+        self.each(cells, |cell| match cell {
             Json::Bool(value) => Ok(value),
             other => Err(self.refuse(&other)),
-        };
-        cells.into_iter().map(bool).collect()
+        })
     }
 
     fn strings(&self, cells: Cells) -> Result<Vec<String>, ElementError> {
+        // A tensor has a vector of its own.
+        self.meter.charge(block_of::<String>(cells.len()))?;
         if let Cells::Text(values) = cells {
             return Ok(values);
         }
-        let text = |cell| match cell {
+        self.each(cells, |cell| match cell {
             Json::Text(value) => Ok(value),
             other => Err(self.refuse(&other)),
-        };
-        cells.into_iter().map(text).collect()
+        })
+    }
+
+    fn doubles(&self, cells: Cells) -> Result<Vec<f64>, ElementError> {
+        match cells {
+            Cells::Number(numbers) => Ok(numbers.values),
+            other => self.floats(other, |value| value),
+        }
     }
 
     #[expect(
@@ -100,37 +121,45 @@ impl Elements {
         reason = "a whole number for a float is rounded to it"
     )]
     fn floats<T>(&self, cells: Cells, narrow: impl Fn(f64) -> T) -> Result<Vec<T>, ElementError> {
-        match cells {
-            Cells::Number(numbers) => Ok(numbers.values.into_iter().map(narrow).collect()),
-            Cells::Int(values) => Ok(values
-                .into_iter()
-                .map(|value| narrow(value as f64))
-                .collect()),
-            other => {
-                let float = |cell| match &cell {
-                    Json::Int(value) => Ok(*value as f64),
-                    Json::Float(value) => Ok(*value),
-                    Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell)),
-                    // What this server writes for a NaN, it also reads.
-                    Json::Null => Ok(f64::NAN),
-                    _ => Err(self.refuse(&cell)),
-                };
-                let cells = other.into_iter();
-                cells.map(|cell| float(cell).map(&narrow)).collect()
-            }
+        if let Cells::Number(numbers) = cells {
+            let mut floats = self.meter.vec(numbers.values.len())?;
+            floats.extend(numbers.values.into_iter().map(narrow));
+            return Ok(floats);
         }
+        self.each(cells, |cell| {
+            let float = match &cell {
+                Json::Int(value) => *value as f64,
+                Json::Float(value) => *value,
+                Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell))?,
+                // What this server writes for a NaN, it also reads.
+                Json::Null => f64::NAN,
+                _ => return Err(self.refuse(&cell)),
+            };
+            Ok(narrow(float))
+        })
     }
 
     fn ints<T: Element + TryFrom<i64> + std::str::FromStr>(
         &self,
         cells: Cells,
     ) -> Result<Vec<T>, ElementError> {
-        let int = |cell| match &cell {
+        self.each(cells, |cell| match &cell {
             Json::Int(value) => T::try_from(*value).map_err(|_| self.refuse(&cell)),
             Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell)),
             _ => Err(self.refuse(&cell)),
-        };
-        cells.into_iter().map(int).collect()
+        })
+    }
+
+    fn each<T>(
+        &self,
+        cells: Cells,
+        mut element: impl FnMut(Json) -> Result<T, ElementError>,
+    ) -> Result<Vec<T>, ElementError> {
+        let mut elements = self.meter.vec(cells.len())?;
+        for cell in cells.into_iter() {
+            elements.push(element(cell)?);
+        }
+        Ok(elements)
     }
 }
 
@@ -144,7 +173,8 @@ mod tests {
         let Json::Array(flat) = value else {
             panic!("{text} is no array");
         };
-        tensor_of(dtype, flat.shape, flat.cells).map_err(|error| error.to_string())
+        tensor_of(dtype, flat.shape, flat.cells, &Meter::unlimited())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

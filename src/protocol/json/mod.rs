@@ -3,14 +3,16 @@
 //! Reads Python's dialect (`NaN`, `Infinity`, `1e400`, integers of any size), since that is what MLflow's clients
 //! send; see `docs/adr`.
 
+mod effort;
 mod elements;
 mod reader;
 mod value;
 mod writer;
 
+pub(crate) use effort::effort;
 pub(crate) use elements::{ElementError, tensor_of};
-pub(crate) use reader::{JsonError, Reader};
-pub(crate) use value::{Cells, Columns, Flat, Json, Numbers};
+pub(crate) use reader::{JsonError, NoObject, Reader, Table};
+pub(crate) use value::{Cells, Columns, Flat, Items, Json};
 pub use writer::NonFinite;
 pub(crate) use writer::{
     Layout, python_float, separate, write_element, write_integer, write_integers, write_key,

@@ -1,9 +1,13 @@
 //! Arrays as numpy makes them out of JSON: `np.array(data)` and `np.array(data, dtype)`.
 
+use std::borrow::Cow;
+
 use half::f16;
 
 use super::python::{self, PyError};
-use crate::protocol::json::{Cells, Flat, Json, Numbers};
+use crate::budget::OverBudget;
+use crate::protocol::json::{Cells, Flat, Json};
+use crate::protocol::meter::{Meter, block, block_of, tensor_heap};
 use crate::tensor::{DType, Element, Tensor};
 
 /// A numpy array or a pandas column.
@@ -62,47 +66,53 @@ impl Array {
         }
     }
 
+    /// Bytes that its elements take on the heap.
+    pub(super) fn heap(&self) -> usize {
+        match self {
+            Self::Tensor(tensor) => tensor_heap(tensor),
+            Self::Object(objects) => {
+                let heap = objects.cells.iter().map(Json::heap).sum::<usize>();
+                block_of::<Json>(objects.cells.capacity()) + heap
+            }
+            Self::Opaque(..) => 0,
+        }
+    }
+
     /// `np.array(data)`: the type is inferred.
-    pub(super) fn infer(data: Json) -> Result<Self, PyError> {
+    pub(super) fn infer(data: Json, meter: &Meter) -> Result<Self, PyError> {
         match data {
-            Json::Array(flat) => Ok(infer_flat(*flat)),
+            Json::Array(flat) => infer_flat(*flat, meter),
             Json::List(items) => infer_list(items),
             Json::Object(_) => Ok(objects(vec![], vec![data])),
-            scalar => Ok(infer_flat(scalar_array(scalar))),
+            scalar => infer_flat(scalar_array(scalar, meter)?, meter),
         }
     }
 
     /// `np.array(data, dtype)`: each element is converted as Python does.
-    pub(super) fn of_type(data: Json, dtype: DType) -> Result<Self, PyError> {
+    pub(super) fn of_type(data: Json, dtype: DType, meter: &Meter) -> Result<Self, PyError> {
         match data {
-            Json::Array(flat) => convert(*flat, dtype).map(Self::Tensor),
+            Json::Array(flat) => convert(*flat, dtype, meter).map(Self::Tensor),
             Json::List(items)
                 if items
                     .iter()
                     .all(|item| !matches!(item, Json::Array(_) | Json::List(_))) =>
             {
                 let shape = vec![items.len()];
-                convert(
-                    Flat {
-                        shape,
-                        cells: Cells::Mixed(items),
-                    },
-                    dtype,
-                )
-                .map(Self::Tensor)
+                let cells = Cells::Mixed(items);
+                convert(Flat { shape, cells }, dtype, meter).map(Self::Tensor)
             }
             Json::List(_) => Err(ragged()),
-            scalar => convert(scalar_array(scalar), dtype).map(Self::Tensor),
+            scalar => convert(scalar_array(scalar, meter)?, dtype, meter).map(Self::Tensor),
         }
     }
 
     /// `np.array(data, dtype=object)`.
-    pub(super) fn of_objects(data: Json) -> Self {
-        match data {
-            Json::Array(flat) => objects(flat.shape, flat.cells.into_iter().collect()),
+    pub(super) fn of_objects(data: Json, meter: &Meter) -> Result<Self, PyError> {
+        Ok(match data {
+            Json::Array(flat) => as_objects(flat.shape, flat.cells, meter)?,
             Json::List(items) => objects(vec![items.len()], items),
             scalar => objects(vec![], vec![scalar]),
-        }
+        })
     }
 }
 
@@ -111,11 +121,25 @@ pub(super) fn objects(shape: Vec<usize>, cells: Vec<Json>) -> Array {
     Array::Object(Objects { shape, cells })
 }
 
-fn scalar_array(scalar: Json) -> Flat {
-    Flat {
-        shape: vec![],
-        cells: Cells::one(scalar),
+/// The same of cells that have a type.
+pub(super) fn as_objects(
+    shape: Vec<usize>,
+    cells: Cells,
+    meter: &Meter,
+) -> Result<Array, OverBudget> {
+    if let Cells::Mixed(values) = cells {
+        return Ok(objects(shape, values));
     }
+    let mut values = meter.vec(cells.len())?;
+    values.extend(cells.into_iter());
+    Ok(objects(shape, values))
+}
+
+fn scalar_array(scalar: Json, meter: &Meter) -> Result<Flat, OverBudget> {
+    Ok(Flat {
+        shape: vec![],
+        cells: Cells::one(scalar, meter)?,
+    })
 }
 
 pub(super) fn ragged() -> PyError {
@@ -131,25 +155,28 @@ fn infer_list(items: Vec<Json>) -> Result<Array, PyError> {
     Err(ragged())
 }
 
-fn infer_flat(flat: Flat) -> Array {
+fn infer_flat(flat: Flat, meter: &Meter) -> Result<Array, PyError> {
     let Flat { shape, cells } = flat;
     if cells.is_empty() {
-        return Array::Tensor(filled::<f64>(shape, vec![]));
+        return Ok(Array::Tensor(filled::<f64>(shape, vec![])));
     }
-    match cells {
-        Cells::Int(values) => Array::Tensor(filled(shape, values)),
-        Cells::Number(Numbers { values, .. }) => Array::Tensor(filled(shape, values)),
-        Cells::Bool(values) => Array::Tensor(bools(shape, &values)),
-        Cells::Text(values) => Array::Tensor(texts(shape, values)),
-        Cells::Mixed(values) => infer_mixed(shape, values),
-    }
+    Ok(Array::Tensor(match cells {
+        Cells::Int(values) => filled(shape, fitted(values, meter)),
+        Cells::Number(numbers) if numbers.nulls > 0 => {
+            return Ok(as_objects(shape, Cells::Number(numbers), meter)?);
+        }
+        Cells::Number(numbers) => filled(shape, fitted(numbers.values, meter)),
+        Cells::Bool(values) => metered_bools(shape, values, meter)?,
+        Cells::Text(values) => metered_texts(shape, values, meter)?,
+        Cells::Mixed(values) => return infer_mixed(shape, values, meter),
+    }))
 }
 
-fn infer_mixed(shape: Vec<usize>, values: Vec<Json>) -> Array {
+fn infer_mixed(shape: Vec<usize>, values: Vec<Json>, meter: &Meter) -> Result<Array, PyError> {
     let any = |wanted: fn(&Json) -> bool| values.iter().any(wanted);
     let huge = any(|value| matches!(value, Json::Big(digits) if digits.parse::<u64>().is_err()));
     if huge || any(|value| matches!(value, Json::Null)) {
-        return objects(shape, values);
+        return Ok(objects(shape, values));
     }
     let dtype = if any(|value| matches!(value, Json::Text(_))) {
         DType::String
@@ -162,72 +189,120 @@ fn infer_mixed(shape: Vec<usize>, values: Vec<Json>) -> Array {
     } else {
         DType::I64
     };
-    match convert(
-        Flat {
-            shape: shape.clone(),
-            cells: Cells::Mixed(values.clone()),
-        },
+    match convert_each(
+        shape.clone(),
+        values.iter().map(Cow::Borrowed),
         dtype,
+        meter,
     ) {
-        Ok(tensor) => Array::Tensor(tensor),
-        Err(_) => objects(shape, values),
+        Ok(tensor) => {
+            meter.release(objects(vec![], values).heap());
+            Ok(Array::Tensor(tensor))
+        }
+        Err(over @ PyError::OverBudget(_)) => Err(over),
+        Err(_) => Ok(objects(shape, values)),
     }
 }
 
 /// Converts each element as Python's `int()`, `float()`, `bool()` or `str()` does; whole numbers that do not fit are
 /// an error.
-pub(super) fn convert(flat: Flat, dtype: DType) -> Result<Tensor, PyError> {
+pub(super) fn convert(flat: Flat, dtype: DType, meter: &Meter) -> Result<Tensor, PyError> {
     let Flat { shape, cells } = flat;
     match (dtype, cells) {
-        (DType::F64, Cells::Number(numbers)) => Ok(filled(shape, numbers.values)),
-        (DType::F32, Cells::Number(numbers)) => Ok(filled(shape, narrow(&numbers.values))),
-        (DType::I64, Cells::Int(values)) => Ok(filled(shape, values)),
-        (DType::Bool, Cells::Bool(values)) => Ok(bools(shape, &values)),
-        (DType::String, Cells::Text(values)) => Ok(texts(shape, values)),
-        (dtype, cells) => convert_each(shape, cells.into_iter(), dtype),
+        (DType::F64, Cells::Number(numbers)) => Ok(filled(shape, fitted(numbers.values, meter))),
+        (DType::F32, Cells::Number(numbers)) => {
+            let heap = block_of::<f64>(numbers.values.capacity());
+            let singles = narrow(&numbers.values, meter)?;
+            meter.release(heap);
+            Ok(filled(shape, singles))
+        }
+        (DType::I64, Cells::Int(values)) => Ok(filled(shape, fitted(values, meter))),
+        (DType::Bool, Cells::Bool(values)) => Ok(metered_bools(shape, values, meter)?),
+        (DType::String, Cells::Text(values)) => Ok(metered_texts(shape, values, meter)?),
+        (dtype, cells) => {
+            let heap = cells.heap();
+            let converted = match &cells {
+                Cells::Mixed(values) => {
+                    convert_each(shape, values.iter().map(Cow::Borrowed), dtype, meter)
+                }
+                cells => {
+                    let each = (0..cells.len()).filter_map(|index| cells.get(index));
+                    convert_each(shape, each.map(Cow::Owned), dtype, meter)
+                }
+            };
+            drop(cells);
+            meter.release(heap);
+            converted
+        }
     }
 }
 
-fn convert_each(
+/// As [`convert`], of as many cells as the shape has.
+pub(super) fn convert_each<'c>(
     shape: Vec<usize>,
-    cells: impl Iterator<Item = Json>,
+    cells: impl Iterator<Item = Cow<'c, Json>>,
     dtype: DType,
+    meter: &Meter,
 ) -> Result<Tensor, PyError> {
-    let cells = cells.into_iter();
+    let count = shape.iter().product();
+    let into = Maker { count, meter };
     Ok(match dtype {
-        DType::Bool => bools(
-            shape,
-            &cells.map(|cell| python::truthy(&cell)).collect::<Vec<_>>(),
-        ),
-        DType::String => texts(shape, cells.map(|cell| python::text(&cell)).collect()),
-        DType::F64 => filled(shape, floats(cells, |value| value)?),
-        DType::F32 => filled(shape, floats(cells, to_f32)?),
-        DType::F16 => filled(shape, floats(cells, f16::from_f64)?),
-        DType::Bf16 => filled(shape, floats(cells, half::bf16::from_f64)?),
-        DType::U8 => filled(shape, ints::<u8>(cells)?),
-        DType::U16 => filled(shape, ints::<u16>(cells)?),
-        DType::U32 => filled(shape, ints::<u32>(cells)?),
-        DType::U64 => filled(shape, ints::<u64>(cells)?),
-        DType::I8 => filled(shape, ints::<i8>(cells)?),
-        DType::I16 => filled(shape, ints::<i16>(cells)?),
-        DType::I32 => filled(shape, ints::<i32>(cells)?),
-        DType::I64 => filled(shape, ints::<i64>(cells)?),
+        DType::Bool => {
+            let values = into.each(cells, |cell| Ok(python::truthy(cell)))?;
+            metered_bools(shape, values, meter)?
+        }
+        DType::String => {
+            let values = into.each(cells, |cell| Ok(python::text(cell, meter)?))?;
+            metered_texts(shape, values, meter)?
+        }
+        DType::F64 => filled(shape, into.floats(cells, |value| value)?),
+        DType::F32 => filled(shape, into.floats(cells, to_f32)?),
+        DType::F16 => filled(shape, into.floats(cells, f16::from_f64)?),
+        DType::Bf16 => filled(shape, into.floats(cells, half::bf16::from_f64)?),
+        DType::U8 => filled(shape, into.ints::<u8>(cells)?),
+        DType::U16 => filled(shape, into.ints::<u16>(cells)?),
+        DType::U32 => filled(shape, into.ints::<u32>(cells)?),
+        DType::U64 => filled(shape, into.ints::<u64>(cells)?),
+        DType::I8 => filled(shape, into.ints::<i8>(cells)?),
+        DType::I16 => filled(shape, into.ints::<i16>(cells)?),
+        DType::I32 => filled(shape, into.ints::<i32>(cells)?),
+        DType::I64 => filled(shape, into.ints::<i64>(cells)?),
     })
 }
 
-fn floats<T>(
-    cells: impl Iterator<Item = Json>,
-    narrow: impl Fn(f64) -> T,
-) -> Result<Vec<T>, PyError> {
-    cells
-        .map(|cell| python::float(&cell).map(&narrow))
-        .collect()
+/// Makes a vector of so many elements.
+struct Maker<'m> {
+    count: usize,
+    meter: &'m Meter,
 }
 
-fn ints<T: Element + TryFrom<i128>>(cells: impl Iterator<Item = Json>) -> Result<Vec<T>, PyError> {
-    cells
-        .map(|cell| {
-            let int = python::int(&cell)?;
+impl Maker<'_> {
+    fn each<'c, T>(
+        &self,
+        cells: impl Iterator<Item = Cow<'c, Json>>,
+        convert: impl Fn(&Json) -> Result<T, PyError>,
+    ) -> Result<Vec<T>, PyError> {
+        let mut out = self.meter.vec(self.count)?;
+        for cell in cells {
+            out.push(convert(&cell)?);
+        }
+        Ok(out)
+    }
+
+    fn floats<'c, T>(
+        &self,
+        cells: impl Iterator<Item = Cow<'c, Json>>,
+        narrow: impl Fn(f64) -> T,
+    ) -> Result<Vec<T>, PyError> {
+        self.each(cells, |cell| python::float(cell).map(&narrow))
+    }
+
+    fn ints<'c, T: Element + TryFrom<i128>>(
+        &self,
+        cells: impl Iterator<Item = Cow<'c, Json>>,
+    ) -> Result<Vec<T>, PyError> {
+        self.each(cells, |cell| {
+            let int = python::int(cell)?;
             let fits_c_long = i64::try_from(int).is_ok() || T::DTYPE == DType::U64;
             T::try_from(int).map_err(|_| {
                 PyError::overflow(if fits_c_long {
@@ -240,7 +315,40 @@ fn ints<T: Element + TryFrom<i128>>(cells: impl Iterator<Item = Json>) -> Result
                 })
             })
         })
-        .collect()
+    }
+}
+
+/// The vector without the room that it does not need.
+pub(super) fn fitted<T>(mut values: Vec<T>, meter: &Meter) -> Vec<T> {
+    let before = block_of::<T>(values.capacity());
+    values.shrink_to_fit();
+    meter.release(before.saturating_sub(block_of::<T>(values.capacity())));
+    values
+}
+
+/// A tensor of booleans, which are copied.
+pub(super) fn metered_bools(
+    shape: Vec<usize>,
+    values: Vec<bool>,
+    meter: &Meter,
+) -> Result<Tensor, OverBudget> {
+    meter.charge(block(values.len()))?;
+    let tensor = bools(shape, &values);
+    meter.release(block(values.capacity()));
+    Ok(tensor)
+}
+
+/// A tensor of texts, which has a vector of its own.
+pub(super) fn metered_texts(
+    shape: Vec<usize>,
+    values: Vec<String>,
+    meter: &Meter,
+) -> Result<Tensor, OverBudget> {
+    meter.charge(block_of::<String>(values.len()))?;
+    let before = block_of::<String>(values.capacity());
+    let tensor = texts(shape, values);
+    meter.release(before);
+    Ok(tensor)
 }
 
 #[expect(
@@ -252,8 +360,13 @@ pub(super) fn to_f32(value: f64) -> f32 {
 }
 
 /// Doubles rounded to singles.
-pub(super) fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&value| to_f32(value)).collect()
+///
+/// # Errors
+/// [`OverBudget`].
+pub(super) fn narrow(values: &[f64], meter: &Meter) -> Result<Vec<f32>, OverBudget> {
+    let mut singles = meter.vec(values.len())?;
+    singles.extend(values.iter().map(|&value| to_f32(value)));
+    Ok(singles)
 }
 
 /// A tensor over values that were read for this very shape.
@@ -281,7 +394,7 @@ mod tests {
     }
 
     fn typed(text: &str, dtype: DType) -> Result<Tensor, String> {
-        match Array::of_type(json(text), dtype) {
+        match Array::of_type(json(text), dtype, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
@@ -304,7 +417,7 @@ mod tests {
             ("[]", "float64", &[0]),
             ("5", "int64", &[]),
         ] {
-            let array = Array::infer(json(text)).unwrap();
+            let array = Array::infer(json(text), &Meter::unlimited()).unwrap();
             assert_eq!(
                 (array.dtype_name(), array.shape()),
                 (dtype, shape),
@@ -312,7 +425,7 @@ mod tests {
             );
         }
         assert!(
-            Array::infer(json("[[1], [2, 3]]"))
+            Array::infer(json("[[1], [2, 3]]"), &Meter::unlimited())
                 .unwrap_err()
                 .to_string()
                 .starts_with("setting an array element")

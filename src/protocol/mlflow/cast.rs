@@ -1,142 +1,221 @@
 //! Casts of data-frame columns to the types of a schema, before enforcement: `Series.astype`, `to_datetime`, base64.
 
-use super::array::{Array, Opaque, bools, filled, narrow, objects};
+use super::array::{Array, Opaque, convert_each, filled, metered_bools, narrow, objects};
 use super::datetime;
-use super::frame::{Frame, cells_of, position, to_f64, to_i64};
+use super::frame::{Column, Found, Frame, Names, cells_of, into_cells, position, to_f64, to_i64};
 use super::nested::{self, Stage};
 use super::python::{self, PyError};
-use crate::model::{ColType, DataType, Schema, TensorType};
-use crate::protocol::json::{Cells, Flat, Json};
+use crate::budget::OverBudget;
+use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
+use crate::protocol::json::Json;
+use crate::protocol::meter::{Meter, block_of, tensor_heap};
 use crate::tensor::{DType, Element, Tensor};
 
 /// A column that cannot have the type that the schema asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "Data is not compatible with model signature. Failed to convert column {column} to type '{wanted}'. Error: '{}'",
-    error.repr()
-)]
-pub(super) struct CastError {
-    column: String,
-    wanted: String,
-    error: PyError,
+pub(super) enum CastError {
+    /// Its values have another one.
+    #[error(
+        "Data is not compatible with model signature. Failed to convert column {column} to type '{wanted}'. Error: '{}'",
+        error.repr()
+    )]
+    Column {
+        column: String,
+        wanted: String,
+        error: PyError,
+    },
+    /// It takes more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// Casts each column that the schema names (or counts, when its columns have no names).
-pub(super) fn cast_frame(frame: &mut Frame, schema: &Schema) -> Result<(), CastError> {
-    match schema {
-        Schema::Columns(specs) => {
-            for (index, spec) in specs.iter().enumerate() {
-                let name = spec.name.as_deref();
-                match &spec.kind {
-                    ColType::Any => {}
-                    ColType::Scalar(wanted) => {
-                        cast_column(frame, name, index, wanted.numpy_name(), |data| {
-                            cast_data(data, *wanted)
-                        })?;
-                    }
-                    kind => cast_column(frame, name, index, &kind.to_string(), |data| {
-                        let mut cells = cells_of(data).into_iter();
-                        cells
-                            .try_for_each(|cell| {
-                                nested::check(&cell, kind, spec.required, Stage::Cast)
-                            })
-                            .map(|()| data.clone())
-                    })?,
-                }
-            }
-        }
-        Schema::Tensors(specs) => {
-            for (index, spec) in specs.iter().enumerate() {
-                let wanted = tensor_type_name(&spec.dtype);
-                // A single unnamed tensor stands for all columns.
-                let places = if spec.name.is_some() {
-                    index..=index
-                } else {
-                    0..=frame.columns.len().max(1) - 1
-                };
-                for place in places {
-                    let name = spec.name.as_deref();
-                    cast_column(frame, name, place, wanted, |data| {
-                        cast_tensor(data, &spec.dtype)
-                    })?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn cast_column(
+pub(super) fn cast_frame(
     frame: &mut Frame,
-    name: Option<&str>,
-    index: usize,
-    wanted: &str,
-    cast: impl Fn(&Array) -> Result<Array, PyError>,
+    schema: &Schema,
+    meter: &Meter,
 ) -> Result<(), CastError> {
-    let same_name = |name: &str| {
-        frame
-            .columns
-            .iter()
-            .filter(|column| column.is_named(name))
-            .count()
+    let held = meter.held();
+    let casts = match schema {
+        Schema::Columns(specs) => of_columns(frame, specs, meter)?,
+        Schema::Tensors(specs) => of_tensors(frame, specs, meter)?,
     };
-    let duplicate = name.is_some_and(|name| same_name(name) > 1);
-    let found = match name {
-        Some(name) => frame
-            .columns
-            .iter_mut()
-            .find(|column| column.is_named(name)),
-        None => frame.columns.get_mut(index),
-    };
-    let Some(column) = found else { return Ok(()) };
-    let cast_result = if duplicate {
-        Err(PyError::value("the column is there more than once"))
-    } else {
-        cast(&column.data)
-    };
-    match cast_result {
-        Ok(data) => column.data = data,
-        Err(error) => {
-            let column = name.map_or_else(|| python::text(&position(index)), str::to_owned);
-            return Err(CastError {
-                column,
-                wanted: wanted.to_owned(),
-                error,
-            });
-        }
+    // The names.
+    meter.settle(held, block_of::<Cast<'_>>(casts.capacity()));
+    for cast in &casts {
+        cast.run(&mut frame.columns, meter)?;
     }
+    meter.release(block_of::<Cast<'_>>(casts.capacity()));
     Ok(())
 }
 
-fn cast_data(data: &Array, wanted: DataType) -> Result<Array, PyError> {
-    match wanted {
-        DataType::Boolean => astype(data, DType::Bool),
-        DataType::Integer => astype(data, DType::I32),
-        DataType::Long => astype(data, DType::I64),
-        DataType::Float => astype(data, DType::F32),
-        DataType::Double => astype(data, DType::F64),
-        DataType::String if data.dtype() == Some(DType::String) => Ok(data.clone()),
-        DataType::String => Ok(objects(data.shape().to_vec(), cells_of(data))),
-        DataType::Binary => {
-            cells_of(data).iter().try_for_each(check_base64)?;
-            Ok(Array::Opaque(Opaque::Binary, data.shape().to_vec()))
+/// A column, and what it shall be.
+struct Cast<'s> {
+    place: usize,
+    name: Option<&'s str>,
+    is_repeated: bool,
+    to: To<'s>,
+}
+
+#[derive(Clone, Copy)]
+enum To<'s> {
+    Scalar(DataType),
+    Nested(&'s ColSpec),
+    Tensor(&'s TensorType),
+}
+
+fn of_columns<'s>(
+    frame: &Frame,
+    specs: &'s [ColSpec],
+    meter: &Meter,
+) -> Result<Vec<Cast<'s>>, OverBudget> {
+    let wanted = specs.iter().enumerate().filter_map(|(index, spec)| {
+        let to = match &spec.kind {
+            ColType::Any => return None,
+            ColType::Scalar(wanted) => To::Scalar(*wanted),
+            _ => To::Nested(spec),
+        };
+        Some((spec.name.as_deref(), index..=index, to))
+    });
+    found(frame, wanted, meter)
+}
+
+fn of_tensors<'s>(
+    frame: &Frame,
+    specs: &'s [TensorSpec],
+    meter: &Meter,
+) -> Result<Vec<Cast<'s>>, OverBudget> {
+    let wanted = specs.iter().enumerate().map(|(index, spec)| {
+        // A single unnamed tensor stands for all columns.
+        let places = if spec.name.is_some() {
+            index..=index
+        } else {
+            0..=frame.columns.len().max(1) - 1
+        };
+        (spec.name.as_deref(), places, To::Tensor(&spec.dtype))
+    });
+    found(frame, wanted, meter)
+}
+
+/// The columns that there are, of those that are wanted.
+fn found<'s>(
+    frame: &Frame,
+    wanted: impl Iterator<Item = (Option<&'s str>, std::ops::RangeInclusive<usize>, To<'s>)>,
+    meter: &Meter,
+) -> Result<Vec<Cast<'s>>, OverBudget> {
+    let names = Names::new(&frame.columns, meter)?;
+    let mut casts = Vec::new();
+    for (name, places, to) in wanted {
+        for place in places {
+            let there = Found {
+                index: place,
+                is_repeated: false,
+            };
+            let found = match name {
+                Some(name) => names.find(name),
+                None => Some(there).filter(|found| found.index < frame.columns.len()),
+            };
+            let Some(Found { index, is_repeated }) = found else {
+                continue;
+            };
+            let cast = Cast {
+                place: index,
+                name,
+                is_repeated,
+                to,
+            };
+            meter.push(&mut casts, cast)?;
         }
-        DataType::Datetime => datetime::column(data),
+    }
+    Ok(casts)
+}
+
+impl Cast<'_> {
+    fn run(&self, columns: &mut [Column], meter: &Meter) -> Result<(), CastError> {
+        let data = &mut columns[self.place].data;
+        let result = if self.is_repeated {
+            Err(PyError::value("the column is there more than once"))
+        } else {
+            let given = std::mem::replace(data, Array::Opaque(Opaque::Binary, vec![]));
+            self.to.cast(given, meter)
+        };
+        match result {
+            Ok(cast) => *data = cast,
+            Err(PyError::OverBudget(over)) => return Err(over.into()),
+            Err(error) => {
+                let name = self.name.map(str::to_owned);
+                let name = name.unwrap_or_else(|| python::brief(&position(self.place)));
+                return Err(CastError::Column {
+                    column: name,
+                    wanted: self.to.name(),
+                    error,
+                });
+            }
+        }
+        Ok(())
     }
 }
 
-fn cast_tensor(data: &Array, wanted: &TensorType) -> Result<Array, PyError> {
-    let first = cells_of(data).into_iter().next();
-    match first {
+impl To<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Scalar(wanted) => wanted.numpy_name().to_owned(),
+            Self::Nested(spec) => spec.kind.to_string(),
+            Self::Tensor(dtype) => tensor_type_name(dtype).to_owned(),
+        }
+    }
+
+    fn cast(self, data: Array, meter: &Meter) -> Result<Array, PyError> {
+        match self {
+            Self::Scalar(wanted) => cast_data(data, wanted, meter),
+            Self::Tensor(wanted) => cast_tensor(data, wanted, meter),
+            Self::Nested(spec) => {
+                let check = |cell: &Json| {
+                    nested::check(cell, &spec.kind, spec.required, (Stage::Cast, meter))
+                };
+                cells_of(&data).try_for_each(|cell| check(&cell))?;
+                Ok(data)
+            }
+        }
+    }
+}
+
+fn cast_data(data: Array, wanted: DataType, meter: &Meter) -> Result<Array, PyError> {
+    let dtype = match wanted {
+        DataType::Boolean => DType::Bool,
+        DataType::Integer => DType::I32,
+        DataType::Long => DType::I64,
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+        DataType::String if data.dtype() == Some(DType::String) => return Ok(data),
+        DataType::String => {
+            let shape = data.shape().to_vec();
+            return Ok(objects(shape, into_cells(data, meter)?));
+        }
+        DataType::Binary => {
+            cells_of(&data).try_for_each(|cell| check_base64(&cell))?;
+            return Ok(Array::Opaque(Opaque::Binary, data.shape().to_vec()));
+        }
+        DataType::Datetime => return datetime::column(data, meter),
+    };
+    astype(data, dtype, meter)
+}
+
+fn cast_tensor(data: Array, wanted: &TensorType, meter: &Meter) -> Result<Array, PyError> {
+    let first = cells_of(&data).next();
+    let has_lists = match first.as_deref() {
         None => return Err(PyError::value("single positional indexer is out-of-bounds")),
+        Some(first) => matches!(first, Json::Array(_) | Json::List(_)),
+    };
+    drop(first);
+    if has_lists {
         // Lists are converted when the tensor is put together.
-        Some(Json::Array(_) | Json::List(_)) => return Ok(data.clone()),
-        Some(_) => {}
+        return Ok(data);
     }
     match wanted {
-        TensorType::Plain(dtype) => astype(data, *dtype),
-        TensorType::Object | TensorType::Bytes => Ok(data.clone()),
-        TensorType::Other(name) if name.starts_with("datetime") => datetime::column(data),
+        TensorType::Plain(dtype) => astype(data, *dtype, meter),
+        TensorType::Object | TensorType::Bytes => Ok(data),
+        TensorType::Other(name) if name.starts_with("datetime") => datetime::column(data, meter),
         TensorType::Other(name) => Err(PyError::kind(format!(
             "an ONNX model takes no tensor of type {name}"
         ))),
@@ -154,50 +233,52 @@ pub(super) fn tensor_type_name(dtype: &TensorType) -> &str {
 }
 
 /// `series.astype(dtype)`: numbers are cast as in C, objects as by Python's `int()`, `float()`, `bool()`, `str()`.
-pub(super) fn astype(data: &Array, dtype: DType) -> Result<Array, PyError> {
-    let tensor = match data {
-        Array::Tensor(tensor) if tensor.dtype() == dtype => return Ok(data.clone()),
+pub(super) fn astype(data: Array, dtype: DType, meter: &Meter) -> Result<Array, PyError> {
+    let tensor = match &data {
+        Array::Tensor(tensor) if tensor.dtype() == dtype => return Ok(data),
         Array::Tensor(tensor) => tensor,
-        Array::Object(_) | Array::Opaque(..) => return convert_cells(data, dtype),
+        Array::Object(_) | Array::Opaque(..) => return convert_cells(data, dtype, meter),
     };
-    match tensor.dtype() {
-        DType::String => convert_cells(data, dtype),
-        _ if dtype == DType::String => convert_cells(data, dtype),
-        source if source.is_float() => cast_floats(tensor, dtype).map(Array::Tensor),
-        _ => Ok(Array::Tensor(cast_ints(tensor, dtype))),
-    }
+    let cast = match tensor.dtype() {
+        DType::String => return convert_cells(data, dtype, meter),
+        _ if dtype == DType::String => return convert_cells(data, dtype, meter),
+        source => {
+            // As numbers of eight bytes first, which some targets are.
+            let wide = block_of::<u64>(tensor.len());
+            meter.charge(wide)?;
+            let cast = if source.is_float() {
+                cast_floats(tensor, dtype, meter)?
+            } else {
+                cast_ints(tensor, dtype, meter)?
+            };
+            if !matches!(dtype, DType::F64 | DType::I64) {
+                meter.release(wide);
+            }
+            cast
+        }
+    };
+    meter.release(tensor_heap(tensor));
+    Ok(Array::Tensor(cast))
 }
 
-fn convert_cells(data: &Array, dtype: DType) -> Result<Array, PyError> {
-    let cells = Cells::Mixed(cells_of(data));
-    super::array::convert(
-        Flat {
-            shape: data.shape().to_vec(),
-            cells,
-        },
-        dtype,
-    )
-    .map(Array::Tensor)
+fn convert_cells(data: Array, dtype: DType, meter: &Meter) -> Result<Array, PyError> {
+    let shape = data.shape().to_vec();
+    let converted = convert_each(shape, cells_of(&data), dtype, meter)?;
+    meter.release(data.heap());
+    Ok(Array::Tensor(converted))
 }
 
-fn cast_floats(tensor: &Tensor, dtype: DType) -> Result<Tensor, PyError> {
+fn cast_floats(tensor: &Tensor, dtype: DType, meter: &Meter) -> Result<Tensor, PyError> {
     let shape = tensor.shape().to_vec();
     let values = to_f64(tensor);
     let name = dtype.numpy_name();
     match dtype {
         DType::Bool => {
-            return Ok(bools(
-                shape,
-                &values.iter().map(|&value| value != 0.0).collect::<Vec<_>>(),
-            ));
+            let bools = values.iter().map(|&value| value != 0.0).collect();
+            return Ok(metered_bools(shape, bools, meter)?);
         }
-        DType::F32 => return Ok(filled(shape, narrow(&values))),
-        DType::F16 => {
-            return Ok(filled(
-                shape,
-                values.into_iter().map(half::f16::from_f64).collect(),
-            ));
-        }
+        DType::F32 => return Ok(filled(shape, narrow(&values, meter)?)),
+        DType::F16 => return Ok(filled(shape, halves(&values, meter)?)),
         DType::F64 => return Ok(filled(shape, values)),
         _ => {}
     }
@@ -217,7 +298,13 @@ fn cast_floats(tensor: &Tensor, dtype: DType) -> Result<Tensor, PyError> {
         .into_iter()
         .map(|value| truncated(value, narrow && !unsigned))
         .collect();
-    Ok(wrapped(shape, &ints, dtype))
+    Ok(wrapped(shape, ints, dtype, meter)?)
+}
+
+fn halves(values: &[f64], meter: &Meter) -> Result<Vec<half::f16>, OverBudget> {
+    let mut halves = meter.vec(values.len())?;
+    halves.extend(values.iter().map(|&value| half::f16::from_f64(value)));
+    Ok(halves)
 }
 
 /// What the processor's conversion gives: the fraction is cut off, and what does not fit is the smallest integer.
@@ -235,58 +322,60 @@ fn truncated(value: f64, to_32_bits: bool) -> i64 {
     }
 }
 
-fn cast_ints(tensor: &Tensor, dtype: DType) -> Tensor {
+fn cast_ints(tensor: &Tensor, dtype: DType, meter: &Meter) -> Result<Tensor, OverBudget> {
     let shape = tensor.shape().to_vec();
-    match dtype {
-        DType::Bool => bools(
-            shape,
-            &to_f64(tensor)
-                .iter()
-                .map(|&value| value != 0.0)
-                .collect::<Vec<_>>(),
-        ),
+    Ok(match dtype {
+        DType::Bool => {
+            let bools = to_f64(tensor).iter().map(|&value| value != 0.0).collect();
+            metered_bools(shape, bools, meter)?
+        }
         DType::F64 => filled(shape, to_f64(tensor)),
-        DType::F32 => filled(shape, narrow(&to_f64(tensor))),
-        DType::F16 => filled(
-            shape,
-            to_f64(tensor)
-                .into_iter()
-                .map(half::f16::from_f64)
-                .collect(),
-        ),
-        _ => wrapped(shape, &to_i64(tensor), dtype),
-    }
+        DType::F32 => filled(shape, narrow(&to_f64(tensor), meter)?),
+        DType::F16 => filled(shape, halves(&to_f64(tensor), meter)?),
+        _ => wrapped(shape, to_i64(tensor), dtype, meter)?,
+    })
 }
 
 /// Integers cut to the width of `dtype`.
-fn wrapped(shape: Vec<usize>, ints: &[i64], dtype: DType) -> Tensor {
-    fn cut<T: Element>(ints: &[i64]) -> Vec<T> {
-        ints.iter()
-            .map(|int| bytemuck::pod_read_unaligned(&int.to_le_bytes()[..size_of::<T>()]))
-            .collect()
+fn wrapped(
+    shape: Vec<usize>,
+    ints: Vec<i64>,
+    dtype: DType,
+    meter: &Meter,
+) -> Result<Tensor, OverBudget> {
+    fn cut<T: Element>(ints: &[i64], meter: &Meter) -> Result<Vec<T>, OverBudget> {
+        let mut out = meter.vec(ints.len())?;
+        let cut =
+            |int: &i64| bytemuck::pod_read_unaligned::<T>(&int.to_le_bytes()[..size_of::<T>()]);
+        out.extend(ints.iter().map(cut));
+        Ok(out)
     }
-    match dtype {
-        DType::I8 => filled(shape, cut::<i8>(ints)),
-        DType::I16 => filled(shape, cut::<i16>(ints)),
-        DType::I32 => filled(shape, cut::<i32>(ints)),
-        DType::U8 => filled(shape, cut::<u8>(ints)),
-        DType::U16 => filled(shape, cut::<u16>(ints)),
-        DType::U32 => filled(shape, cut::<u32>(ints)),
-        DType::U64 => filled(shape, cut::<u64>(ints)),
-        _ => filled(shape, ints.to_vec()),
-    }
+    Ok(match dtype {
+        DType::I8 => filled(shape, cut::<i8>(&ints, meter)?),
+        DType::I16 => filled(shape, cut::<i16>(&ints, meter)?),
+        DType::I32 => filled(shape, cut::<i32>(&ints, meter)?),
+        DType::U8 => filled(shape, cut::<u8>(&ints, meter)?),
+        DType::U16 => filled(shape, cut::<u16>(&ints, meter)?),
+        DType::U32 => filled(shape, cut::<u32>(&ints, meter)?),
+        DType::U64 => filled(shape, cut::<u64>(&ints, meter)?),
+        _ => filled(shape, ints),
+    })
 }
 
 /// `np.array(data, dtype=bytes)`: anything, but text must be ASCII.
 pub(super) fn bytes(data: &Json) -> Result<Array, PyError> {
-    let items = python::items(data);
-    let shape = items.as_ref().map_or(vec![], |items| vec![items.len()]);
-    let ascii = |cell: &Json| !matches!(cell, Json::Text(text) if !text.is_ascii());
-    if items
-        .unwrap_or_else(|| vec![data.clone()])
-        .iter()
-        .all(ascii)
-    {
+    let shape = python::length(data).map_or(vec![], |count| vec![count]);
+    let is_ascii = |cell: &Json| !matches!(cell, Json::Text(text) if !text.is_ascii());
+    let fits = match data {
+        Json::List(items) => items.iter().all(is_ascii),
+        Json::Array(flat) if flat.shape.len() == 1 => {
+            let mut cells = (0..flat.cells.len()).filter_map(|index| flat.cells.get(index));
+            cells.all(|cell| is_ascii(&cell))
+        }
+        Json::Array(_) => true,
+        scalar => is_ascii(scalar),
+    };
+    if fits {
         return Ok(Array::Opaque(Opaque::Binary, shape));
     }
     Err(PyError::value(
@@ -327,16 +416,16 @@ fn check_base64(value: &Json) -> Result<(), PyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::json::Cells;
     use crate::protocol::mlflow::frame::infer_column;
 
     fn column(values: Vec<Json>) -> Array {
-        let mut cells = Cells::default();
-        values.into_iter().for_each(|value| cells.push(value));
-        infer_column(cells)
+        let meter = Meter::unlimited();
+        infer_column(Cells::of(values, &meter).unwrap(), &meter).unwrap()
     }
 
     fn to_i32(value: Json) -> Result<i32, String> {
-        match astype(&column(vec![value]), DType::I32) {
+        match astype(column(vec![value]), DType::I32, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor.as_slice::<i32>().unwrap()[0]),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),

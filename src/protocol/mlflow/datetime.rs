@@ -4,9 +4,10 @@ use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
 
 use super::array::{Array, Opaque, objects};
-use super::frame::cells_of;
+use super::frame::{cells_of, into_cells};
 use super::python::{self, PyError};
 use crate::protocol::json::Json;
+use crate::protocol::meter::Meter;
 
 /// The forms that pandas recognises in a first cell, without a time zone.
 const FORMS: [&str; 16] = [
@@ -37,27 +38,25 @@ enum Parsed {
 
 /// `pd.to_datetime(column)`: a text that comes first fixes the form of all others. A zoned column comes back as objects, which
 /// enforcement refuses.
-pub(super) fn column(data: &Array) -> Result<Array, PyError> {
-    read(data, true)
+pub(super) fn column(data: Array, meter: &Meter) -> Result<Array, PyError> {
+    read(data, true, meter)
 }
 
 /// `column.astype("datetime64[ns]")`: as [`column`], but each text has a form of its own.
-pub(super) fn each(data: &Array) -> Result<Array, PyError> {
-    read(data, false)
+pub(super) fn each(data: Array, meter: &Meter) -> Result<Array, PyError> {
+    read(data, false, meter)
 }
 
-fn read(data: &Array, alike: bool) -> Result<Array, PyError> {
+fn read(data: Array, alike: bool, meter: &Meter) -> Result<Array, PyError> {
     if let Array::Opaque(Opaque::Datetime, _) = data {
-        return Ok(data.clone());
+        return Ok(data);
     }
-    let cells = cells_of(data);
-    let is_text = |cell: &Json| matches!(cell, Json::Text(_));
-    let first = cells.iter().find(|cell| !is_missing(cell));
-    let is_fixed = alike && first.is_some_and(is_text);
+    let first = cells_of(&data).find(|cell| !is_missing(cell));
+    let is_fixed = alike && first.is_some_and(|first| matches!(*first, Json::Text(_)));
     let mut form: Option<&str> = None;
     let mut zoned = false;
-    for cell in &cells {
-        let text = match cell {
+    for cell in cells_of(&data) {
+        let text = match &*cell {
             Json::Null | Json::Int(_) | Json::Float(_) => continue,
             Json::Text(text) if is_missing_cell(text) => continue,
             Json::Text(text) => text.as_str(),
@@ -73,7 +72,7 @@ fn read(data: &Array, alike: bool) -> Result<Array, PyError> {
             None => FORMS.into_iter().find(fits),
         };
         let Some(found) = found else {
-            let quoted = python::quoted(text);
+            let quoted = python::shown(text);
             return Err(PyError::value(format!(
                 "time data {quoted} doesn't match the format of a datetime column"
             )));
@@ -83,33 +82,40 @@ fn read(data: &Array, alike: bool) -> Result<Array, PyError> {
     }
     let shape = data.shape().to_vec();
     Ok(if zoned {
-        objects(shape, cells)
+        objects(shape, into_cells(data, meter)?)
     } else {
         Array::Opaque(Opaque::Datetime, shape)
     })
 }
 
 /// `np.array(data, "datetime64[ns]")`: ISO 8601, whole numbers, booleans, null; a zone is taken and ignored.
-pub(super) fn array(data: &Json) -> Result<Array, PyError> {
-    let list = python::items(data);
-    let shape = list.as_ref().map_or(vec![], |items| vec![items.len()]);
-    for cell in list.unwrap_or_else(|| vec![data.clone()]) {
-        let valid = match &cell {
-            Json::Null | Json::Int(_) | Json::Bool(_) => true,
-            Json::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("NaT") => true,
-            Json::Text(text) => FORMS[..5]
-                .iter()
-                .any(|form| has_form(split_zone(text).0, form)),
-            _ => false,
-        };
-        if !valid {
-            return Err(PyError::value(format!(
-                "Error parsing datetime string {}",
-                python::repr(&cell)
-            )));
-        }
+pub(super) fn array(data: &Json, meter: &Meter) -> Result<Array, PyError> {
+    let Some(count) = python::length(data) else {
+        check_iso(data)?;
+        return Ok(Array::Opaque(Opaque::Datetime, vec![]));
+    };
+    if let Some(checked) = python::try_each_item(data, meter, check_iso) {
+        checked?;
     }
-    Ok(Array::Opaque(Opaque::Datetime, shape))
+    Ok(Array::Opaque(Opaque::Datetime, vec![count]))
+}
+
+fn check_iso(cell: &Json) -> Result<(), PyError> {
+    let valid = match cell {
+        Json::Null | Json::Int(_) | Json::Bool(_) => true,
+        Json::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("NaT") => true,
+        Json::Text(text) => FORMS[..5]
+            .iter()
+            .any(|form| has_form(split_zone(text).0, form)),
+        _ => false,
+    };
+    if valid {
+        return Ok(());
+    }
+    Err(PyError::value(format!(
+        "Error parsing datetime string {}",
+        python::repr(cell)
+    )))
 }
 
 fn is_missing(cell: &Json) -> bool {
@@ -141,8 +147,8 @@ fn split_zone(text: &str) -> (&str, Parsed) {
 }
 
 fn is_offset(text: &str) -> bool {
-    let digits: String = text.chars().filter(|&character| character != ':').collect();
-    matches!(digits.len(), 2 | 4) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    let digits = || text.bytes().filter(|&byte| byte != b':');
+    matches!(digits().count(), 2 | 4) && digits().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether a parameter's text is a date or a datetime (`np.datetime64(text)`).
@@ -161,7 +167,7 @@ mod tests {
     fn check(cells: &[&str]) -> Result<&'static str, String> {
         let cells: Vec<String> = cells.iter().map(|&cell| cell.to_owned()).collect();
         let array = Array::Tensor(texts(vec![cells.len()], cells));
-        column(&array)
+        column(array, &Meter::unlimited())
             .map(|array| array.dtype_name())
             .map_err(|error| error.to_string())
     }

@@ -4,13 +4,14 @@
 //! Whatever is not of just this form takes the long way, errors included. What the short way gives, the long way gives
 //! too: the tests hold the one to the other.
 
-use super::array::to_f32;
+use super::array::{fitted, to_f32};
 use super::feed::Form;
 use crate::model::{
     ColSpec, ColType, DataType, InputSpec, ModelSignature, Schema, Signature, TensorSpec,
     TensorType,
 };
 use crate::protocol::json::{JsonError, Reader};
+use crate::protocol::meter::{Meter, tensor_heap};
 use crate::tensor::{DType, Element, Tensor};
 
 /// A tensor with the name of its input, and the form of the answer.
@@ -26,6 +27,7 @@ pub(super) fn table(
     body: &[u8],
     declared: Option<&ModelSignature>,
     signature: &Signature,
+    meter: &Meter,
 ) -> Option<Table> {
     let declared = declared.filter(|declared| declared.params.is_none())?;
     let [input] = signature.inputs.as_slice() else {
@@ -33,8 +35,8 @@ pub(super) fn table(
     };
     let wanted = Wanted::of(declared.inputs.as_ref()?, input)?;
     let tensor = match input.dtype {
-        DType::F32 => wanted.read(body, to_f32),
-        DType::F64 => wanted.read(body, |value| value),
+        DType::F32 => wanted.read(body, to_f32, meter),
+        DType::F64 => wanted.read(body, |value| value, meter),
         _ => None,
     };
     Some(((input.name.clone(), tensor?), wanted.answer()))
@@ -86,17 +88,31 @@ impl<'s> Wanted<'s> {
         }
     }
 
-    fn read<T: Element>(self, body: &[u8], of: impl Fn(f64) -> T) -> Option<Tensor> {
-        let mut reader = Reader::new(body).ok()?;
+    /// Where there is too little memory for this way, the other one says so.
+    fn read<T: Element>(self, body: &[u8], of: impl Fn(f64) -> T, meter: &Meter) -> Option<Tensor> {
+        let held = meter.held();
+        let tensor = self.tensor(body, of, meter);
+        let kept = tensor.as_ref().map_or(0, tensor_heap);
+        meter.settle(held, kept);
+        tensor
+    }
+
+    fn tensor<T: Element>(
+        self,
+        body: &[u8],
+        of: impl Fn(f64) -> T,
+        meter: &Meter,
+    ) -> Option<Tensor> {
+        let mut reader = Reader::metered(body, meter).ok()?;
         if !reader.next_is_object().ok()? {
             return None;
         }
-        let mut elements = Vec::with_capacity(self.width());
+        let mut elements = Vec::new();
         let read = reader.object(|reader, key| {
             if !elements.is_empty() {
                 return Err(Other);
             }
-            let mut push = |number| elements.push(of(number));
+            let mut push = |number| meter.push(&mut elements, of(number)).is_ok();
             match (self, key) {
                 (Self::Frame(columns), "dataframe_split") => split(reader, columns, push),
                 (Self::Rows(width), "inputs" | "instances") => {
@@ -108,7 +124,7 @@ impl<'s> Wanted<'s> {
         read.ok()?;
         reader.finish().ok()?;
         let shape = vec![elements.len() / self.width(), self.width()];
-        Tensor::from_vec(shape, elements)
+        Tensor::from_vec(shape, fitted(elements, meter))
             .ok()
             .filter(|tensor| !tensor.is_empty())
     }
@@ -117,7 +133,7 @@ impl<'s> Wanted<'s> {
 fn split(
     reader: &mut Reader<'_>,
     columns: &[ColSpec],
-    mut push: impl FnMut(f64),
+    mut push: impl FnMut(f64) -> bool,
 ) -> Result<(), Other> {
     if !reader.next_is_object()? {
         return Err(Other);
@@ -198,7 +214,12 @@ mod tests {
     }
 
     fn short(body: &str, kind: DataType, width: usize, dtype: DType) -> Option<Table> {
-        table(body.as_bytes(), Some(&declared(kind, width)), &graph(dtype))
+        table(
+            body.as_bytes(),
+            Some(&declared(kind, width)),
+            &graph(dtype),
+            &Meter::unlimited(),
+        )
     }
 
     #[test]
@@ -241,14 +262,20 @@ mod tests {
         }
         let mut declared = declared(DataType::Double, 2);
         declared.params = Some(vec![]);
-        assert!(table(body.as_bytes(), Some(&declared), &graph(DType::F32)).is_none());
-        assert!(table(body.as_bytes(), None, &graph(DType::F32)).is_none());
+        let meter = Meter::unlimited();
+        assert!(table(body.as_bytes(), Some(&declared), &graph(DType::F32), &meter).is_none());
+        assert!(table(body.as_bytes(), None, &graph(DType::F32), &meter).is_none());
     }
 
     #[test]
     fn a_tensor_of_two_dimensions_takes_the_short_way_too() {
         let read = |body: &str, declared: &ModelSignature| {
-            table(body.as_bytes(), Some(declared), &graph(DType::F32))
+            table(
+                body.as_bytes(),
+                Some(declared),
+                &graph(DType::F32),
+                &Meter::unlimited(),
+            )
         };
         let body = r#"{"inputs": [[1, 2.5]]}"#;
         for declared in [
@@ -367,11 +394,13 @@ mod tests {
     /// The long way has the same answer as the short one, bit by bit: a zero has a sign.
     fn agrees(body: String, declared: &ModelSignature, dtype: DType) -> Result<(), TestCaseError> {
         let graph = graph(dtype);
-        let Some(((name, tensor), form)) = table(body.as_bytes(), Some(declared), &graph) else {
+        let meter = Meter::unlimited();
+        let Some(((name, tensor), form)) = table(body.as_bytes(), Some(declared), &graph, &meter)
+        else {
             return Ok(());
         };
         let body = Bytes::from(body);
-        let long = tensors_of(Content::Json, &body, (Some(declared), &graph), body.len());
+        let long = tensors_of(Content::Json, body, (Some(declared), &graph), (0, &meter));
         let (named, long_form) = long.expect("the short way has an answer");
         prop_assert_eq!(long_form, form);
         prop_assert_eq!(named.len(), 1);

@@ -1,16 +1,18 @@
 //! Schema enforcement: MLflow's `_enforce_schema`, after the casts.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::array::{Array, Opaque, filled};
 use super::cast::astype;
 use super::datetime;
-use super::frame::{Column, Frame, cells_of, infer_column};
+use super::frame::{Column, Frame, Names, cells_of, infer_column};
 use super::nested::{self, Stage};
-use super::python;
+use super::python::{self, PyError};
 use super::tensors;
+use crate::budget::OverBudget;
 use crate::model::{ColSpec, ColType, DataType, Schema};
-use crate::protocol::json::{Cells, Flat, Json};
+use crate::protocol::json::{Cells, Json};
+use crate::protocol::meter::{Meter, block_of};
 use crate::tensor::DType;
 
 /// Request data after parsing.
@@ -22,49 +24,66 @@ pub(super) enum Data {
     Array(Array),
     /// Arrays by name.
     Mapping(Vec<(String, Array)>),
-    /// A list of objects.
-    Objects(Vec<Vec<(String, Array)>>),
+    /// A list of objects, as the table that they make.
+    Objects(Frame),
 }
 
-/// Data that contradicts the schema.
+/// Why data is not what the schema asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct SchemaError(pub(super) String);
+pub(super) enum SchemaError {
+    /// It contradicts the schema.
+    #[error("{0}")]
+    Contradicts(String),
+    /// It takes more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+impl From<PyError> for SchemaError {
+    fn from(error: PyError) -> Self {
+        match error {
+            PyError::OverBudget(over) => over.into(),
+            error @ PyError::Raised { .. } => Self::Contradicts(error.to_string()),
+        }
+    }
+}
 
 pub(super) type Result<T> = std::result::Result<T, SchemaError>;
 
-/// Cells of a table that is made of a list of objects, missing ones included.
-const MAX_OBJECT_CELLS: usize = 8_000_000;
+/// Names that a message lists.
+const LISTED: usize = 20;
 
 /// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
-pub(super) fn enforce(data: Data, schema: &Schema) -> Result<Data> {
+pub(super) fn enforce(data: Data, schema: &Schema, meter: &Meter) -> Result<Data> {
     match schema {
-        Schema::Columns(specs) => columns(to_frame(data, specs)?, specs).map(Data::Frame),
+        Schema::Columns(specs) => {
+            columns(to_frame(data, specs, meter)?, specs, meter).map(Data::Frame)
+        }
         Schema::Tensors(specs) if specs.iter().all(|spec| spec.name.is_some()) => {
-            tensors::named_tensors(data, specs)
+            tensors::named_tensors(data, specs, meter)
         }
         Schema::Tensors(specs) => match specs.first() {
-            Some(spec) => tensors::unnamed_tensor(data, spec).map(Data::Array),
+            Some(spec) => tensors::unnamed_tensor(data, spec, meter).map(Data::Array),
             None => Ok(data),
         },
     }
 }
 
-fn to_frame(data: Data, specs: &[ColSpec]) -> Result<Frame> {
+fn to_frame(data: Data, specs: &[ColSpec], meter: &Meter) -> Result<Frame> {
     let built = match data {
-        Data::Frame(frame) => return Ok(frame),
-        Data::Array(array) => Frame::from_array(array),
+        Data::Frame(frame) | Data::Objects(frame) => return Ok(frame),
+        Data::Array(array) => Frame::from_array(array, meter),
         Data::Mapping(mapping) if is_one_row(&mapping, specs) => {
-            return frame_of_objects(vec![mapping]);
+            return one_row(mapping, meter);
         }
-        Data::Mapping(mapping) => Frame::from_mapping(mapping),
-        Data::Objects(rows) => return frame_of_objects(rows),
+        Data::Mapping(mapping) => Frame::from_mapping(mapping, meter),
     };
-    built.map_err(|error| {
-        SchemaError(format!(
+    built.map_err(|error| match error {
+        PyError::OverBudget(over) => over.into(),
+        error @ PyError::Raised { .. } => SchemaError::Contradicts(format!(
             "This model contains a column-based signature, which suggests a DataFrame input. There was an error \
              casting the input data to a DataFrame: {error}"
-        ))
+        )),
     })
 }
 
@@ -72,146 +91,194 @@ fn to_frame(data: Data, specs: &[ColSpec]) -> Result<Frame> {
 /// is an array.
 fn is_one_row(mapping: &[(String, Array)], specs: &[ColSpec]) -> bool {
     let is_nested = |spec: &ColSpec| matches!(spec.kind, ColType::Array(_) | ColType::Object(_));
+    let any = specs.iter().filter(|spec| spec.kind == ColType::Any);
+    let any: HashSet<&str> = any.filter_map(|spec| spec.name.as_deref()).collect();
     // Lists for `any` columns stay lists, and a list of texts alone is taken for a cell.
     let is_cell = |(name, array): &(String, Array)| {
-        let spec = specs
-            .iter()
-            .find(|spec| spec.name.as_deref() == Some(name.as_str()));
-        let texts = |cell: &Json| matches!(cell, Json::Text(_));
-        array.shape().is_empty()
-            || spec.is_some_and(|spec| spec.kind == ColType::Any)
-                && cells_of(array).iter().all(texts)
+        let is_text = |cell: std::borrow::Cow<'_, Json>| matches!(*cell, Json::Text(_));
+        array.shape().is_empty() || any.contains(name.as_str()) && cells_of(array).all(is_text)
     };
     specs.iter().any(is_nested) || mapping.iter().all(is_cell)
 }
 
-/// `pd.DataFrame(list of dicts of numpy scalars)`: a column keeps the scalars' type when all rows have it, else the
-/// type is inferred.
-fn frame_of_objects(rows: Vec<Vec<(String, Array)>>) -> Result<Frame> {
-    let mut place_of: HashMap<String, usize> = HashMap::new();
-    let mut names: Vec<String> = Vec::new();
-    for (name, _) in rows.iter().flatten() {
-        if !place_of.contains_key(name) {
-            place_of.insert(name.clone(), names.len());
-            names.push(name.clone());
-        }
-    }
-    let count = rows.len();
-    if count.saturating_mul(names.len()) > MAX_OBJECT_CELLS {
-        let message = format!(
-            "{count} objects with {} different keys are no table",
-            names.len()
-        );
-        return Err(SchemaError(message));
-    }
-    let mut cells: Vec<Vec<Option<Array>>> = vec![vec![None; count]; names.len()];
-    for (row, entries) in rows.into_iter().enumerate() {
-        for (name, array) in entries {
-            cells[place_of[&name]][row] = Some(array);
-        }
-    }
-    let column = |(name, arrays): (String, Vec<Option<Array>>)| Column {
-        data: column_of_scalars(&arrays),
-        name: Json::Text(name),
-    };
-    let columns = names.into_iter().zip(cells).map(column).collect();
-    Ok(Frame {
-        columns,
-        rows: count,
-    })
-}
-
-fn column_of_scalars(arrays: &[Option<Array>]) -> Array {
-    let opaque = |array: &Array| match array {
-        Array::Opaque(opaque, shape) if shape.is_empty() => Some(*opaque),
-        _ => None,
-    };
-    // Dates and bytes stay what they are beside missing ones.
-    let mut kinds = arrays.iter().flatten().map(opaque);
-    if let Some(Some(first)) = kinds.next()
-        && kinds.all(|kind| kind == Some(first))
-    {
-        return Array::Opaque(first, vec![arrays.len()]);
-    }
-    let mut cells = Cells::default();
-    for array in arrays {
-        cells.push(match array {
-            None => Json::Float(f64::NAN),
-            Some(array) if array.shape().is_empty() => {
-                cells_of(array).into_iter().next().unwrap_or(Json::Null)
-            }
-            // A cell that is a list keeps the column from having a type.
-            Some(array) => {
-                let shape = array.shape().to_vec();
-                let mut cells = Cells::default();
-                cells_of(array)
-                    .into_iter()
-                    .for_each(|cell| cells.push(cell));
-                Json::Array(Box::new(Flat { shape, cells }))
-            }
+/// A table of one row: its cells may be lists.
+fn one_row(mapping: Vec<(String, Array)>, meter: &Meter) -> Result<Frame> {
+    let mut columns = meter.vec(mapping.len())?;
+    for (name, array) in mapping {
+        let mut cells = Scalars::default();
+        let held = meter.held().saturating_sub(array.heap());
+        cells.push(array, held, meter)?;
+        columns.push(Column {
+            data: cells.column(meter)?,
+            name: Json::Text(name),
         });
     }
-    let inferred = infer_column(cells);
-    let mut dtypes = arrays
-        .iter()
-        .map(|array| array.as_ref().filter(|array| array.shape().is_empty()))
-        .map(|array| array.and_then(Array::dtype));
-    let first = dtypes.next().flatten();
-    match first {
-        Some(dtype) if dtypes.all(|other| other == first) => {
-            astype(&inferred, dtype).unwrap_or(inferred)
-        }
-        _ => inferred,
+    Ok(Frame { columns, rows: 1 })
+}
+
+/// `pd.DataFrame(list of dicts of numpy scalars)`, one column of it: it keeps the scalars' type when all rows have it,
+/// else the type is inferred.
+#[derive(Debug, Default)]
+pub(super) struct Scalars {
+    cells: Cells,
+    dtype: Common<DType>,
+    /// What all are that no tensor holds; missing ones count for nothing.
+    opaque: Common<Opaque>,
+}
+
+/// What values have in common.
+#[derive(Debug, Default)]
+enum Common<T> {
+    /// There are none yet.
+    #[default]
+    Open,
+    All(T),
+    Nothing,
+}
+
+impl<T: PartialEq> Common<T> {
+    fn see(&mut self, value: Option<T>) {
+        let is_common = match (&*self, &value) {
+            (Self::Open, Some(_)) => true,
+            (Self::All(common), Some(value)) => common == value,
+            _ => false,
+        };
+        *self = match value {
+            Some(value) if is_common => Self::All(value),
+            _ => Self::Nothing,
+        };
     }
 }
 
-fn columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
+fn scalar_of(array: Array) -> Json {
+    match array {
+        Array::Object(mut data) => data.cells.pop().unwrap_or(Json::Null),
+        other => {
+            let cell = cells_of(&other).next();
+            cell.map_or(Json::Null, std::borrow::Cow::into_owned)
+        }
+    }
+}
+
+impl Scalars {
+    /// The next row lacks the column.
+    ///
+    /// # Errors
+    /// [`OverBudget`].
+    pub(super) fn push_missing(&mut self, meter: &Meter) -> std::result::Result<(), OverBudget> {
+        self.dtype.see(None);
+        self.cells.push(Json::Float(f64::NAN), meter)
+    }
+
+    /// The value of the next row. What the meter held before it was made is `held`.
+    ///
+    /// # Errors
+    /// [`OverBudget`].
+    pub(super) fn push(
+        &mut self,
+        array: Array,
+        held: usize,
+        meter: &Meter,
+    ) -> std::result::Result<(), OverBudget> {
+        let is_scalar = array.shape().is_empty();
+        let opaque = match &array {
+            Array::Opaque(opaque, _) if is_scalar => Some(*opaque),
+            _ => None,
+        };
+        // Dates and bytes stay what they are beside missing ones.
+        self.opaque.see(opaque);
+        self.dtype.see(array.dtype().filter(|_| is_scalar));
+        // A cell that is a list keeps the column from having a type.
+        let cell = if is_scalar {
+            scalar_of(array)
+        } else {
+            let shape = array.shape().to_vec();
+            let cells = super::frame::into_cells(array, meter)?;
+            Json::array(shape, Cells::of(cells, meter)?, meter)?
+        };
+        meter.hold(held + cell.heap())?;
+        self.cells.push(cell, meter)
+    }
+
+    /// The column.
+    ///
+    /// # Errors
+    /// [`OverBudget`].
+    pub(super) fn column(self, meter: &Meter) -> std::result::Result<Array, OverBudget> {
+        let rows = self.cells.len();
+        if let Common::All(opaque) = self.opaque {
+            meter.release(self.cells.heap());
+            return Ok(Array::Opaque(opaque, vec![rows]));
+        }
+        let inferred = infer_column(self.cells, meter)?;
+        let Common::All(dtype) = self.dtype else {
+            return Ok(inferred);
+        };
+        // What was a scalar of the type is one again.
+        match astype(inferred.clone(), dtype, meter) {
+            Ok(typed) => Ok(typed),
+            Err(PyError::OverBudget(over)) => Err(over),
+            Err(PyError::Raised { .. }) => Ok(inferred),
+        }
+    }
+}
+
+fn columns(frame: Frame, specs: &[ColSpec], meter: &Meter) -> Result<Frame> {
     if specs.iter().any(|spec| spec.name.is_none()) {
-        return unnamed_columns(frame, specs);
+        return unnamed_columns(frame, specs, meter);
     }
     let named = specs
         .iter()
         .filter_map(|spec| spec.name.as_deref().map(|name| (name, spec)));
-    let given: Vec<String> = frame
+    let given = frame
         .columns
         .iter()
-        .map(|column| python::text(&column.name))
-        .collect();
+        .map(|column| python::name(&column.name));
     check_names(
         named.clone().map(|(name, spec)| (name, spec.required)),
-        &given,
+        given,
+        meter,
     )?;
-    let mut kept = Vec::with_capacity(specs.len());
-    for (name, spec) in named {
-        let Some(column) = frame.column(name) else {
+    let names = Names::new(&frame.columns, meter)?;
+    let mut wanted = meter.vec(specs.len())?;
+    wanted.extend(named.map(|(name, spec)| (name, spec, names.find(name))));
+    drop(names);
+    let Frame { mut columns, rows } = frame;
+    let mut kept = meter.vec(specs.len())?;
+    for (name, spec, found) in wanted {
+        let Some(found) = found else {
             continue;
         };
-        let data = column_of_type(name, &column.data, (&spec.kind, spec.required))?;
+        let column = &mut columns[found.index];
+        let data = std::mem::replace(&mut column.data, Array::Opaque(Opaque::Binary, vec![]));
+        // No two inputs of a signature have one name.
+        let name_of = std::mem::replace(&mut column.name, Json::Null);
+        let data = column_of_type(name, data, (&spec.kind, spec.required), meter)?;
         kept.push(Column {
-            name: column.name.clone(),
+            name: name_of,
             data,
         });
     }
     Ok(Frame {
         columns: kept,
-        rows: frame.rows,
+        rows,
     })
 }
 
-fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
+fn unnamed_columns(frame: Frame, specs: &[ColSpec], meter: &Meter) -> Result<Frame> {
     let given = frame.columns.len();
     if given < specs.len() {
-        return Err(SchemaError(format!(
+        return Err(SchemaError::Contradicts(format!(
             "Model inference is missing inputs. The model signature declares {} inputs  but the provided value only \
              has {given} inputs. Note: the inputs were not named in the signature so we can only verify their count.",
             specs.len()
         )));
     }
-    let mut kept = Vec::with_capacity(specs.len());
+    let mut kept = meter.vec(specs.len())?;
     for (column, spec) in frame.columns.into_iter().zip(specs) {
-        let name = python::text(&column.name);
-        let data = column_of_type(&name, &column.data, (&spec.kind, true))?;
-        kept.push(Column { data, ..column });
+        let Column { name, data } = column;
+        let data = column_of_type(&python::name(&name), data, (&spec.kind, true), meter)?;
+        kept.push(Column { name, data });
     }
     Ok(Frame {
         columns: kept,
@@ -221,65 +288,83 @@ fn unnamed_columns(frame: Frame, specs: &[ColSpec]) -> Result<Frame> {
 
 pub(super) fn check_names<'s>(
     specs: impl Iterator<Item = (&'s str, bool)>,
-    given: &[String],
+    given: impl Iterator<Item = std::borrow::Cow<'s, str>>,
+    meter: &Meter,
 ) -> Result<()> {
+    let held = meter.held();
+    let mut names = Vec::new();
+    for name in given {
+        meter.push(&mut names, name)?;
+    }
+    // A set doubles.
+    meter.charge(block_of::<(u8, &str)>(3 * names.len()))?;
+    let known: HashSet<&str> = names.iter().map(AsRef::as_ref).collect();
     let specs: Vec<(&str, bool)> = specs.collect();
     let missing = specs
         .iter()
-        .filter(|(name, required)| *required && !given.iter().any(|given| given == name));
+        .filter(|(name, required)| *required && !known.contains(name));
     let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
     if missing.is_empty() {
+        meter.settle(held, 0);
         return Ok(());
     }
-    let extra = given
-        .iter()
-        .map(String::as_str)
-        .filter(|given| !specs.iter().any(|(name, _)| name == given));
-    let extra: Vec<&str> = extra.collect();
+    let wanted: HashSet<&str> = specs.iter().map(|(name, _)| *name).collect();
+    let extra = names.iter().map(AsRef::as_ref);
+    let extra = extra.filter(|given| !wanted.contains(given));
+    let extra: Vec<&str> = extra.take(LISTED + 1).collect();
     let mut message = format!("Model is missing inputs {}.", name_list(&missing));
     if !extra.is_empty() {
         message += &format!(" Note that there were extra inputs: {}.", name_list(&extra));
     }
-    Err(SchemaError(message))
+    Err(SchemaError::Contradicts(message))
 }
 
 /// The names as Python prints a list of them; a client that sends a thousand wrong ones does not get them all back.
 pub(super) fn name_list(names: &[&str]) -> String {
     let shown: Vec<String> = names
         .iter()
-        .take(20)
-        .map(|name| python::quoted(name))
+        .take(LISTED)
+        .map(|name| python::shown(name))
         .collect();
-    let more = if names.len() > 20 { ", …" } else { "" };
+    let more = if names.len() > LISTED { ", …" } else { "" };
     format!("[{}{more}]", shown.join(", "))
 }
 
-fn column_of_type(name: &str, data: &Array, (kind, required): (&ColType, bool)) -> Result<Array> {
+fn column_of_type(
+    name: &str,
+    data: Array,
+    (kind, required): (&ColType, bool),
+    meter: &Meter,
+) -> Result<Array> {
     if let ColType::Scalar(wanted) = kind {
-        return enforce_type(name, data, *wanted);
+        return enforce_type(name, data, *wanted, meter);
     }
-    cells_of(data)
-        .iter()
-        .try_for_each(|cell| nested::check(cell, kind, required, Stage::Enforce))
-        .map_err(|error| SchemaError(error.to_string()))?;
-    Ok(data.clone())
+    cells_of(&data)
+        .try_for_each(|cell| nested::check(&cell, kind, required, (Stage::Enforce, meter)))?;
+    Ok(data)
 }
 
 /// MLflow's `_enforce_mlflow_datatype`: only conversions that keep each value.
-pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result<Array> {
+pub(super) fn enforce_type(
+    name: &str,
+    data: Array,
+    wanted: DataType,
+    meter: &Meter,
+) -> Result<Array> {
     let inferred = match data {
         Array::Object(found) if !matches!(wanted, DataType::Binary | DataType::String) => {
-            let mut cells = Cells::default();
-            found.cells.iter().for_each(|cell| cells.push(cell.clone()));
-            infer_column(cells)
+            let slots = block_of::<Json>(found.cells.capacity());
+            let cells = Cells::of(found.cells, meter)?;
+            meter.release(slots);
+            infer_column(cells, meter)?
         }
-        other => other.clone(),
+        other => other,
     };
     let is_object = matches!(inferred, Array::Object(_)) || inferred.dtype() == Some(DType::String);
+    let found = inferred.dtype_name();
     let incompatible = || {
-        SchemaError(format!(
-            "Incompatible input types for column {name}. Can not safely convert {} to {}.",
-            inferred.dtype_name(),
+        SchemaError::Contradicts(format!(
+            "Incompatible input types for column {name}. Can not safely convert {found} to {}.",
             wanted.numpy_name()
         ))
     };
@@ -289,8 +374,8 @@ pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result
             return Ok(inferred);
         }
         DataType::Boolean if is_object => return Ok(inferred),
-        DataType::Double if is_object => return to_numeric(name, &inferred),
-        DataType::Datetime => return enforce_datetime(&inferred, incompatible),
+        DataType::Double if is_object => return to_numeric(name, inferred, meter),
+        DataType::Datetime => return enforce_datetime(inferred, incompatible, meter),
         DataType::String | DataType::Binary => return Err(incompatible()),
         DataType::Boolean => DType::Bool,
         DataType::Integer => DType::I32,
@@ -302,17 +387,16 @@ pub(super) fn enforce_type(name: &str, data: &Array, wanted: DataType) -> Result
     if source == target {
         return Ok(inferred);
     }
-    let zeros_and_ones = || {
-        cells_of(&inferred)
-            .iter()
-            .all(|cell| matches!(cell, Json::Int(0 | 1)))
-    };
+    let zeros_and_ones = || cells_of(&inferred).all(|cell| matches!(*cell, Json::Int(0 | 1)));
     let is_from_long = source == DType::I64 && matches!(target, DType::F32 | DType::F64);
     let safe = is_upcast(source, target) || (is_from_long && zeros_and_ones());
     if !safe {
         return Err(incompatible());
     }
-    astype(&inferred, target).map_err(|_| incompatible())
+    astype(inferred, target, meter).map_err(|error| match error {
+        PyError::OverBudget(over) => over.into(),
+        PyError::Raised { .. } => incompatible(),
+    })
 }
 
 /// Whether every value of one type is one of the other: MLflow goes by their kind and width.
@@ -334,16 +418,15 @@ fn is_upcast(source: DType, target: DType) -> bool {
 }
 
 /// `pd.to_numeric`, which MLflow means for decimal numbers and gives all objects to.
-fn to_numeric(name: &str, data: &Array) -> Result<Array> {
-    let cells = cells_of(data);
+fn to_numeric(name: &str, data: Array, meter: &Meter) -> Result<Array> {
     // What is empty is missing, lists and objects too.
     let is_empty = |cell: &Json| match cell {
         Json::Text(_) | Json::Array(_) | Json::List(_) | Json::Object(_) => !python::truthy(cell),
         other => *other == Json::Null,
     };
     let is_odd = |cell: &Json| !python::is_scalar(cell) && !is_empty(cell);
-    if let Some(place) = cells.iter().position(is_odd) {
-        return Err(SchemaError(format!(
+    if let Some(place) = cells_of(&data).position(|cell| is_odd(&cell)) {
+        return Err(SchemaError::Contradicts(format!(
             "Invalid object type at position {place}"
         )));
     }
@@ -351,36 +434,44 @@ fn to_numeric(name: &str, data: &Array) -> Result<Array> {
         cell if is_empty(cell) => Ok(f64::NAN),
         // pandas' own reader of numbers: no underscores, digits of ASCII only.
         Json::Text(text) if text.contains('_') || !text.is_ascii() => {
-            Err(python::PyError::value("no number"))
+            Err(PyError::value("no number"))
         }
         cell => python::float(cell),
     };
-    let numbers: std::result::Result<Vec<f64>, _> = cells.iter().map(number).collect();
-    let numbers = numbers.map_err(|_| {
-        SchemaError(format!(
-            "Failed to convert column {name} from type object to DataType.double."
-        ))
-    })?;
-    Ok(Array::Tensor(filled(data.shape().to_vec(), numbers)))
+    let shape = data.shape().to_vec();
+    let mut numbers = meter.vec(shape.iter().product())?;
+    for cell in cells_of(&data) {
+        let number = number(&cell).map_err(|_| {
+            SchemaError::Contradicts(format!(
+                "Failed to convert column {name} from type object to DataType.double."
+            ))
+        })?;
+        numbers.push(number);
+    }
+    meter.release(data.heap());
+    Ok(Array::Tensor(filled(shape, numbers)))
 }
 
-fn enforce_datetime(data: &Array, incompatible: impl Fn() -> SchemaError) -> Result<Array> {
+fn enforce_datetime(
+    data: Array,
+    incompatible: impl Fn() -> SchemaError,
+    meter: &Meter,
+) -> Result<Array> {
     let naive = match data {
-        Array::Opaque(Opaque::Datetime, _) => return Ok(data.clone()),
+        Array::Opaque(Opaque::Datetime, _) => return Ok(data),
         Array::Opaque(Opaque::Zoned, _) => return Err(zoned()),
-        Array::Object(_) => datetime::each(data),
-        Array::Tensor(tensor) if tensor.dtype() == DType::String => datetime::each(data),
+        Array::Object(_) => datetime::each(data, meter),
+        Array::Tensor(ref tensor) if tensor.dtype() == DType::String => datetime::each(data, meter),
         Array::Tensor(_) | Array::Opaque(..) => return Err(incompatible()),
     };
-    match naive {
-        Ok(array @ Array::Opaque(..)) => Ok(array),
-        Ok(_) => Err(zoned()),
-        Err(error) => Err(SchemaError(error.to_string())),
+    match naive? {
+        array @ Array::Opaque(..) => Ok(array),
+        Array::Tensor(_) | Array::Object(_) => Err(zoned()),
     }
 }
 
 fn zoned() -> SchemaError {
-    SchemaError(
+    SchemaError::Contradicts(
         "Please ensure that the input data of datetime column only contains timezone-naive datetime objects."
             .to_owned(),
     )

@@ -22,7 +22,7 @@ pub(super) enum ScoringError {
     Envelope(String),
     /// A column cannot have the type that the signature asks for.
     #[error("Invalid input. {0}")]
-    Cast(#[from] CastError),
+    Cast(CastError),
     /// The data contradicts the signature.
     #[error(
         "Failed to predict data '{data}'. \nError: Failed to enforce schema of data '{data}'. Error: {error}"
@@ -71,6 +71,15 @@ pub(super) enum ScoringError {
     Serve(ServeError),
 }
 
+impl From<CastError> for ScoringError {
+    fn from(error: CastError) -> Self {
+        match error {
+            CastError::OverBudget(over) => over.into(),
+            error @ CastError::Column { .. } => Self::Cast(error),
+        }
+    }
+}
+
 impl Kinded for ScoringError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -78,6 +87,7 @@ impl Kinded for ScoringError {
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::OverBudget(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
+            Self::OverBudget(over) => over.kind(),
             Self::Serve(error) => error.kind(),
             _ => ErrorKind::InvalidArgument,
         }
@@ -101,6 +111,7 @@ impl ScoringError {
             Self::Serve(error) => serve_codes(error.kind()),
             Self::OverBudget(error) => serve_codes(error.kind()),
             Self::NotFound(_) => serve_codes(ErrorKind::NotFound),
+            Self::OverBudget(over @ OverBudget::Process { .. }) => serve_codes(over.kind()),
             _ => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
         }
     }

@@ -1,11 +1,26 @@
 //! From enforced data to the graph's inputs, as MLflow's ONNX flavor maps them.
 
-use super::array::{Array, filled, narrow, texts};
+use std::collections::HashMap;
+
+use super::array::{Array, convert_each, filled, narrow};
 use super::enforce::Data;
-use super::python;
+use super::frame::{Frame, Names, cells_of};
+use super::python::PyError;
+use crate::budget::OverBudget;
 use crate::model::{InputSpec, Signature};
-use crate::protocol::json::Json;
+use crate::protocol::meter::{Meter, tensor_heap};
 use crate::tensor::{DType, Tensor};
+
+/// Why data is no input of a graph.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FeedError {
+    /// What the graph could not take, in a sentence.
+    #[error("{0}")]
+    Unfit(String),
+    /// It takes more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
 
 /// The form of the answer, which follows the form of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,71 +34,110 @@ pub(super) enum Form {
 /// The tensors that feed the graph, by name, and the form of the answer.
 ///
 /// # Errors
-/// What the graph could not take, in a sentence.
+/// [`FeedError`].
 pub(super) fn feed(
     data: Data,
     signature: &Signature,
-) -> Result<(Vec<(String, Tensor)>, Form), String> {
+    meter: &Meter,
+) -> Result<(Vec<(String, Tensor)>, Form), FeedError> {
     match data {
         Data::Mapping(mapping) => {
-            let named = mapping.into_iter().map(|(name, array)| {
-                let input = signature.inputs.iter().find(|input| input.name == name);
-                to_tensor(array, input).map(|tensor| (name, tensor))
-            });
-            Ok((named.collect::<Result<_, _>>()?, Form::Lists))
+            let inputs = signature.inputs.iter().map(|input| (input.name.as_str(), input));
+            let inputs: HashMap<&str, &InputSpec> = inputs.collect();
+            let mut named = meter.vec(mapping.len())?;
+            for (name, array) in mapping {
+                let tensor = to_tensor(array, inputs.get(name.as_str()).copied(), meter)?;
+                named.push((name, tensor));
+            }
+            Ok((named, Form::Lists))
         }
         Data::Array(array) => match signature.inputs.as_slice() {
-            [input] => Ok((vec![(input.name.clone(), to_tensor(array, Some(input))?)], Form::Lists)),
-            inputs => {
-                let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-                Err(format!(
-                    "Unable to map numpy array input to the expected model input. This model requires {} inputs. \
-                     Please pass in data as either a dictionary or a DataFrame with the following tensors: {names:?}.",
-                    inputs.len()
-                ))
-            }
+            [input] => Ok((
+                vec![(input.name.clone(), to_tensor(array, Some(input), meter)?)],
+                Form::Lists,
+            )),
+            inputs => Err(FeedError::Unfit(format!(
+                "Unable to map numpy array input to the expected model input. This model requires {} inputs. Please                  pass in data as either a dictionary or a DataFrame with the following tensors: {}.",
+                inputs.len(),
+                names_of(inputs)
+            ))),
         },
         Data::Frame(frame) => match signature.inputs.as_slice() {
-            [input] => Ok((vec![(input.name.clone(), to_tensor(frame.values(), Some(input))?)], Form::Records)),
-            inputs => {
-                let named = inputs.iter().map(|input| {
-                    let column = frame.column(&input.name);
-                    let column = column.ok_or_else(|| format!("there is no column `{}`", input.name))?;
-                    to_tensor(column.data.clone(), Some(input)).map(|tensor| (input.name.clone(), tensor))
-                });
-                Ok((named.collect::<Result<_, _>>()?, Form::Records))
+            [input] => {
+                let matrix = frame.values(Some(input.dtype), meter)?;
+                let tensor = to_tensor(matrix, Some(input), meter)?;
+                Ok((vec![(input.name.clone(), tensor)], Form::Records))
             }
+            inputs => Ok((columns(frame, inputs, meter)?, Form::Records)),
         },
-        Data::Objects(_) => {
-            Err("Input should be a dictionary or a numpy array or a pandas.DataFrame, got a list of objects".to_owned())
-        }
+        Data::Objects(_) => Err(FeedError::Unfit(
+            "Input should be a dictionary or a numpy array or a pandas.DataFrame, got a list of objects".to_owned(),
+        )),
     }
 }
 
+/// The names of inputs as a list, and no more than a message has room for.
+fn names_of(inputs: &[InputSpec]) -> String {
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    match names.get(..20) {
+        Some(first) if names.len() > 20 => format!("{first:?} and {} more", names.len() - 20),
+        _ => format!("{names:?}"),
+    }
+}
+
+/// The column of each input.
+fn columns(
+    frame: Frame,
+    inputs: &[InputSpec],
+    meter: &Meter,
+) -> Result<Vec<(String, Tensor)>, FeedError> {
+    let names = Names::new(&frame.columns, meter)?;
+    let mut named = meter.vec(inputs.len())?;
+    for input in inputs {
+        let missing = || FeedError::Unfit(format!("there is no column `{}`", input.name));
+        let found = names.find(&input.name).ok_or_else(missing)?;
+        let data = &frame.columns[found.index].data;
+        // Tensors are shared.
+        if matches!(data, Array::Object(_)) {
+            meter.charge(data.heap())?;
+        }
+        named.push((
+            input.name.clone(),
+            to_tensor(data.clone(), Some(input), meter)?,
+        ));
+    }
+    Ok(named)
+}
+
 /// An array as the tensor that onnxruntime makes of it. The only cast is MLflow's, from double to single precision.
-fn to_tensor(array: Array, input: Option<&InputSpec>) -> Result<Tensor, String> {
+fn to_tensor(array: Array, input: Option<&InputSpec>, meter: &Meter) -> Result<Tensor, FeedError> {
     let wanted = input.map(|input| input.dtype);
     let refused = |actual: &str| {
         let name = input.map_or("?", |input| input.name.as_str());
         let expected = wanted.map_or("another type".to_owned(), |dtype| dtype.to_string());
-        format!("Unexpected input data type for `{name}`. Actual: {actual}, expected: {expected}")
+        let message = format!(
+            "Unexpected input data type for `{name}`. Actual: {actual}, expected: {expected}"
+        );
+        FeedError::Unfit(message)
     };
     match array {
         Array::Tensor(tensor) if tensor.dtype() == DType::F64 && wanted == Some(DType::F32) => {
-            let values = tensor.to_vec::<f64>().unwrap_or_default();
-            Ok(filled(tensor.shape().to_vec(), narrow(&values)))
+            // What was read here lies aligned.
+            let singles = narrow(tensor.as_slice().unwrap_or_default(), meter)?;
+            meter.release(tensor_heap(&tensor));
+            Ok(filled(tensor.shape().to_vec(), singles))
         }
         Array::Tensor(tensor) => Ok(tensor),
-        Array::Object(objects) if wanted == Some(DType::String) => {
-            let scalars = objects.cells.iter().map(as_text).collect();
-            Ok(texts(objects.shape, scalars))
+        // What onnxruntime prints of a Python object; a missing cell of a CSV table is NaN.
+        Array::Object(_) if wanted == Some(DType::String) => {
+            let shape = array.shape().to_vec();
+            match convert_each(shape, cells_of(&array), DType::String, meter) {
+                Ok(texts) => Ok(texts),
+                Err(PyError::OverBudget(over)) => Err(over.into()),
+                Err(error) => Err(FeedError::Unfit(error.to_string())),
+            }
         }
         Array::Object(_) => Err(refused("objects of several types")),
         Array::Opaque(..) => Err(refused(array.dtype_name())),
     }
-}
-
-/// What onnxruntime prints of a Python object; a missing cell of a CSV table is NaN.
-fn as_text(cell: &Json) -> String {
-    python::text(cell)
 }

@@ -34,17 +34,20 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use self::enforce::Data;
+use self::csv::CsvError;
+use self::enforce::{Data, SchemaError};
 use self::error::ScoringError;
-use self::feed::Form;
+use self::feed::{FeedError, Form};
+use self::params::ParamsError;
 use self::parquet::ParquetError;
 use super::access::Access;
 use super::body::{BodyError, Head, Received, held};
-use super::json::NonFinite;
+use super::json::{self, NonFinite};
+use super::meter::{Meter, tensor_heap};
 use super::openapi::{Answer, Operation};
 use super::{Route, Shared, Surface, foreign, model_headers, size, timeout_header, v2_rest};
 use crate::batching::BatchError;
-use crate::budget::Allowance;
+use crate::budget::{Allowance, BODY_MULTIPLE, Budget};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{
@@ -223,7 +226,6 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
     shared.service().metrics().request_size(bytes);
     let codec = ScoringCodec {
         input: Some(input),
-        bytes,
         non_finite: shared.non_finite(),
         form: Form::Lists,
         max_body: shared.max_body(),
@@ -296,7 +298,8 @@ const LOCAL_BODY: usize = 1 << 30;
 struct ScoringCodec {
     /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
     input: Option<Result<(Content, Bytes), ScoringError>>,
-    bytes: usize,
+    /// What the request may hold, until it is answered.
+    allowance: Allowance,
     non_finite: NonFinite,
     form: Form,
     /// How large the body may be, and what it inflates to.
@@ -309,8 +312,9 @@ struct ScoringCodec {
 
 impl ScoringCodec {
     fn new(content: Result<Content, ScoringError>, body: Vec<u8>, non_finite: NonFinite) -> Self {
+        let allowance = Budget::unlimited().allowance(LOCAL_BODY * BODY_MULTIPLE);
         Self {
-            bytes: body.len(),
+            allowance,
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
@@ -326,9 +330,13 @@ impl Codec for ScoringCodec {
     type Error = ScoringError;
 
     fn bytes(&self) -> usize {
-        // A small file may inflate to as much as a body may have.
-        let inflates = matches!(self.input, Some(Ok((Content::Parquet, _))));
-        if inflates { self.max_body } else { self.bytes }
+        match &self.input {
+            Some(Ok((Content::Json, body))) => json::effort(body),
+            Some(Ok((Content::Csv, body))) => body.len().saturating_mul(csv::EFFORT),
+            // A small file may inflate to as much as a body may have.
+            Some(Ok((Content::Parquet, _))) => self.max_body,
+            Some(Err(_)) | None => 0,
+        }
     }
 
     fn allowance(&self) -> Allowance {
@@ -346,17 +354,28 @@ impl Codec for ScoringCodec {
         let (content, body) = self.input.take().expect("a request is decoded once")?;
         let declared = servable.package().manifest.signature.as_ref();
         let signature = servable.signature();
+        let meter = Meter::new(&self.allowance);
         let table = match content {
-            Content::Json => direct::table(&body, declared, signature),
+            Content::Json => direct::table(&body, declared, signature, &meter),
             Content::Csv | Content::Parquet => None,
         };
         let (named, form) = match table {
-            Some((table, form)) => (vec![table], form),
-            None => tensors_of(content, &body, (declared, signature), self.max_body)?,
+            Some((table, form)) => {
+                meter.free(body);
+                (vec![table], form)
+            }
+            None => tensors_of(
+                content,
+                body,
+                (declared, signature),
+                (self.max_body, &meter),
+            )?,
         };
         self.form = form;
         let bound = signature.bind(named);
-        bound.map_err(|error| ScoringError::Evaluate(error.to_string()))
+        let batch = bound.map_err(|error| ScoringError::Evaluate(error.to_string()))?;
+        meter.keep(batch.inputs().iter().map(tensor_heap).sum());
+        Ok(batch)
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, ScoringError> {
@@ -379,48 +398,73 @@ impl Codec for ScoringCodec {
 /// The tensors of a body, by the way of pandas and MLflow.
 fn tensors_of(
     content: Content,
-    body: &Bytes,
+    body: Bytes,
     (declared, signature): (Option<&ModelSignature>, &Signature),
-    max_body: usize,
+    (max_body, meter): (usize, &Meter),
 ) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
     let (data, params) = match content {
         Content::Json => {
-            let request = request::parse(body, schema)?;
+            let request = request::parse(body, schema, meter)?;
             (request.data, request.params)
         }
-        Content::Csv => (Data::Frame(parse_csv(body, schema)?), None),
-        Content::Parquet => (Data::Frame(parse_parquet(body, max_body)?), None),
+        Content::Csv => (Data::Frame(parse_csv(body, schema, meter)?), None),
+        Content::Parquet => (Data::Frame(parse_parquet(body, max_body, meter)?), None),
     };
     let data = match schema {
         Some(schema) => {
             let described = describe(&data);
-            enforce::enforce(data, schema).map_err(|error| ScoringError::Schema {
-                data: described,
-                error,
+            enforce::enforce(data, schema, meter).map_err(|error| match error {
+                SchemaError::OverBudget(over) => over.into(),
+                error @ SchemaError::Contradicts(_) => ScoringError::Schema {
+                    data: described,
+                    error,
+                },
             })?
         }
         None => data,
     };
     let specs = declared.and_then(|declared| declared.params.as_deref());
-    params::check(params.as_ref(), specs).map_err(ScoringError::Params)?;
-    feed::feed(data, signature).map_err(ScoringError::Evaluate)
+    params::check(params.as_ref(), specs, meter).map_err(|error| match error {
+        ParamsError::OverBudget(over) => over.into(),
+        ParamsError::Invalid(message) => ScoringError::Params(message),
+    })?;
+    feed::feed(data, signature, meter).map_err(|error| match error {
+        FeedError::OverBudget(over) => over.into(),
+        FeedError::Unfit(message) => ScoringError::Evaluate(message),
+    })
 }
 
-fn parse_csv(body: &[u8], schema: Option<&Schema>) -> Result<frame::Frame, ScoringError> {
-    let text = std::str::from_utf8(body).map_err(|error| {
+fn parse_csv(
+    body: Bytes,
+    schema: Option<&Schema>,
+    meter: &Meter,
+) -> Result<frame::Frame, ScoringError> {
+    let text = std::str::from_utf8(&body).map_err(|error| {
         ScoringError::Invalid(format!(
             "Ensure that input is a valid UTF-8 encoded string. Error: '{error}'"
         ))
     })?;
-    csv::read(text, schema).map_err(ScoringError::Csv)
+    let frame = csv::read(text, schema, meter).map_err(|error| match error {
+        CsvError::OverBudget(over) => over.into(),
+        CsvError::Malformed(reason) => ScoringError::Csv(reason),
+    })?;
+    meter.free(body);
+    Ok(frame)
 }
 
-fn parse_parquet(body: &Bytes, max_body: usize) -> Result<frame::Frame, ScoringError> {
-    parquet::read(body, max_body).map_err(|error| match error {
+fn parse_parquet(
+    body: Bytes,
+    max_body: usize,
+    meter: &Meter,
+) -> Result<frame::Frame, ScoringError> {
+    let frame = parquet::read(&body, max_body, meter).map_err(|error| match error {
         ParquetError::TooLarge(_) => ScoringError::TooLarge(error.to_string()),
+        ParquetError::OverBudget(over) => over.into(),
         ParquetError::Malformed(reason) => ScoringError::Parquet(reason),
-    })
+    })?;
+    meter.free(body);
+    Ok(frame)
 }
 
 /// What the data is, for a message: not the data itself, which may be large or private.
@@ -433,7 +477,7 @@ fn describe(data: &Data) -> String {
         ),
         Data::Array(array) => format!("array of shape {:?}", array.shape()),
         Data::Mapping(mapping) => format!("{} named arrays", mapping.len()),
-        Data::Objects(rows) => format!("list of {} objects", rows.len()),
+        Data::Objects(frame) => format!("list of {} objects", frame.rows),
     }
 }
 

@@ -2,12 +2,16 @@
 //!
 //! An ONNX graph takes no such values, so they are checked, not converted.
 
+use std::collections::HashMap;
+
 use super::cast;
-use super::enforce::enforce_type;
+use super::enforce::{SchemaError, enforce_type};
 use super::frame::infer_column;
 use super::python::{self, PyError};
+use crate::budget::OverBudget;
 use crate::model::{ColType, DataType, Property};
 use crate::protocol::json::{Cells, Json};
+use crate::protocol::meter::Meter;
 
 /// When a value is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,163 +25,210 @@ pub(super) enum Stage {
 /// Checks that `value` is of type `kind`; what is not `required` may be missing, and so may be all that is inside.
 ///
 /// # Errors
-/// What is wrong, in MLflow's words.
-// Recursion is safe: a signature is nested less than 128 deep.
+/// What is wrong, in MLflow's words; [`OverBudget`].
 pub(super) fn check(
     value: &Json,
     kind: &ColType,
     required: bool,
-    stage: Stage,
+    (stage, meter): (Stage, &Meter),
 ) -> Result<(), PyError> {
-    match kind {
-        ColType::Any => Ok(()),
-        ColType::Scalar(wanted) => check_scalar(value, *wanted, required),
-        ColType::Array(inner) => check_array(value, inner, required, stage),
-        ColType::Map(inner) => check_map(value, inner, required, stage),
-        ColType::Object(properties) => check_object(value, properties, required, stage),
-    }
-}
-
-fn check_scalar(value: &Json, wanted: DataType, required: bool) -> Result<(), PyError> {
-    let missing = match value {
-        Json::Null => true,
-        Json::Float(float) => float.is_nan(),
-        _ => false,
+    let check = Check {
+        required,
+        stage,
+        meter,
     };
-    if missing && !required {
-        return Ok(());
-    }
-    if !python::is_scalar(value) || matches!(value, Json::Null) {
-        let given = python::type_name(value);
-        return Err(PyError::mlflow(format!(
-            "Expected data to be scalar, got {given}"
-        )));
-    }
-    let column = infer_column(Cells::one(value.clone()));
-    enforce_type("", &column, wanted).map(drop).map_err(|_| {
-        PyError::mlflow(format!(
-            "Failed to enforce schema of data of type `{}` with dtype `{}`",
-            python::type_name(value),
-            wanted.mlflow_name()
-        ))
-    })
+    check.value(value, kind)
 }
 
-fn check_array(value: &Json, inner: &ColType, required: bool, stage: Stage) -> Result<(), PyError> {
-    let may_be_null = !required || matches!(inner, ColType::Any);
-    if may_be_null && matches!(value, Json::Null) {
-        return Ok(());
-    }
-    let Some(items) = python::items(value) else {
-        return Err(PyError::mlflow(format!(
-            "Expected data to be list or numpy array, got {}",
-            python::type_name(value)
-        )));
-    };
-    match inner {
-        ColType::Scalar(wanted) => check_scalars(value, items, *wanted, stage),
-        inner => items
-            .iter()
-            .try_for_each(|item| check(item, inner, required, stage)),
-    }
-}
-
-/// A list of scalars is checked as a column is.
-fn check_scalars(
-    value: &Json,
-    items: Vec<Json>,
-    wanted: DataType,
-    stage: Stage,
-) -> Result<(), PyError> {
-    if items.is_empty() {
-        return Ok(());
-    }
-    let has_lists = items
-        .iter()
-        .any(|item| matches!(item, Json::Array(_) | Json::List(_)));
-    let mut cells = Cells::default();
-    items.into_iter().for_each(|item| cells.push(item));
-    let column = infer_column(cells);
-    enforce_type("", &column, wanted).map_err(|error| PyError::mlflow(error.to_string()))?;
-    if has_lists && wanted != DataType::Double {
-        return Err(PyError::value("setting an array element with a sequence"));
-    }
-    if wanted == DataType::Binary {
-        cast::bytes(value)?;
-    }
-    // MLflow's casts make doubles and integers of these, which it then refuses.
-    let made = match wanted {
-        DataType::Float => "float64",
-        DataType::Datetime => "int64",
-        _ => return Ok(()),
-    };
-    if stage == Stage::Cast {
-        return Ok(());
-    }
-    Err(PyError::mlflow(format!(
-        "Incompatible input types for column . Can not safely convert {made} to {}.",
-        wanted.numpy_name()
-    )))
-}
-
-fn check_map(value: &Json, inner: &ColType, required: bool, stage: Stage) -> Result<(), PyError> {
-    let may_be_null = !required || matches!(inner, ColType::Any);
-    match value {
-        Json::Null if may_be_null => Ok(()),
-        Json::Object(entries) => entries
-            .iter()
-            .try_for_each(|(_, item)| check(item, inner, required, stage)),
-        other => Err(PyError::mlflow(format!(
-            "Expected data to be a dict, got {}",
-            python::type_name(other)
-        ))),
-    }
-}
-
-fn check_object(
-    value: &Json,
-    properties: &[Property],
+#[derive(Clone, Copy)]
+struct Check<'m> {
     required: bool,
     stage: Stage,
-) -> Result<(), PyError> {
-    let entries = match value {
-        Json::Null if !required => return Ok(()),
-        Json::Object(entries) if !required && entries.is_empty() => return Ok(()),
-        Json::Object(entries) => entries,
-        other => {
-            let kind = ColType::Object(properties.to_vec());
-            let given = python::type_name(other);
+    meter: &'m Meter,
+}
+
+// Recursion is safe: a signature is nested less than 128 deep.
+impl Check<'_> {
+    fn value(self, value: &Json, kind: &ColType) -> Result<(), PyError> {
+        match kind {
+            ColType::Any => Ok(()),
+            ColType::Scalar(wanted) => self.scalar(value, *wanted),
+            ColType::Array(inner) => self.array(value, inner),
+            ColType::Map(inner) => self.map(value, inner),
+            ColType::Object(properties) => self.object(value, properties),
+        }
+    }
+
+    fn scalar(self, value: &Json, wanted: DataType) -> Result<(), PyError> {
+        let missing = match value {
+            Json::Null => true,
+            Json::Float(float) => float.is_nan(),
+            _ => false,
+        };
+        if missing && !self.required {
+            return Ok(());
+        }
+        if !python::is_scalar(value) || matches!(value, Json::Null) {
+            let given = python::type_name(value);
             return Err(PyError::mlflow(format!(
-                "Failed to enforce schema with type '{kind}'. Expected data to be dictionary, got {given}"
+                "Expected data to be scalar, got {given}"
             )));
         }
-    };
-    let is_given = |name: &str| entries.iter().any(|(key, _)| key == name);
-    let mut missing = properties
-        .iter()
-        .filter(|property| property.required && !is_given(&property.name));
-    if let Some(missing) = missing.next() {
-        let name = python::quoted(&missing.name);
-        return Err(PyError::mlflow(format!(
-            "Missing required properties: {{{name}}}"
-        )));
+        let held = self.meter.held();
+        self.meter.charge(value.heap())?;
+        let column = infer_column(Cells::one(value.clone(), self.meter)?, self.meter)?;
+        let enforced = enforce_type("", column, wanted, self.meter);
+        self.meter.settle(held, 0);
+        match enforced {
+            Ok(_) => Ok(()),
+            Err(SchemaError::OverBudget(over)) => Err(over.into()),
+            Err(SchemaError::Contradicts(_)) => Err(PyError::mlflow(format!(
+                "Failed to enforce schema of data of type `{}` with dtype `{}`",
+                python::type_name(value),
+                wanted.mlflow_name()
+            ))),
+        }
     }
-    for (key, item) in entries {
-        let Some(property) = properties.iter().find(|property| property.name == *key) else {
-            let name = python::quoted(key);
+
+    fn array(self, value: &Json, inner: &ColType) -> Result<(), PyError> {
+        let may_be_null = !self.required || matches!(inner, ColType::Any);
+        if may_be_null && matches!(value, Json::Null) {
+            return Ok(());
+        }
+        if let ColType::Scalar(wanted) = inner
+            && python::length(value).is_some()
+        {
+            return self.scalars(value, *wanted);
+        }
+        let items = python::try_each_item(value, self.meter, |item| self.value(item, inner));
+        items.unwrap_or_else(|| {
+            Err(PyError::mlflow(format!(
+                "Expected data to be list or numpy array, got {}",
+                python::type_name(value)
+            )))
+        })
+    }
+
+    /// A list of scalars is checked as a column is.
+    fn scalars(self, value: &Json, wanted: DataType) -> Result<(), PyError> {
+        if python::length(value) == Some(0) {
+            return Ok(());
+        }
+        let held = self.meter.held();
+        let (column, has_lists) = self.column(value)?;
+        let enforced = enforce_type("", column, wanted, self.meter);
+        self.meter.settle(held, 0);
+        enforced.map_err(|error| match error {
+            SchemaError::OverBudget(over) => over.into(),
+            SchemaError::Contradicts(message) => PyError::mlflow(message),
+        })?;
+        if has_lists && wanted != DataType::Double {
+            return Err(PyError::value("setting an array element with a sequence"));
+        }
+        if wanted == DataType::Binary {
+            cast::bytes(value)?;
+        }
+        // MLflow's casts make doubles and integers of these, which it then refuses.
+        let made = match wanted {
+            DataType::Float => "float64",
+            DataType::Datetime => "int64",
+            _ => return Ok(()),
+        };
+        if self.stage == Stage::Cast {
+            return Ok(());
+        }
+        Err(PyError::mlflow(format!(
+            "Incompatible input types for column . Can not safely convert {made} to {}.",
+            wanted.numpy_name()
+        )))
+    }
+
+    /// The items as a column, and whether lists are among them.
+    fn column(self, list: &Json) -> Result<(super::array::Array, bool), OverBudget> {
+        let meter = self.meter;
+        let mut cells = Cells::default();
+        let mut has_lists = false;
+        for index in 0..python::length(list).unwrap_or(0) {
+            let item = python::item(list, index, meter)?;
+            has_lists |= matches!(*item, Json::Array(_) | Json::List(_));
+            if matches!(item, std::borrow::Cow::Borrowed(_)) || matches!(*item, Json::Text(_)) {
+                meter.charge(item.heap())?;
+            }
+            cells.push(item.into_owned(), meter)?;
+        }
+        Ok((infer_column(cells, meter)?, has_lists))
+    }
+
+    fn map(self, value: &Json, inner: &ColType) -> Result<(), PyError> {
+        let may_be_null = !self.required || matches!(inner, ColType::Any);
+        match value {
+            Json::Null if may_be_null => Ok(()),
+            Json::Object(entries) => entries
+                .iter()
+                .try_for_each(|(_, item)| self.value(item, inner)),
+            other => Err(PyError::mlflow(format!(
+                "Expected data to be a dict, got {}",
+                python::type_name(other)
+            ))),
+        }
+    }
+
+    fn object(self, value: &Json, properties: &[Property]) -> Result<(), PyError> {
+        let entries = match value {
+            Json::Null if !self.required => return Ok(()),
+            Json::Object(entries) if !self.required && entries.is_empty() => return Ok(()),
+            Json::Object(entries) => entries,
+            other => {
+                let kind = ColType::Object(properties.to_vec());
+                let given = python::type_name(other);
+                return Err(PyError::mlflow(format!(
+                    "Failed to enforce schema with type '{kind}'. Expected data to be dictionary, got {given}"
+                )));
+            }
+        };
+        let known = properties
+            .iter()
+            .map(|property| (property.name.as_str(), property));
+        let known: HashMap<&str, &Property> = known.collect();
+        let given = entries
+            .iter()
+            .filter_map(|(key, _)| known.get(key.as_str()));
+        let given: HashMap<&str, ()> = given.map(|property| (property.name.as_str(), ())).collect();
+        let mut missing = properties
+            .iter()
+            .filter(|property| property.required && !given.contains_key(property.name.as_str()));
+        if let Some(missing) = missing.next() {
+            let name = python::quoted(&missing.name);
+            return Err(PyError::mlflow(format!(
+                "Missing required properties: {{{name}}}"
+            )));
+        }
+        entries
+            .iter()
+            .try_for_each(|(key, item)| self.property(key, item, known.get(key.as_str())))
+    }
+
+    fn property(self, key: &str, item: &Json, known: Option<&&Property>) -> Result<(), PyError> {
+        let Some(property) = known else {
+            let name = python::shown(key);
             return Err(PyError::mlflow(format!(
                 "Invalid properties not defined in the schema found: {{{name}}}"
             )));
         };
-        check(item, &property.kind, property.required, stage).map_err(|_| {
-            PyError::mlflow(format!(
-                "Failed to enforce schema for key `{key}`. Expected type {}, received type {}",
-                property.kind.mlflow_name(),
-                python::type_name(item)
-            ))
-        })?;
+        let own = Self {
+            required: property.required,
+            ..self
+        };
+        own.value(item, &property.kind)
+            .map_err(|error| match error {
+                PyError::OverBudget(over) => over.into(),
+                PyError::Raised { .. } => PyError::mlflow(format!(
+                    "Failed to enforce schema for key `{key}`. Expected type {}, received type {}",
+                    property.kind.mlflow_name(),
+                    python::type_name(item)
+                )),
+            })
     }
-    Ok(())
 }
 
 /// Whether the lists inside a list have different lengths or stand beside values that are no lists; numpy makes no array
@@ -223,7 +274,12 @@ mod tests {
     }
 
     fn message(text: &str, kind: &ColType, required: bool) -> String {
-        let checked = check(&json(text), kind, required, Stage::Cast);
+        let checked = check(
+            &json(text),
+            kind,
+            required,
+            (Stage::Cast, &Meter::unlimited()),
+        );
         checked.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 

@@ -1,16 +1,41 @@
 //! Parameters of a request: validated against the signature, then ignored, for an ONNX graph has none.
 
+use std::collections::HashMap;
+
 use super::datetime;
 use super::nested::{self, Stage};
-use super::python;
+use super::python::{self, PyError};
+use crate::budget::OverBudget;
 use crate::model::{ColType, DataType, ParamSpec, ParamType};
 use crate::protocol::json::Json;
+use crate::protocol::meter::{Meter, block_of};
+
+/// Why parameters are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ParamsError {
+    /// They contradict the signature, in MLflow's words.
+    #[error("{0}")]
+    Invalid(String),
+    /// They take more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+}
+
+type Result<T> = std::result::Result<T, ParamsError>;
+
+fn invalid<T>(message: impl Into<String>) -> Result<T> {
+    Err(ParamsError::Invalid(message.into()))
+}
 
 /// Checks `params` against the schema; without a schema anything goes.
 ///
 /// # Errors
-/// MLflow's message.
-pub(super) fn check(params: Option<&Json>, specs: Option<&[ParamSpec]>) -> Result<(), String> {
+/// [`ParamsError`].
+pub(super) fn check(
+    params: Option<&Json>,
+    specs: Option<&[ParamSpec]>,
+    meter: &Meter,
+) -> Result<()> {
     let Some(specs) = specs else {
         if params.is_some_and(|params| !matches!(params, Json::Null)) {
             tracing::debug!("this model has no params schema: `params` of the request are ignored");
@@ -22,39 +47,50 @@ pub(super) fn check(params: Option<&Json>, specs: Option<&[ParamSpec]>) -> Resul
         Some(Json::Object(entries)) => entries,
         Some(other) => {
             let kind = python::type_name(other);
-            return Err(format!(
+            return invalid(format!(
                 "Parameters must be a dictionary. Got type '{kind}'."
             ));
         }
     };
-    let mut invalid = Vec::new();
+    // A map doubles.
+    meter.charge(block_of::<(u8, &str, &Json)>(3 * entries.len()))?;
+    let given = entries.iter().map(|(name, value)| (name.as_str(), value));
+    let given: HashMap<&str, &Json> = given.collect();
+    let mut refused = Vec::new();
     for spec in specs {
-        let Some((_, value)) = entries.iter().find(|(name, _)| *name == spec.name) else {
+        let Some(value) = given.get(spec.name.as_str()) else {
             continue;
         };
-        if let Err(reason) = check_param(value, spec) {
-            invalid.push(format!(
+        match check_param(value, spec, meter) {
+            Ok(()) => {}
+            Err(ParamsError::Invalid(reason)) => refused.push(format!(
                 "({}, {})",
                 python::quoted(&spec.name),
                 python::quoted(&reason)
-            ));
+            )),
+            Err(over) => return Err(over),
         }
     }
-    if invalid.is_empty() {
+    if refused.is_empty() {
         return Ok(());
     }
-    Err(format!(
+    invalid(format!(
         "Invalid parameters found: {{{}}}",
-        invalid.join(", ")
+        refused.join(", ")
     ))
 }
 
-fn check_param(value: &Json, spec: &ParamSpec) -> Result<(), String> {
+fn check_param(value: &Json, spec: &ParamSpec, meter: &Meter) -> Result<()> {
     let described = describe(spec);
+    let validated = |checked: std::result::Result<(), PyError>| match checked {
+        Ok(()) => Ok(()),
+        Err(PyError::OverBudget(over)) => Err(over.into()),
+        Err(reason) => invalid(format!(
+            "Failed to validate type and shape for {described}, error: {reason}"
+        )),
+    };
     if !spec.is_list {
-        return check_value(value, &spec.kind).map_err(|reason| {
-            format!("Failed to validate type and shape for {described}, error: {reason}")
-        });
+        return validated(check_value(value, &spec.kind, meter));
     }
     let is_row = match value {
         Json::Array(flat) => flat.shape.len() == 1,
@@ -63,17 +99,12 @@ fn check_param(value: &Json, spec: &ParamSpec) -> Result<(), String> {
     };
     if !is_row {
         let kind = python::type_name(value);
-        return Err(format!(
+        return invalid(format!(
             "Value must be a 1D array with shape (-1,) for param {described}, received {kind}"
         ));
     }
-    let items = python::items(value).unwrap_or_default();
-    items
-        .iter()
-        .try_for_each(|item| check_value(item, &spec.kind))
-        .map_err(|reason| {
-            format!("Failed to validate type and shape for {described}, error: {reason}")
-        })
+    let checked = python::try_each_item(value, meter, |item| check_value(item, &spec.kind, meter));
+    validated(checked.unwrap_or(Ok(())))
 }
 
 fn describe(spec: &ParamSpec) -> String {
@@ -84,17 +115,17 @@ fn describe(spec: &ParamSpec) -> String {
     format!("'{}': {kind} (default: {})", spec.name, spec.default)
 }
 
-fn check_value(value: &Json, kind: &ParamType) -> Result<(), String> {
+fn check_value(value: &Json, kind: &ParamType, meter: &Meter) -> std::result::Result<(), PyError> {
     match kind {
         ParamType::Scalar(kind) => check_scalar(value, *kind),
         ParamType::Object(properties) => {
             let kind = ColType::Object(properties.clone());
-            nested::check(value, &kind, true, Stage::Cast).map_err(|error| error.to_string())
+            nested::check(value, &kind, true, (Stage::Cast, meter))
         }
     }
 }
 
-fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
+fn check_scalar(value: &Json, kind: DataType) -> std::result::Result<(), PyError> {
     let fits = match (kind, value) {
         (_, Json::Null) => true,
         (DataType::Datetime, Json::Text(text)) => datetime::is_datetime(text),
@@ -103,10 +134,10 @@ fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
         (DataType::Float | DataType::Double, Json::Int(_) | Json::Big(_) | Json::Float(_)) => true,
         (_, other) if !python::is_scalar(other) => {
             let name = kind.mlflow_name();
-            return Err(format!(
+            return Err(PyError::kind(format!(
                 "Value must be a scalar for type `{name}`, got `{}`",
                 python::repr(other)
-            ));
+            )));
         }
         _ => false,
     };
@@ -114,10 +145,10 @@ fn check_scalar(value: &Json, kind: DataType) -> Result<(), String> {
         return Ok(());
     }
     let (given, name) = (python::type_name(value), kind.mlflow_name());
-    let printed = python::text(value);
-    Err(format!(
+    let printed = python::brief(value);
+    Err(PyError::kind(format!(
         "Can not safely convert `<class '{given}'>` to `DataType.{name}` for value `{printed}`"
-    ))
+    )))
 }
 
 #[cfg(test)]
@@ -135,12 +166,13 @@ mod tests {
         }
     }
 
-    fn check_text(value: &str, kind: DataType, is_list: bool) -> Result<(), String> {
+    fn check_text(value: &str, kind: DataType, is_list: bool) -> std::result::Result<(), String> {
         let json = Reader::new(format!("{{\"p\": {value}}}").as_bytes())
             .unwrap()
             .value()
             .unwrap();
-        check(Some(&json), Some(&[spec(kind, is_list)]))
+        let specs = [spec(kind, is_list)];
+        check(Some(&json), Some(&specs), &Meter::unlimited()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -181,7 +213,8 @@ mod tests {
 
     #[test]
     fn without_a_schema_anything_goes() {
-        assert_eq!(check(Some(&Json::Int(3)), None), Ok(()));
-        assert!(check(Some(&Json::Int(3)), Some(&[])).is_err());
+        let meter = Meter::unlimited();
+        assert_eq!(check(Some(&Json::Int(3)), None, &meter), Ok(()));
+        assert!(check(Some(&Json::Int(3)), Some(&[]), &meter).is_err());
     }
 }

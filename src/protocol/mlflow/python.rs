@@ -3,36 +3,48 @@
 //! MLflow converts request data with them (through numpy and pandas), so they decide which answer a client gets for
 //! `"1.5"`, `true` or `null`.
 
-use std::fmt::Write;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use super::digits;
-use crate::protocol::json::{Cells, Json, python_float};
+use crate::budget::OverBudget;
+use crate::protocol::json::{Cells, Flat, Json, python_float};
+use crate::protocol::meter::{Meter, block_of};
 
-/// A Python exception: what MLflow's messages print.
+/// Characters of a value that a message shows.
+const SHOWN: usize = 1_000;
+
+/// A Python exception: what MLflow's messages print. Or what MLflow does not have: too little memory for the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct PyError {
-    class: &'static str,
-    message: String,
+pub(super) enum PyError {
+    /// An exception.
+    #[error("{message}")]
+    Raised {
+        class: &'static str,
+        message: String,
+    },
+    /// The request takes more memory than there is for it.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 impl PyError {
     pub(super) fn value(message: impl Into<String>) -> Self {
-        Self {
+        Self::Raised {
             class: "ValueError",
             message: message.into(),
         }
     }
 
     pub(super) fn kind(message: impl Into<String>) -> Self {
-        Self {
+        Self::Raised {
             class: "TypeError",
             message: message.into(),
         }
     }
 
     pub(super) fn overflow(message: impl Into<String>) -> Self {
-        Self {
+        Self::Raised {
             class: "OverflowError",
             message: message.into(),
         }
@@ -40,7 +52,7 @@ impl PyError {
 
     /// MLflow's own exception.
     pub(super) fn mlflow(message: impl Into<String>) -> Self {
-        Self {
+        Self::Raised {
             class: "MlflowException",
             message: message.into(),
         }
@@ -48,7 +60,10 @@ impl PyError {
 
     /// Python's `repr` of the exception.
     pub(super) fn repr(&self) -> String {
-        format!("{}({})", self.class, quoted(&self.message))
+        match self {
+            Self::Raised { class, message } => format!("{class}({})", quoted(message)),
+            Self::OverBudget(over) => over.to_string(),
+        }
     }
 }
 
@@ -88,7 +103,7 @@ fn int_of_text(text: &str) -> Result<i128, PyError> {
     let invalid = || {
         PyError::value(format!(
             "invalid literal for int() with base 10: {}",
-            quoted(text)
+            shown(text)
         ))
     };
     let ascii = digits::in_ascii(text);
@@ -134,7 +149,7 @@ pub(super) fn float_of_text(text: &str) -> Result<f64, PyError> {
     let invalid = || {
         PyError::value(format!(
             "could not convert string to float: {}",
-            quoted(text)
+            shown(text)
         ))
     };
     let digits = without_underscores(text.trim()).ok_or_else(invalid)?;
@@ -170,68 +185,137 @@ pub(super) fn truthy(value: &Json) -> bool {
 }
 
 /// `str(value)`.
-pub(super) fn text(value: &Json) -> String {
+///
+/// # Errors
+/// [`OverBudget`].
+pub(super) fn text(value: &Json, meter: &Meter) -> Result<String, OverBudget> {
+    if let Json::Text(text) = value {
+        return meter.text(text);
+    }
+    let mut length = Length(0);
+    // It takes any text.
+    let _ = write_repr(&mut length, value);
+    meter.charge(block_of::<u8>(length.0))?;
+    let mut out = String::with_capacity(length.0);
+    let _ = write_repr(&mut out, value);
+    Ok(out)
+}
+
+/// `str(value)` of a name, which is a text or a number.
+pub(super) fn name(value: &Json) -> Cow<'_, str> {
     match value {
-        Json::Text(text) => text.clone(),
+        Json::Text(text) => Cow::Borrowed(text),
+        other => Cow::Owned(repr(other)),
+    }
+}
+
+/// `repr(value)` for a message: the beginning of it, when it is long.
+pub(super) fn repr(value: &Json) -> String {
+    let mut beginning = Beginning::default();
+    if write_repr(&mut beginning, value).is_err() {
+        beginning.text.push('…');
+    }
+    beginning.text
+}
+
+/// `str(value)` for a message, likewise.
+pub(super) fn brief(value: &Json) -> String {
+    match value {
+        Json::Text(text) => clipped(text).into_owned(),
         other => repr(other),
     }
 }
 
-/// `repr(value)`.
-pub(super) fn repr(value: &Json) -> String {
-    let mut out = String::new();
-    write_repr(&mut out, value);
-    out
+/// The beginning of a text that is long.
+fn clipped(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
 }
 
-fn write_repr(out: &mut String, value: &Json) {
-    match value {
-        Json::Null => out.push_str("None"),
-        Json::Bool(true) => out.push_str("True"),
-        Json::Bool(false) => out.push_str("False"),
-        Json::Int(int) => out.push_str(itoa::Buffer::new().format(*int)),
-        Json::Big(digits) => out.push_str(digits),
-        Json::Float(float) => out.push_str(&float_text(*float)),
-        Json::Text(text) => out.push_str(&quoted(text)),
-        Json::Array(flat) => {
-            let mut cells = flat.cells.clone().into_iter();
-            write_nested(out, &flat.shape, &mut cells);
-        }
-        Json::List(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index > 0 { ", " } else { "" });
-                write_repr(out, item);
+/// A text in quotes for a message: the beginning of it, when it is long.
+pub(super) fn shown(text: &str) -> String {
+    quoted(&clipped(text))
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len();
+        Ok(())
+    }
+}
+
+/// Keeps the beginning of what is written, and fails behind it.
+#[derive(Default)]
+struct Beginning {
+    text: String,
+    count: usize,
+}
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.count == SHOWN {
+                return Err(fmt::Error);
             }
-            out.push(']');
+            self.count += 1;
+            self.text.push(character);
+        }
+        Ok(())
+    }
+}
+
+fn write_repr(out: &mut impl Write, value: &Json) -> fmt::Result {
+    match value {
+        Json::Null => out.write_str("None"),
+        Json::Bool(true) => out.write_str("True"),
+        Json::Bool(false) => out.write_str("False"),
+        Json::Int(int) => out.write_str(itoa::Buffer::new().format(*int)),
+        Json::Big(digits) => out.write_str(digits),
+        Json::Float(float) => out.write_str(&float_text(*float)),
+        Json::Text(text) => write_quoted(out, text),
+        Json::Array(flat) => write_nested(out, &flat.shape, (&flat.cells, &mut 0)),
+        Json::List(items) => {
+            out.write_char('[')?;
+            for (index, item) in items.iter().enumerate() {
+                out.write_str(if index > 0 { ", " } else { "" })?;
+                write_repr(out, item)?;
+            }
+            out.write_char(']')
         }
         Json::Object(entries) => {
-            out.push('{');
+            out.write_char('{')?;
             for (index, (key, item)) in entries.iter().enumerate() {
-                let _ = write!(
-                    out,
-                    "{}{}: ",
-                    if index > 0 { ", " } else { "" },
-                    quoted(key)
-                );
-                write_repr(out, item);
+                out.write_str(if index > 0 { ", " } else { "" })?;
+                write_quoted(out, key)?;
+                out.write_str(": ")?;
+                write_repr(out, item)?;
             }
-            out.push('}');
+            out.write_char('}')
         }
     }
 }
 
-fn write_nested(out: &mut String, shape: &[usize], cells: &mut dyn Iterator<Item = Json>) {
+fn write_nested(
+    out: &mut impl Write,
+    shape: &[usize],
+    (cells, next): (&Cells, &mut usize),
+) -> fmt::Result {
     let Some((&count, inner)) = shape.split_first() else {
-        cells.take(1).for_each(|cell| write_repr(out, &cell));
-        return;
+        *next += 1;
+        let cell = cells.get(*next - 1);
+        return cell.map_or(Ok(()), |cell| write_repr(out, &cell));
     };
-    out.push('[');
+    out.write_char('[')?;
     for index in 0..count {
-        out.push_str(if index > 0 { ", " } else { "" });
-        write_nested(out, inner, cells);
+        out.write_str(if index > 0 { ", " } else { "" })?;
+        write_nested(out, inner, (cells, &mut *next))?;
     }
-    out.push(']');
+    out.write_char(']')
 }
 
 /// `str` of a float, NaN and infinities included.
@@ -251,28 +335,31 @@ pub(super) fn float_text(float: f64) -> String {
 
 /// A string in the quotes that Python chooses.
 pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    // A string takes any text.
+    let _ = write_quoted(&mut out, text);
+    out
+}
+
+fn write_quoted(out: &mut impl Write, text: &str) -> fmt::Result {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
         '\''
     };
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(quote);
+    out.write_char(quote)?;
     for character in text.chars() {
         match character {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\\' => out.push_str("\\\\"),
-            '\'' if quote == '\'' => out.push_str("\\'"),
-            control if control.is_control() => {
-                let _ = write!(out, "\\x{:02x}", u32::from(control));
-            }
-            other => out.push(other),
+            '\n' => out.write_str("\\n")?,
+            '\r' => out.write_str("\\r")?,
+            '\t' => out.write_str("\\t")?,
+            '\\' => out.write_str("\\\\")?,
+            '\'' if quote == '\'' => out.write_str("\\'")?,
+            control if control.is_control() => write!(out, "\\x{:02x}", u32::from(control))?,
+            other => out.write_char(other)?,
         }
     }
-    out.push(quote);
-    out
+    out.write_char(quote)
 }
 
 /// The name of the value's Python type.
@@ -293,35 +380,101 @@ pub(super) fn is_scalar(value: &Json) -> bool {
     !matches!(value, Json::Array(_) | Json::List(_) | Json::Object(_))
 }
 
-/// The values of a list, one by one; `None` for what is no list.
-pub(super) fn items(value: &Json) -> Option<Vec<Json>> {
+/// How many items a list has; `None` for what is no list.
+pub(super) fn length(value: &Json) -> Option<usize> {
     match value {
-        Json::List(items) => Some(items.clone()),
-        Json::Array(flat) => Some(rows_of(flat.shape.clone(), flat.cells.clone())),
+        Json::List(items) => Some(items.len()),
+        Json::Array(flat) => flat.shape.first().copied(),
         _ => None,
     }
 }
 
-/// The elements of the outermost dimension.
-fn rows_of(shape: Vec<usize>, cells: Cells) -> Vec<Json> {
-    let Some((&count, inner)) = shape.split_first() else {
-        return Vec::new();
+/// The item of a list at this place: that itself, or a copy.
+///
+/// # Errors
+/// [`OverBudget`].
+pub(super) fn item<'v>(
+    value: &'v Json,
+    index: usize,
+    meter: &Meter,
+) -> Result<Cow<'v, Json>, OverBudget> {
+    let flat = match value {
+        Json::List(items) => {
+            return Ok(items
+                .get(index)
+                .map_or(Cow::Owned(Json::Null), Cow::Borrowed));
+        }
+        Json::Array(flat) => flat,
+        _ => return Ok(Cow::Owned(Json::Null)),
     };
+    let inner = flat.shape.get(1..).unwrap_or_default();
+    let cell = |at: usize| flat.cells.get(at).unwrap_or(Json::Null);
     if inner.is_empty() {
-        return cells.into_iter().collect();
+        return Ok(Cow::Owned(cell(index)));
     }
     let width: usize = inner.iter().product();
-    let mut cells = cells.into_iter();
-    (0..count)
-        .map(|_| {
-            let mut row = Cells::default();
-            cells.by_ref().take(width).for_each(|cell| row.push(cell));
-            Json::Array(Box::new(crate::protocol::json::Flat {
-                shape: inner.to_vec(),
-                cells: row,
-            }))
-        })
-        .collect()
+    let mut cells = Cells::default();
+    for at in index * width..(index + 1) * width {
+        let cell = cell(at);
+        meter.charge(cell.heap())?;
+        cells.push(cell, meter)?;
+    }
+    meter.charge(block_of::<usize>(inner.len()))?;
+    Json::array(inner.to_vec(), cells, meter).map(Cow::Owned)
+}
+
+/// The items of a list one by one, each freed before the next; `None` for what is no list.
+///
+/// # Errors
+/// [`OverBudget`], and what `visit` gives.
+pub(super) fn try_each_item(
+    value: &Json,
+    meter: &Meter,
+    mut visit: impl FnMut(&Json) -> Result<(), PyError>,
+) -> Option<Result<(), PyError>> {
+    let count = length(value)?;
+    let mut visited = || {
+        for index in 0..count {
+            let held = meter.held();
+            let item = item(value, index, meter)?;
+            let text = match &item {
+                Cow::Owned(Json::Text(text)) => text.capacity(),
+                _ => 0,
+            };
+            meter.charge(text)?;
+            visit(&item)?;
+            drop(item);
+            meter.settle(held, 0);
+        }
+        Ok(())
+    };
+    Some(visited())
+}
+
+/// The items of a list; `None` for what is no list.
+///
+/// # Errors
+/// [`OverBudget`].
+pub(super) fn into_items(value: Json, meter: &Meter) -> Result<Option<Vec<Json>>, OverBudget> {
+    let flat = match value {
+        Json::List(items) => return Ok(Some(items)),
+        Json::Array(flat) => *flat,
+        _ => return Ok(None),
+    };
+    let Flat { shape, cells } = flat;
+    let Some(&count) = shape.first() else {
+        return Ok(None);
+    };
+    let mut items = meter.vec(count)?;
+    if shape.len() == 1 {
+        items.extend(cells.into_iter());
+        return Ok(Some(items));
+    }
+    let whole = Json::array(shape, cells, meter)?;
+    for index in 0..count {
+        items.push(item(&whole, index, meter)?.into_owned());
+    }
+    Ok(Some(items))
 }
 
 #[cfg(test)]
@@ -388,9 +541,16 @@ mod tests {
             t("it's"),
             Json::Object(vec![("k".to_owned(), Json::Null)]),
         ]);
+        let text = |value: &Json| text(value, &Meter::unlimited()).unwrap();
         assert_eq!(text(&nested), "[1, \"it's\", {'k': None}]");
         assert_eq!(text(&Json::Float(1e16)), "1e+16");
         assert_eq!(text(&Json::Bool(true)), "True");
+        let long = t(&"x".repeat(2 * SHOWN));
+        assert_eq!(text(&long).len(), 2 * SHOWN);
+        for message in [repr(&long), brief(&long), shown(&"x".repeat(2 * SHOWN))] {
+            assert!(message.chars().count() <= SHOWN + 3, "{message}");
+            assert!(message.contains('…'));
+        }
         assert_eq!(
             PyError::value("could not: 'a'").repr(),
             "ValueError(\"could not: 'a'\")"

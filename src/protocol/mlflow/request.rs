@@ -1,13 +1,16 @@
 //! The JSON body of a scoring request, read in one pass into typed data.
 
+use axum::body::Bytes;
+
 use super::cast;
 use super::enforce::Data;
 use super::error::ScoringError;
 use super::frame::{Frame, Rows};
-use super::inputs::{inputs_data, instances_data};
-use super::python;
+use super::inputs::{Inputs, Instances, inputs_data, instances_data, objects_data};
+use super::python::{self, PyError};
 use crate::model::Schema;
 use crate::protocol::json::{Json, JsonError, Reader};
+use crate::protocol::meter::Meter;
 
 const REQUIRED: &str = "The input must be a JSON dictionary with exactly one of the input fields \
                         {'dataframe_split', 'dataframe_records', 'instances', 'inputs'}";
@@ -27,8 +30,8 @@ pub(super) struct ScoringRequest {
 struct Envelope {
     split: Option<Split>,
     records: Option<Rows>,
-    instances: Option<Json>,
-    inputs: Option<Json>,
+    instances: Option<Instances>,
+    inputs: Option<Inputs>,
     params: Option<Json>,
     keys: Keys,
 }
@@ -47,16 +50,15 @@ impl Keys {
     fn push(&mut self, key: &str, known: &[&str]) {
         self.unknown |= !known.contains(&key);
         self.llm |= LLM_KEYS.contains(&key);
-        if self.shown.len() < 20 && !self.shown.iter().any(|shown| shown == key) {
-            self.shown.push(key.to_owned());
+        if self.shown.len() < 20 && !self.shown.contains(&python::shown(key)) {
+            self.shown.push(python::shown(key));
         }
     }
 }
 
 impl std::fmt::Display for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let quoted: Vec<String> = self.shown.iter().map(|key| python::quoted(key)).collect();
-        f.write_str(&quoted.join(", "))
+        f.write_str(&self.shown.join(", "))
     }
 }
 
@@ -74,18 +76,26 @@ enum Split {
 
 impl From<JsonError> for ScoringError {
     fn from(error: JsonError) -> Self {
+        if let JsonError::OverBudget(over) = error {
+            return over.into();
+        }
         Self::Invalid(format!(
             "Ensure that input is a valid JSON formatted string. Error: '{error}'"
         ))
     }
 }
 
-/// Reads a body and converts the data to the types of `schema`.
+/// Reads a body, and frees it, and converts the data to the types of `schema`.
 ///
 /// # Errors
 /// [`ScoringError`], with MLflow's codes.
-pub(super) fn parse(body: &[u8], schema: Option<&Schema>) -> Result<ScoringRequest, ScoringError> {
-    let envelope = read(body)?;
+pub(super) fn parse(
+    body: Bytes,
+    schema: Option<&Schema>,
+    meter: &Meter,
+) -> Result<ScoringRequest, ScoringError> {
+    let envelope = read(&body, meter)?;
+    meter.free(body);
     let fields = [
         envelope.split.is_some(),
         envelope.records.is_some(),
@@ -104,13 +114,17 @@ pub(super) fn parse(body: &[u8], schema: Option<&Schema>) -> Result<ScoringReque
         )));
     }
     let data = if let Some(split) = envelope.split {
-        Data::Frame(split_frame(split, schema)?)
+        Data::Frame(split_frame(split, schema, meter)?)
     } else if let Some(records) = envelope.records {
-        Data::Frame(records_frame(records, schema)?)
+        Data::Frame(records_frame(records, schema, meter)?)
     } else if let Some(instances) = envelope.instances {
-        instances_data(instances, schema)?
+        instances_data(instances, schema, meter)?
     } else {
-        inputs_data(envelope.inputs.unwrap_or(Json::Null), schema)?
+        match envelope.inputs {
+            Some(Inputs::Objects(columns)) => objects_data(columns, schema, meter)?,
+            Some(Inputs::Value(value)) => inputs_data(value, schema, meter)?,
+            None => inputs_data(Json::Null, schema, meter)?,
+        }
     };
     Ok(ScoringRequest {
         data,
@@ -124,7 +138,7 @@ fn llm_error(has_schema: bool) -> ScoringError {
         "an ONNX model takes no chat or completion request (`messages`, `prompt`, `input`)"
             .to_owned();
     if has_schema {
-        let error = super::enforce::SchemaError(reason);
+        let error = super::enforce::SchemaError::Contradicts(reason);
         return ScoringError::Schema {
             data: "an object".to_owned(),
             error,
@@ -133,8 +147,8 @@ fn llm_error(has_schema: bool) -> ScoringError {
     ScoringError::Evaluate(reason)
 }
 
-fn read(body: &[u8]) -> Result<Envelope, ScoringError> {
-    let mut reader = Reader::new(body)?;
+fn read(body: &[u8], meter: &Meter) -> Result<Envelope, ScoringError> {
+    let mut reader = Reader::metered(body, meter)?;
     if !reader.next_is_object()? {
         let other = reader.value()?;
         reader.finish()?;
@@ -152,9 +166,9 @@ fn read(body: &[u8]) -> Result<Envelope, ScoringError> {
         envelope.keys.push(key, &[]);
         match key {
             "dataframe_split" => envelope.split = Some(read_split(reader)?),
-            "dataframe_records" => envelope.records = Some(read_rows(reader)?),
-            "instances" => envelope.instances = Some(reader.value()?),
-            "inputs" => envelope.inputs = Some(reader.value()?),
+            "dataframe_records" => envelope.records = Some(Rows::read(reader)?),
+            "instances" => envelope.instances = Some(Instances::read(reader)?),
+            "inputs" => envelope.inputs = Some(Inputs::read(reader)?),
             "params" => envelope.params = Some(reader.value()?),
             _ => reader.skip()?,
         }
@@ -172,7 +186,7 @@ fn read_split(reader: &mut Reader<'_>) -> Result<Split, JsonError> {
     reader.object(|reader, key| {
         keys.push(key, &["data", "columns", "index"]);
         match key {
-            "data" => data = Some(read_rows(reader)?),
+            "data" => data = Some(Rows::read(reader)?),
             "columns" => columns = Some(reader.value()?),
             "index" => index = Some(reader.value()?),
             _ => reader.skip()?,
@@ -187,17 +201,11 @@ fn read_split(reader: &mut Reader<'_>) -> Result<Split, JsonError> {
     })
 }
 
-fn read_rows(reader: &mut Reader<'_>) -> Result<Rows, JsonError> {
-    if let Some(columns) = reader.rows()? {
-        return Ok(Rows::Lists(columns));
-    }
-    Ok(match reader.records()? {
-        Some(columns) => Rows::Records(columns),
-        None => Rows::Other(reader.value()?),
-    })
-}
-
-fn split_frame(split: Split, schema: Option<&Schema>) -> Result<Frame, ScoringError> {
+fn split_frame(
+    split: Split,
+    schema: Option<&Schema>,
+    meter: &Meter,
+) -> Result<Frame, ScoringError> {
     let (data, columns, index, keys) = match split {
         Split::Table {
             data,
@@ -217,16 +225,19 @@ fn split_frame(split: Split, schema: Option<&Schema>) -> Result<Frame, ScoringEr
             "Dataframe split format must have 'data' field and optionally 'columns' and 'index' fields. Got {{{keys}}}.'"
         )));
     };
-    let frame = Frame::new(data, columns, index.as_ref()).map_err(|error| {
-        ScoringError::Invalid(format!(
-            "Provided dataframe_split field is not a valid dataframe representation in 'split' format. \
-             Error: '{error}'"
-        ))
-    })?;
-    cast_frame(frame, schema)
+    let frame = Frame::new(data, columns, index.as_ref(), meter);
+    cast_frame(
+        frame.map_err(|error| no_frame("split", error))?,
+        schema,
+        meter,
+    )
 }
 
-fn records_frame(rows: Rows, schema: Option<&Schema>) -> Result<Frame, ScoringError> {
+fn records_frame(
+    rows: Rows,
+    schema: Option<&Schema>,
+    meter: &Meter,
+) -> Result<Frame, ScoringError> {
     if let Rows::Other(other) = &rows
         && !matches!(other, Json::Array(_) | Json::List(_))
     {
@@ -235,18 +246,31 @@ fn records_frame(rows: Rows, schema: Option<&Schema>) -> Result<Frame, ScoringEr
             "Dataframe records format must be a list of records. Got {got}."
         )));
     }
-    let frame = Frame::new(rows, None, None).map_err(|error| {
-        ScoringError::Invalid(format!(
-            "Provided dataframe_records field is not a valid dataframe representation in 'records' format. \
-             Error: '{error}'"
-        ))
-    })?;
-    cast_frame(frame, schema)
+    let frame = Frame::new(rows, None, None, meter);
+    cast_frame(
+        frame.map_err(|error| no_frame("records", error))?,
+        schema,
+        meter,
+    )
 }
 
-fn cast_frame(mut frame: Frame, schema: Option<&Schema>) -> Result<Frame, ScoringError> {
+fn no_frame(format: &str, error: PyError) -> ScoringError {
+    match error {
+        PyError::OverBudget(over) => over.into(),
+        error @ PyError::Raised { .. } => ScoringError::Invalid(format!(
+            "Provided dataframe_{format} field is not a valid dataframe representation in '{format}' format. \
+             Error: '{error}'"
+        )),
+    }
+}
+
+fn cast_frame(
+    mut frame: Frame,
+    schema: Option<&Schema>,
+    meter: &Meter,
+) -> Result<Frame, ScoringError> {
     if let Some(schema) = schema {
-        cast::cast_frame(&mut frame, schema)?;
+        cast::cast_frame(&mut frame, schema, meter)?;
     }
     Ok(frame)
 }

@@ -1,15 +1,20 @@
 //! Enforcement of tensor signatures: MLflow's `_enforce_tensor_schema`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use super::array::{Array, Opaque, objects};
 use super::cast::{astype, tensor_type_name};
 use super::enforce::{Data, Result, SchemaError, check_names, name_list};
-use super::frame::infer_column;
-use super::python;
+use super::frame::{Names, infer_column};
+use super::python::{self, PyError};
+use crate::budget::OverBudget;
 use crate::model::{TensorSpec, TensorType};
-use crate::protocol::json::{Cells, Flat, Json};
+use crate::protocol::json::{Cells, Json};
+use crate::protocol::meter::{Meter, block_of};
 use crate::tensor::{DType, Tensor};
 
-pub(super) fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
+pub(super) fn named_tensors(data: Data, specs: &[TensorSpec], meter: &Meter) -> Result<Data> {
     let names: Vec<&str> = specs
         .iter()
         .filter_map(|spec| spec.name.as_deref())
@@ -18,47 +23,89 @@ pub(super) fn named_tensors(data: Data, specs: &[TensorSpec]) -> Result<Data> {
         Data::Array(array) if names.len() == 1 => Data::Mapping(vec![(names[0].to_owned(), array)]),
         other => other,
     };
-    let given = match &data {
-        Data::Frame(frame) => frame
-            .columns
-            .iter()
-            .map(|column| python::text(&column.name))
-            .collect(),
-        Data::Mapping(mapping) => mapping.iter().map(|(name, _)| name.clone()).collect(),
-        Data::Array(_) | Data::Objects(_) => Vec::new(),
+    let given: Box<dyn Iterator<Item = Cow<'_, str>>> = match &data {
+        Data::Frame(frame) => Box::new(
+            frame
+                .columns
+                .iter()
+                .map(|column| python::name(&column.name)),
+        ),
+        Data::Mapping(mapping) => {
+            Box::new(mapping.iter().map(|(name, _)| Cow::Borrowed(name.as_str())))
+        }
+        Data::Array(_) | Data::Objects(_) => Box::new(std::iter::empty()),
     };
-    check_names(names.iter().map(|name| (*name, true)), &given)?;
-    let mut bound = Vec::with_capacity(specs.len());
+    check_names(names.iter().map(|name| (*name, true)), given, meter)?;
+    let mut arrays = Given::new(&data, meter)?;
+    let mut bound = meter.vec(specs.len())?;
     for (name, spec) in names.into_iter().zip(specs) {
-        let array = match &data {
-            Data::Frame(frame) => frame
-                .column(name)
-                .map(|column| tensor_of_column(Some(name), &column.data, spec)),
-            Data::Mapping(mapping) => {
-                let found = mapping.iter().find(|(key, _)| key == name);
-                found.map(|(_, array)| check_tensor(array.clone(), spec))
-            }
-            Data::Array(_) | Data::Objects(_) => None,
-        };
-        let array = array.ok_or_else(|| {
-            SchemaError(format!("Model is missing inputs {}.", name_list(&[name])))
-        })?;
-        bound.push((name.to_owned(), array?));
+        let array = arrays.tensor(name, spec, meter)?;
+        bound.push((name.to_owned(), array));
     }
     Ok(Data::Mapping(bound))
 }
 
-pub(super) fn unnamed_tensor(data: Data, spec: &TensorSpec) -> Result<Array> {
+/// What a request gives, by name.
+enum Given<'d> {
+    Columns(&'d super::frame::Frame, Names<'d>),
+    Arrays(HashMap<&'d str, &'d Array>),
+}
+
+impl<'d> Given<'d> {
+    fn new(data: &'d Data, meter: &Meter) -> Result<Self> {
+        let mapping = match data {
+            Data::Frame(frame) => {
+                return Ok(Self::Columns(frame, Names::new(&frame.columns, meter)?));
+            }
+            Data::Mapping(mapping) => mapping.as_slice(),
+            Data::Array(_) | Data::Objects(_) => &[],
+        };
+        // A map doubles.
+        meter.charge(block_of::<(u8, &str, &Array)>(3 * mapping.len()))?;
+        let arrays = mapping.iter().map(|(name, array)| (name.as_str(), array));
+        Ok(Self::Arrays(arrays.collect()))
+    }
+
+    fn tensor(&mut self, name: &str, spec: &TensorSpec, meter: &Meter) -> Result<Array> {
+        let missing = || {
+            let names = name_list(&[name]);
+            SchemaError::Contradicts(format!("Model is missing inputs {names}."))
+        };
+        match self {
+            Self::Columns(frame, names) => {
+                let found = names.find(name).ok_or_else(missing)?;
+                let data = &frame.columns[found.index].data;
+                tensor_of_column(Some(name), data, spec, meter)
+            }
+            Self::Arrays(arrays) => {
+                let array = *arrays.get(name).ok_or_else(missing)?;
+                check_tensor(shared(array, meter)?, spec)
+            }
+        }
+    }
+}
+
+/// The same array: a tensor is shared, objects are copied.
+fn shared(array: &Array, meter: &Meter) -> std::result::Result<Array, OverBudget> {
+    if matches!(array, Array::Object(_)) {
+        meter.charge(array.heap())?;
+    }
+    Ok(array.clone())
+}
+
+pub(super) fn unnamed_tensor(data: Data, spec: &TensorSpec, meter: &Meter) -> Result<Array> {
     match data {
         Data::Array(array) => check_tensor(array, spec),
         Data::Frame(frame) if frame.rows == 0 || frame.columns.is_empty() => {
-            Err(SchemaError("Input DataFrame is empty.".to_owned()))
+            Err(SchemaError::Contradicts("Input DataFrame is empty.".to_owned()))
         }
-        Data::Frame(frame) if frame.columns.len() == 1 => tensor_of_column(None, &frame.columns[0].data, spec),
+        Data::Frame(frame) if frame.columns.len() == 1 => {
+            tensor_of_column(None, &frame.columns[0].data, spec, meter)
+        }
         Data::Frame(frame) => {
             let width = frame.columns.len();
             if spec.shape != [-1, i64::try_from(width).unwrap_or(i64::MAX)] {
-                return Err(SchemaError(format!(
+                return Err(SchemaError::Contradicts(format!(
                     "This model contains a model signature with an unnamed input. Since the input data is a pandas \
                      DataFrame containing multiple columns, the input shape must be of the structure \
                      (-1, number_of_dataframe_columns). Instead, the input DataFrame passed had {width} columns and \
@@ -66,9 +113,9 @@ pub(super) fn unnamed_tensor(data: Data, spec: &TensorSpec) -> Result<Array> {
                     tuple(&spec.shape)
                 )));
             }
-            check_tensor(frame.values(), spec)
+            check_tensor(frame.values(None, meter)?, spec)
         }
-        Data::Mapping(_) | Data::Objects(_) => Err(SchemaError(
+        Data::Mapping(_) | Data::Objects(_) => Err(SchemaError::Contradicts(
             "This model contains a tensor-based model signature with no input names, which suggests a numpy array \
              input or a pandas dataframe input with proper column values"
                 .to_owned(),
@@ -93,7 +140,7 @@ fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
             .zip(&actual)
             .all(|(&wanted, &dim)| wanted == -1 || wanted == dim);
     if !fits {
-        return Err(SchemaError(format!(
+        return Err(SchemaError::Contradicts(format!(
             "Shape of input {} does not match expected shape {}.",
             tuple(&actual),
             tuple(&spec.shape)
@@ -112,13 +159,18 @@ fn check_tensor(array: Array, spec: &TensorSpec) -> Result<Array> {
         return Ok(array);
     }
     let actual = array.dtype_name();
-    Err(SchemaError(format!(
+    Err(SchemaError::Contradicts(format!(
         "dtype of input {actual} does not match expected dtype {wanted}"
     )))
 }
 
 /// A data-frame column as the tensor of this name: scalars, or lists of a fixed shape.
-fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Result<Array> {
+fn tensor_of_column(
+    name: Option<&str>,
+    data: &Array,
+    spec: &TensorSpec,
+    meter: &Meter,
+) -> Result<Array> {
     let shape = &spec.shape;
     let variable_rows = shape.first() == Some(&-1) && !shape[1..].contains(&-1);
     if !variable_rows {
@@ -126,7 +178,7 @@ fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Resu
             || "the unnamed input".to_owned(),
             |name| format!("input {name}"),
         );
-        return Err(SchemaError(format!(
+        return Err(SchemaError::Contradicts(format!(
             "For pandas dataframe input, the first dimension of shape must be a variable dimension and other \
              dimensions must be fixed, but in model signature the shape of {input} is {}.",
             tuple(shape)
@@ -139,38 +191,42 @@ fn tensor_of_column(name: Option<&str>, data: &Array, spec: &TensorSpec) -> Resu
         .collect();
     let full = [&[rows], fixed.as_slice()].concat();
     let cells = match data {
-        Array::Object(found) => found.cells.clone(),
-        Array::Tensor(_) | Array::Opaque(..) => return scalars(name, data, &full, spec),
+        Array::Object(found) => &found.cells,
+        Array::Tensor(_) | Array::Opaque(..) => return scalars(name, data, (&full, spec), meter),
     };
     match cells.first() {
         Some(Json::Array(first)) if first.shape.len() == 1 && !first.cells.is_empty() => {
-            let stacked = stack(cells, &full, spec);
+            let stacked = stack(cells, &full, spec, meter)?;
             stacked.ok_or_else(|| reshape_error(name, spec))
         }
-        Some(Json::Array(_) | Json::List(_) | Json::Object(_)) => Err(SchemaError(
+        Some(Json::Array(_) | Json::List(_) | Json::Object(_)) => Err(SchemaError::Contradicts(
             "Because the model signature requires tensor spec input, the input pandas dataframe values should be \
              either scalar value, python list containing scalar values or numpy array containing scalar values, \
              other types are not supported."
                 .to_owned(),
         )),
-        _ => scalars(name, data, &full, spec),
+        _ => scalars(name, data, (&full, spec), meter),
     }
 }
 
-fn scalars(name: Option<&str>, data: &Array, full: &[usize], spec: &TensorSpec) -> Result<Array> {
+fn scalars(
+    name: Option<&str>,
+    data: &Array,
+    (full, spec): (&[usize], &TensorSpec),
+    meter: &Meter,
+) -> Result<Array> {
     if !matches!(*full, [_] | [_, 1]) {
-        return Err(SchemaError(format!(
+        return Err(SchemaError::Contradicts(format!(
             "The input pandas dataframe column '{}' contains scalar values, which requires the shape to be (-1,) or \
              (-1, 1), but got tensor spec shape of {}.",
             name.unwrap_or("None"),
             tuple(&spec.shape)
         )));
     }
+    let typed = shared(data, meter)?;
     let typed = match &spec.dtype {
-        TensorType::Plain(dtype) => {
-            astype(data, *dtype).map_err(|error| SchemaError(error.to_string()))?
-        }
-        TensorType::Object | TensorType::Bytes | TensorType::Other(_) => data.clone(),
+        TensorType::Plain(dtype) => astype(typed, *dtype, meter)?,
+        TensorType::Object | TensorType::Bytes | TensorType::Other(_) => typed,
     };
     let reshaped = match typed {
         Array::Tensor(tensor) => tensor.reshaped(full.to_vec()).ok().map(Array::Tensor),
@@ -181,37 +237,51 @@ fn scalars(name: Option<&str>, data: &Array, full: &[usize], spec: &TensorSpec) 
 }
 
 /// Rows of equal length put one under the other, in the spec's shape and type.
-fn stack(cells: Vec<Json>, full: &[usize], spec: &TensorSpec) -> Option<Array> {
+fn stack(
+    cells: &[Json],
+    full: &[usize],
+    spec: &TensorSpec,
+    meter: &Meter,
+) -> Result<Option<Array>> {
     let mut all = Cells::default();
     let mut width = None;
     for cell in cells {
-        let flat = match cell {
-            Json::Array(flat) => *flat,
-            scalar if python::is_scalar(&scalar) => Flat {
-                shape: vec![1],
-                cells: Cells::one(scalar),
-            },
-            _ => return None,
+        let length = match cell {
+            Json::Array(flat) if flat.shape.len() == 1 => flat.cells.len(),
+            scalar if python::is_scalar(scalar) => 1,
+            _ => return Ok(None),
         };
-        if *width.get_or_insert(flat.cells.len()) != flat.cells.len() || flat.shape.len() != 1 {
-            return None;
+        if *width.get_or_insert(length) != length {
+            return Ok(None);
         }
-        flat.cells.into_iter().for_each(|value| all.push(value));
+        match cell {
+            Json::Array(flat) => {
+                for value in (0..length).filter_map(|index| flat.cells.get(index)) {
+                    meter.charge(value.heap())?;
+                    all.push(value, meter)?;
+                }
+            }
+            scalar => {
+                meter.charge(scalar.heap())?;
+                all.push(scalar.clone(), meter)?;
+            }
+        }
     }
     let TensorType::Plain(dtype) = spec.dtype else {
-        return None;
+        return Ok(None);
     };
-    let flat = infer_column(all);
-    match astype(&flat, dtype).ok()? {
-        Array::Tensor(tensor) => Tensor::reshaped(tensor, full.to_vec())
+    let flat = infer_column(all, meter)?;
+    Ok(match astype(flat, dtype, meter) {
+        Ok(Array::Tensor(tensor)) => Tensor::reshaped(tensor, full.to_vec())
             .ok()
             .map(Array::Tensor),
-        Array::Object(_) | Array::Opaque(..) => None,
-    }
+        Err(PyError::OverBudget(over)) => return Err(over.into()),
+        Ok(Array::Object(_) | Array::Opaque(..)) | Err(PyError::Raised { .. }) => None,
+    })
 }
 
 fn reshape_error(name: Option<&str>, spec: &TensorSpec) -> SchemaError {
-    SchemaError(format!(
+    SchemaError::Contradicts(format!(
         "The value in the Input DataFrame column '{}' could not be converted to the expected shape of: '{}'. Ensure \
          that each of the input list elements are of uniform length and that the data can be coerced to the tensor \
          type '{}'",

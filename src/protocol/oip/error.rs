@@ -65,6 +65,9 @@ impl OipError {
 
 impl From<JsonError> for OipError {
     fn from(error: JsonError) -> Self {
+        if let JsonError::OverBudget(over) = error {
+            return over.into();
+        }
         Self::Invalid(format!("the body is no JSON: {error}"))
     }
 }

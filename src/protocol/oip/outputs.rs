@@ -1,5 +1,7 @@
 //! Which outputs a request wants and in what form, and the outputs in that form.
 
+use std::collections::HashMap;
+
 use super::classification::classify;
 use super::error::OipError;
 use super::parameters::Parameters;
@@ -7,6 +9,10 @@ use crate::engine::Outputs;
 use crate::model::Signature;
 use crate::protocol::size;
 use crate::tensor::{Tensor, Value};
+
+/// Names, and characters of one, that a message shows.
+const LISTED: usize = 50;
+const SHOWN: usize = 1_000;
 
 /// An output that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,17 +88,19 @@ impl Selection {
             return Ok(Self(all.collect()));
         }
         let mut chosen: Vec<Chosen> = Vec::new();
+        let places = signature.outputs.iter().enumerate().rev();
+        let places = places.map(|(place, output)| (output.name.as_str(), place));
+        let places: HashMap<&str, usize> = places.collect();
+        let mut is_chosen = vec![false; signature.outputs.len()];
         for Requested {
             name,
             classes,
             binary: own,
         } in requested
         {
-            let mut outputs = signature.outputs.iter();
-            let place = outputs
-                .position(|output| output.name == *name)
-                .ok_or_else(|| unknown(name, signature))?;
-            if chosen.iter().any(|other| other.place == place) {
+            let place = places.get(name.as_str()).copied();
+            let place = place.ok_or_else(|| unknown(name, signature))?;
+            if std::mem::replace(&mut is_chosen[place], true) {
                 let message = format!("output `{name}` is asked for twice");
                 return Err(OipError::Invalid(message));
             }
@@ -160,10 +168,14 @@ impl Selection {
 
 fn unknown(name: &str, signature: &Signature) -> OipError {
     let known = signature.outputs.iter();
-    let known: Vec<String> = known.map(|output| format!("`{}`", output.name)).collect();
+    let known = known.take(LISTED).map(|output| format!("`{}`", output.name));
+    let mut known = known.collect::<Vec<_>>().join(", ");
+    if signature.outputs.len() > LISTED {
+        known += ", …";
+    }
+    let name: String = name.chars().take(SHOWN).collect();
     OipError::Invalid(format!(
-        "unknown output `{name}`; this model gives {}",
-        known.join(", ")
+        "unknown output `{name}`; this model gives {known}"
     ))
 }
 

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::error::OipError;
+use crate::protocol::meter::{Meter, block};
 use crate::tensor::{DType, Storage, Tensor, TensorError, element_count};
 
 // Numbers go from the wire to the engine and back without a look at their bytes.
@@ -13,6 +14,9 @@ const _: () = assert!(
     cfg!(target_endian = "little"),
     "tensors are little-endian in memory, as on the wire"
 );
+
+/// Dimensions that a tensor may have; a message shows them all.
+const MAX_DIMENSIONS: usize = 100;
 
 /// Bytes in front of each text.
 const LENGTH: usize = 4;
@@ -23,6 +27,7 @@ const LENGTH: usize = 4;
 /// When the protocol has no such name.
 pub(in crate::protocol) fn dtype(input: &str, datatype: &str) -> Result<DType, OipError> {
     DType::from_oip(datatype).ok_or_else(|| {
+        let datatype: String = datatype.chars().take(40).collect();
         OipError::Invalid(format!(
             "input `{input}` has unknown datatype `{datatype}`: expected one such as `FP32`"
         ))
@@ -32,8 +37,14 @@ pub(in crate::protocol) fn dtype(input: &str, datatype: &str) -> Result<DType, O
 /// The shape of an input.
 ///
 /// # Errors
-/// When a dimension is negative.
+/// When a dimension is negative, or there are too many.
 pub(in crate::protocol) fn shape(input: &str, dims: &[i64]) -> Result<Vec<usize>, OipError> {
+    if dims.len() > MAX_DIMENSIONS {
+        return Err(OipError::Invalid(format!(
+            "the shape of input `{input}` has {} dimensions, more than {MAX_DIMENSIONS}",
+            dims.len()
+        )));
+    }
     let shape: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
     shape.ok_or_else(|| {
         OipError::Invalid(format!(
@@ -45,15 +56,19 @@ pub(in crate::protocol) fn shape(input: &str, dims: &[i64]) -> Result<Vec<usize>
 /// The tensor in exactly these bytes, which stay where they are unless they are text.
 ///
 /// # Errors
-/// [`OipError::Tensor`] when they do not fill the shape, [`OipError::Invalid`] when they hold no such elements.
+/// [`OipError::Tensor`] when they do not fill the shape, [`OipError::Invalid`] when they hold no such elements,
+/// [`OipError::OverBudget`].
 pub(in crate::protocol) fn decode(
     input: &str,
     dtype: DType,
     shape: Vec<usize>,
     bytes: Bytes,
+    meter: &Meter,
 ) -> Result<Tensor, OipError> {
     let tensor = if dtype == DType::String {
-        let texts = texts(input, &shape, &bytes)?;
+        let texts = texts(input, &shape, &bytes, meter)?;
+        // A tensor has a vector of its own.
+        meter.charge_many::<String>(texts.len())?;
         Tensor::from_strings(shape, texts)
     } else {
         Tensor::from_storage(dtype, shape, Storage::Shared(bytes))
@@ -68,10 +83,15 @@ fn wrong(input: &str, error: TensorError) -> OipError {
     }
 }
 
-fn texts(input: &str, shape: &[usize], mut bytes: &[u8]) -> Result<Vec<String>, OipError> {
+fn texts(
+    input: &str,
+    shape: &[usize],
+    mut bytes: &[u8],
+    meter: &Meter,
+) -> Result<Vec<String>, OipError> {
     let expected = element_count(shape).map_err(|error| wrong(input, error))?;
     // A shape costs nothing to claim: room is made for what the bytes can hold.
-    let mut texts = Vec::with_capacity(expected.min(bytes.len() / LENGTH));
+    let mut texts = meter.vec(expected.min(bytes.len() / LENGTH))?;
     while !bytes.is_empty() {
         if texts.len() == expected {
             let left = bytes.len();
@@ -82,6 +102,7 @@ fn texts(input: &str, shape: &[usize], mut bytes: &[u8]) -> Result<Vec<String>, 
         let (text, rest) = text(bytes).map_err(|reason| {
             OipError::Invalid(format!("input `{input}`: element {} {reason}", texts.len()))
         })?;
+        meter.charge(block(text.len()))?;
         texts.push(text.to_owned());
         bytes = rest;
     }
@@ -130,6 +151,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn decode(
+        input: &str,
+        dtype: DType,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    ) -> Result<Tensor, OipError> {
+        super::decode(input, dtype, shape, bytes, &Meter::unlimited())
+    }
 
     fn message(dtype: DType, shape: &[usize], bytes: &'static [u8]) -> String {
         let decoded = decode("x", dtype, shape.to_vec(), Bytes::from_static(bytes));

@@ -24,10 +24,11 @@ pub(super) use self::path::{allowed, normalized};
 use self::request::Form;
 use super::access::Access;
 use super::body::{BodyError, Head, Received, held};
-use super::json::NonFinite;
+use super::json::{self, NonFinite};
+use super::meter::{Meter, tensor_heap};
 use super::oip::error::OipError;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface, cloud_events, model_headers, size, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
 use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::middleware::auth::Scope;
@@ -178,7 +179,7 @@ async fn act(
                 allowance: &allowance,
             };
             let answer = |body| predict(&shared, &target.selector, head, body);
-            Ok(cloud_events::around(&headers, body, answer).await)
+            Ok(cloud_events::around(&shared, &headers, (body, &allowance), answer).await)
         }
         Some(verb @ ("classify" | "regress" | "explain")) => Err(OipError::NotImplemented(
             format!("`:{verb}` is not built: an ONNX model answers `:predict`"),
@@ -208,8 +209,8 @@ pub(super) async fn predict(
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
     let codec = PredictCodec {
+        effort: body.as_ref().map_or(0, |body| json::effort(body)),
         body: Some(body),
-        bytes,
         form: Form::Columns,
         non_finite: shared.non_finite(),
         timeout,
@@ -228,7 +229,9 @@ pub(super) async fn predict(
 struct PredictCodec {
     /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
     body: Option<Result<Bytes, OipError>>,
-    bytes: usize,
+    effort: usize,
+    /// What the request may hold, until it is answered.
+    allowance: Allowance,
     /// Known once the body was read.
     form: Form,
     non_finite: NonFinite,
@@ -243,7 +246,7 @@ impl Codec for PredictCodec {
     type Error = OipError;
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.effort
     }
 
     fn allowance(&self) -> Allowance {
@@ -259,9 +262,12 @@ impl Codec for PredictCodec {
 
     fn decode(&mut self, servable: &Servable) -> Result<Batch, OipError> {
         let body = self.body.take().expect("a request is decoded once")?;
-        let request = request::parse(&body, servable.signature())?;
+        let meter = Meter::new(&self.allowance);
+        let request = request::parse(body, servable.signature(), &meter)?;
         self.form = request.form;
-        Ok(servable.signature().bind(request.named)?)
+        let batch = servable.signature().bind(request.named)?;
+        meter.keep(batch.inputs().iter().map(tensor_heap).sum());
+        Ok(batch)
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, OipError> {

@@ -1,12 +1,19 @@
 //! The body of a predict request, as tensors: `{"instances": […]}` by rows, `{"inputs": …}` by columns.
 
+use std::collections::HashMap;
+
+use axum::body::Bytes;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::model::{Dim, InputSpec, Signature, SignatureError};
-use crate::protocol::json::{Cells, Flat, Json, Reader, tensor_of};
+use crate::protocol::json::{Cells, ElementError, Flat, Items, Json, Reader, tensor_of};
+use crate::protocol::meter::{Meter, block};
 use crate::protocol::oip::error::OipError;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
+
+/// Characters of a name that a message shows.
+const SHOWN: usize = 1_000;
 
 /// The key of bytes that are no text of their own.
 const BASE64: &str = "b64";
@@ -34,16 +41,27 @@ type Named = Vec<Option<Json>>;
 ///
 /// # Errors
 /// [`OipError`], naming the input that is wrong.
-pub(super) fn parse(body: &[u8], signature: &Signature) -> Result<Request, OipError> {
+pub(super) fn parse(
+    body: Bytes,
+    signature: &Signature,
+    meter: &Meter,
+) -> Result<Request, OipError> {
+    let inputs = Inputs::new(&signature.inputs, meter);
+    let (form, values) = read(&body, &inputs)?;
+    meter.free(body);
+    let named = inputs.tensors(values)?;
+    Ok(Request { form, named })
+}
+
+fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<(Form, Named), OipError> {
     let expected = "expected `{\"instances\": [...]}` or `{\"inputs\": ...}`";
-    let mut reader = Reader::new(body)?;
+    let mut reader = Reader::metered(body, inputs.meter)?;
     if !reader.next_is_object()? {
         reader.skip()?;
         reader.finish()?;
         let message = format!("the body is no JSON object: {expected}");
         return Err(OipError::Invalid(message));
     }
-    let inputs = Inputs(&signature.inputs);
     let mut given: Option<(Form, Named)> = None;
     reader.object(|reader, key| {
         if reader.null()? {
@@ -64,12 +82,10 @@ pub(super) fn parse(body: &[u8], signature: &Signature) -> Result<Request, OipEr
         Ok(())
     })?;
     reader.finish()?;
-    let (form, values) = given.ok_or_else(|| {
+    given.ok_or_else(|| {
         let message = format!("neither `instances` nor `inputs` is given: {expected}");
         OipError::Invalid(message)
-    })?;
-    let named = inputs.tensors(values)?;
-    Ok(Request { form, named })
+    })
 }
 
 fn check_text(name: &Json) -> Result<(), OipError> {
@@ -82,9 +98,25 @@ fn check_text(name: &Json) -> Result<(), OipError> {
 }
 
 /// The inputs of a model, under which values are put.
-struct Inputs<'s>(&'s [InputSpec]);
+struct Inputs<'s> {
+    specs: &'s [InputSpec],
+    place_of: HashMap<&'s str, usize>,
+    meter: &'s Meter,
+}
 
-impl Inputs<'_> {
+impl<'s> Inputs<'s> {
+    fn new(specs: &'s [InputSpec], meter: &'s Meter) -> Self {
+        let places = specs.iter().enumerate();
+        let place_of = places
+            .rev()
+            .map(|(place, input)| (input.name.as_str(), place));
+        Self {
+            specs,
+            place_of: place_of.collect(),
+            meter,
+        }
+    }
+
     fn read_rows(&self, reader: &mut Reader<'_>) -> Result<(Form, Named), OipError> {
         if reader.next_is_list_of_objects()? {
             return self.read_objects(reader);
@@ -104,7 +136,7 @@ impl Inputs<'_> {
 
     /// Each row an object of values by the name of their input.
     fn read_objects(&self, reader: &mut Reader<'_>) -> Result<(Form, Named), OipError> {
-        let mut columns = vec![Cells::default(); self.0.len()];
+        let mut columns: Vec<Items> = self.specs.iter().map(|_| Items::default()).collect();
         let mut rows = 0;
         reader.each(|reader, row| {
             if !reader.next_is_object()? {
@@ -112,41 +144,42 @@ impl Inputs<'_> {
                     "`instances[{row}]` is no object, as `instances[0]` is"
                 )));
             }
-            let mut place = 0;
+            let (mut place, mut count) = (0, 0);
             reader.object(|reader, key| {
                 // Rows repeat their keys in the same order: names are searched only when they do not.
-                if self.0.get(place).is_none_or(|input| input.name != key) {
+                if { self.specs.get(place) }.is_none_or(|input| input.name != key) {
                     place = self.place(key)?;
                 }
                 if columns[place].len() > row {
                     return Err(OipError::Invalid(format!(
                         "`instances[{row}]` gives input `{}` twice",
-                        self.0[place].name
+                        self.specs[place].name
                     )));
                 }
                 let value = reader.value()?;
-                columns[place].push(self.unwrapped(key, place, value)?);
-                place += 1;
+                columns[place].push(self.unwrapped(key, place, value)?, self.meter)?;
+                (place, count) = (place + 1, count + 1);
                 Ok(())
             })?;
             rows += 1;
-            self.check_row(&columns, row)
+            // None comes twice, so that they are all there when they are as many.
+            if count < columns.len() {
+                return self.check_row(&columns, row);
+            }
+            Ok(())
         })?;
-        let stacked = |cells: Cells| {
-            let shape = vec![rows];
-            Some(match cells {
-                Cells::Mixed(values) => Json::stacked(values),
-                cells => Json::Array(Box::new(Flat { shape, cells })),
-            })
-        };
-        Ok((Form::Rows(rows), columns.into_iter().map(stacked).collect()))
+        let mut named = Vec::with_capacity(columns.len());
+        for items in columns {
+            named.push(Some(items.finish(self.meter)?));
+        }
+        Ok((Form::Rows(rows), named))
     }
 
     /// Every row has every input.
-    fn check_row(&self, columns: &[Cells], row: usize) -> Result<(), OipError> {
-        let missing = columns.iter().position(|cells| cells.len() <= row);
+    fn check_row(&self, columns: &[Items], row: usize) -> Result<(), OipError> {
+        let missing = columns.iter().position(|items| items.len() <= row);
         missing.map_or(Ok(()), |place| {
-            let name = &self.0[place].name;
+            let name = &self.specs[place].name;
             let message = format!("`instances[{row}]` lacks input `{name}`");
             Err(OipError::Invalid(message))
         })
@@ -157,13 +190,13 @@ impl Inputs<'_> {
             let value = reader.value()?;
             return self.only("inputs", value);
         }
-        let mut values: Named = vec![None; self.0.len()];
+        let mut values: Named = vec![None; self.specs.len()];
         reader.object(|reader, key| {
             let place = self.place(key)?;
             let value = reader.value()?;
             let value = self.unwrapped(key, place, value)?;
             if values[place].replace(value).is_some() {
-                let name = self.0[place].name.clone();
+                let name = self.specs[place].name.clone();
                 return Err(OipError::from(SignatureError::DuplicateInput(name)));
             }
             Ok(())
@@ -173,22 +206,24 @@ impl Inputs<'_> {
 
     /// The place of an input; `b64` is the only one's, when it has another name.
     fn place(&self, key: &str) -> Result<usize, OipError> {
-        let named = self.0.iter().position(|input| input.name == key);
-        let only = || (key == BASE64 && self.0.len() == 1).then_some(0);
+        let named = self.place_of.get(key).copied();
+        let only = || (key == BASE64 && self.specs.len() == 1).then_some(0);
         named.or_else(only).ok_or_else(|| {
-            let names = self.0.iter().map(|input| input.name.clone());
+            let names = self.specs.iter().map(|input| input.name.clone());
             let expected = crate::model::Names(names.collect());
-            let name = key.to_owned();
+            let name: String = key.chars().take(SHOWN).collect();
             SignatureError::UnknownInput { name, expected }.into()
         })
     }
 
     /// The value under a key; what stands under the key of bytes is one.
     fn unwrapped(&self, key: &str, place: usize, value: Json) -> Result<Json, OipError> {
-        let name = &self.0[place].name;
+        let name = &self.specs[place].name;
         match value {
             Json::Text(text) if key == BASE64 && name != BASE64 => {
-                Ok(Json::Text(decode(name, &text)?))
+                let decoded = self.decoded(name, &text)?;
+                self.meter.release(block(text.capacity()));
+                Ok(decoded)
             }
             value => Ok(value),
         }
@@ -196,11 +231,11 @@ impl Inputs<'_> {
 
     /// A value without a name is the only input's.
     fn only(&self, field: &str, value: Json) -> Result<Named, OipError> {
-        if self.0.len() == 1 {
+        if self.specs.len() == 1 {
             return Ok(vec![Some(value)]);
         }
         let names: Vec<String> = self
-            .0
+            .specs
             .iter()
             .map(|input| format!("`{}`", input.name))
             .collect();
@@ -216,29 +251,71 @@ impl Inputs<'_> {
     }
 
     fn tensors(&self, values: Named) -> Result<Vec<(String, Tensor)>, OipError> {
-        let given = self.0.iter().zip(values);
+        let given = self.specs.iter().zip(values);
         let given = given.filter_map(|(input, value)| Some((input, value?)));
-        given.map(|(input, value)| tensor(input, value)).collect()
+        given
+            .map(|(input, value)| self.tensor(input, value))
+            .collect()
     }
-}
 
-fn tensor(input: &InputSpec, value: Json) -> Result<(String, Tensor), OipError> {
-    let name = &input.name;
-    let flat = match with_bytes(name, value)? {
-        Json::Array(flat) => *flat,
-        Json::List(_) => {
-            let message = format!("input `{name}`: the lists are not rectangular, or hold objects");
-            return Err(OipError::Invalid(message));
+    fn tensor(&self, input: &InputSpec, value: Json) -> Result<(String, Tensor), OipError> {
+        let name = &input.name;
+        let flat = match self.with_bytes(name, value)? {
+            Json::Array(flat) => *flat,
+            Json::List(_) => {
+                let message =
+                    format!("input `{name}`: the lists are not rectangular, or hold objects");
+                return Err(OipError::Invalid(message));
+            }
+            scalar => Flat {
+                shape: vec![],
+                cells: Cells::one(scalar, self.meter)?,
+            },
+        };
+        let heap = flat.heap();
+        let shape = shaped(flat.shape, input);
+        let tensor = tensor_of(input.dtype, shape, flat.cells, self.meter);
+        let tensor = tensor.map_err(|error| match error {
+            ElementError::OverBudget(over) => over.into(),
+            error => OipError::Invalid(format!("input `{name}`: {error}")),
+        })?;
+        // Some tensors are the cells themselves, texts among them.
+        if !matches!(input.dtype, DType::F64 | DType::I64 | DType::String) {
+            self.meter.release(heap);
         }
-        scalar => Flat {
-            shape: vec![],
-            cells: Cells::one(scalar),
-        },
-    };
-    let shape = shaped(flat.shape, input);
-    let tensor = tensor_of(input.dtype, shape, flat.cells);
-    let tensor = tensor.map_err(|error| OipError::Invalid(format!("input `{name}`: {error}")))?;
-    Ok((name.clone(), tensor))
+        Ok((name.clone(), tensor))
+    }
+
+    /// The value with each `{"b64": …}` in it replaced by what it encodes.
+    fn with_bytes(&self, name: &str, value: Json) -> Result<Json, OipError> {
+        match value {
+            Json::Object(entries) => match entries.as_slice() {
+                [(key, Json::Text(text))] if key == BASE64 => self.decoded(name, text),
+                _ => Err(OipError::Invalid(format!(
+                    "input `{name}` holds an object, expected values, lists or `{{\"b64\": ...}}`"
+                ))),
+            },
+            Json::List(items) => {
+                let mut stacked = Items::default();
+                for item in items {
+                    let heap = item.heap();
+                    let is_object = matches!(item, Json::Object(_));
+                    stacked.push(self.with_bytes(name, item)?, self.meter)?;
+                    if is_object {
+                        self.meter.release(heap);
+                    }
+                }
+                Ok(stacked.finish(self.meter)?)
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn decoded(&self, name: &str, text: &str) -> Result<Json, OipError> {
+        // No more than three bytes come of four.
+        self.meter.charge(block(text.len()))?;
+        decode(name, text).map(Json::Text)
+    }
 }
 
 /// Scalars, one for each row, also fill a matrix of one column, which is how skl2onnx declares its inputs.
@@ -246,23 +323,6 @@ fn shaped(shape: Vec<usize>, input: &InputSpec) -> Vec<usize> {
     match (shape.as_slice(), input.shape.as_deref()) {
         (&[rows], Some([_, Dim::Fixed(1)])) => vec![rows, 1],
         _ => shape,
-    }
-}
-
-/// The value with each `{"b64": …}` in it replaced by what it encodes.
-fn with_bytes(name: &str, value: Json) -> Result<Json, OipError> {
-    match value {
-        Json::Object(entries) => match entries.as_slice() {
-            [(key, Json::Text(text))] if key == BASE64 => Ok(Json::Text(decode(name, text)?)),
-            _ => Err(OipError::Invalid(format!(
-                "input `{name}` holds an object, expected values, lists or `{{\"b64\": ...}}`"
-            ))),
-        },
-        Json::List(items) => {
-            let items = items.into_iter().map(|item| with_bytes(name, item));
-            Ok(Json::stacked(items.collect::<Result<_, _>>()?))
-        }
-        other => Ok(other),
     }
 }
 
@@ -282,7 +342,6 @@ fn decode(name: &str, text: &str) -> Result<String, OipError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::DType;
 
     fn input(name: &str, dtype: DType, shape: &[i64]) -> InputSpec {
         let dim = |&dim: &i64| usize::try_from(dim).map_or(Dim::Any(None), Dim::Fixed);
@@ -295,7 +354,9 @@ mod tests {
 
     fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, String> {
         let outputs = vec![];
-        parse(body.as_bytes(), &Signature { inputs, outputs }).map_err(|error| error.to_string())
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        parse(body, &Signature { inputs, outputs }, &Meter::unlimited())
+            .map_err(|error| error.to_string())
     }
 
     fn matrix() -> Vec<InputSpec> {

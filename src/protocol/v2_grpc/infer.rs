@@ -15,6 +15,7 @@ use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::model::Batch;
 use crate::protocol::Shared;
+use crate::protocol::meter::Meter;
 use crate::protocol::oip::content::{self, Content};
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::{Requested, Selection, Sent};
@@ -157,7 +158,7 @@ fn tensors(
     let with_bytes = inputs.into_iter().zip(raw);
     let tensor = |(mut input, bytes): (InferInputTensor, Bytes)| {
         let (dtype, shape, own) = checked(&mut input)?;
-        let tensor = raw::decode(&input.name, dtype, shape, bytes)?;
+        let tensor = raw::decode(&input.name, dtype, shape, bytes, &Meter::unlimited())?;
         let tensor = own.unwrap_or(content).undone(&input.name, tensor)?;
         Ok((input.name, tensor))
     };

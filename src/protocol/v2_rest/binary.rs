@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 
 use crate::model::{Dim, InputSpec, Signature};
+use crate::protocol::meter::{Meter, block};
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::raw;
 use crate::tensor::{DType, Tensor};
@@ -119,6 +120,7 @@ impl Section {
 pub(super) fn only_tensor(
     signature: &Signature,
     body: Bytes,
+    meter: &Meter,
 ) -> Result<(String, Tensor), OipError> {
     let [input] = &signature.inputs[..] else {
         return Err(unfit(format!(
@@ -130,6 +132,7 @@ pub(super) fn only_tensor(
     let name = input.name.clone();
     let tensor = match input.dtype {
         DType::String => {
+            meter.charge(block(body.len()))?;
             let text = String::from_utf8(body.into());
             let text = text.map_err(|_| {
                 OipError::Invalid(format!(
@@ -141,7 +144,7 @@ pub(super) fn only_tensor(
                 error,
             })?
         }
-        dtype => raw::decode(&name, dtype, shape, body)?,
+        dtype => raw::decode(&name, dtype, shape, body, meter)?,
     };
     Ok((name, tensor))
 }
@@ -201,7 +204,11 @@ mod tests {
     }
 
     fn shape(dtype: DType, dims: Vec<Dim>, body: &'static [u8]) -> Result<Vec<usize>, String> {
-        let only = only_tensor(&signature(dtype, dims), Bytes::from_static(body));
+        let only = only_tensor(
+            &signature(dtype, dims),
+            Bytes::from_static(body),
+            &Meter::unlimited(),
+        );
         let shape = only.map(|(_, tensor)| tensor.shape().to_vec());
         shape.map_err(|error| error.to_string())
     }
@@ -285,6 +292,6 @@ mod tests {
         assert!(shape(DType::String, vec![any()], b"\xff").is_err());
         let mut two = signature(DType::F32, vec![any()]);
         two.inputs.push(two.inputs[0].clone());
-        assert!(only_tensor(&two, Bytes::new()).is_err());
+        assert!(only_tensor(&two, Bytes::new(), &Meter::unlimited()).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The elements of one tensor, out of JSON.
 
 use crate::protocol::json::{self, Cells, ElementError, Json};
+use crate::protocol::meter::Meter;
 use crate::protocol::oip::error::OipError;
 use crate::tensor::{DType, Tensor};
 
@@ -13,6 +14,7 @@ pub(super) fn tensor(
     dtype: DType,
     shape: Vec<usize>,
     data: Json,
+    meter: &Meter,
 ) -> Result<Tensor, OipError> {
     let Json::Array(flat) = data else {
         return Err(OipError::Invalid(format!(
@@ -25,21 +27,21 @@ pub(super) fn tensor(
             flat.shape
         )));
     }
-    tensor_of(name, dtype, shape, flat.cells)
+    tensor_of((name, dtype), shape, flat.cells, meter)
 }
 
 fn tensor_of(
-    name: &str,
-    dtype: DType,
+    (name, dtype): (&str, DType),
     shape: Vec<usize>,
     cells: Cells,
+    meter: &Meter,
 ) -> Result<Tensor, OipError> {
     if matches!(dtype, DType::F16 | DType::Bf16) {
         return Err(OipError::Invalid(format!(
             "input `{name}` is {dtype}, which has no JSON form; send it as binary data"
         )));
     }
-    json::tensor_of(dtype, shape, cells).map_err(|error| match error {
+    json::tensor_of(dtype, shape, cells, meter).map_err(|error| match error {
         ElementError::Value { given, dtype } => OipError::Invalid(format!(
             "the data of input `{name}` holds {given}, expected values of {dtype}"
         )),
@@ -47,5 +49,6 @@ fn tensor_of(
             name: name.to_owned(),
             error,
         },
+        ElementError::OverBudget(over) => over.into(),
     })
 }

@@ -10,7 +10,8 @@ use super::response::InferResponse;
 use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::model::Batch;
-use crate::protocol::json::NonFinite;
+use crate::protocol::json::{self, NonFinite};
+use crate::protocol::meter::{Meter, tensor_heap};
 use crate::protocol::oip::content;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Selection;
@@ -20,7 +21,9 @@ use crate::serving::{Codec, Servable, Wishes};
 pub(super) struct InferCodec {
     /// Taken by `decode`; an error of the headers or of reading the body is reported there, where it is counted.
     body: Option<Result<Received, OipError>>,
-    bytes: usize,
+    effort: usize,
+    /// What the request may hold, until it is answered.
+    allowance: Allowance,
     non_finite: NonFinite,
     id: Option<String>,
     selection: Selection,
@@ -39,10 +42,19 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Numbers as bytes are at most copied, which is many times quicker than reading them as JSON.
+    /// Numbers as bytes are at most copied, which is many times quicker than reading them as JSON. Texts are not.
     fn effort(&self) -> usize {
-        let json = self.json.unwrap_or(self.body.len());
-        json + self.body.len().saturating_sub(json) / 16
+        const TEXTS: &[u8] = b"BYTES";
+        let length = self.json.unwrap_or(self.body.len()).min(self.body.len());
+        let (json, bytes) = self.body.split_at(length);
+        let told = json::effort(json);
+        // One body without JSON is one text, or numbers.
+        let has_texts = !bytes.is_empty() && json.windows(TEXTS.len()).any(|part| part == TEXTS);
+        told + if has_texts {
+            2 * bytes.len()
+        } else {
+            bytes.len() / 16
+        }
     }
 }
 
@@ -53,7 +65,8 @@ impl InferCodec {
         allowance: Allowance,
     ) -> Self {
         Self {
-            bytes: received.as_ref().map_or(0, Received::effort),
+            effort: received.as_ref().map_or(0, Received::effort),
+            allowance,
             body: Some(received),
             non_finite,
             id: None,
@@ -64,23 +77,31 @@ impl InferCodec {
     }
 }
 
+/// The tensors, which stay charged to the request; what lies in the body is already.
+fn kept(batch: Batch, meter: &Meter) -> Result<Batch, OipError> {
+    meter.keep(batch.inputs().iter().map(tensor_heap).sum());
+    Ok(batch)
+}
+
 impl Codec for InferCodec {
     type Answer = InferResponse;
     type Error = OipError;
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.effort
     }
 
     fn decode(&mut self, servable: &Servable) -> Result<Batch, OipError> {
         let received = self.body.take().expect("a request is decoded once")?;
         let signature = servable.signature();
         self.wishes.timeout = received.timeout;
+        let meter = Meter::new(&self.allowance);
         let (json, mut section) = match Parts::of(received.body, received.json)? {
             Parts::Json(json, section) => (json, section),
             Parts::Raw(body) => {
                 self.selection = Selection::new(&[], signature, true)?;
-                return Ok(signature.bind(vec![binary::only_tensor(signature, body)?])?);
+                let named = vec![binary::only_tensor(signature, body, &meter)?];
+                return kept(signature.bind(named)?, &meter);
             }
         };
         let InferRequest {
@@ -88,12 +109,12 @@ impl Codec for InferCodec {
             inputs,
             outputs,
             parameters,
-        } = request::parse(&json)?;
-        let inputs = inputs.into_iter();
-        let named: Result<Vec<_>, _> = inputs
-            .map(|input| input.into_tensor(&mut section, parameters.content))
-            .collect();
-        let mut named = named?;
+        } = request::parse(&json, &meter)?;
+        meter.free(json);
+        let mut named = meter.vec(inputs.len())?;
+        for input in inputs {
+            named.push(input.into_tensor(&mut section, &meter, parameters.content)?);
+        }
         content::columns(signature, &mut named);
         section.finish()?;
         self.id = id;
@@ -103,7 +124,7 @@ impl Codec for InferCodec {
             timeout: timeouts.into_iter().flatten().min(),
             ..parameters.wishes
         };
-        Ok(signature.bind(named)?)
+        kept(signature.bind(named)?, &meter)
     }
 
     fn allowance(&self) -> Allowance {

@@ -33,6 +33,7 @@ use super::oip::error::OipError;
 use super::oip::selector::select;
 use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use crate::budget::Allowance;
 use crate::middleware::auth::Scope;
 use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;
@@ -181,7 +182,7 @@ async fn infer(
             };
             let framing = Framing::of(&headers);
             let answer = |body| infer_framed(shared, &selector, head, body, framing);
-            cloud_events::around(&headers, body, answer).await
+            cloud_events::around(shared, &headers, (body, &allowance), answer).await
         }
         Err(error) => error.into_response(),
     }

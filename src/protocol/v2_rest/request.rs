@@ -4,6 +4,7 @@ use super::binary::Section;
 use super::elements;
 use crate::protocol::json::{Cells, Flat, Json, Reader};
 use crate::protocol::oip::content::Content;
+use crate::protocol::meter::Meter;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Requested;
 use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters};
@@ -12,6 +13,9 @@ use crate::tensor::Tensor;
 
 /// More inputs, or outputs, than any model has.
 const MOST_TENSORS: usize = 10_000;
+
+/// Bytes of the name of a tensor.
+const MAX_NAME: usize = 1_000;
 
 /// An infer request without the bytes behind its JSON.
 #[derive(Debug, Default)]
@@ -35,9 +39,9 @@ pub(super) struct Input {
 /// Reads the JSON of a request.
 ///
 /// # Errors
-/// [`OipError::Invalid`], with what is wrong and where.
-pub(super) fn parse(json: &[u8]) -> Result<InferRequest, OipError> {
-    let mut reader = Reader::new(json)?;
+/// [`OipError::Invalid`], with what is wrong and where; [`OipError::OverBudget`].
+pub(super) fn parse(json: &[u8], meter: &Meter) -> Result<InferRequest, OipError> {
+    let mut reader = Reader::metered(json, meter)?;
     if !reader.next_is_object()? {
         reader.skip()?;
         reader.finish()?;
@@ -87,8 +91,9 @@ fn read_list<T>(
         if !reader.next_is_object()? {
             return Err(OipError::Invalid(format!("`{what}[{index}]` is no object")));
         }
-        items.push(read(reader, index)?);
-        Ok(())
+        let item = read(reader, index)?;
+        let meter = reader.meter();
+        Ok(meter.push(&mut items, item)?)
     })?;
     if is_list {
         Ok(items)
@@ -104,7 +109,7 @@ fn read_input(reader: &mut Reader<'_>, index: usize) -> Result<Input, OipError> 
             return Ok(());
         }
         match key {
-            "name" => input.name = text(reader.value()?, "name")?,
+            "name" => input.name = name(reader.value()?)?,
             "datatype" => input.datatype = text(reader.value()?, "datatype")?,
             "shape" => input.shape = Some(dims(reader.value()?, index)?),
             "data" => input.data = Some(reader.value()?),
@@ -123,7 +128,7 @@ fn read_requested(reader: &mut Reader<'_>, index: usize) -> Result<Requested, Oi
             return Ok(());
         }
         match key {
-            "name" => name = text(reader.value()?, "name")?,
+            "name" => name = self::name(reader.value()?)?,
             "parameters" => parameters = read_parameters(reader)?,
             _ => reader.skip()?,
         }
@@ -144,7 +149,8 @@ fn read_parameters(reader: &mut Reader<'_>) -> Result<Parameters, OipError> {
         if reader.null()? {
             return Ok(());
         }
-        parameters.push(key.to_owned(), parameter(reader.value()?))
+        let name = reader.meter().text(key)?;
+        parameters.push(name, parameter(reader.value()?))
     })?;
     Ok(parameters)
 }
@@ -160,6 +166,18 @@ fn parameter(value: Json) -> Parameter {
         Json::Float(value) => Parameter::Float(value),
         Json::Text(value) => Parameter::Text(value),
         Json::Null | Json::Array(_) | Json::List(_) | Json::Object(_) => Parameter::Other,
+    }
+}
+
+/// The name of a tensor, which messages show.
+fn name(value: Json) -> Result<Option<String>, OipError> {
+    let name = text(value, "name")?;
+    match name {
+        Some(name) if name.len() > MAX_NAME => Err(OipError::Invalid(format!(
+            "the name of a tensor has {} bytes, more than {MAX_NAME}",
+            name.len()
+        ))),
+        name => Ok(name),
     }
 }
 
@@ -194,6 +212,7 @@ impl Input {
     pub(super) fn into_tensor(
         self,
         section: &mut Section,
+        meter: &Meter,
         content: Content,
     ) -> Result<(String, Tensor), OipError> {
         let name = self
@@ -207,8 +226,11 @@ impl Input {
         self.parameters.refuse_shared_memory(&name)?;
         let tensor = match (self.data, self.parameters.count("binary_data_size")?) {
             (None, None) => return Err(missing("data")),
-            (Some(data), None) => elements::tensor(&name, dtype, shape, data)?,
-            (None, Some(size)) => raw::decode(&name, dtype, shape, section.take(&name, size)?)?,
+            (Some(data), None) => elements::tensor(&name, dtype, shape, data, meter)?,
+            (None, Some(size)) => {
+                let bytes = section.take(&name, size)?;
+                raw::decode(&name, dtype, shape, bytes, meter)?
+            }
             (Some(_), Some(_)) => {
                 return Err(OipError::Invalid(format!(
                     "input `{name}` has both `data` and `binary_data_size`: expected one of them"
@@ -228,9 +250,9 @@ mod tests {
     #[test]
     fn a_request_has_as_many_tensors_as_it_may_and_no_more() {
         let body = |count: usize| format!("{{\"inputs\": [{}]}}", vec!["{}"; count].join(","));
-        let read = parse(body(MOST_TENSORS).as_bytes()).unwrap();
+        let read = parse(body(MOST_TENSORS).as_bytes(), &Meter::unlimited()).unwrap();
         assert_eq!(read.inputs.len(), MOST_TENSORS);
-        let refused = parse(body(MOST_TENSORS + 1).as_bytes()).unwrap_err();
+        let refused = parse(body(MOST_TENSORS + 1).as_bytes(), &Meter::unlimited()).unwrap_err();
         assert!(
             refused
                 .to_string()

@@ -4,16 +4,18 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use parquet::data_type::{ByteArray, FixedLenByteArray};
+use parquet::data_type::FixedLenByteArray;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
-use super::super::array::{Array, Opaque, bools, filled, objects, texts, to_f32};
-use super::super::python;
+use super::super::array::{Array, Opaque, filled, metered_bools, metered_texts, objects};
 use super::guard::Budget;
 use super::leaf::{self, Kind, Levels, Values};
 use super::{ParquetError, broken, text};
-use crate::protocol::json::{Cells, Flat, Json};
+use crate::budget::OverBudget;
+use crate::protocol::json::{Cells, Json};
+use crate::protocol::meter::{Meter, block, block_of};
+use crate::tensor::Element;
 
 /// The column over these leaves of the schema.
 ///
@@ -21,11 +23,11 @@ use crate::protocol::json::{Cells, Flat, Json};
 /// What is broken, or too large.
 pub(super) fn read(
     body: &Bytes,
-    metadata: &ParquetMetaData,
-    leaves: Range<usize>,
+    (metadata, leaves): (&ParquetMetaData, Range<usize>),
     rows: usize,
-    budget: &mut Budget,
+    budget: &mut Budget<'_>,
 ) -> Result<Array, ParquetError> {
+    let meter = budget.meter;
     let shape = vec![rows];
     let schema = metadata.file_metadata().schema_descr();
     let one = (leaves.len() == 1).then(|| schema.column(leaves.start));
@@ -34,18 +36,19 @@ pub(super) fn read(
         leaf.max_rep_level() == 1 || (leaf.max_rep_level() == 0 && leaf.path().parts().len() == 1)
     };
     let Some(leaf) = one.filter(is_flat) else {
-        budget.take_cells(rows)?;
-        return Ok(objects(shape, vec![Json::Object(vec![]); rows]));
+        let mut cells = meter.vec(rows)?;
+        cells.resize(rows, Json::Object(vec![]));
+        return Ok(objects(shape, cells));
     };
     let is_list = leaf.max_rep_level() == 1;
     let (values, levels) = leaf::read(body, metadata, leaves.start, budget)?;
     let cells = Reader {
         kind: leaf::kind(&leaf),
         values,
-        budget,
+        meter,
     };
     if is_list {
-        let lists = cells.lists(&levels, &leaf)?;
+        let lists = cells.lists(&levels, &leaf, rows)?;
         return if lists.len() == rows {
             Ok(objects(shape, lists))
         } else {
@@ -53,11 +56,8 @@ pub(super) fn read(
         };
     }
     let full = leaf.max_def_level();
-    let present: Vec<bool> = levels
-        .definition
-        .iter()
-        .map(|&level| level == full)
-        .collect();
+    let mut present: Vec<bool> = meter.vec(levels.definition.len())?;
+    present.extend(levels.definition.iter().map(|&level| level == full));
     let is_whole = full == 0 || present.iter().all(|&present| present);
     let found = if full == 0 {
         cells.values.len()
@@ -75,10 +75,10 @@ pub(super) fn read(
 }
 
 /// Turns the values of a column into cells.
-struct Reader<'b> {
+struct Reader<'m> {
     kind: Kind,
     values: Values,
-    budget: &'b mut Budget,
+    meter: &'m Meter,
 }
 
 impl Reader<'_> {
@@ -87,33 +87,42 @@ impl Reader<'_> {
         let Self {
             kind,
             values,
-            budget,
+            meter,
         } = self;
         let tensor = match (kind, values) {
-            (Kind::Plain, Values::Bool(values)) => bools(shape, &values),
+            (Kind::Plain, Values::Bool(values)) => metered_bools(shape, values, meter)?,
             (Kind::Plain, Values::Int32(values)) => filled(shape, values),
             (Kind::Plain, Values::Int64(values)) => filled(shape, values),
             (Kind::Plain, Values::Float(values)) => filled(shape, values),
             (Kind::Plain, Values::Double(values)) => filled(shape, values),
-            (Kind::Half, Values::Fixed(values)) => filled(shape, values.iter().map(half).collect()),
+            (Kind::Half, Values::Fixed(values)) => {
+                let mut halves = meter.vec(values.len())?;
+                halves.extend(values.iter().map(half));
+                filled(shape, halves)
+            }
             (Kind::Int { bits, signed }, Values::Int32(values)) => {
-                return ints(shape, (bits, signed), values.into_iter().map(i64::from));
+                let values = values.into_iter().map(i64::from);
+                return ints(shape, (bits, signed), values, meter);
             }
             (Kind::Int { bits, signed }, Values::Int64(values)) => {
-                return ints(shape, (bits, signed), values.into_iter());
+                return ints(shape, (bits, signed), values.into_iter(), meter);
             }
             (Kind::Text, Values::Bytes(values)) => {
-                budget.take(values.iter().map(ByteArray::len).sum())?;
-                let read = values.iter().map(|value| text::text(value.data()));
-                texts(shape, read.collect::<Result<_, _>>()?)
+                let mut texts = meter.vec(values.len())?;
+                for value in &values {
+                    meter.charge(block(value.len()))?;
+                    texts.push(text::text(value.data())?);
+                }
+                metered_texts(shape, texts, meter)?
             }
             (kind, values) => {
                 let reader = Self {
                     kind,
                     values,
-                    budget,
+                    meter,
                 };
                 let rows = shape.iter().product();
+                meter.charge(block(rows))?;
                 return reader.with_missing(&vec![true; rows]);
             }
         };
@@ -121,7 +130,7 @@ impl Reader<'_> {
     }
 
     /// A column of which only some rows have a value.
-    fn with_missing(mut self, present: &[bool]) -> Result<Array, ParquetError> {
+    fn with_missing(self, present: &[bool]) -> Result<Array, ParquetError> {
         let shape = vec![present.len()];
         match (self.kind, &self.values) {
             (Kind::Instant { zoned }, _) => {
@@ -138,8 +147,42 @@ impl Reader<'_> {
             }
             _ => {}
         }
+        // A missing number makes doubles of whole numbers, and stays as narrow among floats.
+        let floats = Floats {
+            present,
+            meter: self.meter,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "pandas rounds too")]
+        let tensor = match (self.kind, &self.values) {
+            (Kind::Plain, Values::Float(values)) => {
+                filled(shape, floats.of(values, |&value| value)?)
+            }
+            (Kind::Half, Values::Fixed(values)) => filled(shape, floats.of(values, half)?),
+            (Kind::Plain, Values::Double(values)) => {
+                filled(shape, floats.of(values, |&value| value)?)
+            }
+            (Kind::Int { signed: false, .. }, Values::Int32(values)) => filled(
+                shape,
+                floats.of(values, |value| f64::from(value.cast_unsigned()))?,
+            ),
+            (Kind::Int { signed: false, .. }, Values::Int64(values)) => filled(
+                shape,
+                floats.of(values, |value| value.cast_unsigned() as f64)?,
+            ),
+            (Kind::Plain | Kind::Int { .. }, Values::Int32(values)) => {
+                filled(shape, floats.of(values, |&value| f64::from(value))?)
+            }
+            (Kind::Plain | Kind::Int { .. }, Values::Int64(values)) => {
+                filled(shape, floats.of(values, |&value| value as f64)?)
+            }
+            _ => return self.objects(shape, present),
+        };
+        Ok(Array::Tensor(tensor))
+    }
+
+    fn objects(mut self, shape: Vec<usize>, present: &[bool]) -> Result<Array, ParquetError> {
         let mut next = 0;
-        let mut cells = Vec::with_capacity(present.len());
+        let mut cells = self.meter.vec(present.len())?;
         for &present in present {
             cells.push(if present {
                 next += 1;
@@ -148,17 +191,7 @@ impl Reader<'_> {
                 Json::Null
             });
         }
-        // A missing number makes doubles of whole numbers, and stays as narrow among floats.
-        let tensor = match (self.kind, &self.values) {
-            (Kind::Plain, Values::Float(_)) => filled(shape, floats(&cells, to_f32)),
-            (Kind::Half, Values::Fixed(_)) => filled(shape, floats(&cells, half::f16::from_f64)),
-            (
-                Kind::Plain | Kind::Int { .. },
-                Values::Int32(_) | Values::Int64(_) | Values::Double(_),
-            ) => filled(shape, floats(&cells, |value| value)),
-            _ => return Ok(objects(shape, cells)),
-        };
-        Ok(Array::Tensor(tensor))
+        Ok(objects(shape, cells))
     }
 
     /// Columns of lists.
@@ -166,15 +199,21 @@ impl Reader<'_> {
         mut self,
         levels: &Levels,
         leaf: &ColumnDescriptor,
+        rows: usize,
     ) -> Result<Vec<Json>, ParquetError> {
         let full = leaf.max_def_level();
         // The level of an element that is there, with or without a value.
         let there = full - i16::from(leaf.self_type().is_optional());
-        let mut rows: Vec<Option<Cells>> = Vec::new();
+        let meter = self.meter;
+        let mut lists = meter.vec(rows)?;
+        let mut row: Option<Option<Cells>> = None;
         let mut next = 0;
         for (&definition, &repetition) in levels.definition.iter().zip(&levels.repetition) {
             if repetition == 0 {
-                rows.push((definition >= there - 1).then(Cells::default));
+                let is_list = definition >= there - 1;
+                if let Some(row) = row.replace(is_list.then(Cells::default)) {
+                    meter.push(&mut lists, list(row, meter)?)?;
+                }
             }
             if definition < there {
                 continue;
@@ -185,16 +224,20 @@ impl Reader<'_> {
             } else {
                 Json::Null
             };
-            if let Some(Some(row)) = rows.last_mut() {
-                row.push(cell);
+            if let Some(Some(row)) = &mut row {
+                row.push(cell, meter)?;
             }
         }
-        let list = |cells: Cells| {
-            let shape = vec![cells.len()];
-            Json::Array(Box::new(Flat { shape, cells }))
-        };
-        let rows = rows.into_iter();
-        Ok(rows.map(|row| row.map_or(Json::Null, list)).collect())
+        if let Some(row) = row {
+            meter.push(&mut lists, list(row, meter)?)?;
+        }
+        Ok(lists)
+    }
+
+    /// A text of a few digits.
+    fn short(&self, text: String) -> Result<Json, OverBudget> {
+        self.meter.charge(block(text.capacity()))?;
+        Ok(Json::Text(text))
     }
 
     /// A value as Python's.
@@ -222,7 +265,7 @@ impl Reader<'_> {
             (Kind::Half, Values::Fixed(values)) => Json::Float(half(at!(values)).to_f64()),
             (Kind::Text, Values::Bytes(values)) => {
                 let value = at!(values);
-                self.budget.take(value.len())?;
+                self.meter.charge(block(value.len()))?;
                 Json::Text(text::text(value.data())?)
             }
             (Kind::Decimal(scale), values) => {
@@ -233,12 +276,46 @@ impl Reader<'_> {
                     Values::Fixed(values) => text::big_endian(at!(values).data())?,
                     _ => return Err(broken("a decimal is no whole number")),
                 };
-                Json::Text(text::decimal(unscaled, scale)?)
+                self.short(text::decimal(unscaled, scale)?)?
             }
-            (Kind::Date, Values::Int32(values)) => Json::Text(text::date(*at!(values))?),
+            (Kind::Date, Values::Int32(values)) => self.short(text::date(*at!(values))?)?,
             // No signature of an ONNX model can ask for it.
             _ => Json::Object(vec![]),
         })
+    }
+}
+
+fn list(cells: Option<Cells>, meter: &Meter) -> Result<Json, OverBudget> {
+    let Some(cells) = cells else {
+        return Ok(Json::Null);
+    };
+    meter.charge(block_of::<usize>(1))?;
+    Json::array(vec![cells.len()], cells, meter)
+}
+
+/// Makes floats of values of which some are missing.
+struct Floats<'p> {
+    present: &'p [bool],
+    meter: &'p Meter,
+}
+
+impl Floats<'_> {
+    fn of<V, T: Element + From<half::f16>>(
+        &self,
+        values: &[V],
+        float: impl Fn(&V) -> T,
+    ) -> Result<Vec<T>, ParquetError> {
+        let mut values = values.iter();
+        let mut floats = self.meter.vec(self.present.len())?;
+        for &present in self.present {
+            floats.push(if present {
+                let missing = || broken("a column has fewer values than rows");
+                float(values.next().ok_or_else(missing)?)
+            } else {
+                T::from(half::f16::NAN)
+            });
+        }
+        Ok(floats)
     }
 }
 
@@ -256,31 +333,35 @@ fn half(value: &FixedLenByteArray) -> half::f16 {
     half::f16::from_le_bytes(bytes.unwrap_or_default())
 }
 
-fn floats<T>(cells: &[Json], narrow: impl Fn(f64) -> T) -> Vec<T> {
-    let float = |cell: &Json| python::float(cell).unwrap_or(f64::NAN);
-    cells.iter().map(|cell| narrow(float(cell))).collect()
-}
-
 /// Whole numbers of a declared width.
 fn ints(
     shape: Vec<usize>,
     (bits, signed): (i8, bool),
     values: impl Iterator<Item = i64>,
+    meter: &Meter,
 ) -> Result<Array, ParquetError> {
-    macro_rules! narrow {
-        ($rust:ty) => {{
-            let narrow = |value: i64| <$rust>::try_from(value).map_err(|_| wrong_width());
-            filled(
-                shape,
-                values.map(narrow).collect::<Result<Vec<$rust>, _>>()?,
-            )
+    let count = shape.iter().product();
+    macro_rules! made {
+        ($rust:ty, $make:expr) => {{
+            let mut ints: Vec<$rust> = meter.vec(count)?;
+            for value in values {
+                ints.push($make(value)?);
+            }
+            filled(shape, ints)
         }};
     }
+    macro_rules! narrow {
+        ($rust:ty) => {
+            made!($rust, |value: i64| <$rust>::try_from(value)
+                .map_err(|_| wrong_width()))
+        };
+    }
+    type Made<T> = Result<T, ParquetError>;
     Ok(Array::Tensor(match (bits, signed) {
         (8, true) => narrow!(i8),
         (16, true) => narrow!(i16),
         (32, true) => narrow!(i32),
-        (64, true) => filled(shape, values.collect::<Vec<i64>>()),
+        (64, true) => made!(i64, |value: i64| -> Made<i64> { Ok(value) }),
         (8, false) => narrow!(u8),
         (16, false) => narrow!(u16),
         // Stored as the signed number of the same bits.
@@ -289,12 +370,9 @@ fn ints(
                 let value = i32::try_from(value).map_err(|_| wrong_width())?;
                 Ok::<u32, ParquetError>(value.cast_unsigned())
             };
-            filled(
-                shape,
-                values.map(unsigned).collect::<Result<Vec<u32>, _>>()?,
-            )
+            made!(u32, unsigned)
         }
-        (64, false) => filled(shape, values.map(i64::cast_unsigned).collect::<Vec<u64>>()),
+        (64, false) => made!(u64, |value: i64| -> Made<u64> { Ok(value.cast_unsigned()) }),
         _ => return Err(wrong_width()),
     }))
 }

@@ -10,6 +10,7 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 
 use super::thrift::{Field, Malformed, Thrift};
 use super::{ParquetError, broken};
+use crate::protocol::meter::Meter;
 
 /// What stands at both ends of a file.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -24,8 +25,13 @@ const MAX_DEPTH: usize = 16;
 const FREE_FOOTER: usize = 64 << 10;
 const FOOTER_SHARE: usize = 8;
 
-/// A cell takes as much memory as this, at least.
-const CELL: usize = 8;
+/// What the library makes of each element of a schema, of each group of rows, and of each column of one.
+const ELEMENT: usize = 800;
+const GROUP: usize = 320;
+const CHUNK: usize = size_of::<ColumnChunkMetaData>() + 256;
+
+/// What it takes for each byte of groups beside that, at most: of names without a letter.
+const PART: usize = 24;
 
 /// `DELTA_BYTE_ARRAY`, whose texts each repeat a part of the one before: a page of it may grow without bound.
 const INCREMENTAL: i64 = 7;
@@ -34,9 +40,14 @@ const INCREMENTAL: i64 = 7;
 ///
 /// # Errors
 /// No Parquet, or more than it may be.
-pub(super) fn metadata(body: &Bytes, limit: usize) -> Result<ParquetMetaData, ParquetError> {
+pub(super) fn metadata(
+    body: &Bytes,
+    limit: usize,
+    meter: &Meter,
+) -> Result<ParquetMetaData, ParquetError> {
     let footer = &body[footer_of(body, limit)?];
-    check_schema(footer).map_err(|Malformed| broken("the schema cannot be read"))?;
+    let size = check_schema(footer).map_err(|Malformed| broken("the schema cannot be read"))?;
+    meter.charge(size)?;
     Ok(ParquetMetaDataReader::decode_metadata(footer)?)
 }
 
@@ -58,38 +69,79 @@ fn footer_of(body: &[u8], limit: usize) -> Result<Range<usize>, ParquetError> {
     Ok(start..end)
 }
 
-/// The schema is a list of elements, of which each names the number of its children: what builds a tree of it recurses.
-fn check_schema(footer: &[u8]) -> Result<(), Malformed> {
+/// What the description takes in memory.
+fn check_schema(footer: &[u8]) -> Result<usize, Malformed> {
     const SCHEMA: i64 = 2;
+    const ROW_GROUPS: i64 = 4;
     let mut thrift = Thrift::new(footer);
+    let mut size = 2 * footer.len();
     let mut last = 0;
     while let Some(field) = thrift.field(last)? {
         last = field.id;
-        if field.id != SCHEMA {
-            thrift.skip(field)?;
+        match field.id {
+            SCHEMA => {
+                let elements = thrift.structs(field)?;
+                check_elements(&mut thrift, elements)?;
+                size += elements * ELEMENT;
+            }
+            ROW_GROUPS => {
+                let begin = thrift.position();
+                for _ in 0..thrift.structs(field)? {
+                    size += GROUP + chunks(&mut thrift)? * CHUNK;
+                }
+                size += PART * (thrift.position() - begin);
+            }
+            _ => thrift.skip(field)?,
+        }
+    }
+    Ok(size)
+}
+
+/// How many columns the next group of rows has.
+fn chunks(group: &mut Thrift<'_>) -> Result<usize, Malformed> {
+    const COLUMNS: i64 = 1;
+    let mut count = 0;
+    let mut last = 0;
+    while let Some(field) = group.field(last)? {
+        last = field.id;
+        if field.id != COLUMNS {
+            group.skip(field)?;
             continue;
         }
-        let mut left = thrift.structs(field)?;
-        // How many children are still to come, at each level.
-        let mut open: Vec<usize> = Vec::new();
-        while left > 0 {
-            left -= 1;
-            let children = children(&mut thrift)?;
-            if let Some(siblings) = open.last_mut() {
-                *siblings = siblings.checked_sub(1).ok_or(Malformed)?;
+        let columns = group.structs(field)?;
+        for _ in 0..columns {
+            let mut last = 0;
+            while let Some(field) = group.field(last)? {
+                last = field.id;
+                group.skip(field)?;
             }
-            if children > left {
-                return Err(Malformed);
-            }
-            if children > 0 {
-                open.push(children);
-            }
-            if open.len() > MAX_DEPTH {
-                return Err(Malformed);
-            }
-            while open.last() == Some(&0) {
-                open.pop();
-            }
+        }
+        count += columns;
+    }
+    Ok(count)
+}
+
+/// The schema is a list of elements, of which each names the number of its children: what builds a tree of it recurses.
+fn check_elements(thrift: &mut Thrift<'_>, mut left: usize) -> Result<(), Malformed> {
+    // How many children are still to come, at each level.
+    let mut open: Vec<usize> = Vec::new();
+    while left > 0 {
+        left -= 1;
+        let children = children(thrift)?;
+        if let Some(siblings) = open.last_mut() {
+            *siblings = siblings.checked_sub(1).ok_or(Malformed)?;
+        }
+        if children > left {
+            return Err(Malformed);
+        }
+        if children > 0 {
+            open.push(children);
+        }
+        if open.len() > MAX_DEPTH {
+            return Err(Malformed);
+        }
+        while open.last() == Some(&0) {
+            open.pop();
         }
     }
     Ok(())
@@ -110,37 +162,35 @@ fn children(element: &mut Thrift<'_>) -> Result<usize, Malformed> {
     Ok(children)
 }
 
-/// What is left of the memory that the tables of one body may take.
+/// What is left for the pages of one body, and what counts the memory that its tables take.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct Budget<'m> {
     pages: usize,
-    cells: usize,
+    pub(super) meter: &'m Meter,
 }
 
-impl Budget {
-    /// `limit` for the pages, and as much for the table they hold.
-    pub(super) fn new(limit: usize) -> Self {
+/// What the pages of a column in one group say of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Values, missing ones included.
+    pub(super) values: usize,
+    /// Values of the dictionary.
+    pub(super) dictionary: usize,
+    /// Bytes of all pages when they are inflated, and of the largest.
+    pub(super) inflated: usize,
+    pub(super) largest: usize,
+}
+
+impl<'m> Budget<'m> {
+    /// `limit` for the pages.
+    pub(super) fn new(limit: usize, meter: &'m Meter) -> Self {
         Self {
             pages: limit,
-            cells: limit,
+            meter,
         }
     }
 
-    /// Takes bytes of the table.
-    pub(super) fn take(&mut self, bytes: usize) -> Result<(), ParquetError> {
-        self.cells = self
-            .cells
-            .checked_sub(bytes)
-            .ok_or(ParquetError::TooLarge("the table"))?;
-        Ok(())
-    }
-
-    /// Takes so many cells of the table.
-    pub(super) fn take_cells(&mut self, cells: usize) -> Result<(), ParquetError> {
-        self.take(cells.saturating_mul(CELL))
-    }
-
-    /// Takes the pages of a column, as they are when they are inflated, and their values.
+    /// Takes the pages of a column, as they are when they are inflated.
     ///
     /// # Errors
     /// When there are more than fit, or a page is not what its header says.
@@ -148,8 +198,9 @@ impl Budget {
         &mut self,
         body: &Bytes,
         column: &ColumnChunkMetaData,
-    ) -> Result<(), ParquetError> {
+    ) -> Result<Size, ParquetError> {
         let Range { start, end } = chunk(body, column)?;
+        let mut size = Size::default();
         let mut at = start;
         while at < end {
             let (length, page) = Page::read(&body[at..end])
@@ -158,13 +209,22 @@ impl Budget {
             let packed = body[at..end].get(..page.packed);
             let packed = packed.ok_or_else(|| broken("a page is longer than its column"))?;
             self.pages = { self.pages }
-                .checked_sub(page.inflated)
+                .checked_sub(page.inflated.max(page.packed))
                 .ok_or(ParquetError::TooLarge("its pages, inflated,"))?;
-            self.take_cells(page.values)?;
             page.check(packed, column.compression())?;
+            // What is not compressed stays in the body.
+            if column.compression() != Compression::UNCOMPRESSED {
+                size.inflated += page.inflated;
+                size.largest = size.largest.max(page.inflated);
+            }
+            if page.is_dictionary {
+                size.dictionary = size.dictionary.saturating_add(page.values);
+            } else {
+                size.values = size.values.saturating_add(page.values);
+            }
             at += page.packed;
         }
-        Ok(())
+        Ok(size)
     }
 }
 
@@ -191,11 +251,13 @@ struct Page {
     /// Bytes in front that are never compressed.
     levels: usize,
     plain: bool,
+    is_dictionary: bool,
 }
 
 impl Page {
     /// The header at the beginning of `bytes`, and its length.
     fn read(bytes: &[u8]) -> Result<(usize, Self), Malformed> {
+        const DICTIONARY: i64 = 7;
         const SECOND_FORM: i64 = 8;
         let size = |number: i64| usize::try_from(number).map_err(|_| Malformed);
         let mut page = Self::default();
@@ -206,7 +268,8 @@ impl Page {
             match field.id {
                 2 => page.inflated = size(thrift.number(field)?)?,
                 3 => page.packed = size(thrift.number(field)?)?,
-                5 | 7 | SECOND_FORM if Thrift::is_struct(field) => {
+                5 | DICTIONARY | SECOND_FORM if Thrift::is_struct(field) => {
+                    page.is_dictionary = field.id == DICTIONARY;
                     page.read_kind(&mut thrift, field.id == SECOND_FORM)?;
                 }
                 _ => thrift.skip(field)?,
@@ -290,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_schema_is_neither_deep_nor_promises_children_it_does_not_have() {
-        assert_eq!(check_schema(&schema(&[2, 0, 1, 0])), Ok(()));
+        assert!(check_schema(&schema(&[2, 0, 1, 0])).is_ok());
         assert_eq!(check_schema(&schema(&[15, 0, 0])), Err(Malformed));
         let mut deep = vec![1; 40];
         deep.push(0);

@@ -11,8 +11,10 @@ use parquet::file::properties::ReaderProperties;
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::ColumnDescriptor;
 
-use super::guard::Budget;
+use super::guard::{Budget, Size};
 use super::{ParquetError, broken};
+use crate::budget::OverBudget;
+use crate::protocol::meter::{Meter, block_of};
 
 /// What the values of a column mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,28 @@ pub(super) enum Values {
 pub(super) struct Levels {
     pub(super) definition: Vec<i16>,
     pub(super) repetition: Vec<i16>,
+}
+
+impl Levels {
+    /// Makes room for the levels of a group.
+    fn reserve(
+        &mut self,
+        size: &Size,
+        descriptor: &ColumnDescriptor,
+        meter: &Meter,
+    ) -> Result<(), OverBudget> {
+        let both = [
+            (descriptor.max_def_level(), &mut self.definition),
+            (descriptor.max_rep_level(), &mut self.repetition),
+        ];
+        for (level, levels) in both {
+            if level > 0 {
+                meter.charge(block_of::<i16>(size.values))?;
+                levels.reserve_exact(size.values);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the values of a leaf mean.
@@ -106,7 +130,7 @@ pub(super) fn read(
     body: &Bytes,
     metadata: &ParquetMetaData,
     leaf: usize,
-    budget: &mut Budget,
+    budget: &mut Budget<'_>,
 ) -> Result<(Values, Levels), ParquetError> {
     let descriptor = metadata.file_metadata().schema_descr().column(leaf);
     // The older form of LZ4 inflates to whatever it likes.
@@ -117,7 +141,9 @@ pub(super) fn read(
     for group in metadata.row_groups() {
         let column = group.columns().get(leaf);
         let column = column.ok_or_else(|| broken("a row group lacks a column"))?;
-        budget.take_column(body, column)?;
+        let size = budget.take_column(body, column)?;
+        let values_of = values.reserve(&size, budget.meter)?;
+        levels.reserve(&size, &descriptor, budget.meter)?;
         let rows = usize::try_from(group.num_rows()).unwrap_or(0);
         let pages = SerializedPageReader::new_with_properties(
             Arc::new(body.clone()),
@@ -128,6 +154,7 @@ pub(super) fn read(
         )?;
         let reader = get_column_reader(Arc::clone(&descriptor), Box::new(pages));
         values.read(reader, rows, &mut levels)?;
+        budget.meter.release(values_of);
     }
     Ok((values, levels))
 }
@@ -145,6 +172,41 @@ impl Values {
             Type::BYTE_ARRAY => Self::Bytes(vec![]),
             Type::FIXED_LEN_BYTE_ARRAY => Self::Fixed(vec![]),
         }
+    }
+
+    /// Makes room for the values of a group, so that the library makes none. Gives the bytes that it takes while it reads
+    /// them, beside that: a page and a dictionary.
+    fn reserve(&mut self, size: &Size, meter: &Meter) -> Result<usize, OverBudget> {
+        fn room<T>(values: &mut Vec<T>, size: &Size, meter: &Meter) -> Result<usize, OverBudget> {
+            let before = block_of::<T>(values.capacity());
+            let capacity = values.len().saturating_add(size.values);
+            meter.charge(block_of::<T>(capacity).saturating_sub(before))?;
+            values.reserve_exact(size.values);
+            Ok(block_of::<T>(size.dictionary))
+        }
+        let mut pages = size.largest;
+        let dictionary = match self {
+            Self::Bool(values) => room(values, size, meter)?,
+            Self::Int32(values) => room(values, size, meter)?,
+            Self::Int64(values) => room(values, size, meter)?,
+            Self::Int96(values) => room(values, size, meter)?,
+            Self::Float(values) => room(values, size, meter)?,
+            Self::Double(values) => room(values, size, meter)?,
+            // They are parts of their pages, which live on.
+            Self::Bytes(values) => {
+                meter.charge(size.inflated)?;
+                pages = 0;
+                room(values, size, meter)?
+            }
+            Self::Fixed(values) => {
+                meter.charge(size.inflated)?;
+                pages = 0;
+                room(values, size, meter)?
+            }
+        };
+        let reading = pages.saturating_add(dictionary);
+        meter.charge(reading)?;
+        Ok(reading)
     }
 
     pub(super) fn len(&self) -> usize {

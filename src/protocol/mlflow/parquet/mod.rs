@@ -20,7 +20,15 @@ use serde::de::IgnoredAny;
 
 use self::guard::Budget;
 use super::frame::{Column, Frame};
+use crate::budget::OverBudget;
 use crate::protocol::json::Json;
+use crate::protocol::meter::Meter;
+
+/// What a column takes beside its values: its name, its shape, the books of its storage.
+const COLUMN: usize = 256;
+
+/// What a list of small values in JSON takes for each of its bytes, at most.
+const LISTED: usize = 16;
 
 /// Why a body is no table.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +39,9 @@ pub(super) enum ParquetError {
     /// It, or a part of it, is larger than a body may be.
     #[error("{0} would be larger than a body may be (`server.max_body`)")]
     TooLarge(&'static str),
+    /// It takes more memory than there is for the request.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 impl From<parquet::errors::ParquetError> for ParquetError {
@@ -43,22 +54,24 @@ fn broken(what: &str) -> ParquetError {
     ParquetError::Malformed(what.to_owned())
 }
 
-/// Reads the table in `body`, whose pages when inflated, and whose cells, may take `limit` bytes each.
+/// Reads the table in `body`, whose pages may take `limit` bytes when inflated.
 ///
 /// # Errors
 /// [`ParquetError`].
-pub(super) fn read(body: &Bytes, limit: usize) -> Result<Frame, ParquetError> {
+pub(super) fn read(body: &Bytes, limit: usize, meter: &Meter) -> Result<Frame, ParquetError> {
     // The library trusts files in places; what makes it panic is a broken file, not a broken server.
-    let read = catch_unwind(AssertUnwindSafe(|| read_table(body, limit)));
+    let read = catch_unwind(AssertUnwindSafe(|| read_table(body, limit, meter)));
     read.unwrap_or_else(|_| Err(broken("it cannot be read")))
 }
 
-fn read_table(body: &Bytes, limit: usize) -> Result<Frame, ParquetError> {
-    let metadata = guard::metadata(body, limit)?;
-    let mut budget = Budget::new(limit);
+fn read_table(body: &Bytes, limit: usize, meter: &Meter) -> Result<Frame, ParquetError> {
+    let before = meter.held();
+    let metadata = guard::metadata(body, limit, meter)?;
+    let mut budget = Budget::new(limit, meter);
+    let mut kept = 0;
     let rows = row_count(&metadata)?;
     let schema = metadata.file_metadata().schema_descr();
-    let index = index_columns(metadata.file_metadata().key_value_metadata());
+    let index = index_columns(metadata.file_metadata().key_value_metadata(), meter)?;
     let mut columns = Vec::new();
     let mut leaf = 0;
     for field in schema.root_schema().get_fields() {
@@ -67,13 +80,19 @@ fn read_table(body: &Bytes, limit: usize) -> Result<Frame, ParquetError> {
         if index.contains(field.name()) {
             continue;
         }
-        let data = column::read(body, &metadata, leaves, rows, &mut budget)?;
+        let held = meter.held();
+        let data = column::read(body, (&metadata, leaves), rows, &mut budget)?;
+        let heap = data.heap() + COLUMN + field.name().len();
+        meter.hold(held + heap)?;
+        kept += heap;
         let name = Json::Text(field.name().to_owned());
         columns.push(Column { name, data });
     }
     if columns.is_empty() {
-        budget.take_cells(rows)?;
+        meter.charge_many::<u64>(rows)?;
     }
+    drop(metadata);
+    meter.hold(before + kept)?;
     Ok(Frame { columns, rows })
 }
 
@@ -109,12 +128,16 @@ enum IndexColumn {
 }
 
 /// The columns that are the index of the frame.
-fn index_columns(entries: Option<&Vec<KeyValue>>) -> HashSet<String> {
-    let pandas = entries
-        .into_iter()
-        .flatten()
-        .find(|entry| entry.key == "pandas")
-        .and_then(|entry| serde_json::from_str::<Pandas>(entry.value.as_deref()?).ok());
+fn index_columns(
+    entries: Option<&Vec<KeyValue>>,
+    meter: &Meter,
+) -> Result<HashSet<String>, OverBudget> {
+    let mut entries = entries.into_iter().flatten();
+    let text = { entries.find(|entry| entry.key == "pandas") }
+        .and_then(|entry| entry.value.as_deref())
+        .unwrap_or_default();
+    meter.charge(text.len().saturating_mul(LISTED))?;
+    let pandas = serde_json::from_str::<Pandas>(text).ok();
     let columns = pandas
         .map(|pandas| pandas.index_columns)
         .unwrap_or_default();
@@ -122,7 +145,7 @@ fn index_columns(entries: Option<&Vec<KeyValue>>) -> HashSet<String> {
         IndexColumn::Name(name) => Some(name),
         IndexColumn::Range(_) => None,
     };
-    columns.into_iter().filter_map(name).collect()
+    Ok(columns.into_iter().filter_map(name).collect())
 }
 
 #[cfg(test)]
