@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::targets::target("cloud_event")(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::run("cloud_event", data));

@@ -1,9 +1,3 @@
 #![no_main]
 
-use onstage_fuzz::allocator::Limited;
-use onstage_fuzz::targets::{MEMORY, target};
-
-#[global_allocator]
-static ALLOCATOR: Limited = Limited::new();
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ALLOCATOR.within(MEMORY, || target("grpc_stream")(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::run("grpc_stream", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::targets::target("inflate")(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::run("inflate", data));

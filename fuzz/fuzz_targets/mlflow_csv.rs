@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::targets::target("mlflow_csv")(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::run("mlflow_csv", data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::targets::target("registry_files")(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| onstage_fuzz::run("registry_files", data));

@@ -120,16 +120,55 @@ fn no_input_stops_a_decoder(
     let target = targets::target(name);
     let inputs = corpus(name);
     assert!(!inputs.is_empty(), "`{name}` has no corpus");
+    targets::prepare();
     for input in &inputs {
         target(input);
     }
+    let memory = Memory::new();
     // Fixed, so that a change of the code is all that changes the outcome.
     for seed in 0..ROUNDS {
         let input = mutation(&inputs, seed);
         // Its own message has been printed.
         let stopped = catch_unwind(|| target(&input)).is_err();
         assert!(!stopped, "`{name}`, seed {seed}: {}", input.escape_ascii());
+        let grown = memory.grown();
+        assert!(
+            grown < targets::MOST_MEMORY + KEPT,
+            "`{name}`, seed {seed} took {} MiB: {}",
+            grown >> 20,
+            input.escape_ascii()
+        );
     }
+}
+
+/// What allocators keep of blocks that were freed, and tests of theirs.
+const KEPT: usize = 20 << 20;
+
+/// What this process has resident.
+struct Memory {
+    before: usize,
+}
+
+impl Memory {
+    fn new() -> Self {
+        // From here on the peak counts.
+        let _ = fs::write("/proc/self/clear_refs", "5");
+        Self {
+            before: resident("VmRSS:"),
+        }
+    }
+
+    /// The most it had since, beyond what it had then; nothing where the system does not tell.
+    fn grown(&self) -> usize {
+        resident("VmHWM:").saturating_sub(self.before)
+    }
+}
+
+fn resident(name: &str) -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let kibibytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+    kibibytes.unwrap_or(0) << 10
 }
 
 #[test]

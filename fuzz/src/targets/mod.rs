@@ -8,9 +8,13 @@ mod grpc;
 mod http;
 mod stage;
 
-/// Bytes that the requests of one input may hold at any time: what the server lets them, and as much again for what is
-/// beside the budget.
-pub const MEMORY: usize = 2 * stage::MEMORY;
+/// What an input may take of memory: four times the largest body of the stage, and what a request takes beside it.
+pub const MOST_MEMORY: usize = 4 * stage::MAX_BODY + (4 << 20);
+
+/// Makes what all targets share, so that none of them pays for it.
+pub fn prepare() {
+    stage::stage();
+}
 
 /// A function that must take any bytes.
 pub type Target = fn(&[u8]);

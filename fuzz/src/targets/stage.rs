@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
 /// Bytes of the largest body: small, so that a body that grows is found out.
-const MAX_BODY: usize = 1 << 20;
+pub(super) const MAX_BODY: usize = 1 << 20;
 
 /// Bytes that all requests may hold.
 pub(super) const MEMORY: usize = 8 << 20;
