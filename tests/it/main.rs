@@ -12,6 +12,7 @@ mod base_path;
 mod batched;
 #[cfg(unix)]
 mod broken;
+#[cfg(target_os = "linux")]
 mod budget;
 mod chaos;
 mod cli;
