@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Batch, Dim, Graph, InputSpec, Manifest, ModelId, ModelName, OutputKind, OutputSpec, Package,
-    RowProof, Signature, Version,
+    RowProof, Signature, Version, Work,
 };
 use crate::tensor::{DType, Tensor, Value};
 
@@ -38,6 +38,10 @@ pub struct Fake {
     refusal: Option<String>,
     behaviour: Behaviour,
     delay: Duration,
+    /// Whether it waits even when it is told to stop.
+    is_deaf: bool,
+    /// The only value that it waits for.
+    slow_for: Option<f32>,
     /// The only value that it misbehaves for.
     only_for: Option<f32>,
     /// Runs that it does well before.
@@ -74,6 +78,8 @@ impl Fake {
             refusal: None,
             behaviour: Behaviour::Echo,
             delay: Duration::ZERO,
+            is_deaf: false,
+            slow_for: None,
             only_for: None,
             after: 0,
             counters: Arc::default(),
@@ -134,6 +140,24 @@ impl Fake {
         Self { delay, ..self }
     }
 
+    /// One whose delayed sessions do not stop when told to.
+    #[must_use]
+    pub fn deaf(self) -> Self {
+        Self {
+            is_deaf: true,
+            ..self
+        }
+    }
+
+    /// One that is delayed only when a batch holds this value.
+    #[must_use]
+    pub fn only_delayed_for(self, value: f32) -> Self {
+        Self {
+            slow_for: Some(value),
+            ..self
+        }
+    }
+
     /// How many runs were started.
     pub fn runs(&self) -> usize {
         self.counters.runs.load(Ordering::SeqCst)
@@ -181,6 +205,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         origins: [].into(),
         labels: [].into(),
         rows: RowProof::Independent,
+        work: Work::default(),
     }
 }
 
@@ -279,7 +304,7 @@ impl FakeSession {
         let step = Duration::from_millis(1);
         let mut left = self.0.delay;
         while !left.is_zero() {
-            if cancel.is_cancelled() {
+            if cancel.is_cancelled() && !self.0.is_deaf {
                 return Err(EngineError::Cancelled);
             }
             std::thread::sleep(left.min(step));
@@ -294,23 +319,25 @@ impl Session for FakeSession {
         let counters = &self.0.counters;
         let run = counters.runs.fetch_add(1, Ordering::SeqCst);
         counters.rows.fetch_add(batch.rows(), Ordering::SeqCst);
-        self.wait(cancel)?;
+        let holds = |value: f32| {
+            let mut inputs = batch
+                .inputs()
+                .iter()
+                .filter_map(|input| input.as_slice::<f32>());
+            inputs.any(|input| input.contains(&value))
+        };
+        if self.0.slow_for.is_none_or(holds) {
+            self.wait(cancel)?;
+        }
         let failure = |reason: &String, bad_input| EngineError::Run {
             engine: self.0.name,
             reason: reason.clone(),
             bad_input,
         };
-        let is_spared = |value: f32| {
-            let mut inputs = batch
-                .inputs()
-                .iter()
-                .filter_map(|input| input.as_slice::<f32>());
-            !inputs.any(|input| input.contains(&value))
-        };
         let echo = Behaviour::Echo;
         let behaviour = match self.0.only_for {
             _ if run < self.0.after => &echo,
-            Some(value) if is_spared(value) => &echo,
+            Some(value) if !holds(value) => &echo,
             _ => &self.0.behaviour,
         };
         match behaviour {

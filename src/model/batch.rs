@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::budget::Allowance;
+use super::Extent;
 use crate::tensor::{DType, Tensor};
 
 /// Inputs that must be equal for requests to share a run are compared while the queue is locked, so no larger ones are.
@@ -100,6 +101,43 @@ impl Batch {
             sizes_agree: first.sizes_agree,
             allowance: None,
         })
+    }
+
+    /// What matters of the inputs of all of them together, for what a run of them takes; they
+    /// [may join](Self::may_join).
+    pub fn extents(batches: &[&Self]) -> Vec<Extent> {
+        let Some((first, others)) = batches.split_first() else {
+            return Vec::new();
+        };
+        let mut extents: Vec<Extent> = first.inputs.iter().map(Extent::of).collect();
+        for other in others {
+            for (input, (extent, tensor)) in extents.iter_mut().zip(&other.inputs).enumerate() {
+                if !first.carries_rows(input) {
+                    continue;
+                }
+                let own = Extent::of(tensor);
+                if let (Some(rows), Some(more)) = (extent.shape.first_mut(), own.shape.first()) {
+                    *rows = rows.saturating_add(*more);
+                }
+                extent.longest = extent.longest.max(own.longest);
+            }
+        }
+        extents
+    }
+
+    /// What matters of so many of its rows.
+    pub fn extents_of_rows(&self, rows: usize) -> Vec<Extent> {
+        let mut extents = Self::extents(&[self]);
+        for (input, extent) in extents.iter_mut().enumerate() {
+            if let Some(size) = extent
+                .shape
+                .first_mut()
+                .filter(|_| self.carries_rows(input))
+            {
+                *size = rows;
+            }
+        }
+        extents
     }
 
     /// Some of the rows; `None` when there are fewer.

@@ -20,7 +20,9 @@ pub use batch::Batch;
 pub use compatibility::{
     Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
 };
-pub use graph::{ExternalData, Graph, GraphError, GraphProblem, MlNode, Origin, RowProof};
+pub use graph::{
+    Extent, ExternalData, Graph, GraphError, GraphProblem, MlNode, Needs, Origin, RowProof, Work,
+};
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
     ExampleInfo, FlavorNames, Hints, Manifest, ManifestError, ManifestProblem, OnnxFlavor,

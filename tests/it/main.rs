@@ -65,3 +65,4 @@ mod v1;
 mod v2_binary;
 mod v2_rest;
 mod verify;
+mod work;

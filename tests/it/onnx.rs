@@ -116,6 +116,23 @@ impl Parts {
         self
     }
 
+    /// One operator with a graph in it, which sees the values around it.
+    pub(crate) fn node_around(
+        mut self,
+        operator: &str,
+        inputs: &[&str],
+        output: &str,
+        (name, body): (&str, Self),
+    ) -> Self {
+        let body = [body.graph, text(2, "body")].concat();
+        // `GRAPH`.
+        let attribute = [text(1, name), message(6, &body), number(20, 5)].concat();
+        let mut node = node(operator, inputs, output);
+        node.extend(message(5, &attribute));
+        self.graph.extend(message(1, &node));
+        self
+    }
+
     /// An initializer of FP32 that holds the same number everywhere.
     pub(crate) fn filled(mut self, name: &str, shape: &[u64], number: f32) -> Self {
         let elements = usize::try_from(shape.iter().product::<u64>()).unwrap();
@@ -173,6 +190,19 @@ impl Parts {
     pub(crate) fn model(self) -> Vec<u8> {
         model(&[self.graph, text(2, "parts")].concat())
     }
+}
+
+/// Repeats as often as the value `count` says, and gives the value `state` as `y` in the end; both are INT64.
+pub(crate) fn loops(parts: Parts, count: &str, state: &str) -> Parts {
+    let body = Parts::default()
+        .node("Identity", &["going"], "goes_on")
+        .node("Identity", &["before"], "after")
+        .value(true, "round", 7, &[])
+        .value(true, "going", 9, &[])
+        .value(true, "before", 7, &[1])
+        .value(false, "goes_on", 9, &[])
+        .value(false, "after", 7, &[1]);
+    parts.node_around("Loop", &[count, "", state], "y", ("body", body))
 }
 
 /// Writes a model to a file.

@@ -8,8 +8,10 @@ mod rows;
 mod small_tensor;
 mod values;
 mod walk;
+mod work;
 
 pub use self::rows::RowProof;
+pub use self::work::{Extent, Needs, Work};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek};
@@ -52,6 +54,8 @@ pub struct Graph {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Whether requests may share a run.
     pub rows: RowProof,
+    /// How much a run takes.
+    pub work: Work,
 }
 
 /// The operator behind an output.
@@ -271,8 +275,10 @@ impl Graph {
         let survey = Survey::of(graph, &model.functions)?;
         calls::check(graph, &model.functions)?;
         let rows = rows::analyse(&model, &signature);
+        let work = Work::of(&model, &signature);
         Ok(Self {
             rows,
+            work,
             ir_version: model.ir_version.unwrap_or_default(),
             producer: producer(&model),
             opsets,
