@@ -100,6 +100,11 @@ impl Budget {
         self.0.used.load(Ordering::Relaxed)
     }
 
+    /// Whether anything exceeds it.
+    pub fn is_limited(&self) -> bool {
+        self.0.limit < usize::MAX
+    }
+
     /// Bytes that requests may hold together.
     pub fn limit(&self) -> usize {
         self.0.limit

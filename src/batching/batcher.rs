@@ -12,13 +12,15 @@ use tokio::time::Instant;
 use super::cost::Costs;
 use super::group::{join_outputs, split_outputs};
 use super::policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
-use super::pool::{RunnerPool, Work};
+use super::pool::{RunnerPool, Seat, Work};
 use super::queue::{Entry, Place, Queue};
-use super::run::Run;
-use crate::budget::Allowance;
+use super::room::Room;
+use super::run::{Owner, Run};
+use super::sessions::{Loan, Rescue, Sessions};
+use crate::budget::{Allowance, Budget, OverBudget};
 use crate::engine::{CompiledModel, EngineError, Outputs, Session};
 use crate::error::{ErrorKind, Kinded};
-use crate::model::Batch;
+use crate::model::{Batch, Needs, Work as WorkOfGraph};
 use crate::telemetry::{Trace, trace};
 
 /// A moment in which clients ask again is this part of what a run of one row takes, which is what it may save each time.
@@ -76,6 +78,8 @@ pub trait BatchObserver: Send + Sync {
     fn depth(&self, waiting: usize);
     /// One run may have this many rows from here on.
     fn limit(&self, rows: usize);
+    /// A run did not end when told to, and was given up with its thread.
+    fn left(&self) {}
 }
 
 /// Why a request got no outputs.
@@ -108,6 +112,26 @@ pub enum BatchError {
     /// The model is being unloaded.
     #[error("the model is being unloaded")]
     Closed,
+    /// Runs of the model did not end.
+    #[error("runs of this model did not end: it is being moved into a process of its own")]
+    Moving,
+    /// Runs of the model did not end, and there is no way to end them.
+    #[error("{0}")]
+    Withdrawn(Arc<str>),
+    /// A run takes more memory than any may.
+    #[error(
+        "a run of this request takes about {bytes} bytes of memory, more than the {limit} that requests may hold together \
+         (`limits.memory`): send fewer rows in each request, or smaller inputs"
+    )]
+    TooLarge {
+        /// What it takes.
+        bytes: u64,
+        /// What there is.
+        limit: usize,
+    },
+    /// A run takes more memory than is left now.
+    #[error(transparent)]
+    NoMemory(#[from] OverBudget),
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -123,7 +147,9 @@ impl Kinded for BatchError {
                 ErrorKind::Overloaded
             }
             Self::Expired => ErrorKind::DeadlineExceeded,
-            Self::Closed => ErrorKind::NotReady,
+            Self::Closed | Self::Moving | Self::Withdrawn(_) => ErrorKind::NotReady,
+            Self::TooLarge { .. } => ErrorKind::TooLarge,
+            Self::NoMemory(error) => error.kind(),
             Self::Engine(error) => error.kind(),
             Self::Panicked => ErrorKind::Internal,
         }
@@ -139,7 +165,8 @@ pub struct Batcher {
 struct Inner {
     /// Weak, lest a runner that drops the last batcher joins itself.
     pool: Mutex<Weak<RunnerPool>>,
-    model: Arc<dyn CompiledModel>,
+    sessions: Arc<Sessions>,
+    room: Room,
     policy: WorkConserving,
     observer: Arc<dyn BatchObserver>,
     config: BatcherConfig,
@@ -147,7 +174,6 @@ struct Inner {
     /// Turned off when outputs turn out not to have the rows of the inputs.
     groups: AtomicBool,
     queue: Mutex<Queue>,
-    idle_sessions: Mutex<Vec<Box<dyn Session>>>,
 }
 
 /// A client that waits; when it stops, its run may stop.
@@ -179,13 +205,13 @@ impl Batcher {
             policy: WorkConserving {
                 max_delay: config.max_delay,
             },
-            model,
+            sessions: Arc::new(Sessions::new(model)),
+            room: Room::new(WorkOfGraph::default(), Budget::unlimited()),
             observer,
             config,
             costs: Costs::new(),
             groups: AtomicBool::new(config.groups),
             queue: Mutex::default(),
-            idle_sessions: Mutex::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -200,6 +226,27 @@ impl Batcher {
         // Ends the runners of the pool before, if this was its last batcher.
         self.pool = pool;
         self
+    }
+
+    /// The same, whose runs take what this says of memory that there is so much of. Before the first request.
+    #[must_use]
+    pub fn within(mut self, budget: Budget, work: WorkOfGraph) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.room = Room::new(work, budget);
+        }
+        self
+    }
+
+    /// The same, with a way out for a model whose runs do not end.
+    #[must_use]
+    pub fn rescued_by(self, rescue: Rescue) -> Self {
+        self.inner.sessions.set_rescue(rescue);
+        self
+    }
+
+    /// Why it takes no requests, ever.
+    pub fn refusal(&self) -> Option<Arc<str>> {
+        self.inner.sessions.refusal()
     }
 
     /// Runs one request, here when that is quick, else on a runner, with others where that pays, and waits for its
@@ -220,8 +267,10 @@ impl Batcher {
         if terms.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(BatchError::Expired);
         }
+        self.inner.sessions.check()?;
+        let needs = self.inner.needs(&batch)?;
         let trace = trace::current();
-        let batch = match self.inner.run_in_place(batch, trace.as_ref()) {
+        let batch = match self.inner.run_in_place(batch, needs, trace.as_ref()) {
             Ok(result) => return result,
             Err(batch) => batch,
         };
@@ -247,8 +296,8 @@ impl Batcher {
     /// # Errors
     /// [`EngineError`].
     pub fn prepare_session(&self) -> Result<(), EngineError> {
-        let session = self.inner.model.session()?;
-        self.inner.idle_sessions.lock().push(session);
+        let loan = self.inner.sessions.fresh()?;
+        self.inner.sessions.give_back(loan);
         Ok(())
     }
 
@@ -260,10 +309,9 @@ impl Batcher {
         &self,
         work: impl FnOnce(&mut dyn Session) -> T,
     ) -> Result<T, EngineError> {
-        let idle = self.inner.idle_sessions.lock().pop();
-        let mut session = idle.map_or_else(|| self.inner.model.session(), Ok)?;
-        let done = work(&mut *session);
-        self.inner.idle_sessions.lock().push(session);
+        let mut loan = self.inner.sessions.take()?;
+        let done = work(&mut *loan.session);
+        self.inner.sessions.give_back(loan);
         Ok(done)
     }
 
@@ -294,8 +342,8 @@ impl Batcher {
         self.inner.costs.single()
     }
 
-    pub(super) fn model(&self) -> &dyn CompiledModel {
-        &*self.inner.model
+    pub(super) fn model(&self) -> Arc<dyn CompiledModel> {
+        self.inner.sessions.model()
     }
 
     /// The most runs at a time.
@@ -312,7 +360,7 @@ impl Batcher {
 
     /// Lets go of what a run of this batch left behind, whose shapes no request is known to bring.
     pub fn forget(&self, batch: &Batch) {
-        self.inner.model.forget(batch);
+        self.inner.sessions.model().forget(batch);
     }
 
     /// From here on requests run alone.
@@ -331,29 +379,58 @@ impl Inner {
         self.config.max_rows.unwrap_or_else(learned).max(1)
     }
 
+    /// What a run of this request takes; an error when there is not so much memory, however it is cut.
+    fn needs(&self, batch: &Batch) -> Result<Needs, BatchError> {
+        let needs = self.room.needs(&[batch]);
+        let is_too_much = self.room.is_too_much(needs) && self.part_that_fits(batch).is_none();
+        if is_too_much {
+            return Err(self.room.too_much(needs));
+        }
+        Ok(needs)
+    }
+
+    /// The most rows of a part of this request for which there may be memory, where rows are independent.
+    fn part_that_fits(&self, batch: &Batch) -> Option<usize> {
+        if !self.groups.load(Ordering::Relaxed) || !batch.is_even() {
+            return None;
+        }
+        let halves = std::iter::successors(Some(batch.rows()), |rows| {
+            (*rows > 1).then(|| rows.div_ceil(2))
+        });
+        let mut parts = halves.skip(1);
+        parts.find(|rows| !self.room.is_too_much(self.room.needs_of_rows(batch, *rows)))
+    }
+
     /// Runs a request on the calling thread when that is expected to be quicker than handing it over. Gives it back
     /// otherwise.
     fn run_in_place(
         &self,
         batch: Batch,
+        needs: Needs,
         trace: Option<&Trace>,
     ) -> Result<Result<Outputs, BatchError>, Batch> {
         let rows = u32::try_from(batch.rows()).unwrap_or(u32::MAX);
         let quick = { self.costs.single() }
             .is_some_and(|single| single.saturating_mul(rows) < self.config.in_place);
         // Those that wait were first.
-        if !quick || !self.queue.lock().is_idle() {
+        let may_be_here = self.room.may_be_in_place(needs) && !self.sessions.has_moved();
+        if !quick || !may_be_here || !self.queue.lock().is_idle() {
             return Err(batch);
         }
-        let Some(session) = self.idle_sessions.lock().pop() else {
+        let Some(loan) = self.sessions.idle() else {
             return Err(batch);
+        };
+        let _memory = match self.room.take(needs) {
+            Ok(memory) => memory,
+            Err(error) => {
+                self.sessions.give_back(loan);
+                return Ok(Err(error));
+            }
         };
         self.observer.queued(Duration::ZERO);
         let spans = trace.map(|trace| trace.child("batch", Instant::now()));
-        let run = Run::new(1, spans.into_iter().collect());
-        Ok(self.timed(&batch, &run, |batch| {
-            self.with_session(session, batch, &run)
-        }))
+        let run = Run::new(1, spans.into_iter().collect(), None);
+        Ok(self.timed(&batch, &run, |batch| self.with_session(loan, batch, &run)))
     }
 
     fn push(self: &Arc<Self>, entry: Entry, pool: &RunnerPool) -> Result<(), BatchError> {
@@ -439,7 +516,7 @@ impl Inner {
     }
 
     /// Runs requests that may join; each gets its own rows.
-    fn run_entries(&self, mut entries: Vec<Entry>) {
+    fn run_entries(self: &Arc<Self>, entries: Vec<Entry>) {
         let now = Instant::now();
         for entry in &entries {
             self.observer.queued(now - entry.enqueued);
@@ -447,11 +524,28 @@ impl Inner {
                 trace.child("queue", entry.enqueued).end_at(now);
             }
         }
-        if let [_] = entries.as_slice() {
+        self.run_together(entries);
+    }
+
+    /// Runs them together as far as there is memory for that.
+    fn run_together(self: &Arc<Self>, mut entries: Vec<Entry>) {
+        if entries.len() < 2 {
             entries.into_iter().for_each(|entry| self.run_alone(entry));
             return;
         }
-        let run = Run::of(&entries, now);
+        let batches: Vec<&Batch> = entries.iter().map(|entry| &entry.batch).collect();
+        let Ok(memory) = self.room.take(self.room.needs(&batches)) else {
+            let others = entries.split_off(entries.len() / 2);
+            self.run_together(entries);
+            self.run_together(others);
+            return;
+        };
+        self.run_joined(entries);
+        drop(memory);
+    }
+
+    fn run_joined(self: &Arc<Self>, mut entries: Vec<Entry>) {
+        let run = Run::of(&entries, Instant::now(), self.owner());
         entries.retain(|entry| entry.begin(&run));
         let batches: Vec<&Batch> = entries.iter().map(|entry| &entry.batch).collect();
         let rows: Vec<usize> = batches.iter().map(|batch| batch.rows()).collect();
@@ -498,8 +592,13 @@ impl Inner {
         entries.into_iter().for_each(|entry| self.run_alone(entry));
     }
 
-    fn run_alone(&self, entry: Entry) {
-        let run = Run::of(std::slice::from_ref(&entry), Instant::now());
+    fn owner(self: &Arc<Self>) -> Weak<dyn Owner> {
+        let weak: Weak<Self> = Arc::downgrade(self);
+        weak
+    }
+
+    fn run_alone(self: &Arc<Self>, entry: Entry) {
+        let run = Run::of(std::slice::from_ref(&entry), Instant::now(), self.owner());
         if !entry.begin(&run) {
             return;
         }
@@ -509,13 +608,27 @@ impl Inner {
         });
         let result = match part {
             Some(most) => self.run_in_parts(&entry.batch, most, &run),
-            None => self.timed(&entry.batch, &run, |batch| self.run_batch(batch, &run)),
+            None => match self.run_charged(&entry.batch, &run) {
+                Err(BatchError::TooLarge { bytes, limit }) => {
+                    match self.part_that_fits(&entry.batch) {
+                        Some(most) => self.run_in_parts(&entry.batch, most, &run),
+                        None => Err(BatchError::TooLarge { bytes, limit }),
+                    }
+                }
+                result => result,
+            },
         };
         // The client may have gone meanwhile.
         let _ = entry.reply.send(result);
     }
 
-    /// A request that is larger than the operator allows.
+    /// Runs a batch if there is memory for it.
+    fn run_charged(&self, batch: &Batch, run: &Arc<Run>) -> Result<Outputs, BatchError> {
+        let _memory = self.room.take(self.room.needs(&[batch]))?;
+        self.timed(batch, run, |batch| self.run_batch(batch, run))
+    }
+
+    /// A request that is larger than the operator, or the memory, allows.
     fn run_in_parts(
         &self,
         batch: &Batch,
@@ -528,12 +641,12 @@ impl Inner {
             let Some(part) = batch.rows_of(start..rows.min(start + most)) else {
                 break;
             };
-            parts.push(self.timed(&part, run, |part| self.run_batch(part, run))?);
+            parts.push(self.run_charged(&part, run)?);
         }
         match join_outputs(&parts) {
             Some(outputs) => Ok(outputs),
             // The parts do not fit together: this model has to see the whole.
-            None => self.timed(batch, run, |batch| self.run_batch(batch, run)),
+            None => self.run_charged(batch, run),
         }
     }
 
@@ -560,30 +673,61 @@ impl Inner {
     }
 
     fn run_batch(&self, batch: &Batch, run: &Arc<Run>) -> Result<Outputs, BatchError> {
-        let idle = self.idle_sessions.lock().pop();
-        let session = match idle {
-            Some(session) => session,
-            None => self.model.session()?,
-        };
-        self.with_session(session, batch, run)
+        let mut loan = self.sessions.take()?;
+        loan.session.expect(self.room.needs(&[batch]).bytes);
+        self.with_session(loan, batch, run)
     }
 
     fn with_session(
         &self,
-        mut session: Box<dyn Session>,
+        mut loan: Loan,
         batch: &Batch,
         run: &Arc<Run>,
     ) -> Result<Outputs, BatchError> {
-        let interrupt = session.interrupt();
+        let interrupt = loan.session.interrupt();
         if let Some(interrupt) = &interrupt {
             interrupt.clear();
         }
         run.begin(interrupt);
-        let result = session.run(batch, run.cancel());
-        run.end();
-        // Not reached after a panic: that session is dropped.
-        self.idle_sessions.lock().push(session);
+        let result = loan.session.run(batch, run.cancel());
+        // Not reached after a panic: that session is dropped, as one is that was given up.
+        if run.end() {
+            self.sessions.give_back(loan);
+        }
         Ok(result?)
+    }
+
+    /// A runner has no more to do for this model now; `again` when it should go on.
+    fn end_turn(self: &Arc<Self>, again: bool) {
+        if !again {
+            return;
+        }
+        let pool = self.pool.lock().upgrade();
+        match pool {
+            Some(pool) => pool.schedule(Arc::clone(self) as Arc<dyn Work>),
+            // The pool is closing: nobody else will come for these.
+            None => Arc::clone(self).run_one(),
+        }
+    }
+}
+
+impl Owner for Inner {
+    fn left(self: Arc<Self>) {
+        tracing::error!(
+            "a run did not end when it was told to: it is left behind with its thread, and another thread takes its place"
+        );
+        self.observer.left();
+        let again = {
+            let mut queue = self.queue.lock();
+            let again = !queue.is_empty();
+            queue.turns -= usize::from(!again);
+            again
+        };
+        let pool = self.pool.lock().upgrade();
+        if let Some(pool) = pool.filter(|_| again) {
+            pool.schedule(Arc::clone(&self) as Arc<dyn Work>);
+        }
+        self.sessions.left();
     }
 }
 
@@ -596,6 +740,10 @@ impl Work for Inner {
         if !waits {
             self.run_entries(taken);
         }
+        if Seat::current().is_some_and(|seat| seat.is_left()) {
+            // Its turn was given to another runner.
+            return;
+        }
         let again = {
             let mut queue = self.queue.lock();
             if !waits {
@@ -606,14 +754,7 @@ impl Work for Inner {
             queue.turns -= usize::from(!again);
             again
         };
-        if again {
-            let pool = self.pool.lock().upgrade();
-            match pool {
-                Some(pool) => pool.schedule(Arc::clone(&self) as Arc<dyn Work>),
-                // The pool is closing: nobody else will come for these.
-                None => self.run_one(),
-            }
-        }
+        self.end_turn(again);
     }
 
     fn look_again(self: Arc<Self>) {

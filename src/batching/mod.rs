@@ -12,12 +12,15 @@ mod group;
 mod policy;
 mod pool;
 mod queue;
+mod room;
 mod run;
+mod sessions;
 
 pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig, Terms};
 pub use group::split_outputs;
 pub use policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
 pub use pool::RunnerPool;
+pub use sessions::Rescue;
 
 #[cfg(test)]
 mod tests;

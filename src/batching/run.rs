@@ -1,17 +1,31 @@
 //! One call of an engine that its clients may give up on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::pool::{Check, Seat};
 use super::queue::Entry;
 use crate::engine::{CancelToken, Interrupt};
 use crate::telemetry::Trace;
 
+/// A run that nobody waits for and that does not stop when told to is left after so long, with its thread. Longer than a
+/// worker is given, which can be killed.
+pub(super) const GRACE: Duration = Duration::from_millis(1500);
+
+/// Whose run it is.
+pub(super) trait Owner: Send + Sync {
+    /// The run was given up: its session and its thread are lost, and another thread has taken the place of that one.
+    fn left(self: Arc<Self>);
+}
+
 /// A call that is stopped when nobody waits for it any more.
 pub(super) struct Run {
     cancel: CancelToken,
+    /// `None` for one on the thread of a connection, which nobody can give up meanwhile.
+    owner: Option<Weak<dyn Owner>>,
     /// The span of this call in each request that is traced: mostly none.
     spans: Vec<Trace>,
     state: Mutex<State>,
@@ -22,27 +36,38 @@ struct State {
     waiting: usize,
     /// Stops the session that runs it; gone when it has ended, as the session runs something else then.
     interrupt: Option<Arc<dyn Interrupt>>,
+    /// The runner, while a session runs it.
+    seat: Option<Arc<Seat>>,
+    /// Whether it was given up.
+    is_left: bool,
 }
 
 impl Run {
     /// A call for these requests.
-    pub(super) fn of(entries: &[Entry], now: Instant) -> Arc<Self> {
+    pub(super) fn of(entries: &[Entry], now: Instant, owner: Weak<dyn Owner>) -> Arc<Self> {
         let traced = entries.iter().filter_map(|entry| entry.trace.as_ref());
         let span = |trace: &Trace| {
             let span = trace.child("batch", now);
             span.set("onstage.batch.requests", entries.len());
             span
         };
-        Self::new(entries.len(), traced.map(span).collect())
+        Self::new(entries.len(), traced.map(span).collect(), Some(owner))
     }
 
-    pub(super) fn new(waiting: usize, spans: Vec<Trace>) -> Arc<Self> {
+    pub(super) fn new(
+        waiting: usize,
+        spans: Vec<Trace>,
+        owner: Option<Weak<dyn Owner>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             cancel: CancelToken::new(),
+            owner,
             spans,
             state: Mutex::new(State {
                 waiting,
                 interrupt: None,
+                seat: None,
+                is_left: false,
             }),
         })
     }
@@ -53,19 +78,21 @@ impl Run {
     }
 
     /// A session begins with it.
-    pub(super) fn begin(&self, interrupt: Option<Arc<dyn Interrupt>>) {
+    pub(super) fn begin(self: &Arc<Self>, interrupt: Option<Arc<dyn Interrupt>>) {
         let mut state = self.state.lock();
-        if state.waiting == 0
-            && let Some(interrupt) = &interrupt
-        {
-            interrupt.interrupt();
-        }
         state.interrupt = interrupt;
+        state.seat = self.owner.as_ref().and_then(|_| Seat::current());
+        if state.waiting == 0 {
+            self.stop(&state);
+        }
     }
 
-    /// The session is done with it.
-    pub(super) fn end(&self) {
-        self.state.lock().interrupt = None;
+    /// The session is done with it; false when it was given up before, and the session with it.
+    pub(super) fn end(&self) -> bool {
+        let mut state = self.state.lock();
+        state.interrupt = None;
+        state.seat = None;
+        !state.is_left
     }
 
     /// The engine ran so many rows for it.
@@ -85,14 +112,41 @@ impl Run {
     }
 
     /// A client has gone.
-    pub(super) fn abandon(&self) {
+    pub(super) fn abandon(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.waiting = state.waiting.saturating_sub(1);
         if state.waiting == 0 {
             self.cancel.cancel();
-            if let Some(interrupt) = &state.interrupt {
-                interrupt.interrupt();
-            }
+            self.stop(&state);
+        }
+    }
+
+    /// Stops the session, and sees to it that nobody waits for it if it does not.
+    fn stop(self: &Arc<Self>, state: &State) {
+        if let Some(interrupt) = &state.interrupt {
+            interrupt.interrupt();
+        }
+        if let Some(seat) = &state.seat {
+            let check: Weak<Self> = Arc::downgrade(self);
+            seat.look_after(GRACE, check);
+        }
+    }
+}
+
+impl Check for Run {
+    fn due(self: Arc<Self>) {
+        let mut state = self.state.lock();
+        // Ended in time, or ended and begun again, in parts.
+        let Some(seat) = state.seat.take() else {
+            return;
+        };
+        state.is_left = true;
+        // Before anybody else may see that the run has ended.
+        seat.leave();
+        drop(state);
+        seat.replace();
+        if let Some(owner) = self.owner.as_ref().and_then(Weak::upgrade) {
+            owner.left();
         }
     }
 }

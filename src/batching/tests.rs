@@ -1,5 +1,7 @@
 //! What must hold of a queue and its runners, whatever the timing.
 
+mod leaving;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ const HANG: Duration = Duration::from_secs(20);
 struct Seen {
     queued: Mutex<usize>,
     rows: Mutex<usize>,
+    left: Mutex<usize>,
 }
 
 impl BatchObserver for Seen {
@@ -37,6 +40,10 @@ impl BatchObserver for Seen {
     fn depth(&self, _waiting: usize) {}
 
     fn limit(&self, _rows: usize) {}
+
+    fn left(&self) {
+        *self.left.lock() += 1;
+    }
 }
 
 fn config(max_queue_size: usize, instances: usize) -> BatcherConfig {

@@ -89,6 +89,11 @@ pub trait CompiledModel: Send + Sync {
     /// Lets go of a plan for the shapes of this batch, which no request is known to bring.
     fn forget(&self, _batch: &Batch) {}
 
+    /// Ends all runs that go on now, where they can be ended by force; false where they cannot.
+    fn end_runs(&self) -> bool {
+        false
+    }
+
     /// A new session. May be slow; made off the request path where possible.
     ///
     /// # Errors
@@ -103,6 +108,10 @@ pub trait Session: Send {
     /// # Errors
     /// [`EngineError::Run`], or [`EngineError::Cancelled`] when `cancel` fired.
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError>;
+
+    /// The next run takes about so many bytes: an engine that keeps the memory of its runs for the next ones should not
+    /// keep that of a very large one.
+    fn expect(&mut self, _bytes: u64) {}
 
     /// What stops a run that has begun, for engines that do not look at `cancel` meanwhile.
     fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {

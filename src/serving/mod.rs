@@ -21,6 +21,6 @@ pub use catalog::{
 pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use observation::Observation;
-pub use servable::{Limits, RowSharing, Servable, ServableHandle, Vitals};
+pub use servable::{Confinement, Limits, RowSharing, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
 pub use state::{ExampleError, FailureReason, VersionState};

@@ -32,6 +32,7 @@ pub struct Servable {
     permits: Option<Arc<Semaphore>>,
     response: ResponseOutput,
     sharing: RowSharing,
+    confinement: Option<Confinement>,
     metrics: Arc<VersionMetrics>,
     vitals: Vitals,
     /// Connections that it answered.
@@ -76,6 +77,15 @@ impl RowSharing {
             Self::Declared(reason) | Self::Alone(reason) => Some(reason),
         }
     }
+}
+
+/// Why a version runs in a process of its own with bounded memory, which nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// What its graph has that no shape bounds.
+    pub reason: String,
+    /// Bytes by which its process may grow, where the system can bound that.
+    pub memory: Option<u64>,
 }
 
 /// How often, and how lately, one version was used, and how many requests it has failed for want of time or of numbers.
@@ -220,6 +230,7 @@ impl Servable {
             permits: { limits.max_concurrency }.map(|most| Arc::new(Semaphore::new(most))),
             response: ResponseOutput::default(),
             sharing: RowSharing::Alone("nothing was tried".to_owned()),
+            confinement: None,
             metrics,
             vitals: Vitals::default(),
             known: Known::default(),
@@ -246,6 +257,13 @@ impl Servable {
     #[must_use]
     pub fn with_sharing(mut self, sharing: RowSharing) -> Self {
         self.sharing = sharing;
+        self
+    }
+
+    /// The same servable, confined to a process.
+    #[must_use]
+    pub fn with_confinement(mut self, confinement: Option<Confinement>) -> Self {
+        self.confinement = confinement;
         self
     }
 
@@ -322,6 +340,11 @@ impl Servable {
         &self.sharing
     }
 
+    /// Why it runs in a process of its own, where nobody asked for that.
+    pub fn confinement(&self) -> Option<&Confinement> {
+        self.confinement.as_ref()
+    }
+
     /// Connections that it answered.
     pub(super) fn known(&self) -> &Known {
         &self.known
@@ -392,6 +415,10 @@ impl BatchObserver for VersionMetrics {
 
     fn limit(&self, rows: usize) {
         self.set_batch_rows_limit(rows);
+    }
+
+    fn left(&self) {
+        self.run_abandoned();
     }
 }
 

@@ -133,7 +133,8 @@ impl ServeError {
     pub(super) fn rejection(&self) -> Option<&'static str> {
         match self {
             Self::Busy(_) => Some("max_concurrency"),
-            Self::OverBudget(OverBudget::Process { .. }) => Some("memory"),
+            Self::OverBudget(OverBudget::Process { .. })
+            | Self::Batch(BatchError::NoMemory(_) | BatchError::TooLarge { .. }) => Some("memory"),
             Self::Batch(BatchError::QueueFull(_) | BatchError::QueueHeavy { .. }) => {
                 Some("queue_full")
             }

@@ -44,6 +44,7 @@ pub(super) struct ProcessFamilies {
     pub(super) spans_lost: IntCounterVec,
     pub(super) worker_restarts: IntCounterVec,
     pub(super) request_memory: RequestMemory,
+    pub(super) abandoned_runs: IntCounterVec,
 }
 
 /// The families of connections and of clients that take too much.
@@ -242,7 +243,12 @@ impl ProcessFamilies {
             ),
             worker_restarts: table.counter(
                 "onstage_worker_restarts_total",
-                "Times that the process of a model with `isolation = \"process\"` ended and was started again.",
+                "Times that the process of a model with a process of its own ended and was started again.",
+                MODEL,
+            ),
+            abandoned_runs: table.counter(
+                "onstage_abandoned_runs_total",
+                "Runs that nobody waited for, that did not end when told to and were left behind with their threads.",
                 MODEL,
             ),
             spans_lost: table.counter(

@@ -328,6 +328,12 @@ impl VersionMetrics {
         self.statistics.encoded(took);
     }
 
+    /// Counts a run that was left behind.
+    pub fn run_abandoned(&self) {
+        let abandoned = &self.shared.families.process.abandoned_runs;
+        abandoned.with_label_values(&[&self.model]).inc();
+    }
+
     /// What this version did since it was loaded.
     pub fn totals(&self) -> Totals {
         self.statistics.read()

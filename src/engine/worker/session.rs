@@ -277,6 +277,13 @@ impl CompiledModel for RemoteModel {
         self.report.plans_by_shape
     }
 
+    fn end_runs(&self) -> bool {
+        if let Some(link) = self.owner.0.link() {
+            link.kill();
+        }
+        true
+    }
+
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
         let remote = Arc::clone(&self.owner.0);
         let number = remote.next_session.fetch_add(1, Ordering::Relaxed);

@@ -41,10 +41,16 @@ fn row(name: &ModelName, version: String, (state, reason): (&'static str, String
 }
 
 fn answers(entry: &VersionEntry) -> bool {
-    entry.state == VersionState::Ready && entry.servable.is_some()
+    let servable = entry.servable.as_ref();
+    let takes_requests = servable.is_some_and(|own| own.batcher().refusal().is_none());
+    entry.state == VersionState::Ready && takes_requests
 }
 
 fn state(entry: &VersionEntry) -> (&'static str, String) {
+    let refusal = { entry.servable.as_ref() }.and_then(|own| own.batcher().refusal());
+    if let Some(reason) = refusal {
+        return ("UNAVAILABLE", reason.to_string());
+    }
     match &entry.state {
         VersionState::New
         | VersionState::Fetching
