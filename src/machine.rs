@@ -83,6 +83,34 @@ pub fn resident() -> Option<u64> {
     kibibytes(Path::new("/proc/self/status"), "VmRSS:")
 }
 
+/// Bytes that a process has beside what it was told that it may grow by: stacks of threads, and what allocators hold back.
+const SLACK: u64 = 64 << 20;
+
+/// From here on the data of this process may grow by so many bytes and a little; a request for more memory fails.
+///
+/// # Errors
+/// Where the system does not bound that.
+#[cfg(target_os = "linux")]
+pub fn limit_growth(bytes: u64) -> std::io::Result<()> {
+    use rlimit::{Resource, getrlimit, setrlimit};
+    let unknown = || std::io::Error::other("it does not tell how much memory it has");
+    let now = kibibytes(Path::new("/proc/self/status"), "VmData:").ok_or_else(unknown)?;
+    let limit = now.saturating_add(bytes).saturating_add(SLACK);
+    let (_, maximum) = getrlimit(Resource::DATA)?;
+    let limit = limit.min(maximum);
+    // Nobody in this process may raise it again.
+    setrlimit(Resource::DATA, limit, limit)
+}
+
+/// Not there.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn limit_growth(_: u64) -> std::io::Result<()> {
+    Err(std::io::Error::other("this system cannot do that"))
+}
+
 /// The same of another process.
 pub fn resident_of(process: u32) -> Option<u64> {
     kibibytes(Path::new(&format!("/proc/{process}/status")), "VmRSS:")

@@ -1,4 +1,6 @@
-//! The stop signal.
+//! The stop signal, and an end whatever happens.
+
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,5 +32,24 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// How long the process may take to end once it is time: what still runs then is left.
+pub const LAST_STEPS: Duration = Duration::from_millis(700);
+
+/// Ends the process after so long, should it not have ended by itself: no run of a model can keep it.
+#[expect(clippy::exit, reason = "whoever should return hangs")]
+pub fn end_after(time: Duration) {
+    let end = move || {
+        std::thread::sleep(time);
+        tracing::warn!("ended although something still runs");
+        std::process::exit(0);
+    };
+    let started = std::thread::Builder::new()
+        .name("end".to_owned())
+        .spawn(end);
+    if let Err(error) = started {
+        tracing::error!(%error, "no thread can be started that ends the process in time");
     }
 }

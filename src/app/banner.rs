@@ -8,7 +8,7 @@ use std::sync::Arc;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Settings;
-use crate::serving::{RowSharing, Servable};
+use crate::serving::{Confinement, RowSharing, Servable};
 
 /// Where the server listens.
 #[derive(Debug)]
@@ -54,6 +54,9 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
             servable.engine(),
             sharing(servable)
         );
+        if let Some(confinement) = servable.confinement() {
+            let _ = writeln!(out, "  {:width$}  {}", "", confined(confinement));
+        }
     }
     if servables.is_empty() {
         out.push_str("  no models\n");
@@ -95,6 +98,17 @@ fn sharing(servable: &Servable) -> String {
         }
         RowSharing::Alone(reason) => format!("each request runs alone: {reason}"),
     }
+}
+
+/// Why a model has a process of its own, and what that may take.
+fn confined(confinement: &Confinement) -> String {
+    let memory = confinement.memory.map_or_else(String::new, |bytes| {
+        format!(
+            " of at most {} more than the model",
+            bytesize::ByteSize(bytes)
+        )
+    });
+    format!("in a process of its own{memory}: {}", confinement.reason)
 }
 
 /// An address to paste into a client on this machine.

@@ -64,7 +64,7 @@ use crate::middleware::{
 use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
-use crate::shutdown::StopSignals;
+use crate::shutdown::{self, LAST_STEPS, StopSignals};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
 /// What `onstage serve` was asked to do, checked as far as that goes without touching a package.
@@ -369,7 +369,16 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
         service.shared_metrics(),
         warm_up,
     );
+    let loader = loader.within(Budget::new(memory_of_runs()));
     workers::with_workers(loader, settings, service.shared_metrics())
+}
+
+/// Bytes that runs may take together: what the budget of models leaves of the memory.
+fn memory_of_runs() -> usize {
+    let fifth = machine::memory_limit().map(|bytes| bytes / 5);
+    fifth
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .unwrap_or(usize::MAX)
 }
 
 fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) -> MiddlewareOptions {
@@ -418,6 +427,11 @@ async fn drain(
     (handles, stop): (&[Handle<Local>], &CancellationToken),
     mut signals: StopSignals,
 ) {
+    let (delay, timeout) = (
+        settings.server.shutdown_delay,
+        settings.server.drain_timeout,
+    );
+    shutdown::end_after(delay.saturating_add(timeout).saturating_add(LAST_STEPS));
     shared.start_draining();
     services.start_draining().await;
     let give_up = CancellationToken::new();
@@ -425,6 +439,7 @@ async fn drain(
         () = tokio::time::sleep(settings.server.shutdown_delay) => {}
         signal = signals.next() => {
             tracing::warn!(signal, "not waiting for `shutdown_delay` and requests in flight");
+            shutdown::end_after(LAST_STEPS);
             give_up.cancel();
         }
     }
@@ -441,7 +456,10 @@ async fn drain(
         tokio::select! {
             () = give_up.cancelled() => {}
             () = tokio::time::sleep(timeout) => {}
-            signal = signals.next() => tracing::warn!(signal, "not waiting for requests in flight"),
+            signal = signals.next() => {
+                tracing::warn!(signal, "not waiting for requests in flight");
+                shutdown::end_after(LAST_STEPS);
+            }
         }
         handles.iter().for_each(Handle::shutdown);
     });

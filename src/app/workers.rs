@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{EngineSettings, Isolation, Settings, TelemetrySettings};
+use crate::config::{EngineSettings, Settings, TelemetrySettings};
 use crate::engine::worker::Workers;
 use crate::lifecycle::Loader;
 use crate::machine::Priority;
@@ -21,7 +21,7 @@ pub struct WorkerSettings {
     pub telemetry: TelemetrySettings,
 }
 
-/// The loader with a way to start workers, where a model wants one.
+/// The loader with a way to start workers, for models that want one or have to have one.
 ///
 /// # Errors
 /// When this program cannot be found, or no thread started.
@@ -30,10 +30,6 @@ pub(super) fn with_workers(
     settings: &Settings,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Loader> {
-    let mut models = settings.models.values();
-    if !models.any(|model| model.isolation == Some(Isolation::Process)) {
-        return Ok(loader);
-    }
     let told = WorkerSettings {
         engine: settings.engine.clone(),
         telemetry: TelemetrySettings {

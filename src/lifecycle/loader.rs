@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::row_independence::refute;
-use crate::batching::{Batcher, BatcherConfig, RunnerPool};
+use crate::batching::{Batcher, BatcherConfig, Rescue, RunnerPool};
+use crate::budget::Budget;
 use crate::engine::worker::Workers;
 use crate::engine::{
     CancelToken, CompiledModel, Engine, EngineChoice, EngineError, EngineOptions, Engines, Session,
@@ -19,7 +20,7 @@ use crate::model::{
     Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, RowProof,
 };
 use crate::registry::{SourceError, without_paths};
-use crate::serving::{ExampleError, Limits, RowSharing, Servable, VersionState};
+use crate::serving::{Confinement, ExampleError, Limits, RowSharing, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Runs a package's own example through a servable; blocking.
@@ -41,6 +42,7 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     warm_up: WarmUp,
     workers: Option<Workers>,
+    budget: Budget,
 }
 
 /// What the operator chose for one model.
@@ -354,7 +356,15 @@ impl Loader {
             metrics,
             warm_up,
             workers: None,
+            budget: Budget::unlimited(),
         }
+    }
+
+    /// The same, whose models share this memory for what they calculate.
+    #[must_use]
+    pub fn within(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
     }
 
     /// The same, with processes for models that want one of their own.
@@ -364,20 +374,31 @@ impl Loader {
         self
     }
 
-    /// The engine for a graph, in a process of its own where that is wanted.
+    /// The engine for a graph, in a process of its own where that is wanted or has to be.
     fn engine(
         &self,
         package: &Package,
         options: &LoadOptions,
-    ) -> Result<Arc<dyn Engine>, EngineError> {
+    ) -> Result<(Arc<dyn Engine>, Option<Confinement>), EngineError> {
         let engine = self.engines.choose(options.engine, &package.graph)?;
-        match &self.workers {
-            _ if !options.isolated => Ok(engine),
-            Some(workers) => Ok(workers.isolate(engine)),
-            None => Err(EngineError::Misconfigured {
+        let reason = package.graph.work.unbounded();
+        let memory = u64::try_from(self.budget.limit()).ok();
+        let memory = memory.filter(|_| self.budget.is_limited());
+        match (&self.workers, reason) {
+            (Some(workers), Some(reason)) => {
+                let confinement = Confinement {
+                    reason: reason.to_owned(),
+                    memory,
+                };
+                Ok((workers.isolate(engine, memory), Some(confinement)))
+            }
+            (Some(workers), None) if options.isolated => Ok((workers.isolate(engine, None), None)),
+            (None, _) if options.isolated => Err(EngineError::Misconfigured {
                 engine: engine.name(),
                 reason: "there are no processes for `isolation = \"process\"` here".to_owned(),
             }),
+            // Commands of the operator run what the operator gives them.
+            _ => Ok((engine, None)),
         }
     }
 
@@ -398,6 +419,21 @@ impl Loader {
         }
     }
 
+    /// A way into a process of its own for a model whose runs do not end.
+    fn rescue(
+        &self,
+        engine: &'static str,
+        package: &Package,
+        options: &EngineOptions,
+    ) -> Option<Rescue> {
+        let engine = { self.engines.iter() }.find(|own| own.name() == engine)?;
+        let isolated = self.workers.as_ref()?.isolate(Arc::clone(engine), None);
+        let (package, options) = (package.clone(), options.clone());
+        Some(Box::new(move || {
+            isolated.compile(&package, &options, &CancelToken::new())
+        }))
+    }
+
     /// Starts what models of this choice of engine share, at the priority of the caller.
     pub(super) fn start_engine(&self, choice: EngineChoice) {
         self.engines.start(choice);
@@ -413,7 +449,7 @@ impl Loader {
         options: &LoadOptions,
         around: &Circumstances<'_>,
     ) -> Result<Arc<Servable>, LoadError> {
-        let engine = self.engine(&package, options)?;
+        let (engine, confinement) = self.engine(&package, options)?;
         let estimate = engine.estimate(&package);
         (around.room)(estimate)?;
         let (before, weights) = (machine::resident(), package.weight_bytes);
@@ -429,8 +465,10 @@ impl Loader {
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
         (around.enter)(VersionState::WarmingUp);
-        let compiled = (engine.name(), &model);
-        let warmed = self.warm(package, compiled, (options, around.cancel), &metrics);
+        let isolated = options.isolated || confinement.is_some();
+        let place = (engine.name(), isolated);
+        let around = (options, around.cancel);
+        let warmed = self.warm(package, (place, &model), around, &metrics);
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
             _ if around.cancel.is_cancelled() => Err(LoadError::Cancelled),
             1.. if around.replaces => Err(LoadError::NonFinite(non_finite)),
@@ -441,7 +479,8 @@ impl Loader {
                 let own = model.resident();
                 let footprint = own.unwrap_or_else(|| footprint(before, weights, estimate));
                 metrics.set_memory(footprint);
-                Ok(Arc::new(servable.with_footprint(footprint)))
+                let servable = servable.with_footprint(footprint);
+                Ok(Arc::new(servable.with_confinement(confinement)))
             }
             Err(error) => {
                 metrics.withdraw();
@@ -453,7 +492,7 @@ impl Loader {
     fn warm(
         &self,
         package: Package,
-        (engine, model): (&'static str, &Arc<dyn CompiledModel>),
+        ((engine, isolated), model): ((&'static str, bool), &Arc<dyn CompiledModel>),
         (options, cancel): (&LoadOptions, &CancelToken),
         metrics: &Arc<VersionMetrics>,
     ) -> Result<(Servable, usize), LoadError> {
@@ -467,7 +506,7 @@ impl Loader {
         let sharing = options.rows.sharing(&package.graph.rows);
         let mut config = options.batching.with(hints, self.pool.threads());
         config.groups = sharing.shares();
-        if options.isolated {
+        if isolated {
             // A request that waits for another process must not hold a thread that others need.
             config.in_place = Duration::ZERO;
         }
@@ -482,6 +521,14 @@ impl Loader {
             config,
             observer,
         );
+        let work = package.graph.work.clone();
+        let mut batcher = batcher.within(self.budget.clone(), work);
+        if let Some(rescue) = (!isolated)
+            .then(|| self.rescue(engine, &package, &options.engine_options))
+            .flatten()
+        {
+            batcher = batcher.rescued_by(rescue);
+        }
         batcher.prepare_session()?;
         let example = if warmup {
             package.serving_input()?
@@ -516,7 +563,13 @@ impl Loader {
         // Its statistics are those of its clients.
         metrics.clear_totals();
         let servable = servable.in_doubt(in_doubt);
-        Ok((servable.on(Arc::clone(&self.pool)), non_finite))
+        let pool = match isolated {
+            // Its runners wait for another process, which must not keep those of the others from their work.
+            true => RunnerPool::new(config.instances).map(Arc::new),
+            false => Ok(Arc::clone(&self.pool)),
+        };
+        let pool = pool.unwrap_or_else(|_| Arc::clone(&self.pool));
+        Ok((servable.on(pool), non_finite))
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks

@@ -55,6 +55,8 @@ mod pull;
 mod remote;
 mod responses;
 mod rows;
+#[cfg(target_os = "linux")]
+mod runs;
 mod seals;
 mod served;
 mod server;

@@ -73,6 +73,10 @@ fn package_rows(report: &Report) -> Vec<(&'static str, String)> {
         ("operators", text::list(&operators, "none")),
     ];
     rows.push(("rows", shared_runs(&graph.rows)));
+    if let Some(reason) = &graph.work.reason {
+        let confined = format!("served in a process of its own, with bounded memory: {reason}");
+        rows.push(("isolation", confined));
+    }
     rows.extend(signed(report).map(|signed| ("signed", signed)));
     if !graph.producer.is_empty() {
         rows.push(("producer", graph.producer.clone()));
@@ -183,7 +187,7 @@ mod tests {
 
     use crate::app::{Cost, Point};
     use crate::cli::inspect::cost::CostReport;
-    use crate::cli::inspect::report::{GraphReport, Operator, Opset, Param};
+    use crate::cli::inspect::report::{GraphReport, Operator, Opset, Param, WorkReport};
 
     fn field(name: Option<&str>, kind: &str, shape: Option<&[i64]>) -> Field {
         Field {
@@ -274,6 +278,10 @@ mod tests {
                 rows: RowsReport {
                     independent: true,
                     reason: None,
+                },
+                work: WorkReport {
+                    bounded: false,
+                    reason: Some("operator `Range` makes many".to_owned()),
                 },
             },
             engines: vec![

@@ -11,7 +11,7 @@ use crate::engine::{Engine, Support};
 use crate::model::seal::Claim;
 use crate::model::{
     ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof, Schema,
-    Signature, TensorSpec,
+    Signature, TensorSpec, Work,
 };
 
 /// Everything that the command tells.
@@ -88,6 +88,26 @@ pub(super) struct GraphReport {
     pub(super) outputs: Vec<Field>,
     /// Whether no row of an answer depends on another row.
     pub(super) rows: RowsReport,
+    /// Whether shapes bound what a run takes.
+    pub(super) work: WorkReport,
+}
+
+/// Whether a run takes no more time and memory than the shapes of its inputs tell.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct WorkReport {
+    pub(super) bounded: bool,
+    /// What is not bounded: the model gets a process of its own.
+    pub(super) reason: Option<String>,
+}
+
+impl WorkReport {
+    fn new(work: &Work) -> Self {
+        let reason = work.unbounded().map(str::to_owned);
+        Self {
+            bounded: reason.is_none(),
+            reason,
+        }
+    }
 }
 
 /// Whether rows of several requests may share a run.
@@ -290,6 +310,7 @@ impl GraphReport {
             inputs: inputs(&graph.signature),
             outputs: outputs(&graph.signature),
             rows: RowsReport::new(&graph.rows),
+            work: WorkReport::new(&graph.work),
         }
     }
 }

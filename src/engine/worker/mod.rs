@@ -87,16 +87,21 @@ impl Workers {
         Ok(())
     }
 
-    /// The same engine, in workers.
-    pub fn isolate(&self, engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
+    /// The same engine, in workers, each of which may grow by so many bytes once it has loaded its model.
+    pub fn isolate(&self, engine: Arc<dyn Engine>, memory: Option<u64>) -> Arc<dyn Engine> {
         let workers = self.clone();
-        Arc::new(Isolated { engine, workers })
+        Arc::new(Isolated {
+            engine,
+            workers,
+            memory,
+        })
     }
 }
 
 struct Isolated {
     engine: Arc<dyn Engine>,
     workers: Workers,
+    memory: Option<u64>,
 }
 
 impl Engine for Isolated {
@@ -131,7 +136,7 @@ impl Engine for Isolated {
         options: &EngineOptions,
         cancel: &CancelToken,
     ) -> Result<Arc<dyn CompiledModel>, EngineError> {
-        let order = told::Order::of(self.name(), package, options);
+        let order = told::Order::of(self.name(), package, options).within(self.memory);
         session::compile(&self.workers, self.name(), (package, order), cancel)
     }
 
@@ -142,10 +147,10 @@ impl Engine for Isolated {
         _: &EngineOptions,
         _: &CancelToken,
     ) -> Result<Arc<dyn CompiledModel>, EngineError> {
-        let _ = &self.workers.restarted;
+        let _ = (&self.workers.restarted, self.memory);
         Err(EngineError::Misconfigured {
             engine: self.name(),
-            reason: "`isolation = \"process\"` needs a Unix system".to_owned(),
+            reason: "a process of its own needs a Unix system".to_owned(),
         })
     }
 }

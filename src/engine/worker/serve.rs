@@ -18,7 +18,8 @@ use super::told::{Failure, Order, Report};
 use crate::engine::{
     CancelToken, CompiledModel, Engine, EngineError, Interrupt, Session, panic_text,
 };
-use crate::model::{Batch, Package};
+use crate::machine;
+use crate::model::{Batch, Package, Work};
 
 /// Serves the server on standard input, which is a socket, with one of these engines; returns when the server has gone.
 ///
@@ -50,8 +51,8 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
             reason: format!("loading panicked: {}", panic_text(&*panic)),
         }),
     };
-    let model = match loaded {
-        Ok(model) => model,
+    let (model, work) = match loaded {
+        Ok(loaded) => loaded,
         Err(failure) => {
             return Frame::new(Kind::Failed, 0, failure.to_body()).write(&mut *answers.lock());
         }
@@ -64,6 +65,7 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
     Frame::new(Kind::Loaded, 0, body).write(&mut *answers.lock())?;
     let mut sessions = Sessions {
         model,
+        work,
         answers,
         running: HashMap::new(),
     };
@@ -73,7 +75,10 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
     Ok(())
 }
 
-fn load(engines: &[Arc<dyn Engine>], order: &[u8]) -> Result<Arc<dyn CompiledModel>, Failure> {
+/// A model, and how much its runs take.
+type Loaded = (Arc<dyn CompiledModel>, Work);
+
+fn load(engines: &[Arc<dyn Engine>], order: &[u8]) -> Result<Loaded, Failure> {
     let order: Order = serde_json::from_slice(order).map_err(|error| Failure::Load {
         file: String::new(),
         reason: format!("the worker is not told what to load: {error}"),
@@ -91,7 +96,16 @@ fn load(engines: &[Arc<dyn Engine>], order: &[u8]) -> Result<Arc<dyn CompiledMod
             "its files have changed since the server checked them".to_owned(),
         ));
     }
-    Ok(engine.compile(&package, &order.options(), &CancelToken::new())?)
+    let model = engine.compile(&package, &order.options(), &CancelToken::new())?;
+    // Each session may have weights of its own.
+    let sessions = u64::try_from(machine::threads()).unwrap_or(1);
+    let of_sessions = engine.estimate(&package).saturating_mul(sessions);
+    if let Some(memory) = order.memory
+        && let Err(error) = machine::limit_growth(memory.saturating_add(of_sessions))
+    {
+        tracing::warn!(%error, "the memory of this worker is not bounded");
+    }
+    Ok((model, package.graph.work))
 }
 
 /// What stops a session, once it is there.
@@ -100,6 +114,7 @@ type Stops = Mutex<Option<Arc<dyn Interrupt>>>;
 /// The sessions of the server, each on a thread of its own.
 struct Sessions {
     model: Arc<dyn CompiledModel>,
+    work: Work,
     answers: Arc<Mutex<UnixStream>>,
     running: HashMap<u32, Running>,
 }
@@ -113,6 +128,8 @@ struct Running {
 
 struct Job {
     batch: Batch,
+    /// Bytes that it takes.
+    bytes: u64,
     cancel: CancelToken,
 }
 
@@ -158,8 +175,13 @@ impl Sessions {
             return self.refuse(session, "the batch was made for another model");
         };
         let cancel = CancelToken::new();
+        let bytes = match self.work.unbounded() {
+            Some(_) => u64::MAX,
+            None => self.work.needs(&Batch::extents(&[&batch])).bytes,
+        };
         let job = Job {
             batch,
+            bytes,
             cancel: cancel.clone(),
         };
         if !self.running.contains_key(&session) {
@@ -247,6 +269,7 @@ fn run(
     if job.cancel.is_cancelled() {
         return Err(EngineError::Cancelled);
     }
+    own.expect(job.bytes);
     let values = own.run(&job.batch, &job.cancel)?;
     *session = Some(own);
     Ok(outputs(&values))

@@ -23,6 +23,8 @@ pub(super) struct Order {
     pub(super) intra_op_threads: Option<usize>,
     pub(super) inter_op_threads: Option<usize>,
     pub(super) providers: Option<Vec<NamedOptions>>,
+    /// Bytes by which the worker may grow once the model is loaded.
+    pub(super) memory: Option<u64>,
 }
 
 impl Order {
@@ -43,7 +45,13 @@ impl Order {
             intra_op_threads: options.intra_op_threads,
             inter_op_threads: options.inter_op_threads,
             providers: providers.map(|providers| providers.iter().map(provider).collect()),
+            memory: None,
         }
+    }
+
+    /// The same with a bound on memory.
+    pub(super) fn within(self, memory: Option<u64>) -> Self {
+        Self { memory, ..self }
     }
 
     pub(super) fn options(&self) -> EngineOptions {

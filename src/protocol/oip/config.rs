@@ -230,10 +230,17 @@ fn parameters(servable: &Servable, limit: Option<usize>) -> BTreeMap<&'static st
     let learned = limit.filter(|_| batching.max_rows.is_none());
     let concurrency = servable.limits().max_concurrency;
     let sharing = servable.sharing();
+    let confinement = servable.confinement();
+    let memory = confinement.and_then(|own| own.memory);
     let optional = [
         ("learned_batch_size", learned.map(|rows| rows.to_string())),
         ("max_concurrency", concurrency.map(|most| most.to_string())),
         ("rows_reason", sharing.reason().map(str::to_owned)),
+        (
+            "isolation_reason",
+            confinement.map(|own| own.reason.clone()),
+        ),
+        ("isolation_memory", memory.map(|bytes| bytes.to_string())),
     ];
     let optional = optional
         .into_iter()

@@ -49,8 +49,8 @@ static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(|| {
         ..Config::default()
     });
     vec![
-        workers.isolate(Arc::new(Tract)),
-        workers.isolate(Arc::new(onnxruntime)),
+        workers.isolate(Arc::new(Tract), Some(4 << 30)),
+        workers.isolate(Arc::new(onnxruntime), Some(4 << 30)),
     ]
 });
 
