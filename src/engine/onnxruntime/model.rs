@@ -289,8 +289,28 @@ impl CompiledModel for Model {
             session,
             signature: Arc::clone(&self.signature),
             stop: Arc::new(stop),
+            keeps: Keeps::Runs,
         }))
     }
+}
+
+/// A run that takes more bytes leaves no memory for the next ones.
+const LARGE: u64 = 128 << 20;
+
+/// Gives memory that no tensor has back to the system when a run ends.
+const SHRINK: (&str, &str) = ("memory.enable_memory_arena_shrinkage", "cpu:0");
+
+/// What becomes of the memory of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// It is kept for the next ones.
+    Runs,
+    /// The next run gives back what it can.
+    Little,
+    /// The same, and so does the run after it: outputs of a large run were in use when it ended.
+    LittleTwice,
+    /// ONNX Runtime has nothing to give back.
+    Nothing,
 }
 
 /// A session in use by one thread.
@@ -298,6 +318,7 @@ struct Running {
     session: OrtSession,
     signature: Arc<Signature>,
     stop: Arc<Stop>,
+    keeps: Keeps,
 }
 
 /// The options of a session's runs, by which another thread stops them. ONNX Runtime has no way to take that back, so
@@ -317,6 +338,14 @@ impl Stop {
 
     fn options(&self) -> Arc<RunOptions> {
         Arc::clone(&self.options.lock())
+    }
+
+    /// Other options from here on, unless a run was stopped.
+    fn replace(&self, options: RunOptions) {
+        let mut own = self.options.lock();
+        if !self.fired.load(Ordering::Relaxed) {
+            *own = Arc::new(options);
+        }
     }
 }
 
@@ -341,7 +370,22 @@ impl Session for Running {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        self.answer(batch.inputs()).map_err(|error| {
+        let shrinks = matches!(self.keeps, Keeps::Little | Keeps::LittleTwice);
+        let options = self.options();
+        let mut answer = self.answer(batch.inputs(), &options);
+        if shrinks {
+            self.reset_options();
+        }
+        if let Err(error) = &answer
+            && shrinks
+            && error.message().contains("shrink")
+        {
+            // It has no arena; it says so before it runs.
+            self.keeps = Keeps::Nothing;
+            let options = self.stop.options();
+            answer = self.answer(batch.inputs(), &options);
+        }
+        answer.map_err(|error| {
             if cancel.is_cancelled() {
                 return EngineError::Cancelled;
             }
@@ -353,13 +397,45 @@ impl Session for Running {
         })
     }
 
+    fn expect(&mut self, bytes: u64) {
+        if bytes > LARGE && self.keeps != Keeps::Nothing {
+            self.keeps = Keeps::LittleTwice;
+        }
+    }
+
     fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
         Some(Arc::clone(&self.stop) as Arc<dyn Interrupt>)
     }
 }
 
 impl Running {
-    fn answer(&mut self, inputs: &[Tensor]) -> ort::Result<Outputs> {
+    /// The options of the next run.
+    fn options(&mut self) -> Arc<RunOptions> {
+        self.keeps = match self.keeps {
+            Keeps::Runs | Keeps::Nothing => return self.stop.options(),
+            Keeps::LittleTwice => Keeps::Little,
+            Keeps::Little => Keeps::Runs,
+        };
+        let shrinking = || {
+            let mut options = RunOptions::new()?;
+            options.set(SHRINK.0, SHRINK.1)?;
+            Ok::<_, Error>(options)
+        };
+        // Without it the run is as good.
+        if let Ok(options) = shrinking() {
+            self.stop.replace(options);
+        }
+        self.stop.options()
+    }
+
+    /// Options of an ordinary run again.
+    fn reset_options(&self) {
+        if let Ok(options) = RunOptions::new() {
+            self.stop.replace(options);
+        }
+    }
+
+    fn answer(&mut self, inputs: &[Tensor], options: &RunOptions) -> ort::Result<Outputs> {
         let specs = &self.signature.inputs;
         let fits = inputs.len() == specs.len()
             && inputs
@@ -380,8 +456,7 @@ impl Running {
                 ))
             })
             .collect::<ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>>>()?;
-        let options = self.stop.options();
-        let outputs = self.session.run_with_options(feeds, &*options)?;
+        let outputs = self.session.run_with_options(feeds, options)?;
         let outputs: Vec<(&str, DynValue)> = outputs.into_iter().collect();
         outputs
             .into_iter()
