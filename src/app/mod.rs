@@ -369,16 +369,8 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
         service.shared_metrics(),
         warm_up,
     );
-    let loader = loader.within(Budget::new(memory_of_runs()));
+    let loader = loader.within(shared.budget().clone());
     workers::with_workers(loader, settings, service.shared_metrics())
-}
-
-/// Bytes that runs may take together: what the budget of models leaves of the memory.
-fn memory_of_runs() -> usize {
-    let fifth = machine::memory_limit().map(|bytes| bytes / 5);
-    fifth
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .unwrap_or(usize::MAX)
 }
 
 fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) -> MiddlewareOptions {

@@ -467,8 +467,8 @@ impl Loader {
         (around.enter)(VersionState::WarmingUp);
         let isolated = options.isolated || confinement.is_some();
         let place = (engine.name(), isolated);
-        let around = (options, around.cancel);
-        let warmed = self.warm(package, (place, &model), around, &metrics);
+        let wanted = (options, around.cancel);
+        let warmed = self.warm(package, (place, &model), wanted, &metrics);
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
             _ if around.cancel.is_cancelled() => Err(LoadError::Cancelled),
             1.. if around.replaces => Err(LoadError::NonFinite(non_finite)),

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::budget::Allowance;
 use super::Extent;
+use crate::budget::Allowance;
 use crate::tensor::{DType, Tensor};
 
 /// Inputs that must be equal for requests to share a run are compared while the queue is locked, so no larger ones are.

@@ -188,7 +188,7 @@ impl Stream {
 }
 
 /// What was inflated so far.
-struct Bounded {
+pub(super) struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
     allowance: Allowance,

@@ -225,6 +225,11 @@ impl Shared {
         self.0.options.max_body
     }
 
+    /// What all requests may hold, and what their runs take.
+    pub fn budget(&self) -> &Budget {
+        &self.0.options.budget
+    }
+
     /// What one request may hold; nothing is charged yet.
     fn allowance(&self) -> Allowance {
         let options = &self.0.options;

@@ -87,7 +87,6 @@ impl Kinded for ScoringError {
             Self::TooLarge(_) => ErrorKind::TooLarge,
             Self::OverBudget(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OverBudget(over) => over.kind(),
             Self::Serve(error) => error.kind(),
             _ => ErrorKind::InvalidArgument,
         }
@@ -111,7 +110,6 @@ impl ScoringError {
             Self::Serve(error) => serve_codes(error.kind()),
             Self::OverBudget(error) => serve_codes(error.kind()),
             Self::NotFound(_) => serve_codes(ErrorKind::NotFound),
-            Self::OverBudget(over @ OverBudget::Process { .. }) => serve_codes(over.kind()),
             _ => ["BAD_REQUEST", "KAM00", "INVALID_PARAMETER_VALUE"],
         }
     }

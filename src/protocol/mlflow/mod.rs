@@ -306,8 +306,6 @@ struct ScoringCodec {
     max_body: usize,
     /// How long the client waits.
     timeout: Option<Duration>,
-    /// What the request may hold.
-    allowance: Allowance,
 }
 
 impl ScoringCodec {
@@ -320,7 +318,6 @@ impl ScoringCodec {
             form: Form::Lists,
             max_body: LOCAL_BODY,
             timeout: None,
-            allowance: Allowance::unlimited(),
         }
     }
 }

@@ -168,15 +168,15 @@ impl Selection {
 
 fn unknown(name: &str, signature: &Signature) -> OipError {
     let known = signature.outputs.iter();
-    let known = known.take(LISTED).map(|output| format!("`{}`", output.name));
+    let known = known
+        .take(LISTED)
+        .map(|output| format!("`{}`", output.name));
     let mut known = known.collect::<Vec<_>>().join(", ");
     if signature.outputs.len() > LISTED {
         known += ", …";
     }
     let name: String = name.chars().take(SHOWN).collect();
-    OipError::Invalid(format!(
-        "unknown output `{name}`; this model gives {known}"
-    ))
+    OipError::Invalid(format!("unknown output `{name}`; this model gives {known}"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use super::json::{self, NonFinite};
 use super::meter::{Meter, tensor_heap};
 use super::oip::error::OipError;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use super::{Route, Shared, Surface, cloud_events, model_headers, size, timeout_header};
 use crate::budget::Allowance;
 use crate::engine::Outputs;
 use crate::middleware::auth::Scope;
@@ -237,8 +237,6 @@ struct PredictCodec {
     non_finite: NonFinite,
     /// How long the client waits.
     timeout: Option<Duration>,
-    /// What the request may hold.
-    allowance: Allowance,
 }
 
 impl Codec for PredictCodec {

@@ -28,8 +28,6 @@ pub(super) struct InferCodec {
     id: Option<String>,
     selection: Selection,
     wishes: Wishes,
-    /// What the request may hold.
-    allowance: Allowance,
 }
 
 /// What came in.
@@ -72,7 +70,6 @@ impl InferCodec {
             id: None,
             selection: Selection::default(),
             wishes: Wishes::default(),
-            allowance,
         }
     }
 }

@@ -33,7 +33,6 @@ use super::oip::error::OipError;
 use super::oip::selector::select;
 use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
-use crate::budget::Allowance;
 use crate::middleware::auth::Scope;
 use crate::serving::{LookupError, Selector};
 use crate::telemetry::Protocol;

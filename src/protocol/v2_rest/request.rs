@@ -3,8 +3,8 @@
 use super::binary::Section;
 use super::elements;
 use crate::protocol::json::{Cells, Flat, Json, Reader};
-use crate::protocol::oip::content::Content;
 use crate::protocol::meter::Meter;
+use crate::protocol::oip::content::Content;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Requested;
 use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters};
