@@ -81,7 +81,11 @@ impl Default for Budget {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        let part = limit / KEPT_BACK;
+        let part = if limit == usize::MAX {
+            0
+        } else {
+            limit / KEPT_BACK
+        };
         Self(Arc::new(Pool {
             limit,
             kept_back: if part >= 16 * SMALL { part } else { 0 },

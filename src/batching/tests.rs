@@ -315,7 +315,7 @@ async fn a_full_queue_refuses_and_the_others_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_holds_half_of_the_memory_and_charges_stay_until_the_engine_is_done() {
-    let slow = Fake::default().delayed(Duration::from_millis(300));
+    let slow = Fake::default().delayed(Duration::from_millis(300)).deaf();
     let (batcher, _) = batcher(&slow, config(100, 1), &pool(1));
     let batcher = Arc::new(batcher);
     // Each brings four bytes.

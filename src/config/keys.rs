@@ -74,7 +74,7 @@ pub const KEYS: &[KeyDef] = &[
     key("server.health_route", Kind::Route, "Another path that tells whether the server is ready, as Vertex AI chooses one").flag("health-route"),
     key("server.predict_route", Kind::Route, "Another path that answers V1 predictions of the default model, as Vertex AI chooses one").flag("predict-route"),
     key("server.default_model", Kind::Text, "Model behind /invocations; the only one when there is one").flag("default-model"),
-    key("server.ready_without_models", Kind::Bool, "Whether the server is ready while no model is wanted, or none that is for this server").or("true"),
+    key("server.ready_without_models", Kind::Bool, "Whether the server is ready while no model is wanted, or none that is for this server").or("true").flag("ready-without-models"),
     key("server.max_body", Kind::Size, "Largest request body").or("64MiB").flag("max-body"),
     key("server.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer").or("60s").flag("request-timeout"),
     key("server.shutdown_delay", Kind::Duration, "Time between turning unready and refusing connections, after SIGTERM").or("0s").flag("shutdown-delay"),

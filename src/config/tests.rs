@@ -74,6 +74,7 @@ fn every_key_takes_a_value_of_its_kind_in_the_settings() {
         let text = match def.kind {
             Kind::Text | Kind::Path | Kind::Uri | Kind::List => "x",
             Kind::BasePath | Kind::Route => "/x",
+            Kind::Bool if def.default == Some("true") => "false",
             Kind::Bool => "true",
             Kind::Port | Kind::PortOrOff | Kind::Integer(_) => "7",
             Kind::Size => "7MiB",

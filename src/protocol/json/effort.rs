@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn lists_and_texts_count_more_than_numbers() {
         let of = |part: &str| effort(part.repeat(20_000 / part.len()).as_bytes());
-        assert!((20_000..21_000).contains(&of("1.25,7.5,-3.25e8,0.125,")));
+        assert!((19_000..21_000).contains(&of("1.25,7.5,-3.25e8,0.125,")));
         assert!(of("[1],") > 10 * 20_000);
         assert!(of("\"\",") > 7 * 20_000);
         assert!(of("{},") > 10 * 20_000);

@@ -92,18 +92,6 @@ pub(crate) enum Items {
 type Result<T> = std::result::Result<T, OverBudget>;
 
 impl Json {
-    /// A list of values; lists of equal shape become one array, as they would have been read.
-    ///
-    /// # Errors
-    /// [`OverBudget`].
-    pub(crate) fn stacked(values: impl IntoIterator<Item = Self>, meter: &Meter) -> Result<Self> {
-        let mut items = Items::default();
-        for value in values {
-            items.push(value, meter)?;
-        }
-        items.finish(meter)
-    }
-
     /// A rectangular list.
     ///
     /// # Errors
