@@ -40,6 +40,9 @@ pub enum OverBudget {
     },
 }
 
+/// What any request may hold: buffers and messages have sizes of their own, however small bodies must be.
+const LEAST: usize = 1 << 20;
+
 impl Kinded for OverBudget {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -136,7 +139,7 @@ impl Budget {
 
     /// The allowance of one request over HTTP or gRPC, whose body has at most `max_body` bytes.
     pub fn of_request(&self, max_body: usize) -> Allowance {
-        self.allowance(max_body.saturating_mul(BODY_MULTIPLE))
+        self.allowance(max_body.saturating_mul(BODY_MULTIPLE).max(LEAST))
     }
 }
 

@@ -3,7 +3,9 @@
 //! Every protocol over HTTP has them; a handler sees plain bytes.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +14,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -90,12 +93,36 @@ impl FromRequest<Shared> for Received {
 
 /// Keeps what a request was charged until its answer was sent, or its client has gone.
 pub(super) fn held(response: Response, allowance: Allowance) -> Response {
-    response.map(|body| {
-        Body::new(body.map_frame(move |frame| {
-            let allowance = allowance.clone();
-            frame.map_data(move |bytes| Held::with(bytes, allowance))
-        }))
-    })
+    response.map(|body| Body::new(HeldBody { body, allowance }))
+}
+
+/// A body of an answer whose parts keep what its request was charged.
+struct HeldBody {
+    body: Body,
+    allowance: Allowance,
+}
+
+impl HttpBody for HeldBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let held = |bytes| Held::with(bytes, self.allowance.clone());
+        Poll::Ready(polled.map(|frame| frame.map(|frame| frame.map_data(held))))
+    }
+
+    // Without these an answer would have no `Content-Length`.
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Bytes of an answer, and what their requests were charged. They outlive the body that they were of: they wait in the
@@ -284,7 +311,7 @@ async fn inflated(request: Request, coding: Coding, shared: &Shared) -> Request 
     let body = match inflate(body, coding, bounds).await {
         Ok(bytes) => Body::from(bytes),
         // For the handler, which answers in the form of its protocol.
-        Err(error) => Body::from_stream(stream::once(ready(Err::<Bytes, _>(error)))),
+        Err(error) => Body::from_stream(stream::once(future::ready(Err::<Bytes, _>(error)))),
     };
     Request::from_parts(parts, body)
 }

@@ -70,6 +70,7 @@ impl Outside {
     async fn trusting(&self, arguments: &[&str]) -> Ended {
         let command = self.command(arguments);
         command
+            .env("ONSTAGE_REGISTRY__ARTIFACT_HOSTS", "files.test")
             .env("ONSTAGE_NETWORK__CA_FILE", self.authority())
             .run()
             .await
@@ -259,6 +260,7 @@ async fn mlflow_and_its_signed_urls_are_reached_through_the_proxy() {
 
     let follow = [&["--follow", "@champion"], &registry[..]].concat();
     let server = Starter::serve(&follow)
+        .env("ONSTAGE_REGISTRY__ARTIFACT_HOSTS", "files.test")
         .env("HTTPS_PROXY", format!("http://{}", outside.proxy))
         .env("SSL_CERT_FILE", outside.authority())
         .start()

@@ -187,7 +187,7 @@ async fn sizes_that_do_not_agree_are_refused_by_name() {
             .refused(400)
             .contains("both")
     );
-    for size in [json!(-1), json!("8"), json!(8.0), json!(null)] {
+    for size in [json!(-1), json!("8"), json!(8.0)] {
         let mut input = binary("FP32", &shape, 8);
         input["parameters"]["binary_data_size"] = size;
         let answer = refused_fp32(&server, input, &[0; 8]).await;

@@ -112,6 +112,8 @@ pub(super) fn metered(
             Err(status) => Some((Err(status), None)),
         }
     });
+    // The library asks again after the end.
+    let parts = parts.fuse();
     Body::from_stream(parts.filter(|part| ready(!matches!(part, Ok(part) if part.is_empty()))))
 }
 

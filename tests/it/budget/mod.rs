@@ -92,7 +92,7 @@ impl Stage {
         }
         let paths = names.map(|name| packages.path().join(name));
         let mut flags: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
-        let max_body = MAX_BODY.to_string();
+        let max_body = format!("{}MiB", MAX_BODY >> 20);
         flags.extend(["--engine", "onnxruntime", "--max-body", &max_body]);
         let server = Starter::serve(&flags)
             .env("ONSTAGE_SERVER__REQUEST_TIMEOUT", "5m")
