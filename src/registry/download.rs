@@ -19,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 
 use self::resume::Tags;
 use super::SourceError;
+use super::repository::blocking;
 use crate::machine;
 use crate::model::{Manifest, PackageError};
 
@@ -111,18 +112,15 @@ pub(crate) async fn download(
 
 /// A model of another kind is not fetched whole only to be refused.
 async fn refuse_foreign(manifest: PathBuf) -> Result<(), SourceError> {
-    let read = tokio::task::spawn_blocking(move || Manifest::read(&manifest));
-    match read.await {
-        Ok(Err(error)) => {
-            let error = PackageError::from(error);
-            // What else is wrong with it is told once it is complete.
-            if error.is_foreign() {
-                return Err(SourceError::Package(Box::new(error)));
-            }
-            Ok(())
-        }
-        _ => Ok(()),
+    let Err(error) = blocking(move || Ok(Manifest::read(&manifest))).await? else {
+        return Ok(());
+    };
+    let error = PackageError::from(error);
+    // What else is wrong with it is told once it is complete.
+    if error.is_foreign() {
+        return Err(SourceError::Package(Box::new(error)));
     }
+    Ok(())
 }
 
 /// Whether the disk has room for all that is to come.

@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::SourceError;
 use super::download::{Opened, Part, Remote, RemoteFile, download};
 use super::places::LOCAL_KEY;
+use super::repository::blocking;
 
 /// Reading that takes longer is no reading.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,8 +183,7 @@ impl Remote for LocalFiles {
     async fn open(&self, file: &RemoteFile, part: Option<&Part>) -> Result<Opened, SourceError> {
         let path = self.root.join(&file.path);
         let (opening, allowed) = (path.clone(), self.allowed.clone());
-        let opened = tokio::task::spawn_blocking(move || open(&opening, &allowed)).await;
-        let opened = opened.map_err(|error| SourceError::io(&path)(io::Error::other(error)))??;
+        let opened = blocking(move || open(&opening, &allowed)).await?;
         let found = tag(&opened.metadata().map_err(SourceError::io(&path))?);
         if file.tag.as_ref().is_some_and(|listed| *listed != found) {
             return Err(self.changed(file));

@@ -241,7 +241,7 @@ fn make_directories(path: &Path) -> io::Result<()> {
 }
 
 /// Runs file operations on a thread that may wait.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
 ) -> Result<T, SourceError> {
     let failed = |error| SourceError::Io {

@@ -681,7 +681,7 @@ async fn strangers_fill_no_log() {
         .await;
     let path = format!("/{}", "x".repeat(8000));
     let before = server.stderr().len();
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     for _ in 0..40 {
         let sent = (0..50).map(|_| server.get(&path));
         for response in futures_util::future::join_all(sent).await {

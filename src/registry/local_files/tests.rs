@@ -77,7 +77,7 @@ async fn a_pipe_or_a_device_is_refused_at_once() {
     let pipe = from.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.unwrap().success());
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let (_, result) = fetch_from(from.path(), &[]).await;
     let error = result.unwrap_err().to_string();
     assert!(error.contains("pipe`: it is a pipe"), "{error}");

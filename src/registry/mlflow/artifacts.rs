@@ -63,10 +63,8 @@ impl Artifacts<'_> {
             return Ok(());
         }
         let path = url.to_file_path().map_err(|()| invalid(url.as_str()))?;
-        let servers = [self.registry, self.tracking].into_iter();
-        servers
-            .map(|server| self.places.check_local(server.base(), &path))
-            .collect()
+        let mut servers = [self.registry, self.tracking].into_iter();
+        servers.try_for_each(|server| self.places.check_local(server.base(), &path))
     }
 
     /// Whether files may come from a server that ours names.

@@ -10,6 +10,7 @@ use super::StoreRegistry;
 use super::directory::{Directory, Text};
 use super::layout::{self, Meaning, VersionFile};
 use crate::model::{ModelName, Version};
+use crate::registry::repository::blocking;
 use crate::registry::{
     Query, RegisteredModel, RegisteredVersion, RegistryState, SourceError, VersionStatus,
 };
@@ -109,16 +110,22 @@ impl StoreRegistry {
         query: &Query,
         state: &mut RegistryState,
     ) -> Result<(), SourceError> {
-        let reading = directory.clone();
-        let names = match query.everything {
-            true => self.aside(move || reading.models()).await?,
-            false => query.models.clone(),
-        };
-        for name in names {
-            let (reading, wanted) = (directory.clone(), name.clone());
-            match self.aside(move || reading.model(&wanted)).await {
-                Ok(found) => {
-                    for (meaning, path, text) in found {
+        let (directory, query) = (directory.clone(), query.clone());
+        let models = blocking(move || {
+            let names = match query.everything {
+                true => directory.models()?,
+                false => query.models,
+            };
+            let read = names.into_iter().map(|name| {
+                let objects = directory.model(&name);
+                (name, objects)
+            });
+            Ok(read.collect::<Vec<_>>())
+        });
+        for (name, objects) in models.await? {
+            match objects {
+                Ok(objects) => {
+                    for (meaning, path, text) in objects {
                         self.take(state, (name.clone(), meaning), &path, alone(text));
                     }
                 }
@@ -126,18 +133,6 @@ impl StoreRegistry {
             }
         }
         Ok(())
-    }
-
-    /// Runs what waits for a disk.
-    async fn aside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, SourceError> {
-        let ended = tokio::task::spawn_blocking(work).await;
-        ended.map_err(|error| SourceError::Unreachable {
-            registry: self.address.clone(),
-            reason: error.to_string(),
-        })?
     }
 
     async fn read_below(&self, path: &Path, state: &mut RegistryState) -> Result<(), SourceError> {
@@ -288,7 +283,7 @@ impl StoreRegistry {
     pub(super) async fn text(&self, path: &Path) -> Result<Option<String>, SourceError> {
         if let Some(directory) = self.local() {
             let path = path.clone();
-            return self.aside(move || directory.text(&path)).await;
+            return blocking(move || directory.text(&path)).await;
         }
         Ok(self.tagged(path).await?.map(|(_, text)| text))
     }
