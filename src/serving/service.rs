@@ -147,7 +147,10 @@ impl ServeError {
     pub(super) fn cause(&self) -> Option<Cause> {
         let failure = match self {
             Self::Batch(BatchError::Hopeless { .. }) => return Some(Cause::Refused),
-            Self::Deadline(_) | Self::Batch(BatchError::Expired) => EngineFailure::Timeout,
+            Self::Deadline(_)
+            | Self::Batch(BatchError::Expired | BatchError::Moving | BatchError::Withdrawn(_)) => {
+                EngineFailure::Timeout
+            }
             Self::Batch(BatchError::Panicked) => EngineFailure::Panic,
             Self::Batch(BatchError::Engine(error)) => match error {
                 EngineError::Cancelled => return None,
