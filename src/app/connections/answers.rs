@@ -145,7 +145,7 @@ impl HttpBody for Pieces {
         self.answer.is_with_client();
         Poll::Ready(match next {
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) if data.len() > 0 => {
+                Ok(data) if !data.is_empty() => {
                     self.left = data;
                     self.next_piece().map(Ok)
                 }

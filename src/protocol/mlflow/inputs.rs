@@ -155,7 +155,7 @@ fn convert_nested(
     if matches!(kind, ColType::Array(_)) && nested::is_ragged(&value) {
         return Err(ragged());
     }
-    Ok(Array::of_objects(value, meter)?)
+    Array::of_objects(value, meter).map_err(Into::into)
 }
 
 fn convert_scalar(value: Json, kind: DataType, meter: &Meter) -> Result<Array, PyError> {
@@ -358,7 +358,7 @@ fn each_nested(value: Json, spec: &ColSpec, meter: &Meter) -> Result<Array, PyEr
     if nested::is_ragged(&value) {
         return Err(ragged());
     }
-    Ok(Array::of_objects(value, meter)?)
+    Array::of_objects(value, meter).map_err(Into::into)
 }
 
 /// MLflow's `parse_instances_data`: a list of objects is turned into one array per key.

@@ -283,7 +283,7 @@ struct Described {
     #[prost(message, repeated, tag = "2")]
     fields: Vec<DescribedField>,
     #[prost(message, repeated, tag = "3")]
-    nested: Vec<Described>,
+    nested: Vec<Self>,
     #[prost(message, optional, tag = "7")]
     options: Option<Options>,
 }

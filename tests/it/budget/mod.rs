@@ -76,13 +76,8 @@ impl Stage {
         let tensor =
             r#"{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": [-1, 100]}}"#;
         let texts = r#"{"type": "string", "name": "t", "required": true}"#;
-        let lists =
-            r#"{"type": "array", "items": {"type": "double"}, "name": "a", "required": true}"#;
-        let names = ["columns", "tensor", "texts", "lists"];
-        for (name, inputs) in names
-            .into_iter()
-            .zip([doubles().as_str(), tensor, texts, lists])
-        {
+        let names = ["columns", "tensor", "texts"];
+        for (name, inputs) in names.into_iter().zip([doubles().as_str(), tensor, texts]) {
             let model = if name == "texts" {
                 largest_of_texts()
             } else {

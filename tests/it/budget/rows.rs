@@ -41,7 +41,8 @@ impl Row {
 const COLUMNS: &str = "/models/columns/invocations";
 const TENSOR: &str = "/models/tensor/invocations";
 const TEXTS: &str = "/models/texts/invocations";
-const LISTS: &str = "/models/lists/invocations";
+/// No graph takes lists as a column: they are refused once they were read.
+const LISTS: &str = COLUMNS;
 const V1: &str = "/v1/models/tensor:predict";
 const V1_TEXTS: &str = "/v1/models/texts:predict";
 const OIP: &str = "/v2/models/tensor/infer";

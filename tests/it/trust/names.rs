@@ -22,7 +22,10 @@ async fn serve(scene: &Scene, line: &str, flags: &[&str]) -> (Server, Signer) {
         "--jwt-audience",
         AUDIENCE,
     ];
-    let server = Starter::serve(&[&fixed, flags].concat()).start().await;
+    let server = Starter::serve(&[&fixed, flags].concat())
+        .with_onnxruntime()
+        .start()
+        .await;
     (server, signer)
 }
 
@@ -96,7 +99,7 @@ async fn callers_of_one_model_learn_no_names_of_others() {
             "wine",
         ],
     ] {
-        let engine = ["--engine", "tract"];
+        let engine = ["--engine", "auto"];
         let (server, _) = serve(&scene, &lines, &[flags, &engine].concat()).await;
         for path in [
             "/invocations",
