@@ -270,10 +270,11 @@ fn far_away(proxy: &Imitation, more: &[&str]) -> Starter {
 
 #[tokio::test]
 async fn a_registry_on_another_machine_names_no_files_of_this_one() {
-    let cache = TempDir::new().unwrap();
     let iris = project().join("model-examples/iris");
     let named = iris.to_str().unwrap().to_owned();
     for uri in [named.clone(), format!("file://{named}")] {
+        // What served once may serve again.
+        let cache = TempDir::new().unwrap();
         let server = Imitation::start(move |asked| {
             let path = asked.path.as_str();
             if path.contains("get-download-uri") {
