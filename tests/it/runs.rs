@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use onstage::protocol::inference::ModelInferRequest;
@@ -11,6 +11,7 @@ use rstest::rstest;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::grpc;
 use crate::onnx::{Parts, loops, save};

@@ -155,7 +155,7 @@ fn convert_nested(
     if matches!(kind, ColType::Array(_)) && nested::is_ragged(&value) {
         return Err(ragged());
     }
-    Array::of_objects(value, meter).map_err(Into::into)
+    Array::of_objects(value, meter)
 }
 
 fn convert_scalar(value: Json, kind: DataType, meter: &Meter) -> Result<Array, PyError> {
@@ -358,7 +358,7 @@ fn each_nested(value: Json, spec: &ColSpec, meter: &Meter) -> Result<Array, PyEr
     if nested::is_ragged(&value) {
         return Err(ragged());
     }
-    Array::of_objects(value, meter).map_err(Into::into)
+    Array::of_objects(value, meter)
 }
 
 /// MLflow's `parse_instances_data`: a list of objects is turned into one array per key.

@@ -60,7 +60,7 @@ pub(super) fn missing(size: usize) -> Vec<u8> {
     let column = |column: usize| {
         let number = |row: usize| {
             let number = chance(row * WIDTH + column);
-            (number % 8 > 0).then_some(number as f64)
+            (!number.is_multiple_of(8)).then_some(number as f64)
         };
         let array: ArrayRef = Arc::new(Float64Array::from_iter((0..rows).map(number)));
         (format!("c{column}"), array)
