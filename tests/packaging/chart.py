@@ -10,41 +10,13 @@ import tomllib
 
 import pytest
 import yaml
+from objects import NEWEST, OLDEST, configuration, container, of_kind, pod, render, template, the
 from shell import CHART, ROOT, environment, run
 
 VALUE_SETS = sorted((CHART / "ci").glob("*-values.yaml"))
 NAMES = [path.name.removesuffix("-values.yaml") for path in VALUE_SETS]
 NEEDS = {"oci-image": "1.31.0", "pre-stop": "1.30.0"}
-OLDEST, NEWEST = "1.27.0", "1.37.0"
 BIN = f"{sys.prefix}/bin"
-
-
-def render(helm, *arguments, release="onstage", version=NEWEST, **options):
-    """The objects that the chart becomes."""
-    text = helm("template", release, CHART, "--namespace", "models", "--kube-version", version, *arguments, **options)
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-def of_kind(objects, kind):
-    return [found for found in objects if found["kind"] == kind]
-
-
-def the(objects, kind):
-    (found,) = of_kind(objects, kind)
-    return found
-
-
-def pod(objects):
-    return the(objects, "Deployment")["spec"]["template"]["spec"]
-
-
-def container(objects):
-    return pod(objects)["containers"][0]
-
-
-def configuration(objects):
-    (config,) = [found for found in of_kind(objects, "ConfigMap") if "onstage.toml" in found["data"]]
-    return config["data"]["onstage.toml"]
 
 
 def test_there_are_at_least_a_dozen_value_sets():
@@ -122,14 +94,10 @@ WRONG = [
     (["replicaCount=two"], "replicaCount", "integer"),
     (["replicas=3"], "replicas", "not allowed"),
     (["image.pullPolicy=Sometimes"], "pullPolicy", "Always"),
-    (["image.repository=example/onstage:1.0"], "repository", "pattern"),
-    (["image.digest=sha256:abc"], "digest", "pattern"),
     (["service.httpPort=70000"], "httpPort", "65535"),
     (["shutdown.drainSeconds=30s"], "drainSeconds", "integer"),
     (["config.server.port=http"], "port", "integer"),
     (["config.Server.port=1"], "Server", ""),
-    (["resources.limits.memory=lots"], "memory", "pattern"),
-    (["models.download.targets[0]=fraud", "models.download.registry=http://r"], "targets", "pattern"),
     (["ingress.hosts[0].name=x"], "host", ""),
     (["secretMounts[0].name=admin", "secretMounts[0].secretName=x"], "secretMounts", ""),
 ]
@@ -217,11 +185,8 @@ def test_a_pod_is_as_locked_as_it_can_be(helm):
 
 
 def test_a_change_of_the_configuration_restarts_the_pods(helm):
-    def checksum(*sets):
-        template = the(render(helm, *sets), "Deployment")["spec"]["template"]
-        return template["metadata"]["annotations"]["checksum/config"]
-
-    assert checksum() == checksum() != checksum("--set", "config.telemetry.log_level=debug")
+    before, after = (template(render(helm, *sets)) for sets in ([], ["--set", "config.telemetry.log_level=debug"]))
+    assert before == template(render(helm)) != after
 
 
 def test_autoscalers_own_the_number_of_replicas(helm):
@@ -251,7 +216,7 @@ def test_whoever_hears_of_a_change_tells_the_other_pods(helm):
     ports = [port["port"] for port in headless["spec"]["ports"] if port["name"] == "http"]
     assert told == [f"{headless['metadata']['name']}:{port}" for port in ports] and ports == [9000]
     assert peers("config.server.port=9000")[0] is None, "nobody hears of anything"
-    for other in ("service.headless=false", "config.server.tls.cert_file=/c"):
+    for other in ("service.headless=false", "config.server.tls.cert_file=/c,config.server.tls.key_file=/k"):
         assert peers(other, "registry.webhookSecret.name=w")[0] is None, other
     chosen = ("registry.webhookSecret.name=w", "config.registry.peers={a:1}")
     assert peers(*chosen)[0] == ["a:1"]

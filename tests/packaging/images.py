@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from objects import configuration, parse, the
 from shell import CHART, IRIS, REQUEST, ask, free_port, predicts, ready, run, until
 
 TARGETS = ["embedded", "full"]
@@ -202,7 +203,7 @@ def test_an_image_holds_its_bill_of_materials_and_little_else(docker, images, to
 
 @pytest.fixture
 def pod(docker, images, tools, tmp_path):
-    """The chart's Deployment and ConfigMap as podman takes them, on free ports; the address of its server."""
+    """The chart's Deployment as podman takes it, on free ports; the address of its server."""
     archive = tmp_path / "image.tar"
     docker("save", "-o", archive, images["full"])
     # podman wants a short one.
@@ -217,16 +218,18 @@ def pod(docker, images, tools, tmp_path):
     # podman turns HTTP probes into curl, which the image lacks.
     sets = f"image.repository={image},image.tag={tag},config.server.port={port},config.server.grpc_port={free_port()}"
     text = run(tools / "helm4/helm/helm", "template", "onstage", CHART, "--set", f"{sets},probes.type=exec,image.pullPolicy=Never,replicaCount=1")
-    objects = [found for found in yaml.safe_load_all(text) if found and found["kind"] in {"ConfigMap", "Deployment"}]
-    for found in objects:
-        if found["kind"] == "Deployment":
-            # Not with the network of the machine.
-            del found["spec"]["template"]["spec"]["containers"][0]["ports"]
-            # What a Service called `onstage` in the namespace would inject without `enableServiceLinks: false`, which podman does not know.
-            links = {"ONSTAGE_PORT": "tcp://10.0.0.1:80", "ONSTAGE_SERVICE_HOST": "10.0.0.1", "ONSTAGE_SERVICE_PORT": "80", "ONSTAGE_PORT_80_TCP": "tcp://10.0.0.1:80"}
-            found["spec"]["template"]["spec"]["containers"][0]["env"] += [{"name": key, "value": value} for key, value in links.items()]
+    deployment = the(parse(text), "Deployment")
+    # podman knows no files of annotations.
+    data = {"onstage.toml": configuration([deployment])}
+    spec = deployment["spec"]["template"]["spec"]
+    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != "config"] + [{"name": "config", "configMap": {"name": "config"}}]
+    # Not with the network of the machine.
+    del spec["containers"][0]["ports"]
+    # What a Service called `onstage` in the namespace would inject without `enableServiceLinks: false`, which podman does not know.
+    links = {"ONSTAGE_PORT": "tcp://10.0.0.1:80", "ONSTAGE_SERVICE_HOST": "10.0.0.1", "ONSTAGE_SERVICE_PORT": "80", "ONSTAGE_PORT_80_TCP": "tcp://10.0.0.1:80"}
+    spec["containers"][0]["env"] += [{"name": key, "value": value} for key, value in links.items()]
     file = tmp_path / "pod.yaml"
-    file.write_text(yaml.safe_dump_all(objects))
+    file.write_text(yaml.safe_dump_all([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "config"}, "data": data}, deployment]))
     try:
         run_podman("kube", "play", "--network", "host", file)
         yield run_podman, f"127.0.0.1:{port}"

@@ -1,41 +1,3 @@
-{{- define "onstage.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
-{{- end -}}
-
-{{- define "onstage.fullname" -}}
-{{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
-{{- end -}}
-{{- end -}}
-
-{{- define "onstage.selector" -}}
-app.kubernetes.io/name: {{ include "onstage.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end -}}
-
-{{- define "onstage.labels" -}}
-{{ include "onstage.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/component: server
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end -}}
-
-{{- define "onstage.metadata" -}}
-name: {{ include "onstage.fullname" . }}
-namespace: {{ .Release.Namespace }}
-labels:
-  {{- include "onstage.labels" . | nindent 2 }}
-{{- end -}}
-
 {{- define "onstage.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "onstage.fullname" .) .Values.serviceAccount.name -}}
@@ -76,11 +38,13 @@ labels:
 {{- end -}}
 {{- end -}}
 
-{{/* The example of the image is served where nothing was asked for. */}}
+{{/* The image's example is served unless a value names models. Arguments that say nothing of models change nothing here. */}}
 {{- define "onstage.servesExample" -}}
 {{- $follow := dig "registry" "follow" list .Values.config -}}
+{{- range .Values.extraArgs -}}{{- if hasPrefix "--follow" . -}}{{- $follow = list . -}}{{- end -}}{{- end -}}
+{{- range .Values.extraEnv -}}{{- if eq .name "ONSTAGE_REGISTRY__FOLLOW" -}}{{- $follow = list .name -}}{{- end -}}{{- end -}}
 {{- $models := dig "models" dict .Values.config -}}
-{{- if not (or .Values.models.targets $follow $models (include "onstage.modelVolume" .) .Values.extraArgs) -}}true{{- end -}}
+{{- if not (or .Values.models.targets $follow $models (include "onstage.modelVolume" .)) -}}true{{- end -}}
 {{- end -}}
 
 {{- define "onstage.graceSeconds" -}}
@@ -89,13 +53,75 @@ labels:
 {{- end -}}
 {{- end -}}
 
+{{/* Whether the server speaks TLS, as far as the configuration says. */}}
+{{- define "onstage.tls" -}}
+{{- if dig "server" "tls" "cert_file" "" .Values.config -}}true{{- end -}}
+{{- end -}}
+
+{{- define "onstage.clientsNeedCertificates" -}}
+{{- if and (include "onstage.tls" .) (eq (dig "server" "tls" "client_auth" "none" .Values.config | toString) "required") -}}true{{- end -}}
+{{- end -}}
+
+{{- define "onstage.scheme" -}}
+{{- default (ternary "HTTPS" "HTTP" (eq (include "onstage.tls" .) "true")) .Values.probes.scheme -}}
+{{- end -}}
+
+{{/* A kubelet has no certificate to show. */}}
+{{- define "onstage.probeType" -}}
+{{- default (ternary "exec" "http" (eq (include "onstage.clientsNeedCertificates" .) "true")) .Values.probes.type -}}
+{{- end -}}
+
+{{/* Where clients must show a certificate, `onstage health` shows that of the server, unless `arguments` name another. */}}
+{{- define "onstage.healthIdentity" -}}
+{{- $own := "" -}}
+{{- range .arguments -}}{{- if regexMatch "^--cert(=|$)" . -}}{{- $own = . -}}{{- end -}}{{- end -}}
+{{- if and (include "onstage.clientsNeedCertificates" .root) (not $own) -}}
+{{- $tls := .root.Values.config.server.tls -}}
+{{- list (printf "--cert=%s" $tls.cert_file) (printf "--key=%s" (default "" $tls.key_file)) | toYaml -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether callers must say who they are. */}}
+{{- define "onstage.asksCallers" -}}
+{{- if or (dig "auth" "callers_file" "" .Values.config) (dig "auth" "jwt" "jwks" "" .Values.config) -}}true{{- end -}}
+{{- end -}}
+
+{{/* A number of pods, or a percentage. */}}
+{{- define "onstage.intOrPercent" -}}
+{{- if kindIs "string" . -}}{{- . | quote -}}{{- else -}}{{- int64 . -}}{{- end -}}
+{{- end -}}
+
+{{/*
+Pods of the Deployment. An autoscaler owns the number, but a Deployment that says nothing is set to 1 when it said something before. So it
+says what runs, and at least what the autoscaler starts from; without a cluster to ask, nothing.
+*/}}
+{{- define "onstage.replicas" -}}
+{{- include "onstage.remember" . -}}
+{{- $scaling := ternary .Values.keda .Values.autoscaling .Values.keda.enabled -}}
+{{- if not $scaling.enabled -}}
+{{- int64 .Values.replicaCount -}}
+{{- else if .Values._release.live -}}
+{{- max (dig "spec" "replicas" 1 .Values._release.live | int64) (int64 $scaling.minReplicas) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the prober and the server find the configuration: an annotation of the pod, so that each revision keeps its own. */}}
+{{- define "onstage.configVolume" -}}
+- name: config
+  downwardAPI:
+    items:
+      - path: onstage.toml
+        fieldRef:
+          fieldPath: metadata.annotations['onstage/config']
+{{- end -}}
+
 {{/* `config`, with what the chart itself decides. */}}
 {{- define "onstage.config" -}}
 {{- $server := dict "shutdown_delay" (printf "%ds" (int .Values.shutdown.delaySeconds)) "drain_timeout" (printf "%ds" (int .Values.shutdown.drainSeconds)) -}}
 {{- $_ := set $server "host" "0.0.0.0" -}}
 {{- with .Values.admin -}}
 {{- if .enabled -}}
-{{- $_ := set $server "admin_port" .port -}}
+{{- $_ := set $server "admin_port" (int64 .port) -}}
 {{- $_ := set $server "admin_token_file" (printf "/etc/onstage/secrets/admin/%s" .tokenSecret.key) -}}
 {{- end -}}
 {{- end -}}
@@ -145,13 +171,31 @@ labels:
 
 {{- define "onstage.probe" -}}
 {{- $root := .root -}}
-{{- if eq $root.Values.probes.type "exec" }}
+{{- if eq (include "onstage.probeType" $root) "exec" }}
 exec:
-  command: [/usr/local/bin/onstage, health, --config=/etc/onstage/config/onstage.toml{{ if eq .question "live" }}, --live{{ end }}]
+  command:
+    - /usr/local/bin/onstage
+    - health
+    - --config=/etc/onstage/config/onstage.toml
+    {{- if eq .question "live" }}
+    - --live
+    {{- end }}
+    {{- with include "onstage.healthIdentity" (dict "root" $root "arguments" $root.Values.probes.exec.extraArgs) }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with $root.Values.probes.exec.extraArgs }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- else }}
 httpGet:
-  path: {{ include "onstage.path" $root }}/v2/health/{{ .question }}
+  path: {{ printf "%s/v2/health/%s" (include "onstage.path" $root) .question | quote }}
   port: http
-  scheme: {{ $root.Values.probes.scheme }}
+  scheme: {{ include "onstage.scheme" $root }}
 {{- end }}
+{{- end -}}
+
+{{/* Where a monitor reads the metrics. */}}
+{{- define "onstage.endpoint" -}}
+{{- $ours := dict "port" "http" "path" (printf "%s/metrics" (include "onstage.path" .root)) "interval" .monitor.interval "scheme" (lower (include "onstage.scheme" .root)) -}}
+{{- toYaml (mergeOverwrite $ours (deepCopy .monitor.endpoint)) -}}
 {{- end -}}

@@ -20,7 +20,7 @@ TOML of a map: `path` is its name ("" for the whole file), `table` its content. 
 {{- end -}}
 
 {{- define "onstage.toml.key" -}}
-{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{- . -}}{{- else -}}{{- . | toJson -}}{{- end -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . -}}{{- . -}}{{- else -}}{{- include "onstage.toml.text" . -}}{{- end -}}
 {{- end -}}
 
 {{- define "onstage.toml.value" -}}
@@ -31,6 +31,17 @@ TOML of a map: `path` is its name ("" for the whole file), `table` its content. 
 {{- else if kindIs "float64" . -}}
 {{- if eq (floor .) . -}}{{- int64 . -}}{{- else -}}{{- . -}}{{- end -}}
 {{- else -}}
-{{- . | toJson -}}
+{{- include "onstage.toml.text" . -}}
 {{- end -}}
+{{- end -}}
+
+{{/* A text of JSON is one of TOML, but for control characters that JSON leaves as they are, and YAML does not take. */}}
+{{- define "onstage.toml.text" -}}
+{{- $text := toJson . -}}
+{{- if regexMatch "[\\x{7f}-\\x{9f}\\x{feff}]" $text -}}
+{{- range $code := append (untilStep 127 160 1) 65279 -}}
+{{- $text = replace (printf "%c" $code) (printf "\\u%04X" $code) $text -}}
+{{- end -}}
+{{- end -}}
+{{- $text -}}
 {{- end -}}
