@@ -97,7 +97,6 @@ WRONG = [
     (["service.httpPort=70000"], "httpPort", "65535"),
     (["shutdown.drainSeconds=30s"], "drainSeconds", "integer"),
     (["config.server.port=http"], "port", "integer"),
-    (["config.Server.port=1"], "Server", ""),
     (["ingress.hosts[0].name=x"], "host", ""),
     (["secretMounts[0].name=admin", "secretMounts[0].secretName=x"], "secretMounts", ""),
 ]

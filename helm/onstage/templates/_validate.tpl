@@ -31,7 +31,13 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 
 {{/* Requests above limits, and resources that cannot be shared. */}}
 {{- define "onstage.checkNumbers" -}}
-{{- range $path, $resources := dict "resources" .Values.resources "tests.resources" .Values.tests.resources -}}
+{{- $all := dict "resources" .Values.resources "tests.resources" .Values.tests.resources -}}
+{{- range $list := list "extraContainers" "extraInitContainers" -}}
+{{- range $index, $container := get $.Values $list -}}
+{{- if $container.resources -}}{{- $_ := set $all (printf "%s[%d].resources" $list $index) $container.resources -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $resources := $all -}}
 {{- $requests := default dict $resources.requests -}}
 {{- $limits := default dict $resources.limits -}}
 {{- range $name, $request := $requests -}}
@@ -131,6 +137,15 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- $_ := set $seen $port $path -}}
 {{- end -}}
+{{- range $index, $container := .Values.extraContainers -}}
+{{- range $container.ports -}}
+{{- $port := printf "%s%d" (ternary "" (default "TCP" .protocol) (eq (default "TCP" .protocol) "TCP")) (int .containerPort) -}}
+{{- if hasKey $seen $port -}}
+{{- fail (printf "`%s` and a port of `extraContainers[%d]` are both %s: each needs a port of its own" (get $seen $port) $index $port) -}}
+{{- end -}}
+{{- $_ := set $seen $port (printf "extraContainers[%d]" $index) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (include "onstage.grpcPort" .) (eq (int .Values.service.httpPort) (int .Values.service.grpcPort)) -}}
 {{- fail (printf "`service.httpPort` and `service.grpcPort` are both %d: each needs a port of its own" (int .Values.service.httpPort)) -}}
 {{- end -}}
@@ -188,6 +203,19 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- $scaling := get $values $name -}}
 {{- if and $scaling.enabled (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
 {{- fail (printf "`%s.minReplicas` is %d, more than `%s.maxReplicas`, which is %d" $name (int $scaling.minReplicas) $name (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $metric := $values.autoscaling.extraMetrics -}}
+{{- $field := printf "%s%s" (lower (substr 0 1 $metric.type)) (substr 1 -1 $metric.type) -}}
+{{- $source := get $metric $field -}}
+{{- if not $source -}}
+{{- fail (printf "`autoscaling.extraMetrics[%d]` is of the type `%s`, but has no `%s`" $index $metric.type $field) -}}
+{{- end -}}
+{{- range $key, $amount := omit (default dict $source.target) "type" "averageUtilization" -}}
+{{- $text := include "onstage.quantity" $amount -}}
+{{- if not (and (regexMatch "^([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E)?$" $text) (regexMatch "[1-9]" $text)) -}}
+{{- fail (printf "`autoscaling.extraMetrics[%d].%s.target.%s` is `%s`, expected a quantity above 0, such as `500m`" $index $field $key $text) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- with $values.autoscaling -}}
@@ -305,6 +333,11 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- end -}}
 {{- $spread := list -}}
+{{- range $index, $constraint := .Values.topologySpreadConstraints -}}
+{{- if and (hasKey $constraint "minDomains") (ne $constraint.whenUnsatisfiable "DoNotSchedule") -}}
+{{- fail (printf "`topologySpreadConstraints[%d]` has `minDomains`: then `whenUnsatisfiable` must be `DoNotSchedule`" $index) -}}
+{{- end -}}
+{{- end -}}
 {{- range .Values.topologySpreadConstraints -}}{{- $spread = append $spread (printf "%s, %s" .topologyKey .whenUnsatisfiable) -}}{{- end -}}
 {{- include "onstage.unique" (dict "names" $spread "what" "of `topologySpreadConstraints` the pair") -}}
 {{- end -}}
@@ -330,6 +363,9 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- end -}}
 {{- range $index, $rule := .Values.networkPolicy.egress -}}
+{{- range $rule.ports -}}
+{{- include "onstage.checkPolicyPort" (dict "port" . "path" (printf "networkPolicy.egress[%d].ports" $index)) -}}
+{{- end -}}
 {{- range $rule.to -}}
 {{- include "onstage.checkPeer" (dict "peer" . "path" (printf "networkPolicy.egress[%d].to" $index)) -}}
 {{- end -}}
@@ -339,6 +375,19 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- define "onstage.checkPath" -}}
 {{- if regexMatch "//|/\\.\\.?(/|$)|%2[fF]" .text -}}
 {{- fail (printf "`%s` has `%s`, expected a path without `//`, `/./`, `/../` and `%%2f`" .path .text) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "onstage.checkPolicyPort" -}}
+{{- $isNumber := not (kindIs "string" .port.port) -}}
+{{- if and (hasKey .port "endPort") (or (not .port.port) (not $isNumber) (lt (int .port.endPort) (int .port.port))) -}}
+{{- fail (printf "`%s` has `endPort`: then `port` must be a number that is not above it" .path) -}}
+{{- end -}}
+{{- if and (hasKey .port "port") $isNumber (or (lt (int .port.port) 1) (gt (int .port.port) 65535)) -}}
+{{- fail (printf "`%s` has the port %d, expected 1 to 65535" .path (int .port.port)) -}}
+{{- end -}}
+{{- if and .port.port (not $isNumber) (or (gt (len .port.port) 15) (not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" .port.port)) (not (regexMatch "[a-z]" .port.port))) -}}
+{{- fail (printf "`%s` has the port `%s`, expected a number or the name of a port" .path .port.port) -}}
 {{- end -}}
 {{- end -}}
 
