@@ -258,6 +258,35 @@ def test_notes_show_the_first_request(tools):
     assert "curl -X POST http://127.0.0.1:8080/v2/repository/index" in said
 
 
+def test_notes_warn_of_what_an_operator_would_find_out_later(tools):
+    def notes(*settings):
+        sets = [part for setting in settings for part in ("--set", setting)]
+        return run(tools / "helm4/helm/helm", "install", "m", CHART, "--dry-run=client", *sets).partition("NOTES:")[2]
+
+    plain = notes()
+    assert "--rollback-on-failure --wait" in plain and "--atomic" in plain and "logs deployment/" not in plain
+    assert "WARNING" not in plain and "401" not in plain and "rollouts wait" not in plain
+    assert "`replicaCount` is 1" in notes("replicaCount=1")
+    assert "may go down to 1" in notes("autoscaling.enabled=true", "autoscaling.minReplicas=1")
+    assert "may go down to 0" in notes("keda.enabled=true", "keda.minReplicas=0")
+    assert "`replicaCount` is 1" not in notes("replicaCount=1", "keda.enabled=true")
+    assert "/metrics answers 401" in notes("config.auth.callers_file=/c")
+    assert "401" not in notes("config.auth.callers_file=/c", "config.auth.public_metrics=true")
+    assert "rollouts wait" in notes("config.registry.uri=http://r", "config.registry.follow={a}")
+    assert "rollouts wait" not in notes("config.registry.uri=http://r", "cache.type=pvc", "cache.claimName=c")
+    tls = "config.server.tls.cert_file=/c,config.server.tls.key_file=/k"
+    assert "curl --insecure https://127.0.0.1:8080/invocations" in notes(tls)
+
+
+def test_the_newest_pod_is_described(tools):
+    """The selector of NOTES finds the pods of the server, and not that of `helm test`."""
+    helm = tools / "helm4/helm/helm"
+    said = run(helm, "install", "m", CHART, "--dry-run=client")
+    wanted = dict(part.split("=") for part in re.search(r"get pods -l (\S+)", said)[1].split(","))
+    objects = render(functools.partial(run, helm), release="m")
+    assert wanted.items() <= template(objects)["metadata"]["labels"].items()
+    assert not wanted.items() <= the(objects, "Pod")["metadata"]["labels"].items()
+
 def test_the_package_holds_what_the_chart_reads(helm, tmp_path):
     helm("package", CHART, "-d", tmp_path)
     (archive,) = tmp_path.glob("onstage-*.tgz")

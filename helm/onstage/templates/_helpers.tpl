@@ -194,6 +194,15 @@ httpGet:
 {{- end }}
 {{- end -}}
 
+{{/* How NOTES reach the server through `kubectl port-forward`. */}}
+{{- define "onstage.curl" -}}
+{{- $options := "" -}}
+{{- if eq (include "onstage.scheme" .) "HTTPS" -}}{{- $options = "--insecure " -}}{{- end -}}
+{{- if include "onstage.clientsNeedCertificates" . -}}{{- $options = printf "%s--cert tls.crt --key tls.key " $options -}}{{- end -}}
+{{- if include "onstage.asksCallers" . -}}{{- $options = printf "%s-H \"Authorization: Bearer $KEY\" " $options -}}{{- end -}}
+{{- printf "%s%s://127.0.0.1:8080%s" $options (lower (include "onstage.scheme" .)) (include "onstage.path" .) -}}
+{{- end -}}
+
 {{/* Where a monitor reads the metrics. */}}
 {{- define "onstage.endpoint" -}}
 {{- $ours := dict "port" "http" "path" (printf "%s/metrics" (include "onstage.path" .root)) "interval" .monitor.interval "scheme" (lower (include "onstage.scheme" .root)) -}}
