@@ -136,7 +136,7 @@ SEED, COMBINATIONS = 20260730, 300
 
 
 def combination(chance):
-    """Values of several rows, mostly good ones: one in eight is wrong, and they may contradict each other."""
+    """Values of several rows, mostly good ones: one in fourteen is wrong, and they may contradict each other."""
     values = {}
     for row in chance.sample(ROWS, chance.randint(2, 14)):
         is_good = chance.random() < 0.93
