@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ log = logging.getLogger("onstage")
 __all__ = ["Converted", "convert", "make"]
 
 
-def convert(
-    model_or_uri: Any, data: Any = None, *, output: str | Path | None = None, register: str | None = None
-) -> str:
+def convert(model_or_uri: Any, data: Any = None, *, output: str | Path | None = None, register: str | None = None) -> str:
     """Converts a trained model to an ONNX package that answers as the model does.
 
     `model_or_uri`: a fitted estimator, a booster, a module of PyTorch, the path of an MLflow package or of a model file,
@@ -78,24 +77,36 @@ def convert_source(source: Source, data: Any) -> Converted:
     original.predict(frame.head(3) if hasattr(frame, "head") else frame[:3])
     failures: list[Exception] = []
     best: dict[str, Any] | None = None
-    for attempt in attempts(original, layout):
+    waiting = attempts(original, layout)
+    while waiting:
+        attempt = waiting.pop(0)
         try:
             model = graph.build(original, layout, attempt, "model")
-            answer = run(model, original, layout, frame)
+            report = parity.compare(original, layout, frame, run(model, original, layout, frame))
         except ConversionError as failure:
             failures.append(failure)
             log.debug("%s: %s", attempt, failure)
             continue
-        report = parity.compare(original, layout, frame, answer)
         report["rows_given"] = given
+        log.debug("%s: %s", attempt, report)
         if report["accepted"]:
             return Converted(model, original, layout, frame, report, source)
-        log.debug("%s: %s", attempt, report)
         if best is None or report["refused"] < best["refused"]:
             best = report
+        if original.probabilistic and only_labels(report) and not attempt.label_of_probabilities:
+            waiting.insert(0, replace(attempt, label_of_probabilities=True))
+        elif waiting and not waiting[0].double:
+            # It runs: whole numbers as others would change nothing.
+            waiting.pop(0)
     if best is None:
         raise failures[0]
     raise differs(best)
+
+
+def only_labels(report: dict[str, Any]) -> bool:
+    """Whether all probabilities are right, and some labels are not."""
+    largest = report["max_difference"]
+    return largest is not None and largest <= parity.TOLERANCE and report["labels_agree"] < report["rows"]
 
 
 def rows(original: Original, layout: Layout, data: Any, example: Any) -> tuple[Any, int]:

@@ -31,6 +31,9 @@ class Attempt:
     floats: bool = False
     categories: dict[int, list[Any]] = field(default_factory=dict)
     zero_is_missing: bool = False
+    # The label is that of the largest probability, the first of equals: half of the votes for each of two classes are
+    # not exactly a half in float32.
+    label_of_probabilities: bool = False
 
 
 def attempts(original: Original, layout: Layout) -> list[Attempt]:
@@ -118,16 +121,14 @@ def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
     register_boosters(original)
     hide_names(original.model)
     model = mends.rounding(original.model) if attempt.double else original.model
-    options: dict[Any, Any] = {
-        id(step): {"tokenexp": tokens(step)} for step in steps(model) if hasattr(step, "token_pattern")
-    }
+    options: dict[Any, Any] = {id(step): {"tokenexp": tokens(step)} for step in steps(model) if hasattr(step, "token_pattern")}
     for step in steps(model):
         if type(step).__name__ == "VotingClassifier":
             # The converter knows one form of `transform`, which plays no part in the answers.
             step.flatten_transform = False
     if original.probabilistic:
         options[id(model)] = {"zipmap": False}
-    with booleans_as_integers(), mends.forests_with_missing_values(), imputer.registered():
+    with booleans_as_integers(), mends.exact_trees() as thresholds, imputer.registered():
         found = skl2onnx.to_onnx(
             model,
             name="model",
@@ -135,7 +136,7 @@ def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
             options=options,
             target_opset=OPSETS,
         )
-    return mends.double_trees(found) if attempt.double else found
+    return mends.double_trees(found, thresholds) if attempt.double else found
 
 
 def register_boosters(original: Original) -> None:
@@ -148,9 +149,7 @@ def register_boosters(original: Original) -> None:
     options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
     if "xgboost" in libraries:
         xgboost = need("xgboost", "xgboost")
-        convert_xgboost = need(
-            "onnxmltools.convert.xgboost.operator_converters.XGBoost", "xgboost"
-        ).convert_xgboost
+        convert_xgboost = need("onnxmltools.convert.xgboost.operator_converters.XGBoost", "xgboost").convert_xgboost
         for kind, shapes, more in (
             (xgboost.XGBClassifier, classifier, options),
             (xgboost.XGBRegressor, regressor, None),
@@ -160,15 +159,9 @@ def register_boosters(original: Original) -> None:
             update_registered_converter(kind, f"Xgb{kind.__name__}", shapes, convert_xgboost, options=more)
     if "lightgbm" in libraries:
         lightgbm = need("lightgbm", "lightgbm")
-        convert_lightgbm = need(
-            "onnxmltools.convert.lightgbm.operator_converters.LightGbm", "lightgbm"
-        ).convert_lightgbm
-        update_registered_converter(
-            lightgbm.LGBMClassifier, "LgbmClassifier", classifier, convert_lightgbm, options=options
-        )
-        update_registered_converter(
-            lightgbm.LGBMRegressor, "LgbmRegressor", regressor, convert_lightgbm, options={"split": None}
-        )
+        convert_lightgbm = need("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "lightgbm").convert_lightgbm
+        update_registered_converter(lightgbm.LGBMClassifier, "LgbmClassifier", classifier, convert_lightgbm, options=options)
+        update_registered_converter(lightgbm.LGBMRegressor, "LgbmRegressor", regressor, convert_lightgbm, options={"split": None})
 
 
 @contextlib.contextmanager
@@ -229,9 +222,7 @@ def catboost_graph(original: Original) -> Any:
     maps = next((node for node in model.graph.node if node.op_type == "ZipMap"), None)
     if maps is not None:
         model.graph.node.remove(maps)
-        model.graph.output[1].CopyFrom(
-            onnx.helper.make_tensor_value_info(maps.input[0], onnx.TensorProto.FLOAT, [None, None])
-        )
+        model.graph.output[1].CopyFrom(onnx.helper.make_tensor_value_info(maps.input[0], onnx.TensorProto.FLOAT, [None, None]))
     return model
 
 

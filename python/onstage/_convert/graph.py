@@ -49,13 +49,12 @@ def build(original: Original, layout: Layout, attempt: converters.Attempt, name:
     core = tidy(onnx.compose.add_prefix(core, "model/"))
     before, after = Builder("before"), Builder("after")
     inputs = lead_in(layout, core, attempt, before, original.names or [])
-    outputs = lead_out(original, layout, core, after)
+    outputs = lead_out(original, layout, core, after, attempt)
     prepare = [*before.nodes, *core.graph.node, *after.nodes]
-    graph = onnx.helper.make_graph(
-        prepare, name, inputs, outputs, [*core.graph.initializer, *before.constants, *after.constants]
-    )
+    graph = onnx.helper.make_graph(prepare, name, inputs, outputs, [*core.graph.initializer, *before.constants, *after.constants])
     opsets = {opset.domain: opset.version for opset in core.opset_import}
-    opsets = {**opsets, **{domain: opsets.get(domain, version) for domain, version in OPSETS.items()}}
+    # What the converters write in older sets of ai.onnx.ml means the same in this one.
+    opsets = {"": OPSETS[""], **opsets, "ai.onnx.ml": max(opsets.get("ai.onnx.ml", 0), OPSETS["ai.onnx.ml"])}
     model = onnx.helper.make_model(
         graph,
         opset_imports=[onnx.helper.make_opsetid(*opset) for opset in sorted(opsets.items())],
@@ -71,9 +70,7 @@ def build(original: Original, layout: Layout, attempt: converters.Attempt, name:
     return model
 
 
-def lead_in(
-    layout: Layout, core: Any, attempt: converters.Attempt, builder: Builder, names: list[str]
-) -> list[Any]:
+def lead_in(layout: Layout, core: Any, attempt: converters.Attempt, builder: Builder, names: list[str]) -> list[Any]:
     """The inputs of clients, and the nodes that make the converter's inputs of them."""
     import onnx
 
@@ -131,18 +128,18 @@ def lead_columns(names: list[str], parts: list[tuple[str, str]], inner: list[Any
         raise ConversionError(f"the converter's graph has {len(inner)} inputs, expected {len(names)}")
     if len(parts) < len(names):
         whole, kind = parts[0]
-        parts = [
-            (builder.add("Gather", [whole, builder.constant(integers([at]))], axis=1), kind)
-            for at in range(len(names))
-        ]
+        parts = [(builder.add("Gather", [whole, builder.constant(integers([at]))], axis=1), kind) for at in range(len(names))]
     for (name, kind), value in zip(parts, inner, strict=True):
         to = value.type.tensor_type.elem_type
-        builder.add("Identity" if kind == "string" else "Cast", [name], output=value.name, **({} if kind == "string" else {"to": to}))
+        builder.add(
+            "Identity" if kind == "string" else "Cast",
+            [name],
+            output=value.name,
+            **({} if kind == "string" else {"to": to}),
+        )
 
 
-def lead_matrix(
-    layout: Layout, parts: list[tuple[str, str]], inner: Any, attempt: converters.Attempt, builder: Builder
-) -> None:
+def lead_matrix(layout: Layout, parts: list[tuple[str, str]], inner: Any, attempt: converters.Attempt, builder: Builder) -> None:
     """All columns side by side in one matrix."""
     import onnx
 
@@ -181,12 +178,10 @@ def encode(name: str, column: Column, known: list[Any], builder: Builder) -> str
         name = builder.add("Cast", [name], to=onnx.TensorProto.INT64)
         keys = {"keys_int64s": [int(value) for value in known]}
     codes = [float(code) for code in range(len(known))]
-    return builder.add(
-        "LabelEncoder", [name], domain="ai.onnx.ml", values_floats=codes, default_float=math.nan, **keys
-    )
+    return builder.add("LabelEncoder", [name], domain="ai.onnx.ml", values_floats=codes, default_float=math.nan, **keys)
 
 
-def lead_out(original: Original, layout: Layout, core: Any, builder: Builder) -> list[Any]:
+def lead_out(original: Original, layout: Layout, core: Any, builder: Builder, attempt: converters.Attempt) -> list[Any]:
     """The nodes that give the converter's outputs the names and forms that clients see, and those outputs."""
     import onnx
 
@@ -199,8 +194,10 @@ def lead_out(original: Original, layout: Layout, core: Any, builder: Builder) ->
         shape = [dim.dim_value or dim.dim_param or None for dim in width] if original.kind == "tensor" else [None]
         return [onnx.helper.make_tensor_value_info(name, tensor.FLOAT, ["batch", *shape])]
     label = core.graph.output[0].type.tensor_type.elem_type
-    flat = builder.add("Reshape", [found[0], builder.constant(integers([-1]))])
-    builder.add("Identity", [flat], output="label")
+    if attempt.label_of_probabilities:
+        label_of(original, found[1], core.graph.output[1].type.tensor_type.elem_type, label, builder)
+    else:
+        builder.add("Reshape", [found[0], builder.constant(integers([-1]))], output="label")
     outputs = [onnx.helper.make_tensor_value_info("label", label, ["batch"])]
     if original.kind == "outlier":
         flat = builder.add("Reshape", [found[1], builder.constant(integers([-1]))])
@@ -209,6 +206,23 @@ def lead_out(original: Original, layout: Layout, core: Any, builder: Builder) ->
     elif original.probabilistic:
         outputs.append(probabilities(original, layout, found[1], builder))
     return outputs
+
+
+def label_of(original: Original, name: str, kind: int, label: int, builder: Builder) -> None:
+    """The class of the largest probability, to the sixth digit, and of equals the first."""
+    import numpy as np
+    import onnx
+
+    million = builder.constant(np.array(1e6, onnx.helper.tensor_dtype_to_np_dtype(kind)))
+    rounded = builder.add("Round", [builder.add("Mul", [name, million])])
+    place = builder.add("ArgMax", [rounded], axis=1, keepdims=0)
+    classes = np.array(original.classes)
+    dtype = object if label == onnx.TensorProto.STRING else onnx.helper.tensor_dtype_to_np_dtype(label)
+    builder.add(
+        "Gather",
+        [builder.constant(classes.astype(str).astype(object) if dtype is object else classes.astype(dtype)), place],
+        output="label",
+    )
 
 
 def probabilities(original: Original, layout: Layout, name: str, builder: Builder) -> Any:

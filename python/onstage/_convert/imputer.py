@@ -42,7 +42,13 @@ def converter(scope: Any, operator: Any, container: Any) -> None:
     def add(kind: str, inputs: list[str], output: str | None = None, domain: str = "", version: int = 13, **more: Any) -> str:
         name = output or scope.get_unique_variable_name(kind.lower())
         container.add_node(
-            kind, inputs, [name], op_domain=domain, op_version=version, name=scope.get_unique_operator_name(kind), **more
+            kind,
+            inputs,
+            [name],
+            op_domain=domain,
+            op_version=version,
+            name=scope.get_unique_operator_name(kind),
+            **more,
         )
         return str(name)
 
@@ -61,9 +67,7 @@ def converter(scope: Any, operator: Any, container: Any) -> None:
     if texts:
         # A missing text is the empty text.
         blank = imputer.missing_values if isinstance(imputer.missing_values, str) else ""
-        codes = add(
-            "LabelEncoder", [rows], None, "ai.onnx.ml", 2, keys_strings=[blank], values_int64s=[1], default_int64=0
-        )
+        codes = add("LabelEncoder", [rows], None, "ai.onnx.ml", 2, keys_strings=[blank], values_int64s=[1], default_int64=0)
         missing = add("Cast", [codes], to=TensorProto.BOOL)
         known = constant(TensorProto.STRING, [1, width], [str(value).encode() for value in imputer.statistics_])
     else:

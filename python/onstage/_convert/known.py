@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,10 +37,8 @@ def knowledge(original: Original, layout: Layout) -> Knowledge:
     for number, categories in original.categories.items():
         known.values[number] = list(categories)
     start: Trail = [(at, 1.0, 0.0) for at in range(len(layout.columns))]
-    try:
+    with contextlib.suppress(AttributeError, TypeError, ValueError, IndexError, KeyError):
         walk(original.model, start, original.names, known)
-    except (AttributeError, TypeError, ValueError, IndexError, KeyError):
-        pass
     return known
 
 

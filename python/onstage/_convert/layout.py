@@ -159,9 +159,7 @@ def plan_tensor(original: Original, schema: Any) -> Layout:
         )
     (spec,) = schema.inputs
     width = spec.shape[1] if len(spec.shape) == 2 and spec.shape[1] > 0 else original.width or 1
-    kind = {"U": "string", "S": "string", "O": "string", "b": "boolean", "i": "long", "u": "long"}.get(
-        spec.type.kind, "double"
-    )
+    kind = {"U": "string", "S": "string", "O": "string", "b": "boolean", "i": "long", "u": "long"}.get(spec.type.kind, "double")
     names = original.names if original.names and len(original.names) == width else [str(n) for n in range(width)]
     return Layout("tensor", "", [Column(name, kind) for name in names], False, spec)
 
@@ -242,9 +240,7 @@ def plan_torch(signature: Any, sample: Any) -> Layout:
     elif sample is not None:
         shape = np.asarray(sample).shape[1:]
     else:
-        raise ConversionError(
-            "the module has neither a signature nor an example", "give an array that it can take: `data=`"
-        )
+        raise ConversionError("the module has neither a signature nor an example", "give an array that it can take: `data=`")
     spec = TensorSpec(np.dtype("float32"), (-1, *shape))
     return Layout("tensor", "tensor", [Column("input", "float")], False, spec, shape)
 
@@ -257,9 +253,7 @@ def check_width(original: Original, layout: Layout) -> None:
             "log the model with a signature of the data that it takes, without the target",
         )
     if original.text and len(layout.columns) != 1:
-        raise ConversionError(
-            f"a text model takes one column, found {len(layout.columns)}", "keep only the texts in the data"
-        )
+        raise ConversionError(f"a text model takes one column, found {len(layout.columns)}", "keep only the texts in the data")
     plain = [name.replace(" ", "_") for name in original.names or []]
     names = [column.name.replace(" ", "_") for column in layout.columns]
     if layout.named and plain and plain != names:

@@ -24,8 +24,8 @@ def rounds(step: Any) -> bool:
 
 def rounding(model: Any) -> Any:
     """The model with a rounding to float32 before its trees, for a graph that computes in float64 up to there."""
-    from sklearn.pipeline import Pipeline
     from skl2onnx.sklapi import CastTransformer
+    from sklearn.pipeline import Pipeline
 
     def wrapped(step: Any) -> Any:
         return Pipeline([("round", CastTransformer()), ("trees", step)]) if rounds(step) else rounding(step)
@@ -50,12 +50,17 @@ def rounding(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def forests_with_missing_values() -> Iterator[None]:
-    """Keeps the way of missing values through scikit-learn's trees, which skl2onnx 1.20 drops."""
+def exact_trees() -> Iterator[list[list[float]]]:
+    """Keeps what skl2onnx 1.20 drops of scikit-learn's trees: the way of missing values through forests.
+
+    Gives a list that will hold the thresholds of each ensemble of histogram boosting in float64.
+    """
     from skl2onnx.operator_converters import decision_tree, gradient_boosting, isolation_forest, random_forest
 
     modules = [decision_tree, gradient_boosting, isolation_forest, random_forest]
     given = random_forest.add_tree_to_attribute_pairs
+    given_histogram = random_forest.add_tree_to_attribute_pairs_hist_gradient_boosting
+    thresholds: list[list[float]] = []
 
     def add_tree(attributes: Any, is_classifier: bool, tree: Any, *rest: Any, **named: Any) -> None:
         given(attributes, is_classifier, tree, *rest, **named)
@@ -63,25 +68,35 @@ def forests_with_missing_values() -> Iterator[None]:
         if left is not None:
             attributes["nodes_missing_value_tracks_true"][-tree.node_count :] = [int(way) for way in left]
 
+    def add_histogram(attributes: Any, *rest: Any, **named: Any) -> None:
+        given_histogram(attributes, *rest, **named)
+        if not any(each is attributes["nodes_values"] for each in thresholds):
+            thresholds.append(attributes["nodes_values"])
+
     for module in modules:
         module.add_tree_to_attribute_pairs = add_tree
+    random_forest.add_tree_to_attribute_pairs_hist_gradient_boosting = add_histogram
     try:
-        yield
+        yield thresholds
     finally:
         for module in modules:
             module.add_tree_to_attribute_pairs = given
+        random_forest.add_tree_to_attribute_pairs_hist_gradient_boosting = given_histogram
 
 
-def double_trees(model: Any) -> Any:
-    """Trees that compare in float64 answer in float32 all the same; what follows them expects float64."""
+def double_trees(model: Any, thresholds: list[list[float]]) -> Any:
+    """Gives histogram boosting its thresholds in float64, and what follows trees the float64 that it expects."""
     import onnx
 
     nodes = []
     for node in model.graph.node:
         nodes.append(node)
-        double = any(attribute.name == "nodes_values_as_tensor" for attribute in node.attribute)
-        if not node.op_type.startswith("TreeEnsemble") or not double:
+        if not node.op_type.startswith("TreeEnsemble"):
             continue
+        sharpen(node, thresholds)
+        if not any(attribute.name == "nodes_values_as_tensor" for attribute in node.attribute):
+            continue
+        # Such trees compare in float64 and answer in float32 all the same.
         at = 1 if node.op_type == "TreeEnsembleClassifier" else 0
         name = node.output[at]
         node.output[at] = f"{name}/float32"
@@ -89,3 +104,27 @@ def double_trees(model: Any) -> Any:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return model
+
+
+def sharpen(node: Any, thresholds: list[list[float]]) -> None:
+    """Puts the float64 numbers in the place of the float32 ones that were made of them."""
+    import numpy as np
+    import onnx
+
+    given = next((np.array(a.floats, np.float32) for a in node.attribute if a.name == "nodes_values"), None)
+    if given is None:
+        return
+    exact = next((v for v in thresholds if len(v) == len(given) and np.array_equal(np.array(v).astype(np.float32), given)), None)
+    if exact is None:
+        return
+    changed = []
+    for attribute in node.attribute:
+        if attribute.type != onnx.AttributeProto.FLOATS:
+            changed.append(attribute)
+            continue
+        values = np.array(exact if attribute.name == "nodes_values" else list(attribute.floats), np.float64)
+        changed.append(
+            onnx.helper.make_attribute(f"{attribute.name}_as_tensor", onnx.numpy_helper.from_array(values, attribute.name))
+        )
+    del node.attribute[:]
+    node.attribute.extend(changed)

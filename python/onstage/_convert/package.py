@@ -91,7 +91,7 @@ def requirements() -> list[str]:
 def describe(converted: Converted) -> tuple[Any, Any]:
     """The MLflow signature, and the first rows as an example."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema
 
     layout, outputs = converted.layout, converted.onnx_model.graph.output
     if layout.style == "tensor":
@@ -99,8 +99,7 @@ def describe(converted: Converted) -> tuple[Any, Any]:
         signature = ModelSignature(Schema([tensor_spec(layout)]), Schema(given))
         return signature, tensor_example(converted)
     taken = [
-        ColSpec(column.kind, column.name if layout.named else None, required=not column.optional)
-        for column in layout.columns
+        ColSpec(column.kind, column.name if layout.named else None, required=not column.optional) for column in layout.columns
     ]
     signature = ModelSignature(Schema(taken), Schema([output_column(value) for value in outputs]))
     return signature, converted.frame.head(EXAMPLE_ROWS)
@@ -131,9 +130,7 @@ def output_tensor(value: Any) -> Any:
 
     kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     dims = value.type.tensor_type.shape.dim[1:]
-    return TensorSpec(
-        np.dtype(str) if kind == object else kind, (-1, *(dim.dim_value or -1 for dim in dims)), value.name
-    )
+    return TensorSpec(np.dtype(str) if kind.hasobject else kind, (-1, *(dim.dim_value or -1 for dim in dims)), value.name)
 
 
 def output_column(value: Any) -> Any:

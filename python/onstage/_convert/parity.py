@@ -50,7 +50,7 @@ def differing(want: Answer, got: Answer, tolerance: float = TOLERANCE) -> Any:
     """Which rows differ: another label, or a number off by more than `tolerance`·max(1, |number|)."""
     import numpy as np
 
-    over = np.zeros(len(want.labels if want.labels is not None else want.numbers), bool)
+    over: Any = np.zeros(len(want.labels if want.labels is not None else want.numbers), bool)
     if want.labels is not None:
         over |= ~same_labels(want.labels, got.labels)
     if want.numbers is not None:
@@ -95,9 +95,7 @@ def compare(original: Original, layout: Layout, frame: Any, got: Answer) -> dict
         **({} if want.labels is None else {"labels_agree": int(same_labels(want.labels, got.labels).sum())}),
         "max_difference": report["max_difference"],
         "cut_points": len(cut),
-        "refused_rows": [
-            shown(layout, frame, int(row), want, got) for row in refused[:SHOWN]
-        ],
+        "refused_rows": [shown(layout, frame, int(row), want, got) for row in refused[:SHOWN]],
         "refused": len(refused),
         "on_the_original": figures(original.predict(frame), got),
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from onstage._convert.layout import FLOATS, Layout
 from onstage._convert.known import Knowledge, knowledge
+from onstage._convert.layout import FLOATS, Layout
 from onstage._convert.original import Original
 from onstage.errors import ConversionError
 
