@@ -12,6 +12,7 @@ from typing import Any
 
 from onstage._convert import imputer, mends
 from onstage._convert.layout import FLOATS, Layout
+from onstage._convert.lift import lifted
 from onstage._convert.original import LightGbmBooster, Original, library_of, steps
 from onstage._convert.source import brief
 from onstage._extras import missing_package, need
@@ -120,7 +121,8 @@ def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
     skl2onnx = need("skl2onnx")
     register_boosters(original)
     hide_names(original.model)
-    model = mends.rounding(original.model) if attempt.double else original.model
+    model = lifted(original.model)
+    model = mends.rounding(model) if attempt.double else model
     options: dict[Any, Any] = {id(step): {"tokenexp": tokens(step)} for step in steps(model) if hasattr(step, "token_pattern")}
     for step in steps(model):
         if type(step).__name__ == "VotingClassifier":

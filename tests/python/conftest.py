@@ -1,0 +1,64 @@
+"""The binary to test, and a real MLflow server that all tests share."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "python"))
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--binary", required=True, help="the `onstage` to test")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binary(request):
+    path = Path(request.config.getoption("--binary")).resolve()
+    assert path.is_file(), f"{path} is not there: build it first"
+    os.environ["ONSTAGE_BINARY"] = str(path)
+    return path
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory):
+    """The address of an MLflow server with a database and artifacts of its own."""
+    import mlflow
+
+    home = tmp_path_factory.mktemp("mlflow")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")]
+    with (home / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait(f"http://127.0.0.1:{port}/health", process, home / "log")
+            mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(30)
+
+
+def wait(url, process, log):
+    end = time.monotonic() + 180
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"MLflow did not start:\n{log.read_text()[-3000:]}")
