@@ -32,6 +32,10 @@ PACKAGING_STAMP := $(PACKAGING_VENV)/.installed-$(shell { cat $(PACKAGING_FILES)
 SEALS_VENV := $(VENV)-seals
 SEALS_STAMP := $(SEALS_VENV)/.installed-$(shell { cat tests/seals/*.txt; $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 
+# The Python package wants a few packages more: they lie on top of those of the tests.
+PACKAGE_VENV := $(VENV)-python
+PACKAGE_STAMP := $(PACKAGE_VENV)/.installed-$(shell { cat $(REQUIREMENTS) tests/python/requirements.txt; $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+
 # The library that the Python package ships, for the tests that run a server.
 WITH_ONNXRUNTIME = export ORT_DYLIB_PATH="$$(ls $(abspath $(VENV))/lib/python3*/site-packages/onnxruntime/capi/libonnxruntime{.so.*,.*.dylib} 2>/dev/null | sort -V | tail -n 1)"; \
 	[ -n "$$ORT_DYLIB_PATH" ] || { echo "make: no libonnxruntime in $(VENV): remove $(VENV) and try again" >&2; exit 1; };
@@ -41,7 +45,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted test-python ## Everything; what must pass before a merge
 
 .PHONY: check
 check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
@@ -109,6 +113,24 @@ packages: rust-tools $(STAMP)
 converted: rust-tools $(STAMP)
 	$(CARGO) build --locked --tests
 	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
+
+# One file or test: ARGS="tests/python/test_refused.py -k dates".
+.PHONY: test-python
+test-python: rust-tools $(STAMP) $(PACKAGE_STAMP) ## The Python package: types, lints, and real models served as their libraries answer
+	$(PACKAGE_VENV)/bin/ruff check --no-cache python tests/python
+	$(PACKAGE_VENV)/bin/ruff format --no-cache --check python tests/python
+	$(PACKAGE_VENV)/bin/mypy --cache-dir /dev/null
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; OMP_NUM_THREADS=1 $(PACKAGE_VENV)/bin/python -B -m pytest -c tests/python/pytest.ini --rootdir tests/python \
+		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(or $(ARGS),tests/python)
+
+$(PACKAGE_STAMP): $(STAMP)
+	$(PYTHON) -m venv $(PACKAGE_VENV)
+	rm -f $(PACKAGE_VENV)/.installed-*
+	$(VENV_PYTHON) -c 'import site; print(site.getsitepackages()[0])' > "$$($(PACKAGE_VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')/tests.pth"
+	$(PACKAGE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/python/requirements.txt \
+		|| { echo "make: the packages of tests/python/requirements.txt could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
 
 # The slow tests of faults are apart from the others: bad candidates, registries and disks on a bad day, chaos.
 .PHONY: rust-tests

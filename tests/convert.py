@@ -246,25 +246,6 @@ class FreshModels(unittest.TestCase):
         self.check(texts)
 
 
-class Documentation(unittest.TestCase):
-    """What `docs/convert.md` shows is what happens."""
-
-    def test_worked_example(self):
-        page = (ROOT / "docs" / "convert.md").read_text()
-        program, session = (re.search(f"```{kind}\n(.*?)```", page, re.S).group(1) for kind in ("python", "console"))
-        with tempfile.TemporaryDirectory() as work:
-            subprocess.run([sys.executable, "-c", program], cwd=work, check=True)
-            command, *shown = session.removeprefix("$ python ").splitlines()
-            command = command.replace("model-examples/convert.py", str(SCRIPT)).split()
-            done = subprocess.run([sys.executable, *command], cwd=work, capture_output=True, text=True, check=False)
-            # The last digits, and with them the digest, differ between processors.
-            exact = [
-                re.sub(r"\d\.\de-\d+|[0-9a-f]{64}", "…", text) for text in ("\n".join(shown), done.stdout.rstrip())
-            ]
-            self.assertEqual(*exact, done.stderr)
-            self.assertTrue((Path(work) / "cars" / "parity.json").exists())
-
-
 class Refusals(unittest.TestCase):
     """What cannot be converted ends with a reason and a hint."""
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -33,6 +34,18 @@ def test_the_engine_comes_with_it_and_is_found_without_activation(venv):
     said = run(venv / "bin/onstage", "doctor", env=environment(HOME=venv, VIRTUAL_ENV=""))
     assert re.search(rf"{venv}/lib/python3\.\d+/site-packages/onnxruntime/capi/libonnxruntime\.so\.\S+", said), said
     assert "loaded" in said
+
+
+def test_the_python_package_comes_with_it_and_imports_nothing_heavy(venv):
+    said = run(venv / "bin/python", "-c", "import sys, onstage; print(onstage.Client, 'numpy' in sys.modules, 'mlflow' in sys.modules)")
+    assert "onstage._client.Client" in said and "False False" in said, said
+
+
+def test_the_converter_names_the_extra_that_is_missing(venv, tmp_path):
+    (tmp_path / "MLmodel").write_text("flavors: {sklearn: {}}\n")
+    done = subprocess.run([venv / "bin/onstage-convert", tmp_path, "-o", tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done
+    assert "hint: pip install 'onstage[sklearn]'" in done.stderr, done.stderr
 
 
 def test_it_serves_by_onnx_runtime(venv, tmp_path):
