@@ -18,7 +18,8 @@ from typing import IO, Any
 from onstage._client import Client
 from onstage.errors import StartError
 
-ADDRESS = re.compile(r"https?://[0-9a-zA-Z.\[\]:-]+:\d+")
+# The line of the start that names the port; addresses of registries stand in others.
+ADDRESS = re.compile(r"^\s*HTTP\s+(https?://\S+)")
 
 
 def binary() -> str:
@@ -97,7 +98,7 @@ def address(process: subprocess.Popen[str], log: IO[str], seconds: float) -> str
         for line in process.stdout:
             match = ADDRESS.search(line)
             if match and not found:
-                found.append(match.group())
+                found.append(match.group(1).rstrip("/"))
                 there.set()
         there.set()
 
