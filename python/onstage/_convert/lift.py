@@ -64,8 +64,12 @@ def side_by_side(transformers: list[Any]) -> Any:
 
 
 def cut_out(begin: int, end: int, width: int) -> Any:
-    """A transformer that passes the columns from `begin` to `end`."""
+    """A transformer that passes the columns from `begin` to `end`, in a form that a nested pipeline may begin with."""
     import numpy as np
-    from sklearn.compose import ColumnTransformer
+    from sklearn.feature_selection import VarianceThreshold
 
-    return ColumnTransformer([("cut", "passthrough", slice(begin, end))]).fit(np.zeros((2, width)))
+    places = np.arange(width)
+    cut = VarianceThreshold()
+    cut.variances_ = np.where((places >= begin) & (places < end), 1.0, 0.0)
+    cut.n_features_in_ = width
+    return cut
