@@ -17,7 +17,6 @@ EXTRAS = {
     "catboost": "catboost",
     "torch": "torch",
     "onnxscript": "torch",
-    "pyspark": "spark",
 }
 
 
