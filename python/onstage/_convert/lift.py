@@ -42,14 +42,32 @@ def estimators(model: Any) -> list[Any]:
 
 def replaced(model: Any, inner: list[Any]) -> Any:
     """A copy of the ensemble with other estimators."""
-    changed = copy.copy(model)
     if hasattr(model, "calibrated_classifiers_"):
-        changed.calibrated_classifiers_ = [copy.copy(each) for each in model.calibrated_classifiers_]
-        for each, estimator in zip(changed.calibrated_classifiers_, inner, strict=True):
-            each.estimator = estimator
-    else:
-        changed.estimators_ = inner
+        return averaged(model, inner)
+    changed = copy.copy(model)
+    changed.estimators_ = inner
     return changed
+
+
+def averaged(model: Any, inner: list[Any]) -> Any:
+    """A calibrated classifier as the average of its folds, each a pipeline that ends with a calibrated classifier.
+
+    Calibration needs the scores of the last step itself, which skl2onnx does not ask a pipeline for.
+    """
+    from sklearn.ensemble import VotingClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import LabelEncoder
+
+    folds = []
+    for pipeline, calibrated in zip(inner, model.calibrated_classifiers_, strict=True):
+        one, fold = copy.copy(calibrated), copy.copy(model)
+        one.estimator = pipeline.steps[-1][1]
+        fold.calibrated_classifiers_ = [one]
+        folds.append(Pipeline([*pipeline.steps[:-1], ("calibrated", fold)]))
+    voting = VotingClassifier([(str(number), fold) for number, fold in enumerate(folds)], voting="soft")
+    voting.estimators_, voting.classes_ = folds, model.classes_
+    voting.le_ = LabelEncoder().fit(model.classes_)
+    return voting
 
 
 def side_by_side(transformers: list[Any]) -> Any:
