@@ -23,14 +23,14 @@ ADDRESS = re.compile(r"^\s*HTTP\s+(https?://\S+)")
 
 
 def binary() -> str:
-    """The program: `ONSTAGE_BINARY`, the one beside this Python, or the one of the path."""
-    given = os.environ.get("ONSTAGE_BINARY")
+    """The program: `PATH_TO_ONSTAGE`, the one beside this Python, or the one of the path."""
+    given = os.environ.get("PATH_TO_ONSTAGE")
     beside = Path(sys.executable).parent / ("onstage.exe" if os.name == "nt" else "onstage")
     found = given or (str(beside) if beside.is_file() else shutil.which("onstage"))
     if not found or not Path(found).is_file():
         raise StartError(
             f"the program `{given or 'onstage'}` was not found",
-            "install it with `pip install onstage`, or set ONSTAGE_BINARY",
+            "install it with `pip install onstage`, or set PATH_TO_ONSTAGE",
         )
     return found
 

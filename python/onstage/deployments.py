@@ -172,7 +172,7 @@ class OnstageClient(BaseDeploymentClient):  # type: ignore[misc]
 
     def predict(self, deployment_name: Any = None, inputs: Any = None, endpoint: Any = None) -> Any:
         """What the server says to a frame, an array, or a body of MLflow's form."""
-        client = Client(self.url, model=deployment_name, token=os.environ.get("ONSTAGE_TOKEN"))
+        client = Client(self.url, model=deployment_name, token=os.environ.get("TOKEN_FOR_ONSTAGE"))
         forms = ("dataframe_split", "dataframe_records", "inputs", "instances")
         if isinstance(inputs, dict) and any(form in inputs for form in forms):
             return PredictionsResponse({"predictions": client.invoke(inputs)})

@@ -24,7 +24,7 @@ def pytest_addoption(parser):
 def binary(request):
     path = Path(request.config.getoption("--binary")).resolve()
     assert path.is_file(), f"{path} is not there: build it first"
-    os.environ["ONSTAGE_BINARY"] = str(path)
+    os.environ["PATH_TO_ONSTAGE"] = str(path)
     return path
 
 
