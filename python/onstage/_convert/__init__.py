@@ -95,7 +95,7 @@ def convert_source(source: Source, data: Any) -> Converted:
             best = report
         if original.probabilistic and only_labels(report) and not attempt.label_of_probabilities:
             waiting.insert(0, replace(attempt, label_of_probabilities=True))
-        elif waiting and not waiting[0].double:
+        elif waiting and waiting[0].floats and not waiting[0].double and not attempt.double:
             # It runs: whole numbers as others would change nothing.
             waiting.pop(0)
     if best is None:
