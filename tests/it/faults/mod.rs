@@ -78,13 +78,19 @@ impl Script {
         if asks_for_models && let Some(instead) = &answers.instead {
             return instead();
         }
+        let model = |(name, champion): &(&str, u64)| {
+            json!({
+                "name": name, "creation_timestamp": 1, "latest_versions": [],
+                "aliases": [{"alias": "champion", "version": champion.to_string()}],
+            })
+        };
+        if path.contains("registered-models/get?") {
+            let name = query(path, "name");
+            let found = answers.champions.iter().find(|(known, _)| *known == name);
+            let answer = |found| json_answer(&json!({ "registered_model": model(found) }));
+            return found.map_or_else(absent, answer);
+        }
         if path.contains("registered-models/search") {
-            let model = |(name, champion): &(&str, u64)| {
-                json!({
-                    "name": name, "creation_timestamp": 1, "latest_versions": [],
-                    "aliases": [{"alias": "champion", "version": champion.to_string()}],
-                })
-            };
             let models: Vec<Value> = answers.champions.iter().map(model).collect();
             return json_answer(&json!({ "registered_models": models }));
         }
