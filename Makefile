@@ -115,6 +115,11 @@ converted: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/convert.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
 
 # One file or test: ARGS="tests/python/test_refused.py -k dates".
+.PHONY: chart-combinations
+chart-combinations: export ONSTAGE_COMBINATIONS ?= 300
+chart-combinations: ## Hold random combinations of the chart's values against the rules of Kubernetes (ONSTAGE_COMBINATIONS): many minutes
+	$(MAKE) test-packaging ARGS="tests/packaging/chart_values.py -k combination"
+
 .PHONY: test-python
 test-python: rust-tools $(STAMP) $(PACKAGE_STAMP) ## The Python package: types, lints, and real models served as their libraries answer
 	$(PACKAGE_VENV)/bin/ruff check --no-cache python tests/python

@@ -1,5 +1,6 @@
 """Every value of the chart: what Kubernetes takes is rendered, what it would refuse is refused by the chart, in a sentence."""
 
+import os
 import json
 import random
 import re
@@ -132,7 +133,8 @@ def test_the_rules_of_the_api_find_what_is_surely_wrong():
 
 # -- any values together
 
-SEED, COMBINATIONS = 20260730, 300
+# Each takes seconds: `make chart-combinations` tries 300.
+SEED, COMBINATIONS = 20260730, int(os.environ.get("ONSTAGE_COMBINATIONS", "60"))
 
 
 def combination(chance):
@@ -160,7 +162,7 @@ def test_any_combination_is_valid_or_refused(answer):
         rendered = sum(pool.map(tried, combinations))
     print(f"{rendered} of {COMBINATIONS} were rendered")
     # Neither side may be nothing.
-    assert 50 < rendered < COMBINATIONS - 50
+    assert COMBINATIONS // 6 < rendered < COMBINATIONS - COMBINATIONS // 6
 
 
 def test_both_majors_answer_alike(tools, tmp_path):
