@@ -1,7 +1,7 @@
 """Every value of the chart: what Kubernetes takes is rendered, what it would refuse is refused by the chart, in a sentence."""
 
-import os
 import json
+import os
 import random
 import re
 import subprocess
