@@ -516,6 +516,20 @@ fn modes(path: &Path, look: &mut impl FnMut(&Path, bool, u32)) {
     }
 }
 
+/// A server that follows a registry of files, and looks at it often.
+fn follow_files(models: &Path, cache: &Path) -> Starter {
+    Starter::serve(&[
+        "--registry",
+        models.to_str().unwrap(),
+        "--follow",
+        "@champion",
+        "--poll-interval",
+        "100ms",
+        "--cache-dir",
+        cache.to_str().unwrap(),
+    ])
+}
+
 /// A registry of files with iris as version 1 and as champion.
 async fn registry_of_files() -> TempDir {
     let directory = TempDir::new().unwrap();
@@ -567,17 +581,7 @@ async fn links_out_of_a_registry_of_files_and_pipes_in_it_stop_their_model_alone
         .status();
     assert!(made.unwrap().success());
     let cache = directory.path().join("cache");
-    let flags = [
-        "--registry",
-        models.to_str().unwrap(),
-        "--follow",
-        "@champion",
-        "--poll-interval",
-        "100ms",
-        "--cache-dir",
-        cache.to_str().unwrap(),
-    ];
-    let server = Starter::serve(&flags).start().await;
+    let server = follow_files(&models, &cache).start().await;
     assert_eq!(server.get("/v2/models/iris/ready").await.status(), 200);
     let log = server
         .logged(&[
@@ -640,17 +644,7 @@ async fn an_alias_that_is_deleted_and_set_again_unloads_nothing_and_one_that_sta
     let pointer = models.join("iris/aliases/champion");
     let serve = async |delay: &str| {
         let cache = directory.path().join("cache");
-        let flags = [
-            "--registry",
-            models.to_str().unwrap(),
-            "--follow",
-            "@champion",
-            "--poll-interval",
-            "100ms",
-            "--cache-dir",
-            cache.to_str().unwrap(),
-        ];
-        let starter = Starter::serve(&flags).env("ONSTAGE_REGISTRY__UNLOAD_DELAY", delay);
+        let starter = follow_files(&models, &cache).env("ONSTAGE_REGISTRY__UNLOAD_DELAY", delay);
         starter.start().await
     };
     let ready = async |server: &Server| server.get("/v2/models/iris/ready").await.status() == 200;
