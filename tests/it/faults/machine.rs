@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde_json::json;
 
-use super::{follow, one_model, until_champion};
+use super::{TAG, follow, one_model, until_champion};
 use crate::swap::scene::{Load, answering, metrics, until};
 
 /// A disk of its own, for as long as this lives.
@@ -163,10 +163,14 @@ async fn a_download_that_was_killed_is_continued_and_half_of_it_is_never_served(
             };
             let from: usize = from.parse().unwrap();
             let whole = graph.len();
-            let headers = [(
-                "content-range",
-                format!("bytes {from}-{}/{whole}", whole - 1),
-            )];
+            assert_eq!(asked.header("if-range"), TAG);
+            let headers = [
+                (
+                    "content-range",
+                    format!("bytes {from}-{}/{whole}", whole - 1),
+                ),
+                ("etag", TAG.to_owned()),
+            ];
             (StatusCode::PARTIAL_CONTENT, headers, graph[from..].to_vec()).into_response()
         }));
     });

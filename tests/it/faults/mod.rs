@@ -147,8 +147,10 @@ pub(crate) fn fails_at_run_time(version: f64) -> bool {
     version >= 100.0 && matches!(version as u64 % 6, 3 | 4)
 }
 
-/// These bytes, then nothing more, although more was announced; `None` is a break of the connection, with a duration
-/// silence.
+/// The content that [`partly`] answers a part of: the rest of the same content is asked for under this tag.
+pub(crate) const TAG: &str = "\"whole\"";
+
+/// These bytes, then nothing more, although more was announced: silence, or a break of the connection.
 pub(crate) fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Response {
     let first = Bytes::copy_from_slice(bytes);
     let last = stream::once(async move {
@@ -159,7 +161,10 @@ pub(crate) fn partly(bytes: &[u8], announced: usize, then_silence: bool) -> Resp
         Err("broken")
     });
     let parts = stream::once(async move { Ok(first) }).chain(last);
-    let headers = [("content-length", announced.to_string())];
+    let headers = [
+        ("content-length", announced.to_string()),
+        ("etag", TAG.to_owned()),
+    ];
     (headers, Body::from_stream(parts)).into_response()
 }
 
