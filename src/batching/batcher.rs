@@ -484,8 +484,9 @@ impl Inner {
         })
     }
 
-    /// The next requests to run together; those without a listener or past their deadline leave here.
-    fn take(self: &Arc<Self>) -> Vec<Entry> {
+    /// The next requests to run together, and how many had come by then; those without a listener or past their deadline
+    /// leave here.
+    fn take(self: &Arc<Self>) -> (Vec<Entry>, u64) {
         let now = Instant::now();
         let limit = self.limit();
         let mut queue = self.queue.lock();
@@ -512,7 +513,7 @@ impl Inner {
             }
         }
         self.observer.depth(queue.len());
-        taken
+        (taken, queue.arrived)
     }
 
     /// Runs requests that may join; each gets its own rows.
@@ -733,7 +734,7 @@ impl Owner for Inner {
 
 impl Work for Inner {
     fn run_one(self: Arc<Self>) {
-        let taken = self.take();
+        let (taken, arrived) = self.take();
         let waits = taken.is_empty();
         let rows = taken.iter().map(|entry| entry.batch.rows()).sum();
         let company = taken.len() > 1;
@@ -749,8 +750,9 @@ impl Work for Inner {
             if !waits {
                 queue.last = company.then(|| self.last_run(rows)).flatten();
             }
-            // What waits for more rows is looked at again later, or when a request arrives.
-            let again = !queue.is_empty() && !waits;
+            // What waits for more rows is looked at again later, or when a request arrives: one that came since found this
+            // turn taken.
+            let again = !queue.is_empty() && (!waits || queue.arrived != arrived);
             queue.turns -= usize::from(!again);
             again
         };

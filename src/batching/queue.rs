@@ -81,6 +81,8 @@ pub(super) struct Queue {
     rows: [usize; 2],
     /// Bytes of their inputs.
     bytes: usize,
+    /// Requests that ever came.
+    pub(super) arrived: u64,
     /// Turns that are scheduled on the pool or running.
     pub(super) turns: usize,
     /// Whether someone will look again after a wait for more rows.
@@ -111,6 +113,7 @@ impl Queue {
     pub(super) fn push(&mut self, entry: Entry) {
         self.rows[lane(entry.terms.urgent)] += entry.batch.rows();
         self.bytes += entry.bytes;
+        self.arrived += 1;
         if entry.terms.urgent {
             self.urgent.push_back(entry);
         } else {
