@@ -263,12 +263,14 @@ pub(super) struct Encodings {
 }
 
 impl Encodings {
+    /// Of a request to `path`, below the base path.
+    ///
     /// # Errors
     /// An encoding that is not understood.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, String> {
+    pub(super) fn of(path: &str, headers: &HeaderMap) -> Result<Self, String> {
         Ok(Self {
             coding: coding(headers)?,
-            compress: wants_compression(headers),
+            compress: may_compress(path) && wants_compression(headers),
         })
     }
 
@@ -345,6 +347,12 @@ fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
         "deflate" => Ok(Some(Coding::Deflate)),
         _ => Err(text.to_owned()),
     }
+}
+
+/// Triton compresses inferences alone, and the asynchronous client of `tritonclient` inflates nothing else, although it
+/// accepts it for every answer.
+fn may_compress(path: &str) -> bool {
+    !path.starts_with("/v2") || path.trim_end_matches('/').ends_with("/infer")
 }
 
 fn wants_compression(headers: &HeaderMap) -> bool {

@@ -57,7 +57,8 @@ impl Service<Request> for Entry {
             let refusal = surface.plain_error(StatusCode::NOT_FOUND, "Not Found");
             return Either::Right(Either::Left(ready(Ok(refusal))));
         }
-        match Encodings::of(request.headers()) {
+        let below = at.strip_prefix(&*self.base_path).unwrap_or(at);
+        match Encodings::of(below, request.headers()) {
             Ok(encodings) if encodings.are_plain() => Either::Left(self.router.call(request)),
             Ok(encodings) => {
                 // A small body may be a large one: nothing of a stranger is inflated.

@@ -206,6 +206,14 @@ def test_errors_keep_their_status_and_say_what_is_wrong(client):
     assert "rose" in refused(404, client.get_model_metadata, "rose")
 
 
+async def test_long_answers_of_several_models_with_asyncio(aio):
+    statistics = await aio.get_inference_statistics()
+    assert {"iris", "twice_float32"} <= {each["name"] for each in statistics["model_stats"]}
+    assert (await aio.get_model_config("twice_float32"))["name"] == "twice_float32"
+    assert (await aio.get_model_metadata("iris"))["name"] == "iris"
+    assert len(await aio.get_model_repository_index()) > 2
+
+
 async def test_errors_are_the_same_with_asyncio(aio):
     with pytest.raises(InferenceServerException) as caught:
         await aio.infer("rose", features())

@@ -117,6 +117,43 @@ async fn a_short_answer_is_not_compressed() {
     }
 }
 
+/// As Triton does it: `tritonclient.http.aio` accepts gzip for every answer and inflates those to inferences alone.
+#[tokio::test]
+async fn below_v2_only_answers_to_inferences_are_compressed() {
+    let server = iris(&["--base-path", "/below"]).await;
+    let accept = [("accept-encoding", "gzip, deflate")];
+    let coding = async |method: Method, path: &str, body: Vec<u8>| {
+        let mut request = server.request(method, path).body(body);
+        for (name, value) in accept {
+            request = request.header(name, value);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let coding = response.headers().get("content-encoding").cloned();
+        // Shorter ones are never compressed.
+        (
+            coding.is_some(),
+            response.bytes().await.unwrap().len() > 1024,
+        )
+    };
+    for path in [
+        "/v2/models/iris/config",
+        "/v2/models/stats",
+        "/v2/models/iris/stats",
+    ] {
+        let (compressed, _) = coding(Method::GET, &format!("/below{path}"), vec![]).await;
+        assert!(!compressed, "{path}");
+    }
+    let config = coding(Method::GET, "/below/v2/models/iris/config", vec![]).await;
+    assert_eq!(config, (false, true), "it is long enough to tell");
+    for path in [V2, "/v2/models/iris/versions/1/infer"] {
+        let (compressed, _) = coding(Method::POST, &format!("/below{path}"), body(V2, 200)).await;
+        assert!(compressed, "{path}");
+    }
+    let (compressed, _) = coding(Method::GET, "/below/openapi.json", vec![]).await;
+    assert!(compressed);
+}
+
 #[tokio::test]
 async fn a_compressed_binary_answer_says_how_long_its_json_is_when_inflated() {
     let server = iris(&[]).await;
