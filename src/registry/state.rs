@@ -16,6 +16,8 @@ pub struct Query {
     pub models: BTreeSet<ModelName>,
     /// These versions must be in the answer's `versions` when they exist.
     pub versions: BTreeSet<ModelId>,
+    /// All versions of the models, also those that no stage and no alias names.
+    pub every_version: bool,
 }
 
 /// A whole answer: what is not in it does not exist. A part that could not be read is an error or [broken](Self::broken),

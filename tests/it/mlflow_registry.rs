@@ -47,7 +47,7 @@ fn one(model: &str, version: Option<u64>) -> Query {
             .map(|version| id(model, version))
             .into_iter()
             .collect(),
-        everything: false,
+        ..Query::default()
     }
 }
 
@@ -104,6 +104,31 @@ impl Scene {
         let (all, alone) = (&all[&name("iris")], &alone[&name("iris")]);
         assert_eq!(all, alone, "a search and a single look tell the same");
         all.clone()
+    }
+
+    /// A list of a model's versions is for people: what is followed needs only those that something points to.
+    async fn every_version_is_told_when_it_is_asked_for(&mut self) {
+        let versions = async |query: Query, model: &str| {
+            let state = self.registry.snapshot(&query).await.unwrap();
+            let versions = state.models[&name(model)].versions.keys();
+            versions.map(|version| version.0).collect::<Vec<u64>>()
+        };
+        let every = |model: &str| Query {
+            every_version: true,
+            ..one(model, None)
+        };
+        assert_eq!(versions(one("iris", None), "iris").await, [3]);
+        assert_eq!(versions(every("iris"), "iris").await, [1, 2, 3]);
+        let odd = "it's";
+        self.python
+            .eval(&format!(
+                "[register(\"{odd}\", '{}') for _ in range(2)]",
+                graph()
+            ))
+            .await;
+        assert_eq!(versions(every(odd), odd).await, [1, 2]);
+        let delete = format!("client.delete_registered_model(\"{odd}\")");
+        self.python.eval(&delete).await;
     }
 
     async fn stages_and_aliases_are_followed(&mut self) {
@@ -396,6 +421,7 @@ async fn a_real_server_is_followed() {
         python,
         registry,
     };
+    scene.every_version_is_told_when_it_is_asked_for().await;
     scene.stages_and_aliases_are_followed().await;
     packages_are_fetched_whole_and_continued(&scene, &logged).await;
     scene.our_changes_are_mlflows().await;

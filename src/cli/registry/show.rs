@@ -144,6 +144,7 @@ pub(super) fn show(
         ModelName::new(args.name.as_str()).map_err(|error| Failure::usage(error.to_string()))?;
     let query = Query {
         models: [name.clone()].into(),
+        every_version: true,
         ..Query::default()
     };
     let state = look(&args.at, environment, &query)?;

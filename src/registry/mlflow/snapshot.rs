@@ -103,6 +103,9 @@ impl Snapshot<'_> {
             }
         }
         self.add_versions(query, &created, &mut state).await?;
+        if query.every_version {
+            self.add_every_version(&mut state).await?;
+        }
         match state.broken.values().next() {
             // Nothing can be read: that is the registry's trouble, not a model's.
             Some(reason) if state.models.is_empty() => Err(self.api.malformed(reason)),
@@ -255,6 +258,37 @@ impl Snapshot<'_> {
             model
                 .aliases
                 .retain(|_, version| versions.contains_key(version));
+        }
+        Ok(())
+    }
+
+    async fn add_every_version(self, state: &mut RegistryState) -> Result<(), SourceError> {
+        let path = self.dialect.path("model-versions/search");
+        for (name, model) in &mut state.models {
+            let quote = if name.as_str().contains('\'') {
+                '"'
+            } else {
+                '\''
+            };
+            let filter = format!("name = {quote}{name}{quote}");
+            let mut token = String::new();
+            for _ in 0..MOST_PAGES {
+                let mut query = vec![("filter", filter.as_str()), ("max_results", PAGE)];
+                if !token.is_empty() {
+                    query.push(("page_token", &token));
+                }
+                let page: wire::SearchVersions = self.api.get(&path, &query).await?;
+                for found in page.model_versions {
+                    let number =
+                        number(&found.version).map_err(|reason| self.api.malformed(&reason))?;
+                    let version = self::version(found);
+                    model.versions.entry(number).or_insert(version);
+                }
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
         }
         Ok(())
     }

@@ -99,6 +99,13 @@ pub(super) struct ModelVersion {
     pub(super) creation_timestamp: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SearchVersions {
+    pub(super) model_versions: Vec<ModelVersion>,
+    pub(super) next_page_token: String,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct DownloadUri {
     pub(super) artifact_uri: String,
