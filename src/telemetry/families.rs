@@ -325,7 +325,7 @@ impl LifecycleFamilies {
             ),
             swaps: table.counter(
                 "onstage_swaps_total",
-                "Changes of the version that a model serves, by outcome (published, rolled_back).",
+                "Changes of the version that a model serves, by outcome (published, rolled_back, failed, unloaded).",
                 &["model", "outcome"],
             ),
             swap_duration: table.histogram(

@@ -87,6 +87,31 @@ impl EngineFailure {
 /// `onstage_replays_total`.
 pub(super) const REPLAYS: [&str; 2] = ["answered", "failed"];
 
+/// Why a version could not go on stage, or was taken back: the `reason` label of `onstage_candidate_failures_total`.
+pub(super) const CANDIDATE_FAILURES: [&str; 18] = [
+    "fetch",
+    "no_onnx_model",
+    "invalid_package",
+    "digest",
+    "unsigned",
+    "bad_signature",
+    "compile",
+    "unsupported",
+    "response",
+    "example",
+    "nonfinite",
+    "contract_changed",
+    "memory",
+    "hung",
+    "unfinished",
+    "internal",
+    "unready",
+    "probation",
+];
+
+/// What became of a swap: the `outcome` label of `onstage_swaps_total`.
+pub(super) const SWAPS: [&str; 4] = ["published", "rolled_back", "failed", "unloaded"];
+
 /// A surface by which a request came in: the `protocol` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {

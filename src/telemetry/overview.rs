@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::labels::{CANDIDATE_FAILURES, SWAPS};
 use super::metrics::Metrics;
 
 /// What is known of one model at a moment, for its gauges.
@@ -23,8 +24,9 @@ impl Metrics {
     pub fn describe_model(&self, model: &str, overview: ModelOverview, states: &[&'static str]) {
         let mut described = self.described().lock();
         let families = self.families();
-        if let Some(before) = described.get(model) {
-            self.leave(model, before, Some(&overview), states);
+        match described.get(model) {
+            Some(before) => self.leave(model, before, Some(&overview), states),
+            None => self.begin_counting(model),
         }
         for (version, current) in &overview.states {
             for state in states {
@@ -45,6 +47,19 @@ impl Metrics {
         let out_of_sync = families.lifecycle.out_of_sync.with_label_values(&[model]);
         out_of_sync.set(overview.out_of_sync.as_secs_f64());
         described.insert(model.to_owned(), overview);
+    }
+
+    /// Counters begin at 0: `increase` does not see a series that is born with its first event.
+    fn begin_counting(&self, model: &str) {
+        let families = &self.families().lifecycle;
+        for reason in CANDIDATE_FAILURES {
+            families
+                .candidate_failures
+                .with_label_values(&[model, reason]);
+        }
+        for outcome in SWAPS {
+            families.swaps.with_label_values(&[model, outcome]);
+        }
     }
 
     /// Takes the gauges of a model away.
@@ -84,6 +99,7 @@ impl Metrics {
 
     /// Counts a change of the version that a model serves; `outcome` is of a closed list.
     pub fn swapped(&self, model: &str, outcome: &'static str) {
+        debug_assert!(SWAPS.contains(&outcome), "{outcome} is not in the list");
         let swaps = &self.families().lifecycle.swaps;
         swaps.with_label_values(&[model, outcome]).inc();
     }
@@ -98,6 +114,10 @@ impl Metrics {
 
     /// Counts a version that could not go on stage or was taken back; `reason` is of a closed list.
     pub fn candidate_failed(&self, model: &str, reason: &'static str) {
+        debug_assert!(
+            CANDIDATE_FAILURES.contains(&reason),
+            "{reason} is not in the list"
+        );
         let failures = &self.families().lifecycle.candidate_failures;
         failures.with_label_values(&[model, reason]).inc();
     }
@@ -158,6 +178,23 @@ mod tests {
         "#);
         metrics.forget_model("m", &STATES);
         assert_eq!(lines(&metrics, "onstage_model_"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_alerted_on_begins_at_zero() {
+        let metrics = Metrics::new(&DURATION_BUCKETS);
+        metrics.describe_model("m", ModelOverview::default(), &STATES);
+        let failures = lines(&metrics, "onstage_candidate_failures_total");
+        assert_eq!(failures.len(), CANDIDATE_FAILURES.len());
+        let swaps = lines(&metrics, "onstage_swaps_total");
+        assert_eq!(swaps.len(), SWAPS.len());
+        for line in failures.iter().chain(&swaps) {
+            assert!(line.ends_with(" 0"), "{line}");
+        }
+        metrics.candidate_failed("m", "compile");
+        metrics.describe_model("m", ModelOverview::default(), &STATES);
+        let compile = r#"onstage_candidate_failures_total{model="m",reason="compile"} 1"#;
+        assert!(lines(&metrics, "onstage_candidate_failures_total").contains(&compile.to_owned()));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use super::kinds::package;
 use super::{is_ready, listed};
 use crate::onnx::{save, times};
 use crate::server::{Server, Starter};
-use crate::swap::scene::{answering, counter, metrics, registry, until, until_answering};
+use crate::swap::scene::{
+    answering, candidate_failures, counter, metrics, registry, until, until_answering,
+};
 
 const SKLEARN: &str = "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n    model_path: model.pkl\n  \
                        sklearn:\n    pickled_model: model.pkl\n";
@@ -118,11 +120,7 @@ async fn a_version_that_is_no_onnx_package_is_unsupported_until_the_alias_moves_
     }
     let state = r#"onstage_model_state{model="forest",state="unsupported",version="1"} 1"#;
     assert!(metrics(&server).await.contains(state));
-    assert!(
-        !metrics(&server)
-            .await
-            .contains("onstage_candidate_failures_total{")
-    );
+    assert_eq!(candidate_failures(&server).await, 0);
     nobody_is_paged(&server, "forest").await;
     let status = Starter::command(&["status", "--url", &server.url("")])
         .run()

@@ -307,7 +307,7 @@ async fn come_and_go(files: &Files, server: &Server, candidate: &Candidate, vers
     files.promote(version).await;
     let promoted = Instant::now();
     let mut seen: Option<(Instant, Instant)> = None;
-    let deadline = promoted + PROBATION + Duration::from_secs(45);
+    let deadline = promoted + PROBATION + Duration::from_secs(150);
     while failures(server, reason).await == counted {
         let log = || server.stderr();
         assert!(

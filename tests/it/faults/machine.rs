@@ -10,7 +10,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 
 use super::{TAG, follow, one_model, until_champion};
-use crate::swap::scene::{Load, answering, metrics, until};
+use crate::swap::scene::{Load, answering, counter, until};
 
 /// A disk of its own, for as long as this lives.
 pub(crate) struct Disk(tempfile::TempDir);
@@ -92,7 +92,7 @@ async fn a_full_disk_stops_the_next_version_and_not_the_one_that_serves() {
     script.champion(2);
     let failed = r#"onstage_candidate_failures_total{model="m",reason="fetch"}"#;
     until("the full disk is never noticed", &server, async || {
-        metrics(&server).await.contains(failed)
+        counter(&server, failed).await > 0
     })
     .await;
     server.logged(&["No space left on device"]).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::scene::{Load, ask, follow, metrics, until, until_version, version};
+use super::scene::{Load, ask, counter, follow, metrics, until, until_version, version};
 use crate::mlflow_server::{MlflowClient, MlflowServer, WEBHOOKS};
 use crate::server::{Server, Starter};
 
@@ -134,7 +134,7 @@ async fn whatever_is_wrong_with_a_new_version_the_last_good_one_serves() {
         let failed =
             format!(r#"onstage_candidate_failures_total{{model="scale",reason="{reason}"}}"#);
         until(&failed, &server, async || {
-            metrics(&server).await.contains(&failed)
+            counter(&server, &failed).await > 0
         })
         .await;
         assert_eq!(version(&server, "/invocations").await, 2);

@@ -85,6 +85,15 @@ pub(crate) async fn counter(server: &Server, series: &str) -> u64 {
     text.lines().find_map(value).unwrap_or(0)
 }
 
+/// How often a version could not go on stage, or was taken back.
+pub(crate) async fn candidate_failures(server: &Server) -> u64 {
+    let text = metrics(server).await;
+    let series = "onstage_candidate_failures_total{";
+    let lines = text.lines().filter(|line| line.starts_with(series));
+    let counts = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    counts.sum()
+}
+
 /// A server that follows the champions of the registry at `uri`.
 pub(crate) async fn follow(uri: &str, flags: &[&str]) -> Server {
     let champions = ["--registry", uri, "--follow", "@champion"];
