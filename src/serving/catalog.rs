@@ -127,8 +127,8 @@ pub enum LookupError {
     },
     /// A path without a name, and several models.
     #[error(
-        "this server has no default model; use `/models/{{name}}/invocations`{}",
-        one_of(known.as_deref())
+        "this server has no default model{}",
+        instead(known.as_deref())
     )]
     NoDefault {
         /// The names that exist; `None` where not everybody may learn them.
@@ -182,10 +182,14 @@ fn there_is(known: Option<&[ModelName]>) -> String {
     })
 }
 
-fn one_of(known: Option<&[ModelName]>) -> String {
-    known.map_or(String::new(), |known| {
-        format!(" with one of {}", list(known))
-    })
+/// What to do without a default model.
+fn instead(known: Option<&[ModelName]>) -> String {
+    const PATH: &str = "use `/models/{name}/invocations`";
+    match known {
+        None => format!("; {PATH}"),
+        Some([]) => ", as it has no models; `onstage status` tells what it waits for".to_owned(),
+        Some(known) => format!("; {PATH} with one of {}", list(known)),
+    }
 }
 
 /// At most ten names: a server may have a thousand.
@@ -530,6 +534,14 @@ mod tests {
         assert_eq!(
             lookup(None, default()),
             "this server has no default model; use `/models/{name}/invocations` with one of `iris`, `wine`"
+        );
+        let nothing = self::catalog(&[]).lookup(&Selector {
+            model: None,
+            version: default(),
+        });
+        assert_eq!(
+            nothing.unwrap_err().to_string(),
+            "this server has no default model, as it has no models; `onstage status` tells what it waits for"
         );
         assert_eq!(
             lookup(Some("iris"), default()),
