@@ -280,8 +280,9 @@ pub(super) fn infer_request(graph: &Signature) -> Value {
                 "minItems": inputs.len(),
                 "maxItems": inputs.len(),
             },
+            // As clients write a member that is absent.
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": {
                     "type": "object",
                     "required": ["name"],

@@ -74,13 +74,19 @@ fn open_inference() -> Value {
         "name": text, "datatype": text, "shape": shape, "data": {}, "parameters": { "type": "object" },
     });
     let list = |items: &Value| json!({ "type": "array", "items": items });
+    // As clients write a member that is absent.
+    let parameters = json!({ "type": ["object", "null"] });
+    let requested = object(
+        &["name"],
+        &json!({ "name": text, "parameters": parameters }),
+    );
     let described = object(&["name", "datatype", "shape"], &tensor);
     json!({
         "InferRequest": object(&["inputs"], &json!({
             "id": { "type": ["string", "null"] },
             "inputs": list(&described),
-            "outputs": list(&object(&["name"], &json!({ "name": text, "parameters": { "type": "object" } }))),
-            "parameters": { "type": "object" },
+            "outputs": { "type": ["array", "null"], "items": requested },
+            "parameters": parameters,
         })),
         "InferAnswer": object(&["model_name", "model_version", "outputs"], &json!({
             "model_name": text, "model_version": text, "id": text, "outputs": list(&described),
