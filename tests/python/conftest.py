@@ -4,16 +4,33 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "python"))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+
+def pytest_configure():
+    """Names the entry points that the wheel installs, under which MLflow finds the plugin."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    directory = Path(tempfile.mkdtemp(prefix="onstage-installed-"))
+    installed = directory / "onstage-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: onstage\nVersion: 0\n")
+    groups = [
+        "\n".join([f"[{group}]", *(f"{name} = {target}" for name, target in points.items())])
+        for group, points in project["entry-points"].items()
+    ]
+    (installed / "entry_points.txt").write_text("\n".join(groups))
+    sys.path.append(str(directory))
 
 
 def pytest_addoption(parser):
