@@ -9,7 +9,7 @@
 //!         batching  ◄─────────────┘
 //!         engine
 //!         model
-//!         tensor     (error, telemetry, budget: leaves, open to all;  config: only app and cli read it;
+//!         tensor     (error, telemetry, budget, jitter: leaves, open to all;  config: only app and cli read it;
 //!                     machine: a leaf that knows the limits of this process;
 //!                     network: a leaf for whoever calls other servers)
 //! ```
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+mod jitter;
 pub mod lifecycle;
 pub mod machine;
 pub mod middleware;

@@ -77,7 +77,7 @@ impl AdminServer {
         let handle = Handle::new();
         // Places of its own: whoever takes all others must not keep the operator out.
         let listening = listen::Listening::of(
-            &settings.limits,
+            settings,
             shared.service().shared_metrics(),
             trust.tls.clone(),
         );

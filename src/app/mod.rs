@@ -201,7 +201,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let hint = Arc::new(Notify::new());
     let webhook = webhook::router(settings, &hint)?;
     let metrics = shared.service().shared_metrics();
-    let listening = listen::Listening::of(&settings.limits, metrics, trust.tls.clone());
+    let listening = listen::Listening::of(settings, metrics, trust.tls.clone());
     let mut servers = Servers::new(listening);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));

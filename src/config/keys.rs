@@ -79,6 +79,7 @@ pub const KEYS: &[KeyDef] = &[
     key("server.request_timeout", Kind::Duration, "Longest time from a request's arrival to its answer").or("60s").flag("request-timeout"),
     key("server.shutdown_delay", Kind::Duration, "Time between turning unready and refusing connections, after SIGTERM").or("0s").flag("shutdown-delay"),
     key("server.drain_timeout", Kind::Duration, "Time that requests in flight have to finish").or("30s").flag("drain-timeout"),
+    key("server.max_connection_age", Kind::Duration, "Time after which the client of a connection is asked to open another one, give or take a tenth; none without it").flag("max-connection-age"),
     key("server.cors_origins", Kind::Origins, "Web origins whose pages may send requests; repeatable").or("").flag("cors-origin"),
     key("server.nonfinite", Kind::Choice(&["null", "bare"]), "How NaN and infinities are written in JSON: as `null`, or bare (NaN, Infinity) as MLflow does").or("null").flag("nonfinite"),
     key("server.reload_interval", Kind::Duration, "Time between two looks at the files of certificates and callers; SIGHUP looks at once").or("10s").flag("reload-interval"),

@@ -77,6 +77,9 @@ pub struct ServerSettings {
     /// The time that requests in flight have to finish.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
+    /// Time after which the client of a connection is asked to open another one.
+    #[serde(default, with = "humantime_serde")]
+    pub max_connection_age: Option<Duration>,
     /// Web origins whose pages may send requests; `*` is any.
     pub cors_origins: Vec<String>,
     /// How NaN and infinities are written in JSON.

@@ -35,6 +35,7 @@ use super::job::{Gate, Job, Opened, Supply, Workshop};
 use super::loader::{LoadError, Loader};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
+use crate::jitter::jittered;
 use crate::machine;
 use crate::model::{ModelId, ModelName, Package, Version};
 use crate::registry::{DesiredState, PastRuns, Served};
@@ -81,6 +82,9 @@ const SERIES_LINGER: Duration = Duration::from_secs(600);
 /// The wait before the second attempt; it doubles up to [`LONGEST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A fleet must not come back all at once.
+const JITTER: f64 = 0.25;
 
 /// See the module.
 pub struct Manager {
@@ -525,7 +529,7 @@ impl Record {
         };
         let wait = asked
             .unwrap_or(Duration::ZERO)
-            .max(jittered(backoff.min(LONGEST_BACKOFF)));
+            .max(jittered(backoff.min(LONGEST_BACKOFF), JITTER));
         // What did not fit may fit when the next request asks for it.
         let has_room_later =
             self.options.on_demand.evictable && matches!(error, LoadError::Memory(_));
@@ -556,12 +560,6 @@ impl Drop for Manager {
             past.stop();
         }
     }
-}
-
-/// Three quarters to five quarters of `wait`: a fleet must not come back all at once.
-fn jittered(wait: Duration) -> Duration {
-    let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
-    wait.mul_f64(0.75 + random / 2.0)
 }
 
 /// Drops a version where nobody waits for it.

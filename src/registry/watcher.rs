@@ -18,6 +18,7 @@ use super::{
     DesiredState, ModelUri, PackageRef, RegisteredModel, RegistryState, Selection, Source,
     SourceError,
 };
+use crate::jitter::jittered;
 use crate::model::ModelName;
 use crate::telemetry::Metrics;
 
@@ -116,6 +117,9 @@ const EMPTY_BELIEVED: Duration = Duration::from_secs(60);
 /// The longest wait after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// A fleet must not ask all at once.
+const JITTER: f64 = 0.2;
+
 impl Watcher {
     /// A watcher that has not looked yet.
     pub fn new(parts: WatcherParts) -> Self {
@@ -201,7 +205,7 @@ impl Watcher {
     pub async fn run(mut self, publish: impl Fn(DesiredState)) {
         let source = Arc::clone(&self.parts.source);
         let changes = source.changes().unwrap_or_default();
-        let mut wait = jittered(self.parts.interval);
+        let mut wait = jittered(self.parts.interval, JITTER);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -215,7 +219,7 @@ impl Watcher {
                 Ok((state, desired)) => {
                     self.succeeded(&state);
                     publish(desired);
-                    jittered(self.parts.interval.max(share(took)))
+                    jittered(self.parts.interval.max(share(took)), JITTER)
                 }
                 Err(error) => {
                     self.failed(&error);
@@ -349,7 +353,7 @@ impl Watcher {
             .parts
             .interval
             .saturating_mul(1 << self.failures.min(6));
-        let wait = jittered(doubled.min(LONGEST_WAIT).max(self.parts.interval));
+        let wait = jittered(doubled.min(LONGEST_WAIT).max(self.parts.interval), JITTER);
         wait.max(error.retry_after().unwrap_or_default())
     }
 }
@@ -364,12 +368,6 @@ fn silent(source: &Arc<dyn Source>, patience: Duration) -> SourceError {
 /// The wait after a look that took so long.
 fn share(took: Duration) -> Duration {
     took.saturating_mul(SHARE).min(LONGEST_WAIT)
-}
-
-/// Four fifths to six fifths of `wait`: a fleet must not ask all at once.
-fn jittered(wait: Duration) -> Duration {
-    let random = f64::from(uuid::Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
-    wait.mul_f64(0.8 + 0.4 * random)
 }
 
 #[cfg(test)]

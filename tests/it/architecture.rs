@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::server::project;
 
-/// Each module with what it may import. `error`, `telemetry` and `budget` are leaves, open to all; a module may import itself.
+/// Each module with what it may import. `error`, `telemetry`, `budget` and `jitter` are leaves, open to all; a module may import itself.
 ///
 /// `protocol` and `middleware` never know `lifecycle`; only `app`, `cli` and the binary read `config`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("telemetry", &[]),
     ("budget", &[]),
+    ("jitter", &[]),
     ("shutdown", &[]),
     ("network", &[]),
     ("machine", &[]),
@@ -92,7 +93,7 @@ const EVERYTHING_BELOW_CLI: [&str; 14] = [
     "model",
     "tensor",
 ];
-const LEAVES: [&str; 3] = ["error", "telemetry", "budget"];
+const LEAVES: [&str; 4] = ["error", "telemetry", "budget", "jitter"];
 
 const LONGEST_FILE: usize = 800;
 const LONGEST_MAIN: usize = 80;

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may stop on the first surprise")]
 
+mod ages;
 mod agreement;
 mod answers;
 mod architecture;

@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_its_client_until_the_last_piece_has_gone() {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(None));
         let work = InWork::begin(&pulse, false);
         advance(Duration::from_millis(5)).await;
         let mut body = until_sent(Body::from(vec![7; PIECE + 1]), work);
@@ -202,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_has_nothing_yet_keeps_its_client_waiting_and_not_the_other_way() {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(None));
         let never = futures_util::stream::pending::<Result<Bytes, axum::Error>>();
         let work = InWork::begin(&pulse, true);
         let mut body = until_sent(Body::from_stream(never), work);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::HttpBody as _;
 use axum::extract::Request;
-use axum::http::{Version, header};
+use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use tower::Service;
 
@@ -113,9 +113,17 @@ where
         Poll::Ready(match (answer, work) {
             // Of HTTP/1 each write is seen; on HTTP/2 a stream may wait for long, and its connection with it.
             (Ok(response), Some(work)) if self.is_http2 => Ok(sent(response, work)),
+            (Ok(response), Some(work)) if work.pulse().is_old() => Ok(last(response)),
             (answer, _) => answer,
         })
     }
+}
+
+/// Says with an answer of HTTP/1 that it is the last one on its connection.
+fn last(mut response: Response) -> Response {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
 }
 
 /// Keeps a request in work until its answer has been sent, or taken back.

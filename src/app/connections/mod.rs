@@ -7,6 +7,7 @@
 //!                          nothing                             within idle_timeout, or until its place is needed
 //! ```
 
+mod aged;
 mod answers;
 mod counted;
 mod places;
@@ -41,6 +42,8 @@ pub(super) struct Patience {
     pub(super) body: Duration,
     /// Between two requests.
     pub(super) idle: Duration,
+    /// From the beginning of a connection until its client is asked to open another one; `None` is for ever.
+    pub(super) age: Option<Duration>,
 }
 
 /// The connections of all listeners of a kind; cheap to clone.
@@ -90,7 +93,7 @@ where
         let Arrived { stream, seat } = arrived;
         let Connections { places, patience } = self.connections.clone();
         let address = stream.peer_addr().ok().map(ClientAddress);
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(patience.age));
         let Some(place) = places.take(address.map(ClientAddress::network), &pulse, seat) else {
             // Closed at once: whoever waits to be accepted learns less.
             return Box::pin(async {
@@ -110,6 +113,8 @@ where
 #[derive(Debug)]
 struct Pulse {
     since: Instant,
+    /// When its client is asked to open another one.
+    until: Option<Instant>,
     in_work: AtomicUsize,
     /// Those of them that are public streams.
     watching: AtomicUsize,
@@ -125,10 +130,11 @@ struct Pulse {
     last: AtomicU64,
 }
 
-impl Default for Pulse {
-    fn default() -> Self {
+impl Pulse {
+    fn new(age: Option<Duration>) -> Self {
         Self {
             since: Instant::now(),
+            until: age.and_then(aged::end),
             in_work: AtomicUsize::new(0),
             watching: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
@@ -139,9 +145,12 @@ impl Default for Pulse {
             last: AtomicU64::new(0),
         }
     }
-}
 
-impl Pulse {
+    /// Whether its client should open another one.
+    fn is_old(&self) -> bool {
+        self.until.is_some_and(|until| until <= Instant::now())
+    }
+
     /// A request begins; one that `watches` is a public stream.
     fn begin(&self, watches: bool) {
         self.begun.fetch_add(1, Ordering::Relaxed);

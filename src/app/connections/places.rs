@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn come(places: &Arc<Places>, last: u8) -> Come {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(None));
         let place = places.take(client(last), &pulse, None);
         Come {
             places: Arc::clone(places),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::aged::{self, Frames};
 use super::{Patience, Place, Pulse};
 
 /// Which part of a request is being read.
@@ -35,6 +36,8 @@ pub(in crate::app) struct Watched<T> {
     pulse: Arc<Pulse>,
     patience: Patience,
     head: Head,
+    /// What is sent on HTTP/2.
+    frames: Frames,
     waits: Option<Pin<Box<Sleep>>>,
     stalls: Option<Pin<Box<Sleep>>>,
     _place: Place,
@@ -47,6 +50,7 @@ impl<T> Watched<T> {
             pulse: Arc::clone(pulse),
             patience,
             head: Head::default(),
+            frames: Frames::default(),
             waits: None,
             stalls: None,
             _place: place,
@@ -91,6 +95,9 @@ impl<T> Watched<T> {
         Some(match self.head.begun {
             Some(begun) => begun + self.patience.header,
             None if !self.head.heard => self.pulse.since + self.patience.header,
+            None if self.frames.has_said_farewell() => {
+                self.pulse.last() + self.patience.idle.min(aged::GRACE)
+            }
             None => self.pulse.last() + self.patience.idle,
         })
     }
@@ -173,6 +180,31 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> Watched<T> {
+    /// Whether frames go out, among which a farewell may be.
+    fn sends_frames(&self) -> bool {
+        self.head.is_http2 && self.pulse.until.is_some()
+    }
+
+    /// Sends what is left of the farewell of an old connection, where it may stand now.
+    fn say_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.sends_frames() || !self.pulse.is_old() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let farewell = self.frames.farewell();
+            if farewell.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let said = ready!(Pin::new(&mut self.stream).poll_write(cx, farewell))?;
+            if said == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.frames.said(said);
+        }
+    }
+}
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -180,7 +212,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        let written = match this.say_farewell(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.stream).poll_write(cx, bytes),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(Ok(written)) = written
+            && this.sends_frames()
+        {
+            this.frames.sent(&bytes[..written]);
+        }
         this.taken(written, cx)
     }
 
@@ -190,6 +231,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.sends_frames() {
+            // One piece at a time, each of which is followed.
+            let first = pieces.iter().find(|piece| !piece.is_empty());
+            let first = first.map_or(&[][..], |piece| piece);
+            return Pin::new(this).poll_write(cx, first);
+        }
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, pieces);
         this.taken(written, cx)
     }

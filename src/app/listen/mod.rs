@@ -24,7 +24,7 @@ pub(super) use self::arrivals::{Arrivals, Arrived, Local};
 pub(super) use self::event_loops::{EventLoops, Seat};
 use super::connections::{Connections, Most, Patience};
 use super::tls::Tls;
-use crate::config::LimitSettings;
+use crate::config::Settings;
 use crate::machine;
 use crate::middleware::{Inner, Layered};
 use crate::telemetry::Metrics;
@@ -64,11 +64,13 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn of(limits: &LimitSettings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+    pub(super) fn of(settings: &Settings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+        let limits = &settings.limits;
         let patience = Patience {
             header: limits.header_timeout,
             body: limits.body_timeout,
             idle: limits.idle_timeout,
+            age: settings.server.max_connection_age,
         };
         let all = limits.max_connections.unwrap_or_else(usual_connections);
         let most = Most {

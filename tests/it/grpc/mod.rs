@@ -48,7 +48,11 @@ async fn channel(address: std::net::SocketAddr) -> Channel {
 }
 
 pub(crate) async fn client(server: &Server) -> Client {
-    GrpcInferenceServiceClient::new(channel(server.grpc_address()).await)
+    client_at(server.grpc_address()).await
+}
+
+pub(crate) async fn client_at(address: std::net::SocketAddr) -> Client {
+    GrpcInferenceServiceClient::new(channel(address).await)
 }
 
 /// Two flowers, as bytes.
