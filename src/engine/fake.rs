@@ -222,6 +222,7 @@ pub fn package(name: &str, version: u64, inputs: &[(&str, DType)]) -> Package {
         root: "/nonexistent".into(),
         model_file: "/nonexistent/model.onnx".into(),
         manifest: Manifest::of_graph("model.onnx".into()),
+        is_bare: true,
         graph: graph(inputs),
         digest: "sha256:0".to_owned(),
         weight_bytes: 0,

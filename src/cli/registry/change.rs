@@ -17,7 +17,7 @@ use crate::registry::{Environment, RegistryWriter, SourceError};
 pub(super) struct RegisterArgs {
     /// Registered name of the model
     name: String,
-    /// Package directory
+    /// Package directory or .onnx file
     package: PathBuf,
     #[command(flatten)]
     at: WhereArgs,

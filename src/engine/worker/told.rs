@@ -29,11 +29,10 @@ pub(super) struct Order {
 
 impl Order {
     pub(super) fn of(engine: &str, package: &Package, options: &EngineOptions) -> Self {
-        let has_manifest = package.root.join("MLmodel").is_file();
-        let path = if has_manifest {
-            &package.root
-        } else {
+        let path = if package.is_bare {
             &package.model_file
+        } else {
+            &package.root
         };
         let provider = |provider: &Provider| (provider.name.clone(), provider.options.clone());
         let providers = options.providers.as_ref();

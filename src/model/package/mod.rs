@@ -37,6 +37,8 @@ pub struct Package {
     pub model_file: PathBuf,
     /// What the `MLmodel` file says, or what was derived from the graph.
     pub manifest: Manifest,
+    /// Whether it is a graph alone, without a manifest.
+    pub is_bare: bool,
     /// What the model file says.
     pub graph: Graph,
     /// SHA-256 over the package's files, as `sha256:<hex>`.
@@ -101,6 +103,7 @@ impl Package {
             root: root.path().to_owned(),
             model_file,
             manifest,
+            is_bare: bare.is_some(),
             graph,
             digest: files.digest()?,
             weight_bytes,
@@ -118,8 +121,9 @@ impl Package {
         let beside = self.manifest.onnx.data.parent().unwrap_or(Path::new(""));
         let external = self.graph.external_data.iter();
         let example = self.manifest.example.iter();
-        let files = [PathBuf::from(MANIFEST), self.manifest.onnx.data.clone()]
-            .into_iter()
+        let manifest = (!self.is_bare).then(|| PathBuf::from(MANIFEST));
+        let files = { manifest.into_iter() }
+            .chain([self.manifest.onnx.data.clone()])
             .chain(external.map(|data| beside.join(&data.location)))
             .chain(example.clone().map(|example| example.artifact_path.clone()))
             .chain(example.filter_map(|example| example.serving_input_path.clone()));

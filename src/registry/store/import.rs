@@ -58,7 +58,7 @@ impl StoreRegistry {
         let place = child(&versions, &id.version.to_string());
         self.claim(id).await?;
         self.clear(&place).await?;
-        self.upload(&package.root, &place).await?;
+        self.upload(package, &place).await?;
         let digest = package.digest.clone();
         if !self.complete(id, digest, source.to_owned()).await? {
             // Another import was quicker.

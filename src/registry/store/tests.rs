@@ -109,6 +109,29 @@ async fn a_package_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_graph_alone_is_registered_without_what_lies_beside_it() {
+    let files = tempfile::tempdir().unwrap();
+    let graph = files.path().join("flowers.onnx");
+    std::fs::copy(FilePath::new(IRIS).join("model.onnx"), &graph).unwrap();
+    for beside in ["MLmodel", "secret.txt", "other.onnx"] {
+        std::fs::write(files.path().join(beside), "nobody's business").unwrap();
+    }
+    let (_directory, registry) = filled(1).await;
+    let version = registry.register(&id(1).name, &graph).await.unwrap();
+    assert_eq!(version, Version(2));
+    let state = everything(&registry).await;
+    let package = state.models[&id(1).name].package(&id(1).name, version);
+    let package = package.unwrap();
+    let original = crate::model::Package::open(&graph).unwrap();
+    assert_eq!(package.digest.as_ref(), Some(&original.digest));
+    let fetched = tempfile::tempdir().unwrap();
+    registry.fetch(&package, fetched.path()).await.unwrap();
+    let stored = std::fs::read_dir(fetched.path()).unwrap();
+    let stored: Vec<_> = stored.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(stored, ["flowers.onnx"]);
+}
+
+#[tokio::test]
 async fn those_who_register_at_once_get_different_versions() {
     let directory = tempfile::tempdir().unwrap();
     let registries = [(); 4].map(|()| registry(directory.path()));

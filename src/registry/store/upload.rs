@@ -18,28 +18,21 @@ const CHUNK: usize = 1 << 20;
 /// Files up to this size are sent in one piece, larger ones in pieces of it.
 const PIECE: usize = 16 << 20;
 
-/// The package in `directory`, which must have a manifest.
-pub(super) fn package(directory: &FilePath) -> Result<Package, SourceError> {
-    let package = Package::open(directory).map_err(|error| {
+/// The package at `path`: a directory, or a graph alone.
+pub(super) fn package(path: &FilePath) -> Result<Package, SourceError> {
+    Package::open(path).map_err(|error| {
         SourceError::Invalid(format!(
             "`{}` cannot be registered: {error}",
-            directory.display()
+            path.display()
         ))
-    })?;
-    if !package.root.join("MLmodel").exists() || !directory.is_dir() {
-        return Err(SourceError::Invalid(format!(
-            "`{}` is no package: make one with `onstage package {} -o DIR`",
-            directory.display(),
-            package.model_file.display()
-        )));
-    }
-    Ok(package)
+    })
 }
 
 impl StoreRegistry {
-    /// Copies the files of the package at `root` to `place`.
-    pub(super) async fn upload(&self, root: &FilePath, place: &Path) -> Result<(), SourceError> {
-        for file in files(root)? {
+    /// Copies the files of a package to `place`.
+    pub(super) async fn upload(&self, package: &Package, place: &Path) -> Result<(), SourceError> {
+        let root = &package.root;
+        for file in files(package)? {
             let relative = file.strip_prefix(root).unwrap_or(&file);
             let target = relative.iter().fold(place.clone(), |path, part| {
                 child(&path, &part.to_string_lossy())
@@ -55,7 +48,7 @@ impl StoreRegistry {
         package: &Package,
         place: &Path,
     ) -> Result<String, SourceError> {
-        self.upload(&package.root, place).await?;
+        self.upload(package, place).await?;
         let beside = seal::find(&package.root).filter(|seal| !seal.starts_with(&package.root));
         let Some(beside) = beside else {
             return Ok(package.digest.clone());
@@ -84,10 +77,15 @@ impl StoreRegistry {
     }
 }
 
-/// The files of a package, without those of tools.
-fn files(directory: &FilePath) -> Result<Vec<PathBuf>, SourceError> {
+/// The files of a package, without those of tools. Of a graph alone those that it names: whatever else is beside it is not
+/// ours to copy.
+fn files(package: &Package) -> Result<Vec<PathBuf>, SourceError> {
+    if package.is_bare {
+        let used = package.uses().into_iter();
+        return Ok(used.map(|file| package.root.join(file)).collect());
+    }
     let mut files = Vec::new();
-    let mut directories = vec![directory.to_owned()];
+    let mut directories = vec![package.root.clone()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(&directory).map_err(SourceError::io(&directory))? {
             let path = entry.map_err(SourceError::io(&directory))?.path();
