@@ -258,6 +258,7 @@ pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
             intra_op_threads: settings.engine.intra_op_threads,
             inter_op_threads: settings.engine.inter_op_threads,
             providers,
+            allows_quirks: model.engine_quirks == Some(config::Quirks::Allow),
         },
         batching: BatchingOptions {
             max_rows: (model.batching.max_batch_size).or(settings.batching.max_batch_size),

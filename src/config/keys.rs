@@ -142,6 +142,7 @@ pub const KEYS: &[KeyDef] = &[
     key("network.ca_file", Kind::Path, "Certificates (PEM) to trust in outgoing connections, beside those of the system").flag("ca-file"),
     key("models.*.source", Kind::Path, "Path of the package"),
     key("models.*.engine", Kind::Choice(ENGINES), "Engine of this model"),
+    key("models.*.engine_quirks", Kind::Choice(&["refuse", "allow"]), "Whether a graph runs that its engine answers wrongly for some values: not, or on your word").or("refuse"),
     key("models.*.isolation", Kind::Choice(&["none", "process"]), "Where the engine of this model runs: in the server, or in a process of its own, whose crash ends no other model").or("none"),
     key("models.*.warmup", Kind::Bool, "Whether to run the package's input example before serving"),
     key("models.*.example", Kind::Choice(&["require", "warn"]), "Whether a version whose own input example fails in the engine is kept off, or served with a warning").or("require"),

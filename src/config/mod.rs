@@ -32,7 +32,7 @@ pub use platforms::{
 };
 pub use settings::{
     BatchingSettings, EngineChoice, EngineSettings, ExamplePolicy, Isolation, LimitSettings,
-    ModelBatchingSettings, ModelSettings, NetworkSettings, Nonfinite, RegistrySettings,
+    ModelBatchingSettings, ModelSettings, NetworkSettings, Nonfinite, Quirks, RegistrySettings,
     ResponseForm, ServerSettings, Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
 };
 pub use trust::{AuthSettings, ClientAuth, JwtSettings, TlsSettings, TlsVersion};

@@ -245,6 +245,8 @@ pub struct ModelSettings {
     pub source: Option<PathBuf>,
     /// Its engine.
     pub engine: Option<EngineChoice>,
+    /// What it means that its engine answers wrongly for some values.
+    pub engine_quirks: Option<Quirks>,
     /// Where its engine runs.
     pub isolation: Option<Isolation>,
     /// Whether to run the package's input example before serving.
@@ -321,6 +323,16 @@ pub enum Isolation {
     None,
     /// In a process of its own.
     Process,
+}
+
+/// What it means that an engine answers wrongly for some values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quirks {
+    /// The model is not loaded.
+    Refuse,
+    /// It is, on the operator's word.
+    Allow,
 }
 
 /// The order of a swap.

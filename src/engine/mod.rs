@@ -137,6 +137,8 @@ pub struct EngineOptions {
     pub inter_op_threads: Option<usize>,
     /// Execution providers, best first.
     pub providers: Option<Vec<Provider>>,
+    /// Whether a graph is run that the engine answers wrongly for some values, on the operator's word.
+    pub allows_quirks: bool,
 }
 
 /// The answer to [`Engine::supports`].

@@ -51,6 +51,7 @@ mod oip;
 mod onnx;
 mod openapi;
 mod operations;
+mod operators;
 mod package;
 mod pull;
 mod remote;

@@ -94,14 +94,18 @@ def fixed(sizes, found):
     return [size if isinstance(size, int) else other for size, other in zip(sizes, found)]
 
 
-def node_models():
-    """onnx's own models of one operator each, with the first axis open."""
+def node_cases():
+    """onnx's own models of one operator each, with inputs and answers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test import loader
 
-        cases = loader.load_model_tests(kind="node")
-    for case in cases:
+        return loader.load_model_tests(kind="node")
+
+
+def node_models():
+    """The same with the first axis open."""
+    for case in node_cases():
         yield opened(case.name, case.model, list(case.data_sets[0][0]) if case.data_sets else [])
 
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tract_onnx::prelude::*;
 
-use super::load::{Loaded, Plan, Shapes};
+use super::load::{Loaded, Shapes};
+use super::plan::Plan;
 
 /// How many sets of shapes have a plan at a time: batch sizes, mostly.
 const CAPACITY: usize = 32;
@@ -28,19 +29,23 @@ impl Plans {
     /// takes less than letting every other shape wait.
     pub(super) fn get_or_make(
         &self,
-        shapes: Shapes,
-        make: impl FnOnce(&Loaded, &Shapes) -> TractResult<Arc<Plan>>,
+        shapes: &Shapes,
+        make: impl FnOnce(&Loaded) -> TractResult<Plan>,
     ) -> TractResult<Arc<Plan>> {
-        if let Some(plan) = touch(&mut self.plans.lock(), &shapes) {
+        if let Some(plan) = touch(&mut self.plans.lock(), shapes) {
             return Ok(plan);
         }
-        let plan = make(&self.loaded, &shapes)?;
+        let plan = Arc::new(make(&self.loaded)?);
         let mut plans = self.plans.lock();
-        if touch(&mut plans, &shapes).is_none() {
-            plans.insert(0, (shapes, Arc::clone(&plan)));
+        if touch(&mut plans, shapes).is_none() {
+            plans.insert(0, (shapes.clone(), Arc::clone(&plan)));
             plans.truncate(CAPACITY);
         }
         Ok(plan)
+    }
+
+    pub(super) fn loaded(&self) -> &Loaded {
+        &self.loaded
     }
 
     /// Drops the plan for `shapes`.

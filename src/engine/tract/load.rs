@@ -8,11 +8,21 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
 use super::convert::datum_type;
+use super::exact::{Quirk, check, make_exact, make_right, register};
 use crate::engine::CancelToken;
 use crate::model::{Dim, InputSpec, Package, Signature};
 
-/// A plan for concrete shapes.
-pub(super) type Plan = TypedRunnableModel;
+/// A graph for concrete shapes, ready to run.
+pub(super) type Runnable = TypedRunnableModel;
+
+/// How a graph is made to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// Fast, where all numbers are plain.
+    Plain,
+    /// Right, whatever they are.
+    Any,
+}
 
 /// The shape of each input.
 pub(super) type Shapes = Vec<Vec<usize>>;
@@ -27,12 +37,16 @@ pub(super) struct Loader {
     signature: Signature,
     /// Whether the graph means the same with symbols.
     takes_symbols: bool,
+    allows_quirks: bool,
 }
 
 /// A graph as read.
 pub(super) enum Loaded {
     /// With a symbol for each open dimension of each input (`None`: a fixed one).
     Symbolic {
+        /// As it was read.
+        typed: Box<TypedModel>,
+        /// As tract rewrote it for plain numbers.
         model: Box<TypedModel>,
         symbols: Vec<Vec<Option<Symbol>>>,
     },
@@ -41,13 +55,14 @@ pub(super) enum Loaded {
 }
 
 impl Loader {
-    pub(super) fn new(package: &Package) -> Self {
+    pub(super) fn new(package: &Package, allows_quirks: bool) -> Self {
         // tract compares two dimensions by how they are written, so that `N == 1` is false for every N.
         let equal = (String::new(), "Equal".to_owned());
         Self {
             file: package.model_file.clone(),
             signature: package.graph.signature.clone(),
             takes_symbols: !package.graph.operators.contains_key(&equal),
+            allows_quirks,
         }
     }
 
@@ -67,6 +82,7 @@ impl Loader {
         if self.takes_symbols || self.fixed_shapes().is_some() {
             match self.symbolic(model) {
                 Ok(loaded) => return Ok(loaded),
+                Err(error) if error.is::<Quirk>() => return Err(error),
                 Err(error) => first_error = Some(error),
             }
         }
@@ -74,7 +90,7 @@ impl Loader {
             if cancel.is_cancelled() {
                 break;
             }
-            match self.concrete(&self.probe_shapes(probe)) {
+            match self.concrete(&self.probe_shapes(probe), Numbers::Plain) {
                 Ok(_) => return Ok(Loaded::ByShape),
                 Err(error) => first_error = first_error.or(Some(error)),
             }
@@ -94,20 +110,30 @@ impl Loader {
             .collect()
     }
 
-    /// A plan for `shapes`.
-    pub(super) fn plan(&self, loaded: &Loaded, shapes: &Shapes) -> TractResult<Arc<Plan>> {
-        if let Loaded::Symbolic { model, symbols } = loaded
+    /// What runs the graph for `shapes`.
+    pub(super) fn runnable(
+        &self,
+        loaded: &Loaded,
+        shapes: &Shapes,
+        numbers: Numbers,
+    ) -> TractResult<Arc<Runnable>> {
+        if let Loaded::Symbolic {
+            typed,
+            model,
+            symbols,
+        } = loaded
             && let Some(values) = bind(symbols, shapes)
         {
-            let concrete = model
-                .set_symbols(&values)
-                .and_then(|model| model.into_optimized())
-                .and_then(|model| model.into_runnable());
-            if let Ok(plan) = concrete {
-                return Ok(plan);
+            let model = match numbers {
+                Numbers::Plain => model,
+                Numbers::Any => typed,
+            };
+            let concrete = model.set_symbols(&values);
+            if let Ok(runnable) = concrete.and_then(|model| optimized(model, numbers)) {
+                return Ok(runnable);
             }
         }
-        self.concrete(shapes)
+        self.concrete(shapes, numbers)
     }
 
     fn parse(&self, proto: &ModelProto) -> TractResult<InferenceModel> {
@@ -174,16 +200,31 @@ impl Loader {
             model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, dims))?;
             symbols.push(row);
         }
-        let model = Box::new(model.into_typed()?.into_decluttered()?);
-        Ok(Loaded::Symbolic { model, symbols })
+        let typed = Box::new(right(model)?);
+        let model = Box::new(typed.clone().into_decluttered()?);
+        self.check(&model)?;
+        Ok(Loaded::Symbolic {
+            typed,
+            model,
+            symbols,
+        })
     }
 
-    fn concrete(&self, shapes: &Shapes) -> TractResult<Arc<Plan>> {
+    fn concrete(&self, shapes: &Shapes, numbers: Numbers) -> TractResult<Arc<Runnable>> {
         let mut model = self.parse(&self.read()?)?;
         for (index, (input, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
             model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, shape))?;
         }
-        model.into_optimized()?.into_runnable()
+        let runnable = optimized(right(model)?, numbers)?;
+        self.check(runnable.model())?;
+        Ok(runnable)
+    }
+
+    fn check(&self, model: &TypedModel) -> TractResult<()> {
+        if self.allows_quirks {
+            return Ok(());
+        }
+        check(model)
     }
 
     fn probe_shapes(&self, size: usize) -> Shapes {
@@ -202,10 +243,24 @@ impl Loader {
     }
 }
 
+/// A graph whose operators are right on plain numbers.
+fn right(model: InferenceModel) -> TractResult<TypedModel> {
+    let mut model = model.into_typed()?;
+    make_right(&mut model);
+    Ok(model)
+}
+
+fn optimized(mut model: TypedModel, numbers: Numbers) -> TractResult<Arc<Runnable>> {
+    if numbers == Numbers::Any {
+        make_exact(&mut model);
+    }
+    model.into_optimized()?.into_runnable()
+}
+
 /// tract-onnx with what exporters wrote about inner shapes left out: it contradicts concrete input shapes.
 pub(super) fn onnx() -> &'static tract_onnx::Onnx {
     static ONNX: OnceLock<tract_onnx::Onnx> = OnceLock::new();
-    ONNX.get_or_init(|| tract_onnx::onnx().with_ignore_value_info(true))
+    ONNX.get_or_init(|| register(tract_onnx::onnx().with_ignore_value_info(true)))
 }
 
 /// One symbol for each name of a dimension, and one of our own for each dimension without.

@@ -6,20 +6,22 @@
 
 mod cache;
 mod convert;
+mod exact;
 mod load;
 mod overlooked;
+mod plan;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::plan::{SimpleState, eval};
 
 use self::cache::Plans;
-use self::load::{Loaded, Loader, Plan, Shapes};
+use self::exact::Quirk;
+use self::load::{Loader, Numbers, Runnable, Shapes};
 use self::overlooked::overlooked;
+use self::plan::{Plan, State};
 use super::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
 };
@@ -77,13 +79,16 @@ impl Engine for Tract {
                 "engine `tract` runs each request on one thread; thread counts do not apply"
             );
         }
-        let failed = |broken: Broken| match cancel.is_cancelled() {
-            true => EngineError::Cancelled,
-            false => super::load_error(NAME, package, broken.to_string()),
+        let failed = |broken: Broken| match broken {
+            _ if cancel.is_cancelled() => EngineError::Cancelled,
+            Broken::Quirk(reason) => refused(vec![reason]),
+            broken => super::load_error(NAME, package, broken.to_string()),
         };
-        let loader = Loader::new(package);
+        let loader = Loader::new(package, options.allows_quirks);
         let proto = guarded(|| loader.read()).map_err(failed)?;
-        refuse_overlooked(&proto)?;
+        if !options.allows_quirks {
+            refuse(overlooked(&proto))?;
+        }
         let plans = guarded(|| loader.load(&proto, cancel)).map(Plans::new);
         drop(proto);
         let model = Model {
@@ -95,7 +100,7 @@ impl Engine for Tract {
         if let Some(shapes) = model.loader.fixed_shapes()
             && !cancel.is_cancelled()
         {
-            guarded(|| model.plan(shapes)).map_err(failed)?;
+            guarded(|| model.plan(&shapes)).map_err(failed)?;
         }
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
@@ -104,16 +109,22 @@ impl Engine for Tract {
     }
 }
 
-fn refuse_overlooked(proto: &ModelProto) -> Result<(), EngineError> {
-    let mut reasons = overlooked(proto);
+/// The key that runs a graph all the same.
+const QUIRKS: &str = "`models.<name>.engine_quirks = \"allow\"` runs it all the same";
+
+fn refuse(reasons: Vec<String>) -> Result<(), EngineError> {
     if reasons.is_empty() {
         return Ok(());
     }
-    reasons.push(super::select::REMEDY.to_owned());
-    Err(EngineError::Unsupported {
+    Err(refused(reasons))
+}
+
+fn refused(mut reasons: Vec<String>) -> EngineError {
+    reasons.extend([super::select::REMEDY.to_owned(), QUIRKS.to_owned()]);
+    EngineError::Unsupported {
         engine: NAME,
         reasons,
-    })
+    }
 }
 
 /// The weights, once as read and once as packed for the kernels.
@@ -161,10 +172,8 @@ impl CompiledModel for TractModel {
 struct TractSession {
     model: Arc<Model>,
     /// The plan of the last run and what it needs to run again.
-    kept: Option<(Arc<Plan>, State)>,
+    kept: Option<(Arc<Runnable>, State)>,
 }
-
-type State = SimpleState<TypedFact, Box<dyn TypedOp>>;
 
 impl Session for TractSession {
     fn run(&mut self, batch: &Batch, cancel: &CancelToken) -> Result<Outputs, EngineError> {
@@ -181,7 +190,7 @@ impl Session for TractSession {
             return Err(EngineError::Cancelled);
         }
         outputs.map_err(|broken| match broken {
-            Broken::Error(reason) => EngineError::Run {
+            Broken::Error(reason) | Broken::Quirk(reason) => EngineError::Run {
                 engine: NAME,
                 reason,
                 // The graph is compiled, names, datatypes and ranks are right: what is left are sizes and values.
@@ -196,38 +205,32 @@ impl Session for TractSession {
 }
 
 impl Model {
-    fn plan(&self, shapes: Shapes) -> TractResult<Arc<Plan>> {
-        let make = |loaded: &Loaded, shapes: &Shapes| self.loader.plan(loaded, shapes);
-        self.plans.get_or_make(shapes, make)
+    fn plan(&self, shapes: &Shapes) -> TractResult<Arc<Plan>> {
+        self.plans.get_or_make(shapes, |loaded| {
+            let fast = self.loader.runnable(loaded, shapes, Numbers::Plain)?;
+            Ok(Plan::new(fast))
+        })
     }
 
     fn run(
         &self,
         inputs: &[Tensor],
         cancel: &CancelToken,
-        kept: &mut Option<(Arc<Plan>, State)>,
+        kept: &mut Option<(Arc<Runnable>, State)>,
     ) -> TractResult<Outputs> {
         let signature = self.loader.signature();
         convert::check_inputs(signature, inputs)?;
-        let plan = self.plan(shapes_of(inputs))?;
+        let shapes = shapes_of(inputs);
+        let plan = self.plan(&shapes)?;
         let inputs = inputs
             .iter()
             .map(convert::to_tract)
             .collect::<TractResult<TVec<TValue>>>()?;
-        let mut state = match kept.take() {
-            Some((last, state)) if Arc::ptr_eq(&last, &plan) => state,
-            _ => plan.spawn()?,
+        let exact = || {
+            let loaded = self.plans.loaded();
+            self.loader.runnable(loaded, &shapes, Numbers::Any)
         };
-        let outputs = state.run_plan_with_eval(inputs, |context, op_state, node, inputs| {
-            if cancel.is_cancelled() {
-                return Err(TractError::msg("cancelled"));
-            }
-            eval(context, op_state, node, inputs)
-        })?;
-        // Operators with a state of their own, such as loops, begin each request anew.
-        if state.op_states.iter().all(Option::is_none) {
-            *kept = Some((plan, state));
-        }
+        let outputs = plan.run(inputs, cancel, kept, exact)?;
         outputs
             .into_iter()
             .zip(&signature.outputs)
@@ -243,13 +246,15 @@ fn shapes_of(inputs: &[Tensor]) -> Shapes {
 /// How tract did not do its work.
 enum Broken {
     Error(String),
+    /// It would answer wrongly for some values.
+    Quirk(String),
     Panic(String),
 }
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Error(reason) => f.write_str(reason),
+            Self::Error(reason) | Self::Quirk(reason) => f.write_str(reason),
             Self::Panic(reason) => write!(f, "tract panicked: {reason}"),
         }
     }
@@ -259,7 +264,10 @@ impl std::fmt::Display for Broken {
 fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Broken> {
     // tract's models and states are dropped or only read after a panic: nothing half changed is seen again.
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| Broken::Error(super::one_line(&format!("{error:#}")))),
+        Ok(result) => result.map_err(|error| match error.downcast::<Quirk>() {
+            Ok(quirk) => Broken::Quirk(quirk.to_string()),
+            Err(error) => Broken::Error(super::one_line(&format!("{error:#}"))),
+        }),
         Err(panic) => Err(Broken::Panic(super::panic_text(&*panic))),
     }
 }

@@ -43,6 +43,11 @@ fn of_node(node: &NodeProto) -> Option<String> {
         "Celu" | "Swish" => named(node, "alpha").and_then(|alpha| unless(alpha.f == 1.0, "alpha")),
         "SpaceToDepth" => named(node, "mode").and_then(|mode| unless(mode.s == b"DCR", "mode")),
         "BatchNormalization" => non_zero(node, "training_mode"),
+        "Dropout" => has_input(node, 2).then(|| "`training_mode`".to_owned()),
+        // A missing number is lost.
+        "ScatterElements" | "ScatterND" => named(node, "reduction")
+            .filter(|reduction| matches!(&*reduction.s, b"max" | b"min"))
+            .map(|_| "`reduction` = `max` or `min`".to_owned()),
         // Up to opset 6 it placed the smaller side; since then the last dimensions are matched.
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "And" | "Or" | "Xor" | "Equal" | "Greater"
         | "Less" => named(node, "axis").and_then(|_| unless(false, "axis")),
@@ -76,10 +81,18 @@ fn of_attention(node: &NodeProto) -> Option<String> {
     if let Some(name) = window {
         return unless(false, name);
     }
+    // Of a row that it hides whole ONNX makes 0.
+    if has_input(node, 3) {
+        return unless(false, "attn_mask");
+    }
     // The mask is placed as if there were no past.
-    let has_past = node.input.get(4).is_some_and(|past| !past.is_empty());
+    let has_past = has_input(node, 4);
     let is_causal = named(node, "is_causal").is_some_and(|causal| causal.i != 0);
     (has_past && is_causal).then(|| "`is_causal` beside `past_key`".to_owned())
+}
+
+fn has_input(node: &NodeProto, index: usize) -> bool {
+    node.input.get(index).is_some_and(|name| !name.is_empty())
 }
 
 fn non_zero(node: &NodeProto, name: &str) -> Option<String> {
@@ -198,8 +211,10 @@ mod tests {
         let mut attention = node("Attention", &[("is_causal", Int(1))]);
         attention.input = inputs(&["q", "k", "v", "", "past_key", "past_value"]);
         assert_eq!(reasons(vec![attention.clone()]).len(), 1);
-        attention.input = inputs(&["q", "k", "v", "mask", "", ""]);
-        assert_eq!(reasons(vec![attention]), [] as [&str; 0]);
+        attention.input = inputs(&["q", "k", "v", "", "", ""]);
+        assert_eq!(reasons(vec![attention.clone()]), [] as [&str; 0]);
+        attention.input = inputs(&["q", "k", "v", "mask"]);
+        assert_eq!(reasons(vec![attention]).len(), 1);
     }
 
     #[test]

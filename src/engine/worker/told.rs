@@ -23,6 +23,7 @@ pub(super) struct Order {
     pub(super) intra_op_threads: Option<usize>,
     pub(super) inter_op_threads: Option<usize>,
     pub(super) providers: Option<Vec<NamedOptions>>,
+    pub(super) allows_quirks: bool,
     /// Bytes by which the worker may grow once the model is loaded.
     pub(super) memory: Option<u64>,
 }
@@ -44,6 +45,7 @@ impl Order {
             intra_op_threads: options.intra_op_threads,
             inter_op_threads: options.inter_op_threads,
             providers: providers.map(|providers| providers.iter().map(provider).collect()),
+            allows_quirks: options.allows_quirks,
             memory: None,
         }
     }
@@ -63,6 +65,7 @@ impl Order {
             intra_op_threads: self.intra_op_threads,
             inter_op_threads: self.inter_op_threads,
             providers: providers.map(|providers| providers.iter().map(provider).collect()),
+            allows_quirks: self.allows_quirks,
         }
     }
 }

@@ -111,7 +111,7 @@ fn floats(shape: &[usize], values: &[f32]) -> Tensor {
 }
 
 /// Every element as a number.
-fn numbers(tensor: &Tensor) -> Vec<f64> {
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
     macro_rules! widen {
         ($($dtype:ident: $rust:ty => $convert:expr),* $(,)?) => {
             match tensor.dtype() {
@@ -412,6 +412,63 @@ fn tract_refuses_what_it_lacks_or_answers_wrongly() {
             );
         }
     }
+}
+
+/// Numbers that programs get wrong: missing, infinite, far beyond what an exponential takes, and indices beyond the last.
+#[test]
+fn tract_answers_special_numbers_as_onnx_runtime_does() {
+    let row = || floats(&[1, 3], &[f32::NAN, 1.0, 2.0]);
+    let bytes = |values: &[u8]| Tensor::from_vec(vec![3], values.to_vec()).unwrap();
+    let integers = |values: &[u32]| Tensor::from_vec(vec![3], values.to_vec()).unwrap();
+    let indices = Tensor::from_vec(vec![3], vec![-1_i64, 1, 5]).unwrap();
+    let large = || floats(&[1, 2], &[0.0, 200.0]);
+    let cases: Vec<(&str, Vec<(&str, Tensor)>)> = vec![
+        ("logistic", vec![("x", row())]),
+        ("tanh", vec![("x", row())]),
+        ("clip", vec![("x", row())]),
+        ("max", vec![("x", row())]),
+        ("relu", vec![("x", row())]),
+        ("zero", vec![("x", row())]),
+        ("logsoftmax", vec![("x", large())]),
+        ("softplus", vec![("x", floats(&[1, 2], &[100.5, -200.0]))]),
+        ("onehot", vec![("x", indices)]),
+        (
+            "shift_u8",
+            vec![("x", bytes(&[1, 1, 255])), ("k", bytes(&[8, 9, 4]))],
+        ),
+        (
+            "shift_u32",
+            vec![("x", integers(&[1, 1, 255])), ("k", integers(&[32, 33, 4]))],
+        ),
+    ];
+    for (name, inputs) in cases {
+        let package = little(&format!("special/{name}"));
+        let [ours, theirs] = own().map(|engine| answers(engine, &package, inputs.clone()));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert_eq!(ours.shape(), theirs.shape(), "{name}");
+            for (ours, theirs) in numbers(ours).into_iter().zip(numbers(theirs)) {
+                let same = ours == theirs || (ours.is_nan() && theirs.is_nan());
+                let near = (ours - theirs).abs() <= 1e-4 * theirs.abs().max(1.0);
+                assert!(same || near, "{name}: {ours} and {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tract_refuses_slices_that_the_data_decides_unless_it_is_told_otherwise() {
+    let package = little("special/slice");
+    let refused = compile(&Tract, &package).err().unwrap().to_string();
+    for part in ["`Slice`", "ONNX Runtime can", "engine_quirks"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    let options = EngineOptions {
+        allows_quirks: true,
+        ..EngineOptions::default()
+    };
+    Tract
+        .compile(&package, &options, &CancelToken::new())
+        .unwrap();
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Suites that every implementation of something must pass.
 
-mod engines;
+pub(crate) mod engines;
 mod mlflow;
 mod sources;

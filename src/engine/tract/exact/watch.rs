@@ -1,0 +1,96 @@
+//! Whether a run of the fast plan can be trusted: everything that goes from node to node is a plain number.
+
+use std::collections::BTreeSet;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, Slice};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::cast::Cast;
+use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::math::Add;
+use tract_onnx::tract_core::ops::nn::Softmax;
+
+/// Sums of a million products of numbers up to this one, scaled once more, are finite: nothing overflows within a node,
+/// where nobody sees it.
+const LARGE: f32 = 1e9;
+
+/// Nodes may be checked in so many elements before anything else is done.
+const BLOCK: usize = 4096;
+
+/// The nodes of a plan whose numbers may be as low as they like: an attention mask is `-inf`, or the lowest number, and
+/// only a softmax sees it.
+pub(in crate::engine::tract) fn lows(model: &TypedModel) -> BTreeSet<usize> {
+    let mut lows = BTreeSet::new();
+    // Consumers come before what they consume.
+    let order = model.eval_order().unwrap_or_default();
+    for &id in order.iter().rev() {
+        let node = model.node(id);
+        let is_output = model.outputs.iter().any(|output| output.node == id);
+        let mut consumers = node.outputs.iter().flat_map(|output| &output.successors);
+        let only_lows = consumers.all(|consumer| {
+            let consumer = model.node(consumer.node);
+            consumer.op_is::<Softmax>() || (lows.contains(&consumer.id) && passes(consumer))
+        });
+        if !is_output
+            && only_lows
+            && !node
+                .outputs
+                .iter()
+                .all(|output| output.successors.is_empty())
+        {
+            lows.insert(id);
+        }
+    }
+    lows
+}
+
+/// Whether a low number stays one in this operator.
+fn passes(node: &TypedNode) -> bool {
+    let is_sum = |op: &TypedBinOp| op.0.is::<Add>();
+    node.op_as::<TypedBinOp>().is_some_and(is_sum)
+        || node.op_is::<Iff>()
+        || node.op_is::<AxisOp>()
+        || node.op_is::<MultiBroadcastTo>()
+        || node.op_is::<Slice>()
+        || node.op_is::<Cast>()
+}
+
+/// Whether all numbers are plain: finite and not too large.
+pub(in crate::engine::tract) fn are_plain(tensor: &Tensor, may_be_low: bool) -> bool {
+    let Ok(view) = tensor.try_as_plain_ram() else {
+        return true;
+    };
+    let low = if may_be_low {
+        f32::NEG_INFINITY
+    } else {
+        -LARGE
+    };
+    match tensor.datum_type() {
+        DatumType::F32 => {
+            let numbers = view.as_slice::<f32>().unwrap_or_default();
+            let mut blocks = numbers.chunks(BLOCK);
+            // No branch within a block.
+            blocks.all(|block| {
+                block.iter().fold(true, |plain, number| {
+                    plain & (*number >= low) & (*number <= LARGE)
+                })
+            })
+        }
+        DatumType::F64 => {
+            let (low, large) = (f64::from(low), f64::from(LARGE));
+            let numbers = view.as_slice::<f64>().unwrap_or_default();
+            numbers
+                .iter()
+                .all(|number| *number >= low && *number <= large)
+        }
+        DatumType::F16 => {
+            let numbers = view.as_slice::<f16>().unwrap_or_default();
+            let is_low = |number: &f16| may_be_low && *number == f16::NEG_INFINITY;
+            numbers
+                .iter()
+                .all(|number| number.is_finite() || is_low(number))
+        }
+        _ => true,
+    }
+}
