@@ -110,9 +110,10 @@ impl Stage {
     /// Sends a body and waits for its answer, with probes beside it.
     async fn cost(&self, row: &Row, body: &[u8], packed: bool) -> Cost {
         let sent = if packed { gzip(body) } else { body.to_vec() };
-        // From here on the peak is that of this request.
-        fs::write(self.proc("clear_refs"), "5").unwrap();
-        let before = self.work();
+        let watch = Watch {
+            idle: self.idle,
+            ..Watch::new(&self.server)
+        };
         let mut request = self.server.request(reqwest::Method::POST, row.path);
         request = request.header("content-type", row.content_type);
         for (name, value) in row.headers(body) {
@@ -121,27 +122,64 @@ impl Stage {
         if packed {
             request = request.header("content-encoding", "gzip");
         }
-        let (length, answer) = (sent.len(), request.body(sent).send());
+        let (length, request) = (sent.len(), request.body(sent));
+        let answer = async {
+            let answer = request.send().await.unwrap();
+            let status = answer.status().as_u16();
+            let text = answer.bytes().await.unwrap();
+            assert!(
+                status == 200 || text.len() < 20_000,
+                "an error of {} bytes",
+                text.len()
+            );
+            status
+        };
+        let (status, probe) = watch.beside(answer).await;
+        watch.cost(status, (length, body.len()), probe)
+    }
+}
+
+/// What a server takes from here on.
+struct Watch<'s> {
+    server: &'s Server,
+    /// Bytes that it had resident before.
+    idle: usize,
+    /// Time of the processor that it took before.
+    before: Duration,
+}
+
+impl<'s> Watch<'s> {
+    fn new(server: &'s Server) -> Self {
+        let mut watch = Self {
+            server,
+            idle: resident(server, "VmRSS:"),
+            before: Duration::ZERO,
+        };
+        // From here on the peak is that of this request.
+        fs::write(watch.proc("clear_refs"), "5").unwrap();
+        watch.before = watch.work();
+        watch
+    }
+
+    /// Waits for an answer, and probes beside it; the slowest one.
+    async fn beside<T>(&self, answer: impl Future<Output = T>) -> (T, Duration) {
         let mut answer = std::pin::pin!(answer);
         let mut probe = Duration::ZERO;
-        let status = loop {
+        loop {
             tokio::select! {
-                answer = &mut answer => {
-                    let answer = answer.unwrap();
-                    let status = answer.status().as_u16();
-                    let text = answer.bytes().await.unwrap();
-                    assert!(status == 200 || text.len() < 20_000, "an error of {} bytes", text.len());
-                    break status;
-                }
+                answer = &mut answer => return (answer, probe),
                 took = self.ping() => probe = probe.max(took),
             }
-        };
+        }
+    }
+
+    fn cost(&self, status: u16, (sent, body): (usize, usize), probe: Duration) -> Cost {
         Cost {
             status,
-            sent: length,
-            body: body.len(),
-            memory: resident(&self.server, "VmHWM:").saturating_sub(self.idle),
-            work: self.work().saturating_sub(before),
+            sent,
+            body,
+            memory: resident(self.server, "VmHWM:").saturating_sub(self.idle),
+            work: self.work().saturating_sub(self.before),
             probe,
         }
     }
@@ -244,10 +282,11 @@ async fn no_body_takes_more_memory_than_it_may_nor_time_beyond_its_size(
             failures.extend(judge(&row, packed, (quarter, whole)));
             costs.push(whole);
         }
-        lines.push(line(&row, &costs));
+        lines.push(told(row.decoder, row.class, &costs));
     }
     if std::env::var_os("ONSTAGE_RECORD").is_some() {
-        record(decoder, &lines);
+        let own: Vec<&str> = rows::of(decoder).iter().map(|row| row.decoder).collect();
+        record(&own, &lines);
     }
     #[expect(clippy::print_stderr, reason = "what a failed run is compared with")]
     {
@@ -258,13 +297,30 @@ async fn no_body_takes_more_memory_than_it_may_nor_time_beyond_its_size(
 
 /// What is wrong with the costs of a body.
 fn judge(row: &Row, packed: bool, (quarter, whole): (Cost, Cost)) -> Vec<String> {
+    let mut failures = judged(row.decoder, row.class, (packed, quarter, whole));
+    let is_expected = match row.expected {
+        Expected::Answer => whole.status == 200,
+        Expected::TooLarge => whole.status == 413,
+        Expected::Refusal => (400..500).contains(&whole.status),
+        Expected::Any => whole.status < 500,
+    };
+    if !is_expected {
+        let (decoder, class) = (row.decoder, row.class);
+        failures.push(format!(
+            "{decoder}, {class}: the answer: {quarter:?} {whole:?}"
+        ));
+    }
+    failures
+}
+
+/// What is wrong with the costs whatever the answer is.
+fn judged(decoder: &str, class: &str, (packed, quarter, whole): (bool, Cost, Cost)) -> Vec<String> {
     let mut failures = Vec::new();
     let mut check = |holds: bool, what: &str| {
         if !holds {
             let form = if packed { "gzip" } else { "plain" };
             failures.push(format!(
-                "{}, {}, {form}: {what}: {quarter:?} {whole:?}",
-                row.decoder, row.class
+                "{decoder}, {class}, {form}: {what}: {quarter:?} {whole:?}"
             ));
         }
     };
@@ -276,13 +332,6 @@ fn judge(row: &Row, packed: bool, (quarter, whole): (Cost, Cost)) -> Vec<String>
     check(whole.probe.max(quarter.probe) < PROBE, "a probe");
     let grows = whole.work > NOTHING && quarter.work > NOTHING;
     check(!grows || whole.work < quarter.work * SHARE, "work");
-    let is_expected = match row.expected {
-        Expected::Answer => whole.status == 200,
-        Expected::TooLarge => whole.status == 413,
-        Expected::Refusal => (400..500).contains(&whole.status),
-        Expected::Any => whole.status < 500,
-    };
-    check(is_expected, "the answer");
     failures
 }
 
@@ -291,7 +340,8 @@ const PAGE: &str = "docs/security.md";
 /// What stands in front of the rows of the table.
 const HEAD: &str = "|---|---|---|---|---|---|\n";
 
-fn line(row: &Row, costs: &[Cost]) -> String {
+/// A line of the table.
+fn told(decoder: &str, class: &str, costs: &[Cost]) -> String {
     let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
     let cell = |cost: &Cost| {
         let memory = mebibytes(cost.memory);
@@ -299,7 +349,7 @@ fn line(row: &Row, costs: &[Cost]) -> String {
     };
     let cells: Vec<String> = costs.iter().map(cell).collect();
     let packed = costs[1].sent.div_ceil(1 << 10);
-    let (decoder, class, status) = (row.decoder, row.class, costs[0].status);
+    let status = costs[0].status;
     format!(
         "| {decoder} | {class} | {status} | {} | {packed} KiB | {} |",
         cells[0], cells[1]
@@ -307,7 +357,7 @@ fn line(row: &Row, costs: &[Cost]) -> String {
 }
 
 /// Puts the lines of one decoder in the place of those that stand there.
-fn record(decoder: &str, lines: &[String]) {
+fn record(own: &[&str], lines: &[String]) {
     let lock = fs::File::create(std::env::temp_dir().join("onstage-record.lock")).unwrap();
     lock.lock().unwrap();
     let path = project().join(PAGE);
@@ -319,7 +369,6 @@ fn record(decoder: &str, lines: &[String]) {
         .collect();
     let after = &rest[table.len()..];
     let mut kept: Vec<String> = table.lines().map(str::to_owned).collect();
-    let own: Vec<&str> = rows::of(decoder).iter().map(|row| row.decoder).collect();
     let is_own = |line: &String| {
         own.iter()
             .any(|name| line.starts_with(&format!("| {name} |")))
@@ -341,11 +390,13 @@ fn the_table_of_costs_has_a_row_for_each_body() {
     let table = rest.lines().take_while(|line| line.starts_with('|'));
     let found: Vec<String> = table
         .map(|line| line.split(" | ").take(2).collect::<Vec<_>>().join(" | "))
-        .filter(|line| !line.starts_with("| gRPC"))
         .collect();
-    let expected: Vec<String> = rows::all()
-        .iter()
-        .map(|row| format!("| {} | {}", row.decoder, row.class))
+    let messages = wire::kinds().into_iter().map(|kind| ("gRPC", kind));
+    let rows = rows::all();
+    let bodies = rows.iter().map(|row| (row.decoder, row.class));
+    let expected: Vec<String> = bodies
+        .chain(messages)
+        .map(|(decoder, class)| format!("| {decoder} | {class}"))
         .collect();
     assert_eq!(found, expected, "write it anew with ONSTAGE_RECORD=1");
 }

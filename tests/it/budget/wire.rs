@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
+use onstage::protocol::inference::ModelInferRequest;
+use prost::Message as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
+use super::{Cost, Watch, judged, record, told};
 use crate::bad_input::peak_memory;
 use crate::frames::Frames;
 use crate::grpc::{self, RawCall};
@@ -102,6 +105,84 @@ fn bombs(size: usize) -> Vec<Bomb> {
     ]
 }
 
+/// A message of as many numbers as there is room for.
+fn honest(size: usize) -> Vec<u8> {
+    let rows = (size - 1024) / 16;
+    let shape = i64::try_from(rows).unwrap();
+    let numbers = [5.1_f32, 3.5, 1.4, 0.2].map(f32::to_le_bytes).concat();
+    let request = ModelInferRequest {
+        model_name: "iris".to_owned(),
+        inputs: vec![grpc::input("features", "FP32", &[shape, 4])],
+        raw_input_contents: vec![numbers.repeat(rows).into()],
+        ..ModelInferRequest::default()
+    };
+    request.encode_to_vec()
+}
+
+/// The rows of the table.
+pub(super) fn kinds() -> Vec<&'static str> {
+    let bombs = bombs(4096).into_iter().map(|(name, ..)| name);
+    std::iter::once("numbers").chain(bombs).collect()
+}
+
+/// What messages cost, beside the bodies of the other decoders: each on a server of its own.
+#[tokio::test]
+async fn no_message_takes_more_memory_than_it_may_nor_time_beyond_its_size() {
+    let path_of = |kind: &str| {
+        let bombs = bombs(4096);
+        let bomb = bombs.iter().find(|(name, ..)| *name == kind);
+        bomb.map_or(MODEL_INFER, |(_, path, _)| *path)
+    };
+    let message = |kind: &str, size: usize| match kind {
+        "numbers" => honest(size),
+        kind => {
+            let mut bombs = bombs(size).into_iter();
+            bombs.find(|(name, ..)| *name == kind).unwrap().2
+        }
+    };
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
+    for kind in kinds() {
+        let path = path_of(kind);
+        let mut costs = Vec::new();
+        for packed in [false, true] {
+            let mut both = Vec::new();
+            for size in [MAX_BODY / 4, MAX_BODY] {
+                both.push(cost(path, &message(kind, size), packed).await);
+            }
+            failures.extend(judged("gRPC", kind, (packed, both[0], both[1])));
+            costs.push(both[1]);
+        }
+        lines.push(told("gRPC", kind, &costs));
+    }
+    if std::env::var_os("ONSTAGE_RECORD").is_some() {
+        record(&["gRPC"], &lines);
+    }
+    #[expect(clippy::print_stderr, reason = "what a failed run is compared with")]
+    {
+        eprintln!("{}", lines.join("\n"));
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+async fn cost(path: &'static str, message: &[u8], packed: bool) -> Cost {
+    // Its own limit of memory is that of the whole server; here that of a message is in question.
+    let server = small(&[("memory", "512MiB")]).await;
+    let mut client = grpc::client(&server).await;
+    client.model_infer(grpc::flowers()).await.unwrap();
+    let watch = Watch::new(&server);
+    let (flag, encoding) = if packed { (1, "gzip") } else { (0, "identity") };
+    let sent = if packed {
+        gzip(message)
+    } else {
+        message.to_vec()
+    };
+    let call = RawCall::of(path, flag, &sent).header("grpc-encoding", encoding);
+    let answer = call.send(server.grpc_address());
+    let (answer, probe) = watch.beside(answer).await;
+    let status = u16::try_from(answer.status.unwrap_or_default()).unwrap();
+    watch.cost(status, (sent.len(), message.len()), probe)
+}
+
 /// How a message is sent: its flag, its `grpc-encoding`, and its bytes.
 fn ways(message: &[u8]) -> [(u8, &'static str, Vec<u8>); 3] {
     [
@@ -120,10 +201,6 @@ async fn a_message_that_would_become_too_much_is_refused_before_it_does() {
             let call = RawCall::of(path, flag, &bytes).header("grpc-encoding", encoding);
             let answer = call.send(server.grpc_address()).await;
             let told = format!("{name}, {encoding}: {:?} {}", answer.status, answer.message);
-            if path == STREAM_INFER {
-                // A stream tells it behind the answers that it has given.
-                continue;
-            }
             assert_eq!(answer.status, Some(8), "{told}");
             assert!(answer.message.contains("bytes of memory"), "{told}");
             // It would be refused again.

@@ -7,6 +7,7 @@ mod port;
 mod stream;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use onstage::protocol::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use onstage::protocol::inference::infer_parameter::ParameterChoice;
 use onstage::protocol::inference::model_infer_request::{
@@ -153,18 +154,23 @@ impl RawCall {
         }
         let response = request.body(self.body).send().await.unwrap();
         assert_eq!(response.status(), 200);
+        let headers = response.headers().clone();
+        let body = axum::http::Response::from(response).into_body();
+        let body = body.collect().await.unwrap();
+        // Of an answer with a message the status comes behind that.
+        let trailers = body.trailers().cloned().unwrap_or_default();
         let header = |name: &str| {
-            let value = response.headers().get(name)?;
+            let value = headers.get(name).or_else(|| trailers.get(name))?;
             let text = percent_encoding::percent_decode(value.as_bytes());
             Some(text.decode_utf8().unwrap().into_owned())
         };
+        let status = header("grpc-status").map(|status| status.parse().unwrap());
         RawAnswer {
-            // Of an answer with a message it comes behind that.
-            status: header("grpc-status").map(|status| status.parse().unwrap()),
+            status: status.filter(|status| *status != 0),
             message: header("grpc-message").unwrap_or_default(),
             encoding: header("grpc-encoding"),
-            headers: response.headers().clone(),
-            body: response.bytes().await.unwrap(),
+            headers,
+            body: body.to_bytes(),
         }
     }
 }
