@@ -17,7 +17,8 @@ use crate::error::{ErrorKind, Kinded};
 use crate::machine;
 use crate::model::seal::{SealError, SealPolicy};
 use crate::model::{
-    Batch, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput, RowProof,
+    Batch, Dim, Extent, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
+    RowProof,
 };
 use crate::registry::{SourceError, without_paths};
 use crate::serving::{Confinement, ExampleError, Limits, RowSharing, Servable, VersionState};
@@ -450,6 +451,9 @@ impl Loader {
         around: &Circumstances<'_>,
     ) -> Result<Arc<Servable>, LoadError> {
         let (engine, confinement) = self.engine(&package, options)?;
+        if !options.isolated && confinement.is_none() {
+            self.check_run(&package)?;
+        }
         let estimate = engine.estimate(&package);
         (around.room)(estimate)?;
         let (before, weights) = (machine::resident(), package.weight_bytes);
@@ -487,6 +491,29 @@ impl Loader {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses what could answer no request: engines try it out when they load it, in the memory of all others.
+    fn check_run(&self, package: &Package) -> Result<(), LoadError> {
+        let one_row = package.graph.signature.inputs.iter().map(|input| Extent {
+            shape: { input.shape.iter().flatten() }
+                .map(|dim| match dim {
+                    Dim::Fixed(size) => *size,
+                    Dim::Any(_) => 1,
+                })
+                .collect(),
+            longest: 0,
+        });
+        let needs = package.graph.work.needs(&one_row.collect::<Vec<_>>());
+        let most = u64::try_from(self.budget.limit()).unwrap_or(u64::MAX);
+        if self.budget.is_limited() && needs.bytes > most {
+            return Err(LoadError::Memory(format!(
+                "a run of one row takes about {} bytes of memory, more than the {most} that requests may hold together \
+                 (`limits.memory`): raise the limit, or serve a smaller model",
+                needs.bytes
+            )));
+        }
+        Ok(())
     }
 
     fn warm(

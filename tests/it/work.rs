@@ -105,7 +105,36 @@ fn attacks() -> Vec<(&'static str, Parts)> {
             "Loop",
             onnx::loops(number().node("Squeeze", &["x"], "n"), "n", "x"),
         ),
+        // How far below 0 the smaller one is nobody knows.
+        (
+            "ConstantOfShape",
+            number()
+                .integers("ten", &[10])
+                .node("Min", &["x", "ten"], "few")
+                .node("Abs", &["few"], "many")
+                .node("ConstantOfShape", &["many"], "y"),
+        ),
     ]
+}
+
+/// Lists of shapes that double with each node.
+#[test]
+fn a_small_graph_is_followed_in_a_moment() {
+    let mut doubled = Parts::default()
+        .value(true, "x", 1, &[0, 2])
+        .node("Shape", &["x"], "s0");
+    for depth in 0..40 {
+        let (from, to) = (format!("s{depth}"), format!("s{}", depth + 1));
+        doubled = doubled.node_with("Concat", &[&from, &from], &to, &[("axis", 0)]);
+    }
+    let began = std::time::Instant::now();
+    let graph = read(&doubled.value(false, "s40", 7, &[0]).model());
+    let extent = Extent {
+        shape: vec![1, 2],
+        longest: 0,
+    };
+    assert!(graph.work.needs(&[extent]).bytes > 1 << 40);
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -163,7 +192,8 @@ fn what_shapes_bound_is_bounded() {
             .node_with("Cast", &["x"], "all", &[("to", 7)])
             .integers("at", &[0, 0])
             .node("GatherND", &["all", "at"], "value")
-            .node("Min", &["value", "ten"], "few")
+            .integers("none", &[0])
+            .node("Clip", &["value", "none", "ten"], "few")
             .node("ConstantOfShape", &["few"], "y"),
     ];
     for (index, parts) in graphs.into_iter().enumerate() {

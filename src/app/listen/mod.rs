@@ -107,14 +107,24 @@ impl Listening {
         service: Layered<impl Inner>,
         handle: Handle<Local>,
     ) -> anyhow::Result<()> {
-        let mut spread = Spread::of(bound.listener.try_into()?);
+        // On an event loop, where nothing takes long: on the runtime of the process messages of gRPC are decoded.
+        let first = event_loops
+            .iter()
+            .next()
+            .context("there is no event loop")?;
+        let mut spread = {
+            let _runtime = first.runtime.enter();
+            Spread::of(bound.listener.try_into()?)
+        };
+        let accepting = first.runtime.clone();
         let mut servers = JoinSet::new();
         for event_loop in event_loops.iter() {
             let arrivals = spread.over(event_loop)?;
             let server = self.clone().take(arrivals, service.clone(), handle.clone());
             servers.spawn_on(server, &event_loop.runtime);
         }
-        spread.run().await;
+        let accepted = accepting.spawn(spread.run()).await;
+        accepted.context("accepting connections panicked")?;
         while let Some(ended) = servers.join_next().await {
             ended.context("a server panicked")??;
         }

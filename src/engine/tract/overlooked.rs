@@ -43,6 +43,8 @@ fn of_node(node: &NodeProto) -> Option<String> {
         "Celu" | "Swish" => named(node, "alpha").and_then(|alpha| unless(alpha.f == 1.0, "alpha")),
         "SpaceToDepth" => named(node, "mode").and_then(|mode| unless(mode.s == b"DCR", "mode")),
         "BatchNormalization" => non_zero(node, "training_mode"),
+        // It makes the product of all, and does not always add up.
+        "Einsum" => has_input(node, 2).then(|| "more than two inputs".to_owned()),
         "Dropout" => has_input(node, 2).then(|| "`training_mode`".to_owned()),
         // A missing number is lost.
         "ScatterElements" | "ScatterND" => named(node, "reduction")

@@ -274,8 +274,9 @@ impl Graph {
         let signature = signature_of(graph)?;
         let survey = Survey::of(graph, &model.functions)?;
         calls::check(graph, &model.functions)?;
-        let rows = rows::analyse(&model, &signature);
-        let work = Work::of(&model, &signature);
+        let rows = contained(|| rows::analyse(&model, &signature))
+            .unwrap_or_else(|| RowProof::Unproven("the graph could not be followed".to_owned()));
+        let work = contained(|| Work::of(&model, &signature)).unwrap_or_else(Work::unknown);
         Ok(Self {
             rows,
             work,
@@ -292,6 +293,11 @@ impl Graph {
             labels: walk::labels(graph),
         })
     }
+}
+
+/// What `analysis` finds; `None` when it panics, so that a mistake of ours keeps no server from starting.
+fn contained<T>(analysis: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(analysis)).ok()
 }
 
 /// A domain with `ai.onnx` in its short form.

@@ -38,6 +38,9 @@ const HEADER: usize = 5;
 /// Compressed bytes are taken in pieces of this size, between which others have their turn.
 const PIECE: usize = 4 << 10;
 
+/// Inflated ones are walked in parts of this size: a byte may be a field.
+const PART: usize = 16 << 10;
+
 /// What the messages of a call were charged, from their first byte until their answers are sent. In the extensions of the
 /// request.
 #[derive(Debug, Clone, Default)]
@@ -195,7 +198,7 @@ impl Meter {
                 let part = self.left.split_to(missing.min(self.left.len()));
                 header.extend_from_slice(&part);
                 match <[u8; HEADER]>::try_from(header.as_slice()) {
-                    Ok(header) => self.begin(header),
+                    Ok(header) => self.begin(header).await,
                     Err(_) => Ok(Bytes::new()),
                 }
             }
@@ -217,7 +220,7 @@ impl Meter {
                 pushed.map_err(|error| unreadable(&error, self.shared.max_body()))?;
                 tokio::task::consume_budget().await;
                 if *missing == 0 {
-                    return self.inflated();
+                    return self.inflated().await;
                 }
                 Ok(Bytes::new())
             }
@@ -245,7 +248,7 @@ impl Meter {
     }
 
     /// A message begins; what comes of its header.
-    fn begin(&mut self, header: [u8; HEADER]) -> Result<Bytes, OipError> {
+    async fn begin(&mut self, header: [u8; HEADER]) -> Result<Bytes, OipError> {
         let [flag, length @ ..] = header;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         let limit = self.shared.max_body();
@@ -274,7 +277,7 @@ impl Meter {
         self.state = state;
         match &self.state {
             State::Plain(0, ..) => self.whole()?,
-            State::Compressed(0, ..) => return self.inflated(),
+            State::Compressed(0, ..) => return self.inflated().await,
             _ => {}
         }
         Ok(match plain {
@@ -301,7 +304,7 @@ impl Meter {
     }
 
     /// A compressed message is whole: the same message, not compressed.
-    fn inflated(&mut self) -> Result<Bytes, OipError> {
+    async fn inflated(&mut self) -> Result<Bytes, OipError> {
         let next = State::Header(HeaderPart::new());
         let State::Compressed(_, stream, allowance) = std::mem::replace(&mut self.state, next)
         else {
@@ -310,7 +313,10 @@ impl Meter {
         let limit = self.shared.max_body();
         let message = stream.finish().map_err(|error| unreadable(&error, limit))?;
         let mut walker = self.walker(message.len(), allowance.clone());
-        walker.push(&message)?;
+        for part in message.chunks(PART) {
+            walker.push(part)?;
+            tokio::task::yield_now().await;
+        }
         walker.finish()?;
         // With its header, and once more where the library gathers it.
         allowance.charge(message.len().saturating_mul(2))?;

@@ -216,6 +216,8 @@ struct Settled {
     outputs: Vec<Fact>,
     /// Of one round.
     work: u64,
+    /// Rounds after which the states were the last ones.
+    rounds: u64,
 }
 
 /// Runs a body, with these inputs before its states, until it knows its states.
@@ -229,8 +231,9 @@ fn settle(
     let mut states = first.clone();
     let mut after_one = None;
     let mut outputs = Vec::new();
-    let mut work = 0;
+    let (mut work, mut rounds) = (0, 0);
     for _ in 0..ROUNDS {
+        rounds += 1;
         let inputs = before.iter().chain(&states);
         for (place, fact) in body.inputs.iter().zip(inputs) {
             values.set(*place, fact.clone());
@@ -259,6 +262,7 @@ fn settle(
         states: [after_one, states],
         outputs,
         work,
+        rounds,
     }
 }
 
@@ -274,6 +278,7 @@ fn finish(
         states: [after_one, last],
         outputs,
         work,
+        rounds: followed,
     } = settled;
     let rounds = match count {
         Count::Known(rounds) => rounds,
@@ -281,6 +286,12 @@ fn finish(
     };
     values.works(work.saturating_mul(rounds));
     let states = first.len();
+    let grows = |((first, after), last): ((&Fact, &Fact), &Fact)| {
+        grows_faster((first, after, last), followed)
+    };
+    if { first.iter().zip(&after_one).zip(&last) }.any(grows) {
+        values.note_unbounded("Loop", "carries a state that grows by more in each round");
+    }
     let mut results: Vec<Fact> = { first.iter().zip(&after_one).zip(last) }
         .map(|((first, after), last)| grown(first, after, last, rounds))
         .collect();
@@ -306,6 +317,19 @@ fn finish(
         });
     }
     without_work(results)
+}
+
+/// Whether a state has grown by more than as much in each of so many rounds: nobody knows how large it becomes.
+fn grows_faster((first, after, last): (&Fact, &Fact, &Fact), rounds: u64) -> bool {
+    let shapes = (&first.shape, &after.shape, &last.shape);
+    let (Some(from), Some(to), Some(last)) = shapes else {
+        return false;
+    };
+    let steadily = |(from, to): (&u64, &u64)| {
+        from.saturating_add(to.saturating_sub(*from).saturating_mul(rounds))
+    };
+    let expected = from.iter().zip(to).map(steadily);
+    expected.zip(last).any(|(expected, last)| *last > expected)
 }
 
 /// A state after so many rounds; one that grows is taken to grow by as much in each.

@@ -168,7 +168,12 @@ pub(super) struct Values {
     pub(super) account: Account,
     /// Bytes held now.
     held: u64,
+    /// Steps that were followed: rounds within rounds are many.
+    steps: u32,
 }
+
+/// A graph of more steps, its bodies followed as often as they are, is not followed to its end.
+const MOST_STEPS: u32 = 500_000;
 
 impl Values {
     pub(super) fn new(places: usize) -> Self {
@@ -176,6 +181,7 @@ impl Values {
             facts: vec![None; places],
             account: Account::default(),
             held: 0,
+            steps: 0,
         }
     }
 
@@ -234,6 +240,14 @@ impl Values {
     }
 
     fn step(&mut self, step: &Step) {
+        self.steps = self.steps.saturating_add(1);
+        if self.steps > MOST_STEPS {
+            self.note_unbounded(
+                &step.op,
+                "is in more rounds within rounds than are followed",
+            );
+            return;
+        }
         let held = self.held;
         let effect = match &*step.op {
             "If" | "Loop" | "Scan" if step.domain.is_empty() => flow::follow(step, self),
@@ -245,7 +259,7 @@ impl Values {
             .filter(|place| !step.outputs.contains(&Some(**place)))
             .filter_map(|place| self.get(*place))
             .map(Fact::bytes)
-            .sum();
+            .fold(0, u64::saturating_add);
         let is_in_place = writes_over(step);
         if is_in_place {
             self.release(dying);

@@ -100,6 +100,16 @@ impl Work {
         }
     }
 
+    /// Of a graph that could not be followed.
+    pub(super) fn unknown() -> Self {
+        let reason = Some("the graph could not be followed".to_owned());
+        Self {
+            unbounded: reason.clone(),
+            open: reason,
+            ..Self::default()
+        }
+    }
+
     /// Why a request of a few bytes may make a run as large, or as long, as it likes; `None` when shapes bound it.
     pub fn unbounded(&self) -> Option<&str> {
         self.unbounded.as_deref()
@@ -120,8 +130,10 @@ impl Work {
             }
         });
         let account = self.follow(facts.collect());
+        // These shapes lead where those of the load did not: what that takes nobody knows before.
+        let is_unknown = account.unbounded.is_some() && self.unbounded.is_none();
         Needs {
-            bytes: account.peak,
+            bytes: if is_unknown { u64::MAX } else { account.peak },
             work: account.work,
         }
     }

@@ -99,9 +99,15 @@ fn gather(call: &Call<'_>) -> Option<Integers> {
     })
 }
 
+/// Longer lists are no shape.
+const MOST: usize = 1024;
+
 fn concat(call: &Call<'_>) -> Option<Integers> {
     let mut elements = Vec::new();
     for index in 0..call.inputs.len() {
+        if elements.len() > MOST {
+            return None;
+        }
         let part = call.value(index)?;
         match part.integers() {
             Some(part) if !part.is_scalar => elements.extend_from_slice(&part.elements),

@@ -160,7 +160,8 @@ fn broadcast(call: &Call<'_>) -> Result<Effect, Unbounded> {
         Some(shape) => call.result(call.dtype(0), shape),
         None => call.guess(call.dtype(0)),
     };
-    let longest: u64 = call.given().map(|fact| fact.longest).sum();
+    let lengths = call.given().map(|fact| fact.longest);
+    let longest = lengths.fold(0, u64::saturating_add);
     let content = numbers::binary(call).unwrap_or(fact.content.clone());
     Ok(Fact {
         content,

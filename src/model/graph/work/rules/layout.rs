@@ -255,7 +255,7 @@ fn split(call: &Call<'_>) -> Ruled {
             .flatten()
             .take(index)
             .filter_map(|size| usize::try_from(*size).ok())
-            .sum();
+            .fold(0, usize::saturating_add);
         let numbers = call.input(0).and_then(Fact::known).zip(shape.clone());
         match numbers {
             Some((numbers, shape)) if parts.is_some() && shape.len() == 1 => {

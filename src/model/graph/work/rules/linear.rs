@@ -127,8 +127,12 @@ fn einsum(call: &Call<'_>) -> Ruled {
         }
         .into());
     };
+    // Of more than two tensors an engine may make the product of all before it adds up.
+    let between = if call.inputs.len() > 2 { work } else { 0 };
+    let width = dtype.width().unwrap_or(8) as u64;
     Ok(Effect {
         work: Some(work),
+        scratch: between.saturating_mul(width),
         ..call.result(dtype, shape).into()
     })
 }

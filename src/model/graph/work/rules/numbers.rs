@@ -40,9 +40,10 @@ pub(super) fn unary(call: &Call<'_>) -> Option<Content> {
     Some(known(numbers.iter().map(each)).unwrap_or_else(|| lost(call.given())))
 }
 
-/// No more than the upper end, where that is known.
+/// No more than the upper end, where that is known, and the lower one is not below 0.
 fn clipped(call: &Call<'_>, input: &Fact) -> Option<Content> {
     let upper = call.input(2)?.known()?.first()?.value;
+    let lower = || call.input(1)?.known()?.first().map(|lower| lower.value);
     if let Some(numbers) = input.known() {
         let each = |number: &Number| {
             Some(Number {
@@ -52,10 +53,15 @@ fn clipped(call: &Call<'_>, input: &Fact) -> Option<Content> {
         };
         return known(numbers.iter().map(each));
     }
-    at_most(input, upper)
+    let is_size = is_unsigned(input.dtype) || lower().is_some_and(|lower| lower >= 0.0);
+    is_size.then(|| at_most(input, upper)).flatten()
 }
 
-/// Some numbers that are no larger than this.
+fn is_unsigned(dtype: DType) -> bool {
+    matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64)
+}
+
+/// Some numbers from 0 to this one.
 fn at_most(fact: &Fact, upper: f64) -> Option<Content> {
     let count = fact.shape.as_ref().map(|_| fact.elements())?;
     let few = count <= MOST && upper >= 0.0;
@@ -91,7 +97,7 @@ pub(super) fn binary(call: &Call<'_>) -> Option<Content> {
     }
     let op = &*call.step.op;
     let (Some(first), Some(second)) = (one.known(), other.known()) else {
-        // The smaller of a value and a constant is no larger than the constant.
+        // The smaller of a value and a constant is no larger than the constant; how far below 0 it is nobody knows.
         let bound = one.known().or(other.known()).filter(|_| op == "Min")?;
         let upper = bound
             .iter()
@@ -102,7 +108,9 @@ pub(super) fn binary(call: &Call<'_>) -> Option<Content> {
         } else {
             other
         };
-        return at_most(larger, upper);
+        return is_unsigned(one.dtype)
+            .then(|| at_most(larger, upper))
+            .flatten();
     };
     if one.rank()? > 1 || other.rank()? > 1 {
         return None;
@@ -138,6 +146,8 @@ fn calculate(op: &str, one: Number, other: Number, whole: bool) -> Option<Number
         "Sub" => a - b,
         "Mul" if !is_exact && (a < 0.0 || b < 0.0) => return None,
         "Mul" => a * b,
+        // What is below 1 makes more of it.
+        "Div" if !other.is_exact && !whole => return None,
         "Div" if !other.is_exact => a,
         "Div" if b == 0.0 => return None,
         "Div" if whole => (a / b).trunc(),

@@ -72,6 +72,16 @@ fn range(call: &Call<'_>) -> Ruled {
         }
         .into());
     };
+    // Whoever makes the step smaller, or turns it around, makes more.
+    let is_whole = matches!(dtype, DType::I16 | DType::I32 | DType::I64);
+    let is_bound = !(start.is_exact && limit.is_exact && step.is_exact);
+    if is_bound && (step.value < 0.0 || (!step.is_exact && !is_whole)) {
+        return Err(MANY);
+    }
+    let step = match step.is_exact {
+        true => step,
+        false => Number { value: 1.0, ..step },
+    };
     // A start that is only a bound may be 0.
     let from = if start.is_exact {
         start.value
