@@ -18,15 +18,19 @@ pub(super) struct Plan {
     fast: Arc<Runnable>,
     /// Nodes whose numbers may be as low as they like.
     lows: BTreeSet<usize>,
+    /// Nodes that make plain numbers of plain ones.
+    harmless: BTreeSet<usize>,
     exact: OnceLock<Arc<Runnable>>,
 }
 
 impl Plan {
     pub(super) fn new(fast: Arc<Runnable>) -> Self {
         let lows = watch::lows(fast.model());
+        let harmless = watch::harmless(fast.model());
         Self {
             fast,
             lows,
+            harmless,
             exact: OnceLock::new(),
         }
     }
@@ -42,6 +46,9 @@ impl Plan {
         if inputs.iter().all(|input| watch::are_plain(input, false)) {
             let mut plain = true;
             let watched = |node: usize, outputs: &[TValue]| {
+                if self.harmless.contains(&node) {
+                    return true;
+                }
                 let may_be_low = self.lows.contains(&node);
                 plain = outputs
                     .iter()

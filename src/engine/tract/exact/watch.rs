@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
-use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, Slice};
+use tract_onnx::tract_core::ops::array::{
+    Gather, MultiBroadcastTo, Slice, Tile, Topk, TypedConcat,
+};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
+use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::logic::Iff;
-use tract_onnx::tract_core::ops::math::Add;
-use tract_onnx::tract_core::ops::nn::Softmax;
+use tract_onnx::tract_core::ops::math::{Abs, Add, Erf, Max, Min, Neg, Tanh};
+use tract_onnx::tract_core::ops::nn::{LeakyRelu, Reduce, Reducer, Sigmoid, Softmax};
 
 /// Sums of a million products of numbers up to this one, scaled once more, are finite: nothing overflows within a node,
 /// where nobody sees it.
@@ -54,6 +57,46 @@ fn passes(node: &TypedNode) -> bool {
         || node.op_is::<MultiBroadcastTo>()
         || node.op_is::<Slice>()
         || node.op_is::<Cast>()
+}
+
+/// The nodes of a plan that make plain numbers of plain ones: what they give need not be looked at.
+pub(in crate::engine::tract) fn harmless(model: &TypedModel) -> BTreeSet<usize> {
+    // A constant is never looked at.
+    let is_plain = |outlet: &OutletId| {
+        let fact = model.outlet_fact(*outlet);
+        let constant = fact.ok().and_then(|fact| fact.konst.as_ref());
+        constant.is_none_or(|constant| are_plain(constant, false))
+    };
+    let nodes = model.nodes().iter();
+    let harmless = nodes.filter(|node| makes_nothing_new(node) && node.inputs.iter().all(is_plain));
+    harmless.map(|node| node.id).collect()
+}
+
+fn makes_nothing_new(node: &TypedNode) -> bool {
+    if let Some(op) = node.op_as::<ElementWiseOp>() {
+        let op = &op.0;
+        return op.is::<Tanh>()
+            || op.is::<Sigmoid>()
+            || op.is::<Erf>()
+            || op.is::<Abs>()
+            || op.is::<Neg>()
+            || op.is::<LeakyRelu>();
+    }
+    if let Some(op) = node.op_as::<TypedBinOp>() {
+        return op.0.is::<Max>() || op.0.is::<Min>();
+    }
+    if let Some(op) = node.op_as::<Reduce>() {
+        return matches!(op.reducer, Reducer::Max | Reducer::Min);
+    }
+    node.op_is::<AxisOp>()
+        || node.op_is::<MultiBroadcastTo>()
+        || node.op_is::<Slice>()
+        || node.op_is::<TypedConcat>()
+        || node.op_is::<Gather>()
+        || node.op_is::<Tile>()
+        || node.op_is::<Iff>()
+        || node.op().name() == "OptMaxPool"
+        || node.op_is::<Topk>()
 }
 
 /// Whether all numbers are plain: finite and not too large.
