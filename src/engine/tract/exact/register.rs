@@ -13,7 +13,7 @@ type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 pub(in crate::engine::tract) fn register(mut onnx: Onnx) -> Onnx {
     onnx.op_register.insert("LogSoftmax", log_softmax);
     onnx.op_register
-        .insert("Softplus", |_, _| Ok((expand(Softplus), vec![])));
+        .insert("Softplus", |_, _| Ok((expand(Own::Softplus), vec![])));
     onnx
 }
 
@@ -22,19 +22,24 @@ fn log_softmax(context: &ParsingContext, node: &NodeProto) -> Parsed {
     let to_the_end = context.onnx_operator_set_version < 13;
     let usual = if to_the_end { 1 } else { -1 };
     let axis = node.get_attr_opt("axis")?.unwrap_or(usual);
-    Ok((expand(LogSoftmax { axis, to_the_end }), vec![]))
+    Ok((expand(Own::LogSoftmax { axis, to_the_end }), vec![]))
 }
 
-/// The logarithm of a softmax, without the softmax: that of 200 beside 0 is 0 before its logarithm is taken.
+/// An operator whose output has the shape of its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct LogSoftmax {
-    axis: isize,
-    to_the_end: bool,
+enum Own {
+    /// The logarithm of a softmax, without the softmax: that of 200 beside 0 is 0 before its logarithm is taken.
+    LogSoftmax { axis: isize, to_the_end: bool },
+    /// `max(x, 0) + ln(1 + exp(-|x|))`: the exponential of a large number is never taken.
+    Softplus,
 }
 
-impl Expansion for LogSoftmax {
+impl Expansion for Own {
     fn name(&self) -> StaticName {
-        "LogSoftmax".into()
+        match self {
+            Self::LogSoftmax { .. } => "LogSoftmax".into(),
+            Self::Softplus => "Softplus".into(),
+        }
     }
 
     fn rules<'r, 'p: 'r, 's: 'r>(
@@ -43,7 +48,10 @@ impl Expansion for LogSoftmax {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        same_shape(solver, inputs, outputs)
+        check_input_arity(inputs, 1)?;
+        check_output_arity(outputs, 1)?;
+        solver.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
+        solver.equals(&inputs[0].shape, &outputs[0].shape)
     }
 
     fn wire(
@@ -52,85 +60,64 @@ impl Expansion for LogSoftmax {
         model: &mut TypedModel,
         inputs: &[OutletId],
     ) -> TractResult<TVec<OutletId>> {
-        let rank = model.outlet_fact(inputs[0])?.rank();
-        let axis = if self.axis < 0 {
-            self.axis + rank as isize
-        } else {
-            self.axis
-        } as usize;
-        let axes = if self.to_the_end {
-            (axis..rank).collect()
-        } else {
-            tvec!(axis)
-        };
-        let kind = nn::SoftmaxKind::LogSoftmax;
-        model.wire_node(
-            name,
-            nn::Softmax {
-                axes,
-                quant_output_dt: None,
-                kind,
-            },
-            inputs,
+        match *self {
+            Self::LogSoftmax { axis, to_the_end } => {
+                wire_log_softmax(name, model, inputs, (axis, to_the_end))
+            }
+            Self::Softplus => wire_softplus(name, model, inputs),
+        }
+    }
+}
+
+fn wire_log_softmax(
+    name: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+    (axis, to_the_end): (isize, bool),
+) -> TractResult<TVec<OutletId>> {
+    let rank = model.outlet_fact(inputs[0])?.rank();
+    let axis = if axis < 0 { axis + rank as isize } else { axis } as usize;
+    let axes = if to_the_end {
+        (axis..rank).collect()
+    } else {
+        tvec!(axis)
+    };
+    let kind = nn::SoftmaxKind::LogSoftmax;
+    model.wire_node(
+        name,
+        nn::Softmax {
+            axes,
+            quant_output_dt: None,
+            kind,
+        },
+        inputs,
+    )
+}
+
+fn wire_softplus(
+    name: &str,
+    model: &mut TypedModel,
+    inputs: &[OutletId],
+) -> TractResult<TVec<OutletId>> {
+    let fact = model.outlet_fact(inputs[0])?.clone();
+    let mut constant = |what: &str, value: f32| {
+        let value = tensor0(value).cast_to_dt(fact.datum_type)?.into_owned();
+        model.add_const(
+            format!("{name}.{what}"),
+            value.broadcast_into_rank(fact.rank())?,
         )
-    }
-}
-
-/// `max(x, 0) + ln(1 + exp(-|x|))`: the exponential of a large number is never taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Softplus;
-
-impl Expansion for Softplus {
-    fn name(&self) -> StaticName {
-        "Softplus".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        solver: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        same_shape(solver, inputs, outputs)
-    }
-
-    fn wire(
-        &self,
-        name: &str,
-        model: &mut TypedModel,
-        inputs: &[OutletId],
-    ) -> TractResult<TVec<OutletId>> {
-        let fact = model.outlet_fact(inputs[0])?.clone();
-        let mut constant = |what: &str, value: f32| {
-            let value = tensor0(value).cast_to_dt(fact.datum_type)?.into_owned();
-            model.add_const(
-                format!("{name}.{what}"),
-                value.broadcast_into_rank(fact.rank())?,
-            )
-        };
-        let (zero, one) = (constant("zero", 0.0)?, constant("one", 1.0)?);
-        let mut wire = |what: &str, op: Box<dyn TypedOp>, inputs: &[OutletId]| {
-            model
-                .wire_node(format!("{name}.{what}"), op, inputs)
-                .map(|outlets| outlets[0])
-        };
-        let positive = wire("positive", Box::new(max()), &[inputs[0], zero])?;
-        let size = wire("abs", Box::new(abs()), inputs)?;
-        let opposite = wire("neg", Box::new(neg()), &[size])?;
-        let power = wire("exp", Box::new(exp()), &[opposite])?;
-        let sum = wire("plus_one", Box::new(add()), &[power, one])?;
-        let rest = wire("ln", Box::new(ln()), &[sum])?;
-        Ok(tvec!(wire("sum", Box::new(add()), &[positive, rest])?))
-    }
-}
-
-fn same_shape<'r, 'p: 'r>(
-    solver: &mut Solver<'r>,
-    inputs: &'p [TensorProxy],
-    outputs: &'p [TensorProxy],
-) -> InferenceResult {
-    check_input_arity(inputs, 1)?;
-    check_output_arity(outputs, 1)?;
-    solver.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
-    solver.equals(&inputs[0].shape, &outputs[0].shape)
+    };
+    let (zero, one) = (constant("zero", 0.0)?, constant("one", 1.0)?);
+    let mut wire = |what: &str, op: Box<dyn TypedOp>, inputs: &[OutletId]| {
+        model
+            .wire_node(format!("{name}.{what}"), op, inputs)
+            .map(|outlets| outlets[0])
+    };
+    let positive = wire("positive", Box::new(max()), &[inputs[0], zero])?;
+    let size = wire("abs", Box::new(abs()), inputs)?;
+    let opposite = wire("neg", Box::new(neg()), &[size])?;
+    let power = wire("exp", Box::new(exp()), &[opposite])?;
+    let sum = wire("plus_one", Box::new(add()), &[power, one])?;
+    let rest = wire("ln", Box::new(ln()), &[sum])?;
+    Ok(tvec!(wire("sum", Box::new(add()), &[positive, rest])?))
 }
