@@ -50,7 +50,7 @@ pub(super) enum Rule {
 
 /// Puts our operators in place of those that do not keep numbers that are not plain.
 pub(in crate::engine::tract) fn make_exact(model: &mut TypedModel) {
-    replace(model, &|node| {
+    replace(model, &|node, _| {
         let mut outputs = node.outputs.iter();
         let gives_floats = outputs.any(|output| output.fact.datum_type.is_float());
         let may_lose = gives_floats || node.op_is::<Reduce>();
@@ -60,8 +60,9 @@ pub(in crate::engine::tract) fn make_exact(model: &mut TypedModel) {
 
 /// The same for those that are wrong on plain numbers.
 pub(in crate::engine::tract) fn make_right(model: &mut TypedModel) {
-    replace(model, &|node| {
-        if node.op_as::<Cast>().is_some_and(|op| op.to.is_integer()) {
+    replace(model, &|node, from_float| {
+        // Those of shapes stay where tract sees them.
+        if from_float && node.op_as::<Cast>().is_some_and(|op| op.to.is_integer()) {
             return Some(Rule::Cast);
         }
         if node.op_is::<OneHot>() {
@@ -73,15 +74,19 @@ pub(in crate::engine::tract) fn make_right(model: &mut TypedModel) {
     });
 }
 
-fn replace(model: &mut TypedModel, rule: &dyn Fn(&TypedNode) -> Option<Rule>) {
+/// Each operator for which there is a rule, of the node and whether its first input has floats.
+fn replace(model: &mut TypedModel, rule: &dyn Fn(&TypedNode, bool) -> Option<Rule>) {
     for id in 0..model.nodes().len() {
+        let first = model.node(id).inputs.first();
+        let fact = first.and_then(|outlet| model.outlet_fact(*outlet).ok());
+        let from_float = fact.is_some_and(|fact| fact.datum_type.is_float());
         let node = model.node_mut(id);
         if let Some(scan) = node.op_as_mut::<Scan>() {
             replace(&mut scan.body, rule);
         } else if let Some(choice) = node.op_as_mut::<IfThenElse>() {
             replace(&mut choice.then_body, rule);
             replace(&mut choice.else_body, rule);
-        } else if let Some(rule) = rule(node) {
+        } else if let Some(rule) = rule(node, from_float) {
             let inner = node.op.clone();
             node.op = Box::new(Exact { inner, rule });
         }
