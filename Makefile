@@ -55,7 +55,7 @@ run: ## Serve the iris example
 	$(CARGO) run --release -- serve model-examples/iris
 
 .PHONY: bench
-bench: bench-start bench-serve bench-pieces bench-swap ## Measure: start-up, serving beside its limits, pieces, swaps
+bench: bench-start bench-serve bench-pieces bench-engines bench-swap ## Measure: start-up, serving beside its limits, pieces, engines, swaps
 
 .PHONY: bench-start
 bench-start: $(STAMP)
@@ -68,6 +68,11 @@ bench-serve: $(STAMP) ## Measure serving (ARGS="small protocols large image batc
 .PHONY: bench-pieces
 bench-pieces: rust-tools ## Measure the pieces of a request's way, by Criterion
 	$(CARGO) bench --locked --bench pieces
+
+.PHONY: bench-engines
+bench-engines: export ONSTAGE_PYTHON = $(VENV_PYTHON)
+bench-engines: rust-tools $(STAMP) ## Measure what running a net on tract costs beside tract alone
+	$(CARGO) bench --locked --bench engines
 
 # Another engine: ARGS="--engine onnxruntime".
 .PHONY: bench-swap
