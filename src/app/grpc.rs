@@ -1,8 +1,15 @@
 //! The gRPC services: on a port of their own, on that of HTTP, or on both; and whether they are healthy.
 
+use std::panic::resume_unwind;
+
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Status;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -33,6 +40,23 @@ impl Services {
     /// All of them.
     pub(super) fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// All of them, for event loops, which have one thread each: what a large message takes is done on the threads of this
+    /// runtime.
+    pub(super) fn router_for_event_loops(&self) -> Router {
+        let runtime = Handle::current();
+        let beside = from_fn(move |request: Request, next: Next| {
+            let call = AbortOnDropHandle::new(runtime.spawn(next.run(request)));
+            async move {
+                call.await
+                    .unwrap_or_else(|error| match error.try_into_panic() {
+                        Ok(panic) => resume_unwind(panic),
+                        Err(_) => Status::unavailable("the server is stopping").into_http(),
+                    })
+            }
+        });
+        self.router().layer(beside)
     }
 
     /// From here on they are as healthy as the server is ready. `progress` changes whenever that may have changed.

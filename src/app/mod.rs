@@ -210,7 +210,7 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let router = cors(router, &server.cors_origins);
     let mut service = layered(protocol::entry(&shared, router), options);
     if server.grpc_on_http {
-        service = service.with_grpc(services.router());
+        service = service.with_grpc(services.router_for_event_loops());
     }
     servers.start_on_event_loops(http, service)?;
 

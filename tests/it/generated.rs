@@ -20,6 +20,7 @@ fn compile() -> (String, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::protocol::v2_grpc::codec::MessageCodec")
         // Tensors are slices of the message, not copies.
         .bytes(".")
         .emit_rerun_if_changed(false)

@@ -68,6 +68,9 @@ pub(in crate::protocol) struct ConfigTensor {
     /// The dimensions without the one that `dims` may not lack.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::protocol) reshape: Option<Reshape>,
+    /// Whether a request may leave it out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::protocol) optional: bool,
 }
 
 /// The dimensions that a tensor has in truth.
@@ -200,6 +203,7 @@ fn config_tensor(tensor: TensorMetadata, takes_rows: bool) -> ConfigTensor {
         data_type: format!("TYPE_{datatype}"),
         dims,
         reshape,
+        optional: tensor.optional,
     }
 }
 
@@ -287,6 +291,7 @@ mod tests {
                 name: "x".to_owned(),
                 dtype: DType::F32,
                 shape: rows(&[4]),
+                default: None,
             }],
             outputs: vec![
                 output("label", label),
@@ -301,6 +306,7 @@ mod tests {
             data_type: data_type.to_owned(),
             dims: dims.to_vec(),
             reshape: reshaped.then(|| Reshape { shape: Vec::new() }),
+            optional: false,
         }
     }
 

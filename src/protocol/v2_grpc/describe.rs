@@ -84,6 +84,7 @@ fn input(tensor: config::ConfigTensor) -> ModelInput {
         name: tensor.name,
         dims: tensor.dims,
         reshape: tensor.reshape.map(reshape),
+        optional: tensor.optional,
     }
 }
 

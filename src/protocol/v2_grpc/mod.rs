@@ -4,6 +4,7 @@
 //! transport  what every call passes: who asks, compression, limits in our own words
 //! access     who may use which method
 //! service    the methods; describe maps what models tell about themselves
+//! codec      messages to bytes and back
 //! metered    bodies: inflated, and charged to the budget; wire counts a message, layouts says what its fields become
 //! infer      one inference: messages to tensors and back; contents reads typed elements
 //! stream     many inferences over one stream
@@ -12,6 +13,7 @@
 
 mod absent;
 mod access;
+mod codec;
 mod contents;
 mod describe;
 mod infer;
