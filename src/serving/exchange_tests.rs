@@ -53,7 +53,7 @@ struct Scene {
     new: ServableHandle,
 }
 
-const TIMEOUT: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Scene {
     fn of(old: Fake, new: Fake) -> Self {

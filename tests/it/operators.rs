@@ -151,24 +151,43 @@ const NOT_PLAIN: [&str; 3] = ["nan", "inf", "-inf"];
 const BEYOND: [&str; 4] = ["nan", "inf", "-inf", "largest"];
 
 #[rustfmt::skip]
+/// tract takes another kernel where the processor has other vector instructions.
+const TANH_OF_SOME: &str = "on some processors 1.05 · 10⁻⁴ at -300, from a tanh that ends a little above -1";
+
 const ALLOWED: &[Allowed] = &[
     ("add_", &["integers"], WRAPS),
     ("sub_", &["integers"], WRAPS),
     ("mod_", &["integers"], WRAPS),
     ("pow_", &["integers"], WRAPS),
     ("attention_", &["largest"], OVERFLOW),
-    ("attention_4d_attn_mask_bool_expanded", &["300"], "scores of 10⁵ in single precision, in an exponential"),
-    ("attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_expanded", &["300"], "scores of 10⁵ in single precision, in an exponential"),
-    ("attention_4d_attn_mask_4d_causal_expanded", &["nan"], "ONNX Runtime fuses it, and loses a row of missing scores"),
+    (
+        "attention_4d_attn_mask_bool_expanded",
+        &["300"],
+        "scores of 10⁵ in single precision, in an exponential",
+    ),
+    (
+        "attention_4d_with_past_and_present_qk_matmul_bias_3d_mask_expanded",
+        &["300"],
+        "scores of 10⁵ in single precision, in an exponential",
+    ),
+    (
+        "attention_4d_attn_mask_4d_causal_expanded",
+        &["nan"],
+        "ONNX Runtime fuses it, and loses a row of missing scores",
+    ),
     ("basic_conv", &["largest"], OVERFLOW),
     ("causal_conv", &["largest", "300"], OVERFLOW),
     ("conv_", &["largest"], OVERFLOW),
     ("clip", &NOT_PLAIN, BOUNDS),
-    ("dft_", &["recorded", "300", "nan", "inf", "-inf", "largest"], TRANSFORM),
+    (
+        "dft_",
+        &["recorded", "300", "nan", "inf", "-inf", "largest"],
+        TRANSFORM,
+    ),
     ("dynamicquantizelinear", &["nan", "-inf", "empty"], SCALE),
     ("einsum_", &["largest"], OVERFLOW),
     ("flexattention_", &["largest"], OVERFLOW),
-    ("gelu_tanh_2_expanded", &["300"], "1.05 · 10⁻⁴ at -300, from a tanh that ends a little above -1"),
+    ("gelu_tanh_2_expanded", &["300"], TANH_OF_SOME),
     ("globalaveragepool", &["largest"], OVERFLOW),
     ("globalmaxpool", &["nan"], OWN_LOOPS),
     ("gridsample", &BEYOND, POSITIONS),
@@ -179,13 +198,21 @@ const ALLOWED: &[Allowed] = &[
     ("simple_rnn_", &["empty"], NO_ROWS),
     ("rnn_", &["inf", "-inf"], GATES),
     ("rnn_", &["empty"], NO_ROWS),
-    ("hardmax_", &["nan"], "ONNX Runtime marks none where the first number is missing"),
+    (
+        "hardmax_",
+        &["nan"],
+        "ONNX Runtime marks none where the first number is missing",
+    ),
     ("hardmax_", &["empty"], NO_ROWS),
     ("instancenorm_", &["largest"], OVERFLOW),
     ("l1normalization_", &["empty"], NO_ROWS),
     ("layer_normalization_", &["largest"], OVERFLOW),
     ("layer_normalization_", &["inf", "-inf"], PARAMETERS),
-    ("lrn", &BEYOND, "ONNX Runtime takes from a running sum what leaves the window, and infinity stays in it"),
+    (
+        "lrn",
+        &BEYOND,
+        "ONNX Runtime takes from a running sum what leaves the window, and infinity stays in it",
+    ),
     ("matmul_", &["largest"], OVERFLOW),
     ("maxpool_", &["nan"], OWN_LOOPS),
     ("mvn", &["largest"], OVERFLOW),
@@ -234,7 +261,7 @@ async fn operators_on_tract_answer_as_on_onnx_runtime_or_are_refused() {
         table.unexplained.join("\n")
     );
     let unused: Vec<&Allowed> = { ALLOWED.iter() }
-        .filter(|allowed| !table.used.contains(allowed))
+        .filter(|allowed| !table.used.contains(allowed) && allowed.2 != TANH_OF_SOME)
         .collect();
     assert!(
         unused.is_empty(),
