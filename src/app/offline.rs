@@ -11,7 +11,7 @@ use super::{engines, non_finite};
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::Settings;
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
-use crate::model::{Batch, Package, ResponseForm, ResponseOutput};
+use crate::model::{Batch, Package, Probe, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
@@ -102,6 +102,16 @@ impl Offline {
         let mut samples = self.servable.signature().samples();
         let (_, batch) = samples.find(|(word, _)| *word == kind)?;
         Some(self.score_batch(batch))
+    }
+
+    /// Inputs of the shape of this example, a scoring body, with the values of a probe; without an example of one that the
+    /// signature leaves open to choose. `None` when there are no such inputs.
+    pub fn probe(&self, example: Option<&[u8]>, probe: Probe) -> Option<Batch> {
+        let decode = |body: &[u8]| protocol::example_batch(&self.servable, body.to_vec()).ok();
+        let shape = example.and_then(decode);
+        shape
+            .or_else(|| self.servable.signature().zeros())?
+            .probe(probe)
     }
 
     /// The answer to inputs that were made for the signature of `made_for`; `None` when this package takes others.

@@ -17,10 +17,10 @@ use super::difference::{self, Tolerances};
 use super::doctor::to_json;
 use super::inspect::open;
 use super::{Console, Failure, LookArgs, progress, text};
-use crate::app::{self, Offline};
+use crate::app::{self, Offline, Refusal};
 use crate::config::Settings;
 use crate::engine::{Engine, EngineChoice, EngineError, Support};
-use crate::model::Package;
+use crate::model::{Package, Probe};
 pub(super) use render::number;
 use report::{Answers, Comparison, EngineReport, Outcome, Report};
 use requests::{Request, Requests};
@@ -138,6 +138,7 @@ impl Verifier<'_> {
             has_answer |= answers.iter().any(|(_, answer)| answer.is_some());
             compare(&answers, request, tolerances, &mut report);
         }
+        probe(&loaded, requests, tolerances, &mut report);
         progress.finish_and_clear();
         if loaded.is_empty() {
             report.problems.push("no engine runs it".to_owned());
@@ -183,6 +184,30 @@ impl Verifier<'_> {
     }
 }
 
+/// Asks with values that requests seldom hold: where there are several engines, they must agree on those too.
+fn probe(loaded: &[Offline], requests: &Requests, tolerances: &Tolerances, report: &mut Report) {
+    let [first, _, ..] = loaded else {
+        return;
+    };
+    let made_for = first.servable();
+    for probe in Probe::ALL {
+        let Some(batch) = first.probe(requests.example(), probe) else {
+            continue;
+        };
+        let request = Request {
+            name: probe.name().to_owned(),
+            body: None,
+            expected: None,
+        };
+        let answers = loaded.iter().filter_map(|model| {
+            let answer = model.score_inputs(&made_for, &batch)?;
+            Some((model.engine(), read(model, &request, answer, report)))
+        });
+        let answers: Vec<_> = answers.collect();
+        compare(&answers, &request, tolerances, report);
+    }
+}
+
 /// The answer of one engine; what it refuses is a problem.
 fn answer(
     model: &Offline,
@@ -190,8 +215,8 @@ fn answer(
     progress: &ProgressBar,
     report: &mut Report,
 ) -> Option<Value> {
-    let (name, engine) = (&request.name, model.engine());
-    progress.set_message(format!("{name} on {engine}"));
+    let name = &request.name;
+    progress.set_message(format!("{name} on {}", model.engine()));
     let answer = match &request.body {
         Some(body) => model.score("application/json", body.clone()),
         None => match model.score_sample(name) {
@@ -204,6 +229,17 @@ fn answer(
             }
         },
     };
+    read(model, request, answer, report)
+}
+
+/// An answer as JSON; `None` for a refusal, which is a problem unless the request was made up.
+fn read(
+    model: &Offline,
+    request: &Request,
+    answer: Result<Vec<u8>, Refusal>,
+    report: &mut Report,
+) -> Option<Value> {
+    let (name, engine) = (&request.name, model.engine());
     let problem = match answer {
         Ok(answer) => match difference::parse(&answer) {
             Ok(answer) => return Some(answer),
@@ -350,7 +386,8 @@ mod tests {
         let asked: Vec<&str> = { report.requests.iter() }
             .map(|one| one.request.as_str())
             .collect();
-        assert_eq!(asked, ["zeros", "ones", "random"]);
+        let probes = Probe::ALL.map(Probe::name);
+        assert_eq!(asked, [&requests::MADE_UP[..], &probes].concat());
         assert!(
             report.notes[1].contains("refuses zeros: "),
             "{:?}",

@@ -33,6 +33,11 @@ pub(super) struct Request {
 }
 
 impl Requests {
+    /// The first request that the package brings.
+    pub(super) fn example(&self) -> Option<&[u8]> {
+        self.list.iter().find_map(|request| request.body.as_deref())
+    }
+
     /// The input example, then each `request*.json` beside the manifest with the answer in `expected.json`; zeros, ones
     /// and random numbers when there is neither. Beside a `bare` file may lie anything.
     pub(super) fn of(package: &Package, bare: bool) -> Result<Self, Failure> {
