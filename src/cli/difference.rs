@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::{OutputKind, Signature};
+use crate::model::Signature;
 use crate::tensor::DType;
 
 /// How much two numbers of each output may differ.
@@ -18,13 +18,8 @@ pub(super) struct Tolerances {
 impl Tolerances {
     /// Those of the outputs' own types, or the one chosen for all that are not whole numbers.
     pub(super) fn of(signature: &Signature, chosen: Option<f64>) -> Self {
-        let dtypes = signature.outputs.iter().map(|output| {
-            let dtype = match &output.kind {
-                OutputKind::Tensor { dtype, .. } => *dtype,
-                OutputKind::Maps { .. } => DType::F32,
-            };
-            (output.name.clone(), dtype)
-        });
+        let dtypes = signature.outputs.iter();
+        let dtypes = dtypes.map(|output| (output.name.clone(), output.kind.dtype()));
         Self {
             chosen,
             dtypes: dtypes.collect(),
@@ -255,7 +250,7 @@ fn short(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OutputSpec, Signature};
+    use crate::model::{OutputKind, OutputSpec, Signature};
     use serde_json::json;
 
     fn tolerances(chosen: Option<f64>) -> Tolerances {

@@ -181,6 +181,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         name: name.to_owned(),
         dtype,
         shape: shape(),
+        default: None,
     };
     let output = |&(name, dtype): &(&str, DType)| OutputSpec {
         name: name.to_owned(),

@@ -495,14 +495,17 @@ impl Loader {
 
     /// Refuses what could answer no request: engines try it out when they load it, in the memory of all others.
     fn check_run(&self, package: &Package) -> Result<(), LoadError> {
-        let one_row = package.graph.signature.inputs.iter().map(|input| Extent {
-            shape: { input.shape.iter().flatten() }
-                .map(|dim| match dim {
-                    Dim::Fixed(size) => *size,
-                    Dim::Any(_) => 1,
-                })
-                .collect(),
-            longest: 0,
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => *size,
+            Dim::Any(_) => 1,
+        };
+        let inputs = package.graph.signature.inputs.iter();
+        let one_row = inputs.map(|input| match &input.default {
+            Some(default) => Extent::of(&default.0),
+            None => Extent {
+                shape: input.shape.iter().flatten().map(size).collect(),
+                longest: 0,
+            },
         });
         let needs = package.graph.work.needs(&one_row.collect::<Vec<_>>());
         let most = u64::try_from(self.budget.limit()).unwrap_or(u64::MAX);

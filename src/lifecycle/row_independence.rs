@@ -109,6 +109,10 @@ fn is_alike(one: &Value, other: &Value) -> bool {
         (Value::Maps(one), Value::Maps(other)) => {
             one.labels == other.labels && tensors_are_alike(&one.scores, &other.scores)
         }
+        (Value::Sequence(one), Value::Sequence(other)) => {
+            let mut pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.all(|(one, other)| tensors_are_alike(one, other))
+        }
         _ => false,
     }
 }

@@ -168,6 +168,19 @@ impl Batch {
         })
     }
 
+    /// The same batch with each input changed.
+    pub(super) fn with_all(&self, change: impl FnMut(&Tensor) -> Option<Tensor>) -> Option<Self> {
+        Some(Self {
+            inputs: self.inputs.iter().map(change).collect::<Option<_>>()?,
+            ..self.clone()
+        })
+    }
+
+    /// Whether an input carries rows.
+    pub(super) fn has_rows(&self) -> bool {
+        self.shared.len() < self.inputs.len()
+    }
+
     /// The tensors, in the order of the signature's inputs.
     pub fn inputs(&self) -> &[Tensor] {
         &self.inputs

@@ -35,8 +35,11 @@ pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub(crate) use real_path::real_path;
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
+pub use samples::Probe;
 pub use schema::{
     ColSpec, ColType, DataType, ModelSignature, ParamSpec, ParamType, Property, Schema, TensorSpec,
     TensorType,
 };
-pub use signature::{Dim, InputSpec, Names, OutputKind, OutputSpec, Signature, SignatureError};
+pub use signature::{
+    Dim, Initializer, InputSpec, Names, OutputKind, OutputSpec, Signature, SignatureError,
+};

@@ -181,7 +181,7 @@ fn is_float(output: &OutputSpec) -> bool {
 fn shape(output: &OutputSpec) -> Option<&[Dim]> {
     match &output.kind {
         OutputKind::Tensor { shape, .. } => shape.as_deref(),
-        OutputKind::Maps { .. } => None,
+        OutputKind::Maps { .. } | OutputKind::Sequence { .. } => None,
     }
 }
 
@@ -203,6 +203,7 @@ fn describe(outputs: &[OutputSpec]) -> String {
         let name = output.name.escape_debug();
         let kind = match &output.kind {
             OutputKind::Maps { .. } => "maps".to_owned(),
+            OutputKind::Sequence { .. } => "sequence".to_owned(),
             OutputKind::Tensor { dtype, shape: None } => dtype.to_string(),
             OutputKind::Tensor {
                 dtype,

@@ -34,6 +34,40 @@ impl Fill {
     }
 }
 
+/// Values on which engines can differ, and which examples seldom hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Other numbers than those of the example, around zero.
+    Random,
+    /// Numbers up to 300 either way: more than an exponential of single precision holds.
+    Large,
+    /// One number in three is NaN.
+    Missing,
+}
+
+impl Probe {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Random, Self::Large, Self::Missing];
+
+    /// What a report calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random values",
+            Self::Large => "large values",
+            Self::Missing => "missing values",
+        }
+    }
+
+    fn float(self, dice: &mut Dice) -> f32 {
+        let number = dice.roll();
+        match self {
+            Self::Missing if number % 3 == 0 => f32::NAN,
+            Self::Random | Self::Missing => fraction(number),
+            Self::Large => (f32::from(number) - 4.5) / 4.5 * 300.0,
+        }
+    }
+}
+
 /// Numbers that look random and are the same each time: what is said of a package must not change from one look to the next.
 struct Dice(u64);
 
@@ -65,7 +99,7 @@ impl Signature {
     fn sample(&self, fill: Fill, rows: usize) -> Option<Batch> {
         let mut dice = Dice(1);
         let batched = self.has_batch_axis();
-        let named = self.inputs.iter().map(|input| {
+        let named = self.required().map(|input| {
             let size = |(axis, dim): (usize, &Dim)| match dim {
                 Dim::Fixed(size) => *size,
                 Dim::Any(_) if axis == 0 && batched => rows,
@@ -91,6 +125,38 @@ impl Batch {
     }
 }
 
+/// Rows of a [`Probe`].
+const PROBED: usize = 3;
+
+impl Batch {
+    /// Rows of the shape of these with the values of a probe: in the inputs that carry rows, or in all where none does.
+    /// `None` when there is no row, or no input that could hold such values.
+    pub fn probe(&self, probe: Probe) -> Option<Self> {
+        let mut dice = Dice(probe as u64 + 1);
+        let mut holds = probe == Probe::Random;
+        let fill = |input: &Tensor| {
+            let shape = input.shape().to_vec();
+            if !input.dtype().is_float() {
+                return tensor(shape, input.dtype(), || dice.roll());
+            }
+            holds = true;
+            floats(shape, input.dtype(), || probe.float(&mut dice))
+        };
+        let probed = match self.repeat_rows(PROBED) {
+            Some(rows) if self.has_rows() => rows.with_rows(fill)?,
+            _ => self.with_all(fill)?,
+        };
+        holds.then_some(probed)
+    }
+}
+
+fn floats(shape: Vec<usize>, dtype: DType, mut next: impl FnMut() -> f32) -> Option<Tensor> {
+    let count: usize = shape.iter().product();
+    let mut bytes = Vec::with_capacity(count.checked_mul(dtype.width()?)?);
+    (0..count).try_for_each(|_| push_float(&mut bytes, dtype, next()))?;
+    Tensor::from_storage(dtype, shape, Storage::Shared(bytes.into())).ok()
+}
+
 fn tensor(shape: Vec<usize>, dtype: DType, mut next: impl FnMut() -> u8) -> Option<Tensor> {
     let count: usize = shape.iter().product();
     let mut numbers = (0..count).map(|_| next());
@@ -107,22 +173,35 @@ fn tensor(shape: Vec<usize>, dtype: DType, mut next: impl FnMut() -> u8) -> Opti
 }
 
 /// Fractions are what floating-point inputs mostly have.
-fn push(bytes: &mut Vec<u8>, dtype: DType, number: u8) -> Option<()> {
-    let float = match number {
+fn fraction(number: u8) -> f32 {
+    match number {
         0 | 1 => f32::from(number),
         _ => f32::from(number) / 4.0 - 1.0,
-    };
+    }
+}
+
+fn push(bytes: &mut Vec<u8>, dtype: DType, number: u8) -> Option<()> {
     match dtype {
         DType::Bool => bytes.push(number % 2),
         DType::U8 | DType::I8 => bytes.push(number),
         DType::U16 | DType::I16 => bytes.extend(u16::from(number).to_le_bytes()),
         DType::U32 | DType::I32 => bytes.extend(u32::from(number).to_le_bytes()),
         DType::U64 | DType::I64 => bytes.extend(u64::from(number).to_le_bytes()),
+        DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => {
+            return push_float(bytes, dtype, fraction(number));
+        }
+        DType::String => return None,
+    }
+    Some(())
+}
+
+fn push_float(bytes: &mut Vec<u8>, dtype: DType, float: f32) -> Option<()> {
+    match dtype {
         DType::F16 => bytes.extend(f16::from_f32(float).to_le_bytes()),
         DType::Bf16 => bytes.extend(bf16::from_f32(float).to_le_bytes()),
         DType::F32 => bytes.extend(float.to_le_bytes()),
         DType::F64 => bytes.extend(f64::from(float).to_le_bytes()),
-        DType::String => return None,
+        _ => return None,
     }
     Some(())
 }
@@ -137,6 +216,7 @@ mod tests {
             name: format!("x{index}"),
             dtype: *dtype,
             shape: shape.clone(),
+            default: None,
         };
         Signature {
             inputs: inputs.iter().enumerate().map(input).collect(),

@@ -11,7 +11,7 @@ use crate::tensor::{DType, Tensor};
 /// them wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// In the graph's order; initialisers are not inputs.
+    /// In the graph's order. Weights are no inputs, even where the graph lists them among these.
     pub inputs: Vec<InputSpec>,
     /// In the graph's order.
     pub outputs: Vec<OutputSpec>,
@@ -26,7 +26,24 @@ pub struct InputSpec {
     pub dtype: DType,
     /// The shape; `None` when the graph leaves even the rank open.
     pub shape: Option<Vec<Dim>>,
+    /// What counts when a request leaves the input out; `None` where each request must bring it.
+    pub default: Option<Initializer>,
 }
+
+/// A tensor of the graph that an input of the same name replaces (ONNX IR, "Optional inputs").
+#[derive(Debug, Clone)]
+pub struct Initializer(pub Tensor);
+
+impl PartialEq for Initializer {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0, &other.0);
+        (one.dtype(), one.shape()) == (other.dtype(), other.shape())
+            && one.bytes() == other.bytes()
+            && one.as_strings() == other.as_strings()
+    }
+}
+
+impl Eq for Initializer {}
 
 /// One output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +69,13 @@ pub enum OutputKind {
         /// Whether the labels are text (else INT64).
         text_labels: bool,
     },
+    /// A sequence of tensors, each of a shape of its own.
+    Sequence {
+        /// Their element type.
+        dtype: DType,
+        /// The declared shape of each; `None` when the rank is open.
+        shape: Option<Vec<Dim>>,
+    },
 }
 
 impl OutputKind {
@@ -61,6 +85,25 @@ impl OutputKind {
             Self::Tensor { dtype, .. } => dtype.oip_name(),
             Self::Maps { text_labels: true } => "maps from text to FP32",
             Self::Maps { text_labels: false } => "maps from INT64 to FP32",
+            Self::Sequence { .. } => "a sequence of tensors",
+        }
+    }
+
+    /// The type of its elements; of maps that of the scores.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Tensor { dtype, .. } | Self::Sequence { dtype, .. } => *dtype,
+            Self::Maps { .. } => DType::F32,
+        }
+    }
+
+    /// The shape of the tensors of a sequence as one tensor; `None` when their rank is open.
+    pub fn stacked(&self) -> Option<Vec<Dim>> {
+        match self {
+            Self::Sequence {
+                shape: Some(shape), ..
+            } => Some([&[Dim::Any(None)], shape.as_slice()].concat()),
+            _ => None,
         }
     }
 }
@@ -199,6 +242,11 @@ impl Signature {
                 return Err(SignatureError::DuplicateInput(name));
             }
         }
+        for (input, slot) in self.inputs.iter().zip(&mut slots) {
+            if slot.is_none() {
+                *slot = input.default.as_ref().map(|default| default.0.clone());
+            }
+        }
         let missing = self
             .inputs
             .iter()
@@ -222,27 +270,37 @@ impl Signature {
         self.row_inputs().any(|carries| carries)
     }
 
-    /// Which inputs carry rows: those whose first dimension is open, and the same one where the graph names it. The
-    /// others are the same for all rows of a call.
+    /// The inputs that each request must bring.
+    pub fn required(&self) -> impl Iterator<Item = &InputSpec> {
+        self.inputs.iter().filter(|input| !input.is_optional())
+    }
+
+    /// The input that a tensor without a name is for: the only one that a request must bring, or the only one there is.
+    pub fn sole_input(&self) -> Option<&InputSpec> {
+        if let [input] = self.inputs.as_slice() {
+            return Some(input);
+        }
+        let mut required = self.required();
+        required.next().filter(|_| required.next().is_none())
+    }
+
+    /// Which inputs carry rows: those that every request brings and whose first dimension is open, and the same one where
+    /// the graph names it. The others are the same for all rows of a call.
     pub fn row_inputs(&self) -> impl Iterator<Item = bool> {
         let name = self.rows_name();
-        self.inputs
-            .iter()
-            .map(move |input| match input.first_dim() {
-                Some(Dim::Any(Some(own))) => Some(own.as_str()) == name,
-                Some(Dim::Any(None)) => true,
-                Some(Dim::Fixed(_)) | None => false,
-            })
+        self.inputs.iter().map(move |input| match input.rows_dim() {
+            Some(Dim::Any(Some(own))) => Some(own.as_str()) == name,
+            Some(Dim::Any(None)) => true,
+            Some(Dim::Fixed(_)) | None => false,
+        })
     }
 
     /// What the graph calls the number of rows: the first name of an open first dimension.
     pub fn rows_name(&self) -> Option<&str> {
-        self.inputs
-            .iter()
-            .find_map(|input| match input.first_dim() {
-                Some(Dim::Any(Some(name))) => Some(name.as_str()),
-                _ => None,
-            })
+        self.inputs.iter().find_map(|input| match input.rows_dim() {
+            Some(Dim::Any(Some(name))) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether dimensions of one name have one size, and scalars no dimension, as the graph says; engines do not insist.
@@ -281,8 +339,14 @@ impl Signature {
 }
 
 impl InputSpec {
-    fn first_dim(&self) -> Option<&Dim> {
-        self.shape.as_ref()?.first()
+    /// Whether a request may leave it out.
+    pub fn is_optional(&self) -> bool {
+        self.default.is_some()
+    }
+
+    /// The dimension that may be that of the rows.
+    fn rows_dim(&self) -> Option<&Dim> {
+        self.shape.as_ref()?.first().filter(|_| !self.is_optional())
     }
 
     fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
@@ -328,6 +392,7 @@ mod tests {
             name: name.to_owned(),
             dtype: DType::F32,
             shape: Some(vec![Dim::Any(None), Dim::Fixed(width)]),
+            default: None,
         };
         Signature {
             inputs: vec![input("user", 2), input("item", 1)],
@@ -421,6 +486,7 @@ mod tests {
             name: name.to_owned(),
             dtype: DType::F32,
             shape: Some(shape),
+            default: None,
         };
         let matrix = || vec![named("rows"), named("width")];
         let signature = Signature {
@@ -448,6 +514,7 @@ mod tests {
                 name: "k".to_owned(),
                 dtype: DType::F32,
                 shape: Some(vec![]),
+                default: None,
             }],
             outputs: vec![],
         };

@@ -30,6 +30,12 @@ pub(super) fn in_json<'v>(outputs: impl IntoIterator<Item = &'v Value>) -> usize
             let labels = rows.saturating_mul(labels(&maps.labels));
             labels.saturating_add(tensor_in_json(&maps.scores))
         }
+        Value::Sequence(tensors) => {
+            let sizes = tensors
+                .iter()
+                .map(|tensor| tensor_in_json(tensor) + BETWEEN);
+            sizes.fold(0, usize::saturating_add)
+        }
     });
     sizes.fold(0, usize::saturating_add)
 }
@@ -39,22 +45,26 @@ pub(super) fn in_bytes(output: &Value) -> usize {
     match output {
         Value::Tensor(tensor) => tensor_in_bytes(tensor),
         Value::Maps(maps) => tensor_in_bytes(&maps.scores).saturating_add(labels(&maps.labels)),
+        Value::Sequence(tensors) => tensors.iter().map(tensor_in_bytes).sum(),
     }
 }
 
 /// Bytes of the texts of the `k` best classes of each row of an output, and of the JSON that is made of them.
 pub(super) fn of_classes(output: &Value, k: usize) -> usize {
-    let (scores, label) = match output {
-        Value::Tensor(tensor) => (tensor, 0),
-        Value::Maps(maps) => (&maps.scores, labels(&maps.labels)),
+    let label = match output {
+        Value::Maps(maps) => labels(&maps.labels),
+        Value::Tensor(_) | Value::Sequence(_) => 0,
     };
-    let classes = scores.shape().last().copied().unwrap_or(1).max(1);
-    let texts = scores.len() / classes * k.min(classes);
-    let text = match scores.dtype() {
-        DType::F64 => LONG_CLASS,
-        _ => CLASS,
-    };
-    texts.saturating_mul(text.saturating_add(label).saturating_mul(2))
+    let sizes = output.tensors().iter().map(|scores| {
+        let classes = scores.shape().last().copied().unwrap_or(1).max(1);
+        let texts = scores.len() / classes * k.min(classes);
+        let text = match scores.dtype() {
+            DType::F64 => LONG_CLASS,
+            _ => CLASS,
+        };
+        texts.saturating_mul(text.saturating_add(label).saturating_mul(2))
+    });
+    sizes.fold(0, usize::saturating_add)
 }
 
 fn labels(labels: &Labels) -> usize {

@@ -200,7 +200,7 @@ impl<'a> Exchange<'a> {
 
     async fn encode<C: Codec>(&self, codec: C, outputs: Outputs) -> Result<C::Answer, C::Error> {
         let began = Instant::now();
-        let answer = if outputs.iter().map(elements).sum::<usize>() > HEAVY_ELEMENTS {
+        let answer = if outputs.iter().map(Value::len).sum::<usize>() > HEAVY_ELEMENTS {
             let servable = Arc::clone(&self.servable);
             let encoding = move || codec.encode(&servable, outputs);
             self.heavy.run(encoding).await?
@@ -410,13 +410,6 @@ fn rebound(batch: &Batch, of: &Servable, to: &Servable) -> Option<Batch> {
         Some(allowance) => bound.charged_to(allowance.clone()),
         None => bound,
     })
-}
-
-fn elements(value: &Value) -> usize {
-    match value {
-        Value::Tensor(tensor) => tensor.len(),
-        Value::Maps(maps) => maps.scores.len(),
-    }
 }
 
 #[cfg(test)]

@@ -271,6 +271,23 @@ impl Tensor {
         Self::from_storage(first.dtype, shape, storage).ok()
     }
 
+    /// One tensor with each of these under a new first axis; of shape `[0]` and this datatype when there are none. `None`
+    /// unless they agree in datatype and shape.
+    pub fn stack(parts: &[Self], dtype: DType) -> Option<Self> {
+        if parts.is_empty() {
+            return match dtype {
+                DType::String => Self::from_strings(vec![0], vec![]).ok(),
+                _ => Self::from_storage(dtype, vec![0], Storage::Shared(Bytes::new())).ok(),
+            };
+        }
+        let rows = parts.iter().map(|part| {
+            let shape = [&[1], part.shape()].concat();
+            part.clone().reshaped(shape).ok()
+        });
+        let rows = rows.collect::<Option<Vec<_>>>()?;
+        Self::join_rows(&rows.iter().collect::<Vec<_>>())
+    }
+
     /// Some of the rows, without a copy but for text; `None` when there are fewer.
     pub fn rows_of(&self, rows: Range<usize>) -> Option<Self> {
         let given = self.rows().filter(|given| rows.end <= *given)?;

@@ -1,6 +1,7 @@
-//! What a graph's output can be: a tensor, or the sequence of maps that ZipMap makes.
+//! What a graph's output can be: a tensor, a sequence of tensors, or the sequence of maps that ZipMap makes.
 
 use std::ops::Range;
+use std::slice;
 
 use half::{bf16, f16};
 
@@ -13,6 +14,8 @@ pub enum Value {
     Tensor(Tensor),
     /// ONNX `seq(map(int64 | string, float))`, one map a row: the output of `ai.onnx.ml.ZipMap`.
     Maps(MapSequence),
+    /// ONNX `seq(tensor(…))`: tensors of one type, each of a shape of its own.
+    Sequence(Vec<Tensor>),
 }
 
 impl Value {
@@ -20,28 +23,44 @@ impl Value {
     pub fn as_tensor(&self) -> Option<&Tensor> {
         match self {
             Self::Tensor(tensor) => Some(tensor),
-            Self::Maps(_) => None,
+            Self::Maps(_) | Self::Sequence(_) => None,
         }
+    }
+
+    /// The tensors that hold its elements: of maps the scores.
+    pub fn tensors(&self) -> &[Tensor] {
+        match self {
+            Self::Tensor(tensor) => slice::from_ref(tensor),
+            Self::Maps(maps) => slice::from_ref(&maps.scores),
+            Self::Sequence(tensors) => tensors,
+        }
+    }
+
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        self.tensors().iter().map(Tensor::len).sum()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Bytes of memory that its elements take.
     pub fn size(&self) -> usize {
-        let tensor = match self {
-            Self::Tensor(tensor) => tensor,
-            Self::Maps(maps) => &maps.scores,
-        };
-        tensor.size()
+        self.tensors().iter().map(Tensor::size).sum()
     }
 
-    /// The first dimension; `None` for a scalar.
+    /// The first dimension; `None` for a scalar and for a sequence, which has no axis of rows.
     pub fn rows(&self) -> Option<usize> {
         match self {
             Self::Tensor(tensor) => tensor.rows(),
             Self::Maps(maps) => maps.scores.rows(),
+            Self::Sequence(_) => None,
         }
     }
 
-    /// Some of the rows; `None` when there are fewer.
+    /// Some of the rows; `None` when there are fewer, or none at all.
     pub fn rows_of(&self, rows: Range<usize>) -> Option<Self> {
         Some(match self {
             Self::Tensor(tensor) => Self::Tensor(tensor.rows_of(rows)?),
@@ -49,6 +68,7 @@ impl Value {
                 labels: maps.labels.clone(),
                 scores: maps.scores.rows_of(rows)?,
             }),
+            Self::Sequence(_) => return None,
         })
     }
 
@@ -69,6 +89,7 @@ impl Value {
                 let labels = first.labels.clone();
                 Some(Self::Maps(MapSequence { labels, scores }))
             }
+            Self::Sequence(_) => None,
         }
     }
 
@@ -78,17 +99,14 @@ impl Value {
             let elements = tensor.as_slice::<T>().unwrap_or_default();
             elements.iter().filter(|value| !finite(value)).count()
         }
-        let tensor = match self {
-            Self::Tensor(tensor) => tensor,
-            Self::Maps(maps) => &maps.scores,
-        };
-        match tensor.dtype() {
+        let counts = self.tensors().iter().map(|tensor| match tensor.dtype() {
             DType::F32 => count::<f32>(tensor, |value| value.is_finite()),
             DType::F64 => count::<f64>(tensor, |value| value.is_finite()),
             DType::F16 => count::<f16>(tensor, |value| value.is_finite()),
             DType::Bf16 => count::<bf16>(tensor, |value| value.is_finite()),
             _ => 0,
-        }
+        });
+        counts.sum()
     }
 }
 

@@ -10,8 +10,8 @@ use crate::app::Cost;
 use crate::engine::{Engine, Support};
 use crate::model::seal::Claim;
 use crate::model::{
-    ColSpec, Dim, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof, Schema,
-    Signature, TensorSpec, Work,
+    ColSpec, Dim, InputSpec, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof,
+    Schema, Signature, TensorSpec, Work,
 };
 
 /// Everything that the command tells.
@@ -338,22 +338,13 @@ fn opsets(imports: &[(String, i64)]) -> Vec<Opset> {
 }
 
 fn inputs(signature: &Signature) -> Vec<Field> {
-    let field = |name: &str, kind: &str, shape| Field {
-        name: Some(name.to_owned()),
-        kind: kind.to_owned(),
-        shape,
-        required: true,
+    let field = |input: &InputSpec| Field {
+        name: Some(input.name.clone()),
+        kind: input.dtype.oip_name().to_owned(),
+        shape: sizes(input.shape.as_deref()),
+        required: !input.is_optional(),
     };
-    let inputs = signature.inputs.iter();
-    inputs
-        .map(|input| {
-            field(
-                &input.name,
-                input.dtype.oip_name(),
-                sizes(input.shape.as_deref()),
-            )
-        })
-        .collect()
+    signature.inputs.iter().map(field).collect()
 }
 
 fn outputs(signature: &Signature) -> Vec<Field> {
@@ -363,6 +354,7 @@ fn outputs(signature: &Signature) -> Vec<Field> {
             let shape = match &output.kind {
                 OutputKind::Tensor { shape, .. } => sizes(shape.as_deref()),
                 OutputKind::Maps { .. } => None,
+                sequence @ OutputKind::Sequence { .. } => sizes(sequence.stacked().as_deref()),
             };
             Field {
                 name: Some(output.name.clone()),

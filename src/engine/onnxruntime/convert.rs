@@ -8,7 +8,7 @@ use half::{bf16, f16};
 use ort::ErrorCode;
 use ort::session::SessionInputValue;
 use ort::value::{
-    DynMapValueType, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
+    DynMapValueType, DynSequence, DynSequenceValueType, DynTensor, DynTensorValueType, DynValue,
     IntoTensorElementType, PrimitiveTensorElementType, TensorElementType, TensorRef,
 };
 
@@ -88,10 +88,28 @@ where
 /// An output as the graph declares it; `copy` where its memory may be an input's.
 pub(super) fn from_ort(value: DynValue, spec: &OutputSpec, copy: bool) -> ort::Result<Value> {
     match spec.kind {
-        OutputKind::Tensor { dtype, .. } => from_tensor(value, dtype, copy).map(Value::Tensor),
+        OutputKind::Tensor { dtype, .. } => {
+            let tensor = value.downcast().map_err(|_| absent(spec))?;
+            from_tensor(tensor, dtype, copy).map(Value::Tensor)
+        }
         OutputKind::Maps { text_labels: true } => maps(value, Labels::String).map(Value::Maps),
         OutputKind::Maps { text_labels: false } => maps(value, Labels::Int64).map(Value::Maps),
+        OutputKind::Sequence { dtype, .. } => {
+            let sequence: DynSequence = value.downcast().map_err(|_| absent(spec))?;
+            let tensors = sequence.try_extract_sequence::<DynTensorValueType>()?;
+            let tensors = tensors.into_iter();
+            let tensors = tensors.map(|tensor| from_tensor(tensor, dtype, copy));
+            tensors.collect::<ort::Result<_>>().map(Value::Sequence)
+        }
     }
+}
+
+/// An optional that holds nothing.
+fn absent(spec: &OutputSpec) -> ort::Error {
+    let name = &spec.name;
+    let message =
+        format!("output `{name}` is an optional without a value, which no answer can hold");
+    ort::Error::new_with_code(ErrorCode::InvalidArgument, message)
 }
 
 /// An output of ONNX Runtime that stays where it is.
@@ -115,8 +133,7 @@ fn bytes_of_bools(value: &DynTensor) -> ort::Result<&[u8]> {
     Ok(bytemuck::cast_slice(value.try_extract_tensor::<bool>()?.1))
 }
 
-fn from_tensor(value: DynValue, dtype: DType, copy: bool) -> ort::Result<Tensor> {
-    let value: DynTensor = value.downcast::<DynTensorValueType>()?;
+fn from_tensor(value: DynTensor, dtype: DType, copy: bool) -> ort::Result<Tensor> {
     let shape: Vec<usize> = value
         .shape()
         .iter()

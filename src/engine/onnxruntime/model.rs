@@ -1,6 +1,7 @@
 //! A graph in ONNX Runtime: its options, its sessions, a run.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session as OrtSession, SessionInputValue};
-use ort::value::{DynValue, Outlet, ValueType};
+use ort::value::{DynValue, Outlet, TensorElementType, ValueType};
 use ort::{Error, ErrorCode};
 use parking_lot::Mutex;
 
@@ -25,7 +26,7 @@ use crate::engine::{
 };
 use crate::machine;
 use crate::model::{Batch, OutputKind, Package, Provider, SessionOptions, Signature};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// How often a running load looks whether it was cancelled.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
@@ -219,20 +220,16 @@ impl Model {
 
 /// Whether ONNX Runtime sees the same inputs and outputs as our own reader.
 fn agree(signature: &Signature, session: &OrtSession) -> Result<(), String> {
-    let inputs = signature
-        .inputs
-        .iter()
-        .map(|input| (&input.name, Some(input.dtype)));
+    let inputs = signature.required();
+    let inputs: Vec<(&String, Option<DType>)> = inputs
+        .map(|input| (&input.name, Some(input.dtype)))
+        .collect();
     let outputs = signature.outputs.iter().map(|output| match output.kind {
         OutputKind::Tensor { dtype, .. } => (&output.name, Some(dtype)),
-        OutputKind::Maps { .. } => (&output.name, None),
+        OutputKind::Maps { .. } | OutputKind::Sequence { .. } => (&output.name, None),
     });
     let same = |(name, dtype): (&String, Option<_>), outlet: &Outlet| {
-        let seen = match outlet.dtype() {
-            ValueType::Tensor { ty, .. } => Some(*ty),
-            _ => None,
-        };
-        name == outlet.name() && dtype.map(element_type) == seen
+        name == outlet.name() && dtype.map(element_type) == tensor_type(outlet.dtype())
     };
     let listed = |outlets: &[Outlet]| {
         let texts: Vec<String> = outlets
@@ -242,19 +239,39 @@ fn agree(signature: &Signature, session: &OrtSession) -> Result<(), String> {
         texts.join(", ")
     };
     let (seen_inputs, seen_outputs) = (session.inputs(), session.outputs());
-    if inputs.len() != seen_inputs.len() || !inputs.zip(seen_inputs).all(|(a, b)| same(a, b)) {
+    let agree = inputs.len() == seen_inputs.len();
+    if !agree || !inputs.into_iter().zip(seen_inputs).all(|(a, b)| same(a, b)) {
         return Err(format!(
             "ONNX Runtime reads the inputs as {}",
             listed(seen_inputs)
         ));
     }
-    if outputs.len() != seen_outputs.len() || !outputs.zip(seen_outputs).all(|(a, b)| same(a, b)) {
+    let once: Vec<&Outlet> = each_once(seen_outputs.iter(), |output| output.name()).collect();
+    if outputs.len() != once.len() || !outputs.zip(once).all(|(a, b)| same(a, b)) {
         return Err(format!(
             "ONNX Runtime reads the outputs as {}",
             listed(seen_outputs)
         ));
     }
     Ok(())
+}
+
+/// The element type of a tensor, and of an optional one.
+fn tensor_type(kind: &ValueType) -> Option<TensorElementType> {
+    match kind {
+        ValueType::Tensor { ty, .. } => Some(*ty),
+        ValueType::Optional(inner) => tensor_type(inner),
+        _ => None,
+    }
+}
+
+/// The first output of each name: a graph may name a value twice, and a [`Signature`] has it once.
+fn each_once<T>(
+    outputs: impl Iterator<Item = T>,
+    name: impl Fn(&T) -> &str,
+) -> impl Iterator<Item = T> {
+    let mut seen = HashSet::new();
+    outputs.filter(move |output| seen.insert(name(output).to_owned()))
 }
 
 impl CompiledModel for Model {
@@ -457,7 +474,10 @@ impl Running {
             })
             .collect::<ort::Result<Vec<(Cow<'_, str>, SessionInputValue<'_>)>>>()?;
         let outputs = self.session.run_with_options(feeds, options)?;
-        let outputs: Vec<(&str, DynValue)> = outputs.into_iter().collect();
+        let mut outputs: Vec<(&str, DynValue)> = outputs.into_iter().collect();
+        if outputs.len() > self.signature.outputs.len() {
+            outputs = each_once(outputs.into_iter(), |(name, _)| name).collect();
+        }
         outputs
             .into_iter()
             .zip(&self.signature.outputs)

@@ -92,7 +92,7 @@ impl Buffer for Owned {
 /// half floats as whole ones.
 pub(super) fn from_tract(output: TValue, spec: &OutputSpec) -> TractResult<Tensor> {
     let OutputKind::Tensor { dtype, .. } = spec.kind else {
-        return Err(TractError::msg("tract has no sequences of maps"));
+        return Err(TractError::msg("tract has no sequences"));
     };
     let wanted = datum_type(dtype).ok_or_else(|| TractError::msg("tract has no bfloat16"))?;
     let output = output.into_arc_tensor();

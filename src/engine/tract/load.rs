@@ -1,16 +1,17 @@
 //! From a file to a runnable plan.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use tract_onnx::pb::ModelProto;
+use tract_onnx::pb::{ModelProto, TensorProto};
 use tract_onnx::prelude::*;
 
 use super::convert::datum_type;
 use super::exact::{Quirk, check, make_exact, make_right, register};
 use crate::engine::CancelToken;
-use crate::model::{Dim, InputSpec, Package, Signature};
+use crate::model::{Dim, Initializer, InputSpec, Package, Signature};
+use crate::tensor::Tensor;
 
 /// A graph for concrete shapes, ready to run.
 pub(super) type Runnable = TypedRunnableModel;
@@ -31,10 +32,20 @@ pub(super) type Shapes = Vec<Vec<usize>>;
 /// image and audio models take.
 const PROBES: [usize; 3] = [1, 32, 320];
 
+/// What becomes of inputs that a request may leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Defaults {
+    /// They are inputs like the others.
+    Replaceable,
+    /// They are constants, where the graph can be read in no other way, as tract wants to know its shapes.
+    Constant,
+}
+
 /// Reads a graph.
 pub(super) struct Loader {
     file: PathBuf,
     signature: Signature,
+    defaults: Defaults,
     /// Whether the graph means the same with symbols.
     takes_symbols: bool,
     allows_quirks: bool,
@@ -55,24 +66,64 @@ pub(super) enum Loaded {
 }
 
 impl Loader {
-    pub(super) fn new(package: &Package, allows_quirks: bool) -> Self {
+    pub(super) fn new(package: &Package, allows_quirks: bool, defaults: Defaults) -> Self {
         // tract compares two dimensions by how they are written, so that `N == 1` is false for every N.
         let equal = (String::new(), "Equal".to_owned());
         Self {
             file: package.model_file.clone(),
             signature: package.graph.signature.clone(),
+            defaults,
             takes_symbols: !package.graph.operators.contains_key(&equal),
             allows_quirks,
         }
+    }
+
+    /// Whether it reads graphs that are answered wrongly for some values.
+    pub(super) fn allows_quirks(&self) -> bool {
+        self.allows_quirks
     }
 
     pub(super) fn signature(&self) -> &Signature {
         &self.signature
     }
 
-    /// The file as it stands.
+    fn takes(&self, input: &InputSpec) -> bool {
+        self.defaults == Defaults::Replaceable || !input.is_optional()
+    }
+
+    /// Those that tract sees.
+    fn inputs(&self) -> impl Iterator<Item = &InputSpec> {
+        let inputs = self.signature.inputs.iter();
+        inputs.filter(|input| self.takes(input))
+    }
+
+    /// The tensors of a request that tract sees.
+    pub(super) fn feed<'a>(&'a self, inputs: &'a [Tensor]) -> TractResult<Vec<&'a Tensor>> {
+        for (input, tensor) in self.signature.inputs.iter().zip(inputs) {
+            let default = input.default.as_ref().filter(|_| !self.takes(input));
+            if default.is_some_and(|default| *default != Initializer(tensor.clone())) {
+                return Err(TractError::msg(format!(
+                    "tract has to know input `{}` when it reads the graph, so that no request can replace it: leave it out, \
+                     or use ONNX Runtime",
+                    input.name
+                )));
+            }
+        }
+        let fed = self.signature.inputs.iter().zip(inputs);
+        let fed = fed.filter(|(input, _)| self.takes(input));
+        Ok(fed.map(|(_, tensor)| tensor).collect())
+    }
+
+    /// The file as it stands, but for initializers that are inputs.
     pub(super) fn read(&self) -> TractResult<ModelProto> {
-        onnx().proto_model_for_path(&self.file)
+        let mut model = onnx().proto_model_for_path(&self.file)?;
+        let replaced = self.inputs().filter(|input| input.is_optional());
+        let replaced: HashSet<&str> = replaced.map(|input| input.name.as_str()).collect();
+        if let Some(graph) = model.graph.as_mut().filter(|_| !replaced.is_empty()) {
+            let is_constant = |tensor: &TensorProto| !replaced.contains(tensor.name.as_str());
+            graph.initializer.retain(is_constant);
+        }
+        Ok(model)
     }
 
     /// Makes a graph of what [`Self::read`] gave, with symbols where that works.
@@ -104,8 +155,7 @@ impl Loader {
             Dim::Fixed(size) => Some(*size),
             Dim::Any(_) => None,
         };
-        let inputs = self.signature.inputs.iter();
-        inputs
+        self.inputs()
             .map(|input| input.shape.as_deref()?.iter().map(size).collect())
             .collect()
     }
@@ -144,21 +194,21 @@ impl Loader {
             let message = format!("nothing gives {:?}", parsed.unresolved_inputs);
             return Err(TractError::msg(message));
         }
-        let model = parsed.model;
+        let mut model = parsed.model;
         let names: Vec<&str> = model
             .inputs
             .iter()
             .map(|outlet| model.node(outlet.node).name.as_str())
             .collect();
-        let expected = self
-            .signature
-            .inputs
-            .iter()
-            .map(|input| input.name.as_str());
+        let expected = self.inputs().map(|input| input.name.as_str());
         if !expected.eq(names.iter().copied()) {
             let message = format!("tract reads the inputs as {names:?}");
             return Err(TractError::msg(message));
         }
+        // A value that the graph names twice is one output.
+        let mut seen = HashSet::new();
+        let outlets = std::mem::take(&mut model.outputs).into_iter();
+        model.outputs = outlets.filter(|outlet| seen.insert(*outlet)).collect();
         let labels: Vec<Option<&str>> = model
             .outputs
             .iter()
@@ -178,7 +228,7 @@ impl Loader {
 
     fn symbolic(&self, mut model: InferenceModel) -> TractResult<Loaded> {
         let mut symbols = Vec::new();
-        for (index, input) in self.signature.inputs.iter().enumerate() {
+        for (index, input) in self.inputs().enumerate() {
             let shape = input
                 .shape
                 .as_ref()
@@ -212,7 +262,7 @@ impl Loader {
 
     fn concrete(&self, shapes: &Shapes, numbers: Numbers) -> TractResult<Arc<Runnable>> {
         let mut model = self.parse(&self.read()?)?;
-        for (index, (input, shape)) in self.signature.inputs.iter().zip(shapes).enumerate() {
+        for (index, (input, shape)) in self.inputs().zip(shapes).enumerate() {
             model.set_input_fact(index, InferenceFact::dt_shape(element(input)?, shape))?;
         }
         let runnable = optimized(right(model)?, numbers)?;
@@ -239,7 +289,7 @@ impl Loader {
                 })
                 .collect()
         };
-        self.signature.inputs.iter().map(shape).collect()
+        self.inputs().map(shape).collect()
     }
 }
 

@@ -19,13 +19,13 @@ use tract_onnx::prelude::*;
 
 use self::cache::Plans;
 use self::exact::Quirk;
-use self::load::{Loader, Numbers, Runnable, Shapes};
+use self::load::{Defaults, Loaded, Loader, Numbers, Runnable, Shapes};
 use self::overlooked::overlooked;
 use self::plan::{Plan, State};
 use super::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
 };
-use crate::model::{Batch, Graph, Package, Signature};
+use crate::model::{Batch, Graph, InputSpec, Package, Signature};
 use crate::tensor::{Tensor, Value};
 
 const NAME: &str = "tract";
@@ -81,18 +81,22 @@ impl Engine for Tract {
         }
         let failed = |broken: Broken| match broken {
             _ if cancel.is_cancelled() => EngineError::Cancelled,
-            Broken::Quirk(reason) => refused(vec![reason]),
+            Broken::Quirks(reasons) => refused(reasons),
             broken => super::load_error(NAME, package, broken.to_string()),
         };
-        let loader = Loader::new(package, options.allows_quirks);
-        let proto = guarded(|| loader.read()).map_err(failed)?;
-        if !options.allows_quirks {
-            refuse(overlooked(&proto))?;
-        }
-        let plans = guarded(|| loader.load(&proto, cancel)).map(Plans::new);
-        drop(proto);
+        let quirks = options.allows_quirks;
+        let opened = open(Loader::new(package, quirks, Defaults::Replaceable), cancel);
+        let has_defaults = package.graph.signature.inputs.iter();
+        let has_defaults = { has_defaults }.any(InputSpec::is_optional);
+        let opened = match opened {
+            Err(Broken::Error(_) | Broken::Panic(_)) if has_defaults && !cancel.is_cancelled() => {
+                open(Loader::new(package, quirks, Defaults::Constant), cancel)
+            }
+            opened => opened,
+        };
+        let (loader, loaded) = opened.map_err(failed)?;
         let model = Model {
-            plans: plans.map_err(failed)?,
+            plans: Plans::new(loaded),
             loader,
             footprint: estimate(package),
         };
@@ -112,11 +116,17 @@ impl Engine for Tract {
 /// The key that runs a graph all the same.
 const QUIRKS: &str = "`models.<name>.engine_quirks = \"allow\"` runs it all the same";
 
-fn refuse(reasons: Vec<String>) -> Result<(), EngineError> {
-    if reasons.is_empty() {
-        return Ok(());
+/// Reads the graph; unless the operator allows it, none that tract answers wrongly for some values.
+fn open(loader: Loader, cancel: &CancelToken) -> Result<(Loader, Loaded), Broken> {
+    let proto = guarded(|| loader.read())?;
+    if !loader.allows_quirks() {
+        let reasons = overlooked(&proto);
+        if !reasons.is_empty() {
+            return Err(Broken::Quirks(reasons));
+        }
     }
-    Err(refused(reasons))
+    let loaded = guarded(|| loader.load(&proto, cancel))?;
+    Ok((loader, loaded))
 }
 
 fn refused(mut reasons: Vec<String>) -> EngineError {
@@ -158,7 +168,9 @@ impl CompiledModel for TractModel {
     }
 
     fn forget(&self, batch: &Batch) {
-        self.0.plans.forget(&shapes_of(batch.inputs()));
+        if let Ok(inputs) = self.0.loader.feed(batch.inputs()) {
+            self.0.plans.forget(&shapes_of(&inputs));
+        }
     }
 
     fn session(&self) -> Result<Box<dyn Session>, EngineError> {
@@ -190,9 +202,9 @@ impl Session for TractSession {
             return Err(EngineError::Cancelled);
         }
         outputs.map_err(|broken| match broken {
-            Broken::Error(reason) | Broken::Quirk(reason) => EngineError::Run {
+            broken @ (Broken::Error(_) | Broken::Quirks(_)) => EngineError::Run {
                 engine: NAME,
-                reason,
+                reason: broken.to_string(),
                 // The graph is compiled, names, datatypes and ranks are right: what is left are sizes and values.
                 bad_input: true,
             },
@@ -220,10 +232,11 @@ impl Model {
     ) -> TractResult<Outputs> {
         let signature = self.loader.signature();
         convert::check_inputs(signature, inputs)?;
-        let shapes = shapes_of(inputs);
+        let inputs = self.loader.feed(inputs)?;
+        let shapes = shapes_of(&inputs);
         let plan = self.plan(&shapes)?;
         let inputs = inputs
-            .iter()
+            .into_iter()
             .map(convert::to_tract)
             .collect::<TractResult<TVec<TValue>>>()?;
         let exact = || {
@@ -239,22 +252,23 @@ impl Model {
     }
 }
 
-fn shapes_of(inputs: &[Tensor]) -> Shapes {
+fn shapes_of(inputs: &[&Tensor]) -> Shapes {
     inputs.iter().map(|input| input.shape().to_vec()).collect()
 }
 
 /// How tract did not do its work.
 enum Broken {
     Error(String),
-    /// It would answer wrongly for some values.
-    Quirk(String),
+    /// It would answer wrongly for some values: one sentence for each reason.
+    Quirks(Vec<String>),
     Panic(String),
 }
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Error(reason) | Self::Quirk(reason) => f.write_str(reason),
+            Self::Error(reason) => f.write_str(reason),
+            Self::Quirks(reasons) => f.write_str(&reasons.join("; ")),
             Self::Panic(reason) => write!(f, "tract panicked: {reason}"),
         }
     }
@@ -265,7 +279,7 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Broken> {
     // tract's models and states are dropped or only read after a panic: nothing half changed is seen again.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(|error| match error.downcast::<Quirk>() {
-            Ok(quirk) => Broken::Quirk(quirk.to_string()),
+            Ok(quirk) => Broken::Quirks(vec![quirk.to_string()]),
             Err(error) => Broken::Error(super::one_line(&format!("{error:#}"))),
         }),
         Err(panic) => Err(Broken::Panic(super::panic_text(&*panic))),

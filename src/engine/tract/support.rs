@@ -124,7 +124,7 @@ fn element_types(graph: &Graph) -> Option<String> {
 fn sequences(graph: &Graph) -> Option<String> {
     let outputs = graph.signature.outputs.iter();
     let names: Vec<String> = outputs
-        .filter(|output| matches!(output.kind, OutputKind::Maps { .. }))
+        .filter(|output| !matches!(output.kind, OutputKind::Tensor { .. }))
         .map(|output| format!("`{}`", output.name))
         .collect();
     let zip_map = ("ai.onnx.ml".to_owned(), "ZipMap".to_owned());
@@ -133,7 +133,7 @@ fn sequences(graph: &Graph) -> Option<String> {
         return None;
     }
     Some(format!(
-        "it has no sequences of maps, the type of output {}",
+        "it has no sequences, the type of output {}",
         names.join(", ")
     ))
 }

@@ -4,7 +4,7 @@
 //! length u32 | kind u8 | session u32 | body          all little-endian; the length is that of what follows it
 //! tensors  = count u32, then each: dtype u8 | rank u8 | dimensions u64… | bytes u64 | data
 //!            text: for each element, length u32 | UTF-8
-//! outputs  = count u32, then each: 0 | tensor, or 1 | labels | tensor; labels: 0 i64…, or 1 text…
+//! outputs  = count u32, then each: 0 | tensor, 1 | labels | tensor, or 2 | tensors; labels: 0 i64…, or 1 text…
 //! ```
 //!
 //! Memory is taken for bytes that really arrived, never for what a length claims.
@@ -175,9 +175,13 @@ fn tensor(to: &mut Vec<u8>, tensor: &Tensor) {
 pub(super) fn inputs(tensors: &[Tensor]) -> Vec<u8> {
     let bytes: usize = tensors.iter().map(|tensor| tensor.bytes().len() + 64).sum();
     let mut to = Vec::with_capacity(bytes);
-    count(&mut to, tensors.len());
-    tensors.iter().for_each(|one| tensor(&mut to, one));
+    all(&mut to, tensors);
     to
+}
+
+fn all(to: &mut Vec<u8>, tensors: &[Tensor]) {
+    count(to, tensors.len());
+    tensors.iter().for_each(|one| tensor(to, one));
 }
 
 /// The body of what a run gave.
@@ -194,6 +198,10 @@ pub(super) fn outputs(values: &[Value]) -> Vec<u8> {
                 to.push(1);
                 labels(&mut to, &maps.labels);
                 tensor(&mut to, &maps.scores);
+            }
+            Value::Sequence(tensors) => {
+                to.push(2);
+                all(&mut to, tensors);
             }
         }
     }
@@ -227,8 +235,7 @@ impl<'a> Reader<'a> {
 
     /// The tensors of a run.
     pub(super) fn inputs(mut self) -> Option<Vec<Tensor>> {
-        let count = self.count()?;
-        let tensors = (0..count).map(|_| self.tensor()).collect::<Option<_>>()?;
+        let tensors = self.tensors()?;
         self.0.is_empty().then_some(tensors)
     }
 
@@ -237,6 +244,11 @@ impl<'a> Reader<'a> {
         let count = self.count()?;
         let values = (0..count).map(|_| self.value()).collect::<Option<_>>()?;
         self.0.is_empty().then_some(values)
+    }
+
+    fn tensors(&mut self) -> Option<Vec<Tensor>> {
+        let count = self.count()?;
+        (0..count).map(|_| self.tensor()).collect()
     }
 
     fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
@@ -271,6 +283,7 @@ impl<'a> Reader<'a> {
                 let scores = self.tensor()?;
                 Some(Value::Maps(MapSequence { labels, scores }))
             }
+            [2] => self.tensors().map(Value::Sequence),
             _ => None,
         }
     }
@@ -386,14 +399,17 @@ mod tests {
             let read = Reader::of(&body).inputs().unwrap();
             prop_assert_eq!(read.len(), tensors.len());
             prop_assert!(read.iter().zip(&tensors).all(|(one, other)| same(one, other)));
-            let values: Vec<Value> = tensors.iter().cloned().map(Value::Tensor).collect();
+            let mut values: Vec<Value> = tensors.iter().cloned().map(Value::Tensor).collect();
+            values.push(Value::Sequence(tensors.clone()));
             let body = outputs(&values);
             let read = Reader::of(&body).outputs().unwrap();
-            let tensor = |value: &Value| match value {
-                Value::Tensor(tensor) => tensor.clone(),
-                Value::Maps(maps) => maps.scores.clone(),
-            };
-            prop_assert!(read.iter().zip(&tensors).all(|(one, other)| same(&tensor(one), other)));
+            prop_assert_eq!(read.len(), values.len());
+            for (one, other) in read.iter().zip(&values) {
+                prop_assert_eq!(std::mem::discriminant(one), std::mem::discriminant(other));
+                let mut pairs = one.tensors().iter().zip(other.tensors());
+                prop_assert_eq!(one.tensors().len(), other.tensors().len());
+                prop_assert!(pairs.all(|(one, other)| same(one, other)));
+            }
         }
 
         #[test]

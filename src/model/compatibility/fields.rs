@@ -37,8 +37,8 @@ pub(super) enum Type<'a> {
     Cell(&'a ColType),
     Tensor(&'a TensorType),
     Element(DType),
-    /// ZipMap's rows.
-    Maps(&'a OutputKind),
+    /// What is no tensor.
+    Sequence(&'a OutputKind),
     Param {
         kind: &'a ParamType,
         is_list: bool,
@@ -77,7 +77,11 @@ impl<'a> Fields<'a> {
     pub(super) fn of_inputs(inputs: &'a [InputSpec]) -> Self {
         let field = |input: &'a InputSpec| {
             let kind = Type::Element(input.dtype);
-            Field::in_graph(&input.name, kind, input.shape.as_deref())
+            let field = Field::in_graph(&input.name, kind, input.shape.as_deref());
+            Field {
+                required: !input.is_optional(),
+                ..field
+            }
         };
         Self {
             form: Form::Graph,
@@ -89,7 +93,9 @@ impl<'a> Fields<'a> {
         let field = |output: &'a OutputSpec| {
             let (kind, shape) = match &output.kind {
                 OutputKind::Tensor { dtype, shape } => (Type::Element(*dtype), shape.as_deref()),
-                maps @ OutputKind::Maps { .. } => (Type::Maps(maps), None),
+                other @ (OutputKind::Maps { .. } | OutputKind::Sequence { .. }) => {
+                    (Type::Sequence(other), None)
+                }
             };
             Field::in_graph(&output.name, kind, shape)
         };
@@ -178,7 +184,7 @@ impl Type<'_> {
             Self::Cell(kind) => kind.describe(),
             Self::Tensor(kind) => kind.numpy_name().to_owned(),
             Self::Element(dtype) => dtype.oip_name().to_owned(),
-            Self::Maps(kind) => kind.type_name().to_owned(),
+            Self::Sequence(kind) => kind.type_name().to_owned(),
             Self::Param { kind, is_list } => kind.describe(is_list),
         }
     }

@@ -140,8 +140,8 @@ impl Judge {
             let (was, is) = (old.kind.describe(), new.kind.describe());
             changes.push(self.change(Aspect::Type, was, is, type_fits(old.kind, new.kind, way)));
         }
-        let is_maps = |kind| matches!(kind, Type::Maps(_));
-        if old.shape != new.shape && !is_maps(old.kind) && !is_maps(new.kind) {
+        let has_shape = |kind| !matches!(kind, Type::Sequence(_));
+        if old.shape != new.shape && has_shape(old.kind) && has_shape(new.kind) {
             let (was, is) = (old.shape.as_deref(), new.shape.as_deref());
             let fits = match is_output {
                 true => self.answer_fits(was, is),

@@ -124,8 +124,13 @@ fn graph(text: &str) -> Signature {
         text.split_whitespace().map(value).collect::<Vec<_>>()
     };
     let inputs = values(inputs).into_iter().map(|(name, kind)| match kind {
-        OutputKind::Tensor { dtype, shape } => InputSpec { name, dtype, shape },
-        OutputKind::Maps { .. } => panic!("maps are no input"),
+        OutputKind::Tensor { dtype, shape } => InputSpec {
+            name,
+            dtype,
+            shape,
+            default: None,
+        },
+        OutputKind::Maps { .. } | OutputKind::Sequence { .. } => panic!("this is no input"),
     });
     let outputs = values(outputs).into_iter();
     Signature {

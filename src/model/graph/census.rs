@@ -120,12 +120,15 @@ fn field(kind: Kind, tag: u32) -> Field {
         | (Kind::Opset, 1)
         | (Kind::Opaque, 2)
         | (Kind::Dimension, 2) => Name,
-        (Kind::Model, 2 | 3) | (Kind::Attribute, 4 | 9) | (Kind::Pair, 1 | 2) => Text,
+        (Kind::Model, 2 | 3)
+        | (Kind::Attribute, 4 | 9)
+        | (Kind::Pair, 1 | 2)
+        | (Kind::Tensor, 6) => Text,
         (Kind::Attribute, 7) => Numbers(4),
         (Kind::Attribute, 8) => Numbers(8),
         (Kind::Tensor, 1) => Dimensions,
         (Kind::Tensor, 4 | 5) => Little(4),
-        (Kind::Tensor, 7) => Little(8),
+        (Kind::Tensor, 7 | 10 | 11) => Little(8),
         (Kind::Tensor, 9) => Little(1),
         _ => Other,
     }

@@ -144,13 +144,8 @@ pub enum GraphProblem {
     #[error("has {0} without a name; export the model again")]
     Unnamed(&'static str),
     /// Two values that a request or an answer could not tell apart.
-    #[error("has two {direction}s of the name `{name}`; export the model again")]
-    Duplicate {
-        /// `input` or `output`.
-        direction: &'static str,
-        /// The name.
-        name: String,
-    },
+    #[error("has two inputs of the name `{0}`; export the model again")]
+    DuplicateInput(String),
     /// A type that no request or answer has.
     #[error(
         "has {direction} `{name}` of type {found}; expected {expected}: export the model with other {direction}s"
@@ -271,7 +266,7 @@ impl Graph {
         if opsets.is_empty() {
             return Err(GraphProblem::NoOpset);
         }
-        let signature = signature_of(graph)?;
+        let signature = signature_of(graph, model.ir_version.unwrap_or_default())?;
         let survey = Survey::of(graph, &model.functions)?;
         calls::check(graph, &model.functions)?;
         let rows = contained(|| rows::analyse(&model, &signature))

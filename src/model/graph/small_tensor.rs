@@ -6,20 +6,34 @@ use std::ops::Deref;
 use ::bytes::{Buf, BufMut};
 use prost::encoding::varint::encode_varint;
 use prost::encoding::{
-    DecodeContext, WireType, bytes, decode_varint, float, int32, int64, skip_field,
+    DecodeContext, WireType, bytes, decode_varint, double, float, int32, int64, skip_field, uint64,
 };
 use prost::{DecodeError, Message};
 
 use super::proto::TensorHead;
-use crate::tensor::DType;
+use crate::tensor::{DType, Storage, Tensor};
 
 /// Contents of more bytes than this are skipped.
 pub(super) const MOST_BYTES: u64 = 4096;
 
 const FLOAT_DATA: u32 = 4;
 const INT32_DATA: u32 = 5;
+const STRING_DATA: u32 = 6;
 const INT64_DATA: u32 = 7;
 const RAW_DATA: u32 = 9;
+const DOUBLE_DATA: u32 = 10;
+const UINT64_DATA: u32 = 11;
+
+/// The fields of what a tensor holds.
+const CONTENTS: [u32; 7] = [
+    FLOAT_DATA,
+    INT32_DATA,
+    STRING_DATA,
+    INT64_DATA,
+    RAW_DATA,
+    DOUBLE_DATA,
+    UINT64_DATA,
+];
 
 /// `onnx.TensorProto`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -27,8 +41,13 @@ pub(crate) struct TensorProto {
     head: TensorHead,
     floats: Vec<f32>,
     int32s: Vec<i32>,
+    texts: Vec<Vec<u8>>,
+    /// Of the texts, each with its end.
+    text_bytes: u64,
     int64s: Vec<i64>,
     raw: Vec<u8>,
+    doubles: Vec<f64>,
+    uint64s: Vec<u64>,
 }
 
 impl From<TensorHead> for TensorProto {
@@ -93,6 +112,72 @@ impl TensorProto {
         self.is_whole(elements.len()).then_some(elements)
     }
 
+    /// The tensor, when it holds little.
+    pub(crate) fn tensor(&self) -> Option<Tensor> {
+        if !self.external_data.is_empty() {
+            return None;
+        }
+        let dtype = DType::from_onnx(self.data_type?)?;
+        let shape = self.dims.iter().map(|dim| usize::try_from(*dim).ok());
+        let shape = shape.collect::<Option<Vec<_>>>()?;
+        if dtype == DType::String {
+            let texts = self.texts.iter().cloned().map(String::from_utf8);
+            return Tensor::from_strings(shape, texts.collect::<Result<_, _>>().ok()?).ok();
+        }
+        // What was skipped is missed here.
+        Tensor::from_storage(dtype, shape, Storage::Shared(self.bytes_of(dtype).into())).ok()
+    }
+
+    /// Its elements, little-endian, from the field that holds them for this type (`TensorProto` in `onnx.proto`).
+    fn bytes_of(&self, dtype: DType) -> Vec<u8> {
+        if !self.raw.is_empty() {
+            return self.raw.clone();
+        }
+        let first = |width: usize| move |number: i32| number.to_le_bytes().into_iter().take(width);
+        let int32s = self.int32s.iter().copied();
+        match dtype {
+            DType::F32 => self
+                .floats
+                .iter()
+                .flat_map(|float| float.to_le_bytes())
+                .collect(),
+            DType::F64 => self
+                .doubles
+                .iter()
+                .flat_map(|float| float.to_le_bytes())
+                .collect(),
+            DType::I64 => self
+                .int64s
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect(),
+            DType::U64 => self
+                .uint64s
+                .iter()
+                .flat_map(|number| number.to_le_bytes())
+                .collect(),
+            DType::U32 => {
+                let numbers = self.uint64s.iter();
+                numbers
+                    .flat_map(|number| number.to_le_bytes().into_iter().take(4))
+                    .collect()
+            }
+            DType::I32 => int32s.flat_map(first(4)).collect(),
+            DType::F16 | DType::Bf16 | DType::I16 | DType::U16 => {
+                int32s.flat_map(first(2)).collect()
+            }
+            DType::Bool | DType::I8 | DType::U8 => int32s.flat_map(first(1)).collect(),
+            DType::String => Vec::new(),
+        }
+    }
+
+    /// How many elements were read, and bytes of text.
+    fn held(&self) -> u64 {
+        let numbers = self.floats.len() + self.int32s.len() + self.int64s.len();
+        let large = self.doubles.len() + self.uint64s.len();
+        (numbers + large) as u64 + self.text_bytes
+    }
+
     /// Whether nothing was skipped.
     fn is_whole(&self, elements: usize) -> bool {
         let count = self
@@ -113,7 +198,10 @@ impl TensorProto {
         match tag {
             FLOAT_DATA => float::merge_repeated(wire_type, &mut self.floats, buf, ctx),
             INT32_DATA => int32::merge_repeated(wire_type, &mut self.int32s, buf, ctx),
+            STRING_DATA => bytes::merge_repeated(wire_type, &mut self.texts, buf, ctx),
             INT64_DATA => int64::merge_repeated(wire_type, &mut self.int64s, buf, ctx),
+            DOUBLE_DATA => double::merge_repeated(wire_type, &mut self.doubles, buf, ctx),
+            UINT64_DATA => uint64::merge_repeated(wire_type, &mut self.uint64s, buf, ctx),
             _ => bytes::merge(wire_type, &mut self.raw, buf, ctx),
         }
     }
@@ -124,10 +212,13 @@ impl Message for TensorProto {
         self.head.encode_raw(buf);
         float::encode_packed(FLOAT_DATA, &self.floats, buf);
         int32::encode_packed(INT32_DATA, &self.int32s, buf);
+        bytes::encode_repeated(STRING_DATA, &self.texts, buf);
         int64::encode_packed(INT64_DATA, &self.int64s, buf);
         if !self.raw.is_empty() {
             bytes::encode(RAW_DATA, &self.raw, buf);
         }
+        double::encode_packed(DOUBLE_DATA, &self.doubles, buf);
+        uint64::encode_packed(UINT64_DATA, &self.uint64s, buf);
     }
 
     fn merge_field(
@@ -137,12 +228,11 @@ impl Message for TensorProto {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        if !matches!(tag, FLOAT_DATA | INT32_DATA | INT64_DATA | RAW_DATA) {
+        if !CONTENTS.contains(&tag) {
             return self.head.merge_field(tag, wire_type, buf, ctx);
         }
         if wire_type != WireType::LengthDelimited {
-            let held = self.floats.len() + self.int32s.len() + self.int64s.len();
-            return if held as u64 >= MOST_BYTES {
+            return if self.held() >= MOST_BYTES {
                 skip_field(wire_type, tag, buf, ctx)
             } else {
                 self.merge_packed(tag, wire_type, buf, ctx)
@@ -153,9 +243,10 @@ impl Message for TensorProto {
         let mut prefix = Vec::with_capacity(10);
         encode_varint(length, &mut prefix);
         let mut field = prefix.as_slice().chain(buf);
-        if length > MOST_BYTES {
+        if length.saturating_add(self.held()) > MOST_BYTES {
             skip_field(wire_type, tag, &mut field, ctx)
         } else {
+            self.text_bytes += if tag == STRING_DATA { length + 1 } else { 0 };
             self.merge_packed(tag, wire_type, &mut field, ctx)
         }
     }
@@ -169,11 +260,93 @@ impl Message for TensorProto {
         self.head.encoded_len()
             + float::encoded_len_packed(FLOAT_DATA, &self.floats)
             + int32::encoded_len_packed(INT32_DATA, &self.int32s)
+            + bytes::encoded_len_repeated(STRING_DATA, &self.texts)
             + int64::encoded_len_packed(INT64_DATA, &self.int64s)
             + raw
+            + double::encoded_len_packed(DOUBLE_DATA, &self.doubles)
+            + uint64::encoded_len_packed(UINT64_DATA, &self.uint64s)
     }
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(data_type: i32, count: i64) -> TensorHead {
+        TensorHead {
+            dims: vec![count],
+            data_type: Some(data_type),
+            ..TensorHead::default()
+        }
+    }
+
+    /// Read from its bytes, as from a file.
+    fn tensor(written: &TensorProto) -> Option<Tensor> {
+        TensorProto::decode(written.encode_to_vec().as_slice())
+            .unwrap()
+            .tensor()
+    }
+
+    /// The numbers of `TensorProto.DataType`, and the field that holds the elements of each type.
+    #[test]
+    fn elements_of_each_type_are_read_from_their_field() {
+        let number = |dtype: i32| TensorProto {
+            floats: vec![2.0; 2],
+            int32s: vec![1; 2],
+            int64s: vec![4; 2],
+            doubles: vec![5.0; 2],
+            uint64s: vec![6; 2],
+            texts: vec![b"a".to_vec(); 2],
+            text_bytes: 4,
+            ..head(dtype, 2).into()
+        };
+        let expected: [(i32, DType, Vec<u8>); 13] = [
+            (1, DType::F32, 2.0f32.to_le_bytes().repeat(2)),
+            (2, DType::U8, vec![1; 2]),
+            (3, DType::I8, vec![1; 2]),
+            (4, DType::U16, vec![1, 0, 1, 0]),
+            (5, DType::I16, vec![1, 0, 1, 0]),
+            (6, DType::I32, 1i32.to_le_bytes().repeat(2)),
+            (7, DType::I64, 4i64.to_le_bytes().repeat(2)),
+            (9, DType::Bool, vec![1; 2]),
+            (10, DType::F16, vec![1, 0, 1, 0]),
+            (11, DType::F64, 5.0f64.to_le_bytes().repeat(2)),
+            (12, DType::U32, 6u32.to_le_bytes().repeat(2)),
+            (13, DType::U64, 6u64.to_le_bytes().repeat(2)),
+            (16, DType::Bf16, vec![1, 0, 1, 0]),
+        ];
+        for (code, dtype, bytes) in expected {
+            let found = tensor(&number(code)).unwrap();
+            assert_eq!((found.dtype(), found.bytes()), (dtype, bytes.as_slice()));
+            let raw = TensorProto {
+                raw: bytes.clone(),
+                ..head(code, 2).into()
+            };
+            assert_eq!(tensor(&raw).unwrap().bytes(), bytes);
+        }
+        let texts = tensor(&number(8)).unwrap();
+        assert_eq!(texts.as_strings().unwrap(), ["a", "a"]);
+    }
+
+    #[test]
+    fn what_is_not_whole_is_no_tensor() {
+        let floats = |count: usize, of: i64| TensorProto {
+            floats: vec![0.0; count],
+            ..head(1, of).into()
+        };
+        assert!(tensor(&floats(3, 3)).is_some());
+        assert!(tensor(&floats(2, 3)).is_none());
+        assert!(tensor(&floats(3, -3)).is_none());
+        assert!(tensor(&floats(2000, 2000)).is_none(), "it is skipped");
+        let texts = |count: usize| TensorProto {
+            texts: vec![b"word".to_vec(); count],
+            ..head(8, i64::try_from(count).unwrap()).into()
+        };
+        assert!(tensor(&texts(800)).is_some());
+        assert!(tensor(&texts(900)).is_none(), "some are skipped");
     }
 }

@@ -260,17 +260,68 @@ fn finds_external_data_and_operators_in_subgraphs_attributes_and_functions() {
     );
 }
 
-#[test]
-fn initialisers_are_no_inputs() {
+/// With the inputs `x` and `k`, of which `k` has two numbers as its initializer.
+fn with_initializer() -> ModelProto {
     let mut model = model();
     let graph = graph_of(&mut model);
-    graph.input.push(value("w", tensor_type(1, &[])));
-    graph.initializer.push(TensorProto::from(TensorHead {
-        name: text("w"),
+    graph.input.push(value("k", tensor_type(7, &[None])));
+    let head = TensorHead {
+        dims: vec![2],
+        data_type: Some(7),
+        name: text("k"),
         ..TensorHead::default()
-    }));
+    };
+    let initializer = TensorProto::with_integers(head, vec![3, 4]);
+    graph.initializer.push(initializer);
+    model
+}
+
+#[test]
+fn an_input_with_a_small_initializer_is_optional() {
+    let graph = read(&with_initializer().encode_to_vec()).unwrap();
+    let [x, k] = graph.signature.inputs.as_slice() else {
+        panic!("{:?}", graph.signature);
+    };
+    assert!(!x.is_optional());
+    let default = k.default.as_ref().unwrap();
+    assert_eq!(default.0.to_vec::<i64>().unwrap(), [3, 4]);
+}
+
+#[test]
+fn an_initializer_that_no_request_could_replace_is_no_input() {
+    type Edit<'a> = &'a dyn Fn(&mut ModelProto);
+    let cases: [(&str, Edit<'_>); 4] = [
+        // Before version 4 each initializer was listed.
+        ("an old file", &|m| m.ir_version = Some(3)),
+        ("another type", &|m| {
+            graph_of(m).input[1].r#type = Some(tensor_type(1, &[None]));
+        }),
+        ("another shape", &|m| {
+            let three = [Some(DimensionValue::Value(3))];
+            graph_of(m).input[1].r#type = Some(tensor_type(7, &three));
+        }),
+        ("a large one", &|m| {
+            let mut head = (*graph_of(m).initializer[0]).clone();
+            head.dims = vec![1_000];
+            let initializer = TensorProto::with_integers(head, vec![i64::MAX; 1_000]);
+            graph_of(m).initializer = vec![initializer];
+        }),
+    ];
+    for (what, edit) in cases {
+        let mut model = with_initializer();
+        edit(&mut model);
+        let graph = read(&model.encode_to_vec()).unwrap();
+        assert_eq!(graph.signature.inputs.len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn an_output_that_is_named_twice_is_one_output() {
+    let mut model = model();
+    let again = graph_of(&mut model).output[0].clone();
+    graph_of(&mut model).output.push(again);
     let graph = read(&model.encode_to_vec()).unwrap();
-    assert_eq!(graph.signature.inputs.len(), 1);
+    assert_eq!(graph.signature.outputs.len(), 1);
 }
 
 #[test]

@@ -1,14 +1,21 @@
 //! The inputs and outputs of a graph.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::graph::GraphProblem;
 use crate::model::graph::proto::{
-    DimensionValue, ElementType, GraphProto, MapType, TensorShapeProto, TensorType, TypeProto,
-    TypeValue, ValueInfoProto,
+    DimensionValue, ElementType, GraphProto, MapType, TensorProto, TensorShapeProto, TensorType,
+    TypeProto, TypeValue, ValueInfoProto,
 };
-use crate::model::{Dim, InputSpec, OutputKind, OutputSpec, Signature};
+use crate::model::{Dim, Initializer, InputSpec, OutputKind, OutputSpec, Signature};
 use crate::tensor::DType;
+
+/// The first version of ONNX's format in which an initializer is the default of an input of its name. Before, each
+/// initializer had to be listed as an input.
+const FIRST_WITH_DEFAULTS: i64 = 4;
+
+/// A graph that lists more of its initializers as inputs was written by an exporter that lists them all: they are weights.
+const MOST_DEFAULTS: usize = 64;
 
 /// Names of the element types that [`DType`] does not have, by their number in `onnx.TensorProto.DataType`.
 const OTHER_TYPES: [(i32, &str); 15] = [
@@ -30,57 +37,81 @@ const OTHER_TYPES: [(i32, &str); 15] = [
 ];
 
 const EXPECTED_INPUT: &str = "a tensor of booleans, integers, floating-point numbers or text";
-const EXPECTED_OUTPUT: &str = "a tensor of booleans, integers, floating-point numbers or text, or seq(map(int64|string, float))";
+const EXPECTED_OUTPUT: &str = "a tensor of booleans, integers, floating-point numbers or text, a sequence of those, or seq(map(int64|string, float))";
 
-/// The graph's inputs, without those that an initialiser gives, and its outputs.
-pub(crate) fn signature_of(graph: &GraphProto) -> Result<Signature, GraphProblem> {
-    let dense = graph.initializer.iter().map(|tensor| &tensor.name);
-    let sparse = graph.sparse_initializer.iter();
-    let sparse = sparse.filter_map(|tensor| tensor.values.as_ref().map(|values| &values.name));
-    let initialised: HashSet<&str> = dense
-        .chain(sparse)
-        .filter_map(|name| name.as_deref())
-        .collect();
-
-    let inputs = graph.input.iter();
-    let inputs = inputs.filter(|input| !initialised.contains(name_of(input)));
-    let inputs: Vec<InputSpec> = inputs.map(input_of).collect::<Result<_, _>>()?;
-    let outputs: Vec<OutputSpec> = graph
-        .output
-        .iter()
-        .map(output_of)
-        .collect::<Result<_, _>>()?;
+/// The graph's inputs, without those that are weights, and its outputs, each once.
+pub(crate) fn signature_of(graph: &GraphProto, ir_version: i64) -> Result<Signature, GraphProblem> {
+    let inputs = inputs_of(graph, ir_version)?;
+    let mut seen = HashSet::new();
+    let outputs = graph.output.iter();
+    // A graph may name a value twice; there is one answer to it.
+    let outputs =
+        outputs.filter(|output| name_of(output).is_empty() || seen.insert(name_of(output)));
+    let outputs: Vec<OutputSpec> = outputs.map(output_of).collect::<Result<_, _>>()?;
     if inputs.is_empty() {
         return Err(GraphProblem::NoInputs);
     }
     if outputs.is_empty() {
         return Err(GraphProblem::NoOutputs);
     }
-    refuse_duplicates("input", inputs.iter().map(|input| input.name.as_str()))?;
-    refuse_duplicates("output", outputs.iter().map(|output| output.name.as_str()))?;
+    if outputs.iter().any(|output| output.name.is_empty()) {
+        return Err(GraphProblem::Unnamed("an output"));
+    }
     Ok(Signature { inputs, outputs })
 }
 
-fn refuse_duplicates<'a>(
-    direction: &'static str,
-    names: impl Iterator<Item = &'a str>,
-) -> Result<(), GraphProblem> {
+fn inputs_of(graph: &GraphProto, ir_version: i64) -> Result<Vec<InputSpec>, GraphProblem> {
+    let initializers = initializers(graph);
+    let listed = graph.input.iter();
+    let listed = listed.filter(|input| initializers.contains_key(name_of(input)));
+    let has_defaults = ir_version >= FIRST_WITH_DEFAULTS && listed.count() <= MOST_DEFAULTS;
+    let mut inputs = Vec::with_capacity(graph.input.len());
     let mut seen = HashSet::new();
-    for name in names {
-        if name.is_empty() {
-            return Err(GraphProblem::Unnamed(match direction {
-                "input" => "an input",
-                _ => "an output",
-            }));
+    for input in &graph.input {
+        let spec = match initializers.get(name_of(input)) {
+            None => Some(input_of(input)?),
+            Some(Some(tensor)) if has_defaults => optional_input_of(input, tensor),
+            Some(_) => None,
+        };
+        let Some(spec) = spec else {
+            continue;
+        };
+        if spec.name.is_empty() {
+            return Err(GraphProblem::Unnamed("an input"));
         }
-        if !seen.insert(name) {
-            return Err(GraphProblem::Duplicate {
-                direction,
-                name: name.to_owned(),
-            });
+        if !seen.insert(name_of(input)) {
+            return Err(GraphProblem::DuplicateInput(spec.name));
         }
+        inputs.push(spec);
     }
-    Ok(())
+    Ok(inputs)
+}
+
+/// By name; `None` is a sparse one, which no request could replace.
+fn initializers(graph: &GraphProto) -> HashMap<&str, Option<&TensorProto>> {
+    let dense = graph.initializer.iter();
+    let dense = dense.map(|tensor| (tensor.name.as_deref(), Some(tensor)));
+    let sparse = graph.sparse_initializer.iter();
+    let sparse = sparse.filter_map(|tensor| Some((tensor.values.as_ref()?.name.as_deref(), None)));
+    let named = dense.chain(sparse);
+    named
+        .filter_map(|(name, tensor)| Some((name?, tensor)))
+        .collect()
+}
+
+/// An input with this initializer; `None` when that is a large tensor, as weights are, or not what the input declares.
+fn optional_input_of(input: &ValueInfoProto, initializer: &TensorProto) -> Option<InputSpec> {
+    let mut spec = input_of(input).ok()?;
+    let default = initializer.tensor()?;
+    let declared = Signature {
+        inputs: vec![spec.clone()],
+        outputs: vec![],
+    };
+    declared
+        .bind(vec![(spec.name.clone(), default.clone())])
+        .ok()?;
+    spec.default = Some(Initializer(default));
+    Some(spec)
 }
 
 fn name_of(value: &ValueInfoProto) -> &str {
@@ -93,6 +124,7 @@ fn input_of(value: &ValueInfoProto) -> Result<InputSpec, GraphProblem> {
             name: name_of(value).to_owned(),
             dtype,
             shape,
+            default: None,
         }),
         _ => Err(unsupported("input", value, EXPECTED_INPUT)),
     }
@@ -122,17 +154,25 @@ fn unsupported(
 }
 
 fn kind_of(value: &ValueInfoProto) -> Option<OutputKind> {
-    match value.r#type.as_ref()?.value.as_ref()? {
+    kind_of_type(value.r#type.as_ref()?)
+}
+
+/// An optional is what it may hold: engines take and give the tensor itself. Depth is bounded by prost's recursion limit.
+fn kind_of_type(declared: &TypeProto) -> Option<OutputKind> {
+    match declared.value.as_ref()? {
         TypeValue::Tensor(tensor) => Some(OutputKind::Tensor {
             dtype: DType::from_onnx(tensor.elem_type?)?,
             shape: tensor.shape.as_ref().map(dims),
         }),
-        TypeValue::Sequence(sequence) => {
-            let TypeValue::Map(map) = sequence.elem_type.as_ref()?.value.as_ref()? else {
-                return None;
-            };
-            maps(map)
-        }
+        TypeValue::Optional(optional) => kind_of_type(optional.elem_type.as_ref()?),
+        TypeValue::Sequence(sequence) => match sequence.elem_type.as_ref()?.value.as_ref()? {
+            TypeValue::Map(map) => maps(map),
+            TypeValue::Tensor(tensor) => Some(OutputKind::Sequence {
+                dtype: DType::from_onnx(tensor.elem_type?)?,
+                shape: tensor.shape.as_ref().map(dims),
+            }),
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -229,7 +229,7 @@ fn python_env() -> String {
 /// MLflow's JSON of a graph's inputs, and of its outputs where MLflow has words for all of them; `None` when it has
 /// none for the inputs.
 pub(crate) fn signature_texts(signature: &Signature) -> Option<(String, Option<String>)> {
-    let inputs = signature.inputs.iter();
+    let inputs = signature.required();
     let inputs: Option<Vec<Tensor<'_>>> = inputs
         .map(|input| Tensor::new(&input.name, input.dtype, input.shape.as_deref()))
         .collect();
@@ -239,7 +239,7 @@ pub(crate) fn signature_texts(signature: &Signature) -> Option<(String, Option<S
             OutputKind::Tensor { dtype, shape } => {
                 Tensor::new(&output.name, *dtype, shape.as_deref())
             }
-            OutputKind::Maps { .. } => None,
+            OutputKind::Maps { .. } | OutputKind::Sequence { .. } => None,
         })
         .collect();
     // A single input has no name in MLflow's own signatures, so that it takes arrays and data frames.

@@ -16,5 +16,5 @@ pub(crate) use value::{Cells, Columns, Flat, Items, Json};
 pub use writer::NonFinite;
 pub(crate) use writer::{
     Layout, python_float, separate, write_element, write_integer, write_integers, write_key,
-    write_map, write_str, write_tensor,
+    write_map, write_sequence, write_str, write_tensor,
 };

@@ -67,6 +67,16 @@ pub(crate) fn write_tensor(
     }
 }
 
+/// Writes the tensors of a sequence as a list.
+pub(crate) fn write_sequence(out: &mut Vec<u8>, tensors: &[Tensor], non_finite: NonFinite) {
+    out.push(b'[');
+    for (index, tensor) in tensors.iter().enumerate() {
+        separate(out, index);
+        write_tensor(out, tensor, Layout::Nested, non_finite);
+    }
+    out.push(b']');
+}
+
 /// Writes the element at `index` of the flattened tensor.
 pub(crate) fn write_element(
     out: &mut Vec<u8>,

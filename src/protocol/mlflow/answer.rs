@@ -1,12 +1,14 @@
 //! Predictions as MLflow writes them, straight from the outputs into bytes.
 
+use std::borrow::Cow;
+
 use super::feed::Form;
 use crate::engine::Outputs;
 use crate::model::Signature;
 use crate::protocol::json::{
-    Layout, NonFinite, separate, write_element, write_key, write_map, write_tensor,
+    Layout, NonFinite, separate, write_element, write_key, write_map, write_sequence, write_tensor,
 };
-use crate::tensor::Value;
+use crate::tensor::{DType, Tensor, Value};
 
 /// `{"predictions": …}`: an object with a list per output, or a list with an object per row.
 ///
@@ -50,11 +52,11 @@ pub(super) fn write_predictions(output: &Value, non_finite: NonFinite) -> Vec<u8
 pub(super) fn write_one(output: &Value, non_finite: NonFinite) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"predictions\": ");
-    let tensor = match output {
-        Value::Tensor(tensor) => tensor,
-        Value::Maps(maps) => &maps.scores,
-    };
-    write_tensor(&mut out, tensor, Layout::Nested, non_finite);
+    match output {
+        Value::Tensor(tensor) => write_tensor(&mut out, tensor, Layout::Nested, non_finite),
+        Value::Maps(maps) => write_tensor(&mut out, &maps.scores, Layout::Nested, non_finite),
+        Value::Sequence(tensors) => write_sequence(&mut out, tensors, non_finite),
+    }
     out.push(b'}');
     out
 }
@@ -74,6 +76,7 @@ fn write_lists(out: &mut Vec<u8>, named: &[(&str, &Value)], non_finite: NonFinit
                 }
                 out.push(b']');
             }
+            Value::Sequence(tensors) => write_sequence(out, tensors, non_finite),
         }
     }
     out.push(b'}');
@@ -84,6 +87,10 @@ fn write_records(
     named: &[(&str, &Value)],
     non_finite: NonFinite,
 ) -> Result<(), String> {
+    let flat = { named.iter() }.map(|(name, value)| flat(name, value));
+    let flat = flat.collect::<Result<Vec<Cow<'_, Value>>, String>>()?;
+    let named = { named.iter() }.zip(&flat);
+    let named: Vec<(&str, &Value)> = named.map(|((name, _), value)| (*name, &**value)).collect();
     let count = named.first().map_or(0, |(_, value)| rows(value));
     if let Some((name, value)) = named.iter().find(|(_, value)| rows(value) != count) {
         return Err(format!(
@@ -97,7 +104,7 @@ fn write_records(
         .iter()
         .map(|(_, value)| match value {
             Value::Maps(maps) => maps.labels.to_texts(),
-            Value::Tensor(_) => Vec::new(),
+            Value::Tensor(_) | Value::Sequence(_) => Vec::new(),
         })
         .collect();
     out.push(b'[');
@@ -109,6 +116,9 @@ fn write_records(
             match value {
                 Value::Tensor(tensor) => write_element(out, tensor, row, non_finite),
                 Value::Maps(maps) => write_map(out, &labels[index], maps, row, non_finite),
+                Value::Sequence(tensors) => {
+                    write_tensor(out, &tensors[row], Layout::Nested, non_finite);
+                }
             }
         }
         out.push(b'}');
@@ -117,11 +127,28 @@ fn write_records(
     Ok(())
 }
 
+/// An output as numpy makes an array of it: a sequence of tensors is one tensor.
+fn flat<'v>(name: &str, value: &'v Value) -> Result<Cow<'v, Value>, String> {
+    let Value::Sequence(tensors) = value else {
+        return Ok(Cow::Borrowed(value));
+    };
+    // Of an empty one no element is written.
+    let dtype = tensors.first().map_or(DType::F32, Tensor::dtype);
+    let stacked = Tensor::stack(tensors, dtype).map(|tensor| Cow::Owned(Value::Tensor(tensor)));
+    stacked.ok_or_else(|| {
+        format!(
+            "output `{name}` is a sequence of tensors of different shapes, which make no column of a data frame. Send the \
+             request as `inputs` or `instances`, or give the model a tensor signature"
+        )
+    })
+}
+
 /// The rows that an output makes in a data frame: tensors are flattened.
 fn rows(value: &Value) -> usize {
     match value {
         Value::Tensor(tensor) => tensor.len(),
         Value::Maps(maps) => maps.scores.rows().unwrap_or(0),
+        Value::Sequence(tensors) => tensors.len(),
     }
 }
 

@@ -30,9 +30,7 @@ pub(super) fn table(
     meter: &Meter,
 ) -> Option<Table> {
     let declared = declared.filter(|declared| declared.params.is_none())?;
-    let [input] = signature.inputs.as_slice() else {
-        return None;
-    };
+    let input = signature.sole_input()?;
     let wanted = Wanted::of(declared.inputs.as_ref()?, input)?;
     let tensor = match input.dtype {
         DType::F32 => wanted.read(body, to_f32, meter),
@@ -197,6 +195,7 @@ mod tests {
                 name: "X".to_owned(),
                 dtype,
                 shape: None,
+                default: None,
             }],
             outputs: vec![],
         }

@@ -51,24 +51,25 @@ pub(super) fn feed(
             }
             Ok((named, Form::Lists))
         }
-        Data::Array(array) => match signature.inputs.as_slice() {
-            [input] => Ok((
+        Data::Array(array) => match signature.sole_input() {
+            Some(input) => Ok((
                 vec![(input.name.clone(), to_tensor(array, Some(input), meter)?)],
                 Form::Lists,
             )),
-            inputs => Err(FeedError::Unfit(format!(
-                "Unable to map numpy array input to the expected model input. This model requires {} inputs. Please                  pass in data as either a dictionary or a DataFrame with the following tensors: {}.",
-                inputs.len(),
-                names_of(inputs)
+            None => Err(FeedError::Unfit(format!(
+                "Unable to map numpy array input to the expected model input. This model requires {} inputs. Please \
+                 pass in data as either a dictionary or a DataFrame with the following tensors: {}.",
+                signature.required().count(),
+                names_of(signature)
             ))),
         },
-        Data::Frame(frame) => match signature.inputs.as_slice() {
-            [input] => {
+        Data::Frame(frame) => match signature.sole_input() {
+            Some(input) => {
                 let matrix = frame.values(Some(input.dtype), meter)?;
                 let tensor = to_tensor(matrix, Some(input), meter)?;
                 Ok((vec![(input.name.clone(), tensor)], Form::Records))
             }
-            inputs => Ok((columns(frame, inputs, meter)?, Form::Records)),
+            None => Ok((columns(frame, signature, meter)?, Form::Records)),
         },
         Data::Objects(_) => Err(FeedError::Unfit(
             "Input should be a dictionary or a numpy array or a pandas.DataFrame, got a list of objects".to_owned(),
@@ -77,23 +78,26 @@ pub(super) fn feed(
 }
 
 /// The names of inputs as a list, and no more than a message has room for.
-fn names_of(inputs: &[InputSpec]) -> String {
-    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+fn names_of(signature: &Signature) -> String {
+    let names: Vec<&str> = signature
+        .required()
+        .map(|input| input.name.as_str())
+        .collect();
     match names.get(..20) {
         Some(first) if names.len() > 20 => format!("{first:?} and {} more", names.len() - 20),
         _ => format!("{names:?}"),
     }
 }
 
-/// The column of each input.
+/// The column of each input that a request must bring: MLflow looks for no others.
 fn columns(
     frame: Frame,
-    inputs: &[InputSpec],
+    signature: &Signature,
     meter: &Meter,
 ) -> Result<Vec<(String, Tensor)>, FeedError> {
     let names = Names::new(&frame.columns, meter)?;
-    let mut named = meter.vec(inputs.len())?;
-    for input in inputs {
+    let mut named = meter.vec(signature.inputs.len())?;
+    for input in signature.required() {
         let missing = || FeedError::Unfit(format!("there is no column `{}`", input.name));
         let found = names.find(&input.name).ok_or_else(missing)?;
         let data = &frame.columns[found.index].data;

@@ -56,6 +56,9 @@ pub(in crate::protocol) struct TensorMetadata {
     pub(in crate::protocol) datatype: &'static str,
     /// Its dimensions; -1 is any size.
     pub(in crate::protocol) shape: Vec<i64>,
+    /// Whether a request may leave it out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::protocol) optional: bool,
 }
 
 /// This server.
@@ -98,7 +101,10 @@ pub(super) fn ready_versions<'s>(
 /// The inputs and the outputs.
 pub(super) fn tensors(signature: &Signature) -> (Vec<TensorMetadata>, Vec<TensorMetadata>) {
     let inputs = signature.inputs.iter();
-    let inputs = inputs.map(|input| tensor(&input.name, input.dtype, input.shape.as_deref()));
+    let inputs = inputs.map(|input| TensorMetadata {
+        optional: input.is_optional(),
+        ..tensor(&input.name, input.dtype, input.shape.as_deref())
+    });
     let outputs = signature.outputs.iter();
     (inputs.collect(), outputs.map(output).collect())
 }
@@ -111,6 +117,9 @@ fn output(output: &OutputSpec) -> TensorMetadata {
             let matrix = [Dim::Any(None), Dim::Any(None)];
             tensor(&output.name, DType::F32, Some(&matrix))
         }
+        OutputKind::Sequence { dtype, .. } => {
+            tensor(&output.name, *dtype, output.kind.stacked().as_deref())
+        }
     }
 }
 
@@ -122,6 +131,7 @@ fn tensor(name: &str, dtype: DType, shape: Option<&[Dim]>) -> TensorMetadata {
             .iter()
             .map(Dim::to_i64)
             .collect(),
+        optional: false,
     }
 }
 

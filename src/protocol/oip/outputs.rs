@@ -6,7 +6,7 @@ use super::classification::classify;
 use super::error::OipError;
 use super::parameters::Parameters;
 use crate::engine::Outputs;
-use crate::model::Signature;
+use crate::model::{OutputSpec, Signature};
 use crate::protocol::size;
 use crate::tensor::{Tensor, Value};
 
@@ -142,17 +142,18 @@ impl Selection {
                 return Err(OipError::Invalid("an output is not there".to_owned()));
             };
             let (tensor, labels) = match value {
-                Value::Tensor(tensor) => (tensor, None),
-                Value::Maps(maps) => (&maps.scores, Some(maps.labels.to_texts())),
+                Value::Tensor(tensor) => (tensor.clone(), None),
+                Value::Maps(maps) => (maps.scores.clone(), Some(maps.labels.to_texts())),
+                Value::Sequence(tensors) => (stacked(spec, tensors)?, None),
             };
             let (tensor, labels) = match chosen.classes {
                 Some(k) => {
                     let (labels, has_rows) = (labels.as_deref(), signature.has_batch_axis());
-                    (classify(&spec.name, tensor, k, labels, has_rows)?, None)
+                    (classify(&spec.name, &tensor, k, labels, has_rows)?, None)
                 }
                 None => {
                     let labels = labels.map(|labels| serde_json::Value::from(labels).to_string());
-                    (tensor.clone(), labels)
+                    (tensor, labels)
                 }
             };
             Ok(Sent {
@@ -164,6 +165,17 @@ impl Selection {
         };
         self.0.iter().map(send).collect()
     }
+}
+
+/// The protocol has no sequences: tensors of one shape travel as one tensor.
+fn stacked(output: &OutputSpec, tensors: &[Tensor]) -> Result<Tensor, OipError> {
+    Tensor::stack(tensors, output.kind.dtype()).ok_or_else(|| {
+        OipError::Invalid(format!(
+            "output `{}` is a sequence of tensors of different shapes, which this protocol cannot carry: ask for other \
+             outputs, or use `/invocations` or the V1 protocol",
+            output.name
+        ))
+    })
 }
 
 fn unknown(name: &str, signature: &Signature) -> OipError {
@@ -202,6 +214,7 @@ mod tests {
                 name: "x".to_owned(),
                 dtype,
                 shape,
+                default: None,
             }],
             outputs: vec![
                 output("numbers", numbers),

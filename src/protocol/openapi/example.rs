@@ -84,7 +84,9 @@ fn answers_rows(servable: &Servable) -> bool {
             Dim::Fixed(size) => count.saturating_mul(*size),
             Dim::Any(_) => count,
         }),
-        OutputKind::Tensor { shape: None, .. } | OutputKind::Maps { .. } => 1,
+        OutputKind::Tensor { shape: None, .. }
+        | OutputKind::Maps { .. }
+        | OutputKind::Sequence { .. } => 1,
     };
     let mut counts = servable.signature().outputs.iter().map(elements);
     let first = counts.next();

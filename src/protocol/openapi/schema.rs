@@ -15,7 +15,7 @@ pub(super) fn scoring_request(declared: Option<&ModelSignature>, graph: &Signatu
     match declared.and_then(|declared| declared.inputs.as_ref()) {
         Some(Schema::Columns(columns)) => fields.of_columns(columns),
         Some(Schema::Tensors(tensors)) => fields.of_tensors(tensors),
-        None => fields.of_graph(&graph.inputs),
+        None => fields.of_graph(graph),
     }
     let params = declared.and_then(|declared| declared.params.as_deref());
     let alternatives = [
@@ -102,43 +102,56 @@ impl Fields {
             TensorType::Object | TensorType::Bytes => element(DType::String),
             TensorType::Other(_) => json!({}),
         };
-        let named = tensors.iter().map(|spec| {
-            let whole = nested(&element(spec), &spec.shape);
-            (spec.name.clone(), whole)
+        let named = tensors.iter().map(|spec| NamedTensor {
+            name: spec.name.clone(),
+            whole: nested(&element(spec), &spec.shape),
+            required: true,
         });
         self.of_named(named.collect());
     }
 
-    fn of_graph(&mut self, inputs: &[InputSpec]) {
-        let named = inputs.iter().map(|input| {
+    fn of_graph(&mut self, graph: &Signature) {
+        let named = graph.inputs.iter().map(|input| {
             let whole = input.shape.as_deref().map_or(json!({}), |shape| {
                 nested(&element_or_gap(input.dtype), &sizes(shape))
             });
-            (Some(input.name.clone()), whole)
+            NamedTensor {
+                name: Some(input.name.clone()),
+                whole,
+                required: !input.is_optional(),
+            }
         });
         self.of_named(named.collect());
     }
 
-    /// One tensor may stand for itself, and any number under their names.
-    fn of_named(&mut self, tensors: Vec<(Option<String>, Value)>) {
-        let single = match tensors.as_slice() {
-            [(_, whole)] => Some(whole.clone()),
-            _ => None,
-        };
-        let named: Map<String, Value> = tensors
-            .into_iter()
-            .filter_map(|(name, whole)| Some((name?, whole)))
+    /// The only tensor that is required may stand for itself, and any number under their names.
+    fn of_named(&mut self, tensors: Vec<NamedTensor>) {
+        let mut required = tensors.iter().filter(|tensor| tensor.required);
+        let sole = required.next().filter(|_| required.next().is_none());
+        let sole = sole.map(|tensor| tensor.whole.clone());
+        let names = tensors.iter().filter(|tensor| tensor.required);
+        let names: Vec<String> = names.filter_map(|tensor| tensor.name.clone()).collect();
+        let named = tensors.into_iter();
+        let named: Map<String, Value> = named
+            .filter_map(|tensor| Some((tensor.name?, tensor.whole)))
             .collect();
-        let mut forms: Vec<Value> = single.into_iter().collect();
+        let mut forms: Vec<Value> = sole.into_iter().collect();
         if !named.is_empty() {
-            let required: Vec<&String> = named.keys().collect();
-            forms.push(json!({ "type": "object", "required": required, "properties": named }));
+            forms.push(json!({ "type": "object", "required": names, "properties": named }));
         }
         if !forms.is_empty() {
             self.inputs = json!({ "anyOf": forms });
         }
         self.instances = json!({ "type": "array" });
     }
+}
+
+/// A tensor of a request.
+struct NamedTensor {
+    name: Option<String>,
+    /// The schema of all of it.
+    whole: Value,
+    required: bool,
 }
 
 fn optional(required: bool, schema: Value) -> Value {
@@ -277,7 +290,7 @@ pub(super) fn infer_request(graph: &Signature) -> Value {
             "inputs": {
                 "type": "array",
                 "items": { "anyOf": inputs },
-                "minItems": inputs.len(),
+                "minItems": graph.required().count(),
                 "maxItems": inputs.len(),
             },
             // As clients write a member that is absent.

@@ -7,7 +7,7 @@ use super::request::Form;
 use crate::engine::Outputs;
 use crate::model::Signature;
 use crate::protocol::json::{
-    Layout, NonFinite, separate, write_key, write_map, write_str, write_tensor,
+    Layout, NonFinite, separate, write_key, write_map, write_sequence, write_str, write_tensor,
 };
 use crate::tensor::{DType, Tensor, Value};
 
@@ -54,8 +54,8 @@ struct Writer<'o> {
 impl Writer<'_> {
     fn check_rows(&self, rows: usize) -> Result<(), String> {
         let has = |value: &Value| match value {
-            Value::Tensor(tensor) => tensor.rows(),
-            Value::Maps(maps) => maps.scores.rows(),
+            Value::Sequence(tensors) => Some(tensors.len()),
+            Value::Tensor(_) | Value::Maps(_) => value.rows(),
         };
         let odd = self
             .named
@@ -95,6 +95,7 @@ impl Writer<'_> {
                 match value {
                     Value::Maps(maps) => write_map(out, &labels[index], maps, row, self.non_finite),
                     Value::Tensor(tensor) => self.row(out, name, tensor, row),
+                    Value::Sequence(tensors) => self.tensor(out, name, &tensors[row]),
                 }
             }
             out.push(b'}');
@@ -113,6 +114,7 @@ impl Writer<'_> {
     fn whole(&self, out: &mut Vec<u8>, name: &str, value: &Value) {
         let maps = match value {
             Value::Tensor(tensor) => return self.tensor(out, name, tensor),
+            Value::Sequence(tensors) => return write_sequence(out, tensors, self.non_finite),
             Value::Maps(maps) => maps,
         };
         let labels = labels(value);
@@ -156,7 +158,7 @@ fn write_bytes(out: &mut Vec<u8>, shape: &[usize], texts: &[String]) {
 fn labels(value: &Value) -> Vec<String> {
     match value {
         Value::Maps(maps) => maps.labels.to_texts(),
-        Value::Tensor(_) => Vec::new(),
+        Value::Tensor(_) | Value::Sequence(_) => Vec::new(),
     }
 }
 

@@ -63,6 +63,9 @@ pub(super) fn signature(servable: &Servable) -> Vec<u8> {
     let outputs = signature.outputs.iter().map(|output| match &output.kind {
         OutputKind::Tensor { dtype, shape } => tensor(&output.name, *dtype, shape.as_deref()),
         OutputKind::Maps { .. } => tensor(&output.name, DType::F32, Some(&any)),
+        OutputKind::Sequence { dtype, .. } => {
+            tensor(&output.name, *dtype, output.kind.stacked().as_deref())
+        }
     });
     let definition = json!({
         "inputs": inputs.collect::<Map<_, _>>(),

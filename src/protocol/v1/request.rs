@@ -46,7 +46,7 @@ pub(super) fn parse(
     signature: &Signature,
     meter: &Meter,
 ) -> Result<Request, OipError> {
-    let inputs = Inputs::new(&signature.inputs, meter);
+    let inputs = Inputs::new(signature, meter);
     let (form, values) = read(&body, &inputs)?;
     meter.free(body);
     let named = inputs.tensors(values)?;
@@ -101,11 +101,15 @@ fn check_text(name: &Json) -> Result<(), OipError> {
 struct Inputs<'s> {
     specs: &'s [InputSpec],
     place_of: HashMap<&'s str, usize>,
+    /// The place of the input that a value without a name is for.
+    sole: Option<usize>,
     meter: &'s Meter,
 }
 
 impl<'s> Inputs<'s> {
-    fn new(specs: &'s [InputSpec], meter: &'s Meter) -> Self {
+    fn new(signature: &'s Signature, meter: &'s Meter) -> Self {
+        let specs = signature.inputs.as_slice();
+        let sole = signature.sole_input();
         let places = specs.iter().enumerate();
         let place_of = places
             .rev()
@@ -113,6 +117,7 @@ impl<'s> Inputs<'s> {
         Self {
             specs,
             place_of: place_of.collect(),
+            sole: sole.and_then(|sole| specs.iter().position(|input| input == sole)),
             meter,
         }
     }
@@ -169,15 +174,22 @@ impl<'s> Inputs<'s> {
             Ok(())
         })?;
         let mut named = Vec::with_capacity(columns.len());
-        for items in columns {
-            named.push(Some(items.finish(self.meter)?));
+        for (items, input) in columns.into_iter().zip(self.specs) {
+            let is_left_out = input.is_optional() && items.len() == 0;
+            named.push(match is_left_out {
+                true => None,
+                false => Some(items.finish(self.meter)?),
+            });
         }
         Ok((Form::Rows(rows), named))
     }
 
-    /// Every row has every input.
+    /// Every row has every input; one that is optional may be left out of all of them.
     fn check_row(&self, columns: &[Items], row: usize) -> Result<(), OipError> {
-        let missing = columns.iter().position(|items| items.len() <= row);
+        let mut given = columns.iter().zip(self.specs);
+        let missing = given.position(|(items, input)| {
+            items.len() <= row && !(input.is_optional() && items.len() == 0)
+        });
         missing.map_or(Ok(()), |place| {
             let name = &self.specs[place].name;
             let message = format!("`instances[{row}]` lacks input `{name}`");
@@ -207,7 +219,7 @@ impl<'s> Inputs<'s> {
     /// The place of an input; `b64` is the only one's, when it has another name.
     fn place(&self, key: &str) -> Result<usize, OipError> {
         let named = self.place_of.get(key).copied();
-        let only = || (key == BASE64 && self.specs.len() == 1).then_some(0);
+        let only = || self.sole.filter(|_| key == BASE64);
         named.or_else(only).ok_or_else(|| {
             let names = self.specs.iter().map(|input| input.name.clone());
             let expected = crate::model::Names(names.collect());
@@ -231,8 +243,10 @@ impl<'s> Inputs<'s> {
 
     /// A value without a name is the only input's.
     fn only(&self, field: &str, value: Json) -> Result<Named, OipError> {
-        if self.specs.len() == 1 {
-            return Ok(vec![Some(value)]);
+        if let Some(place) = self.sole {
+            let mut named: Named = vec![None; self.specs.len()];
+            named[place] = Some(value);
+            return Ok(named);
         }
         let names: Vec<String> = self
             .specs
@@ -349,6 +363,7 @@ mod tests {
             name: name.to_owned(),
             dtype,
             shape: Some(shape.iter().map(dim).collect()),
+            default: None,
         }
     }
 

@@ -122,10 +122,10 @@ pub(super) fn only_tensor(
     body: Bytes,
     meter: &Meter,
 ) -> Result<(String, Tensor), OipError> {
-    let [input] = &signature.inputs[..] else {
+    let Some(input) = signature.sole_input() else {
         return Err(unfit(format!(
             "this model takes {} inputs",
-            signature.inputs.len()
+            signature.required().count()
         )));
     };
     let shape = only_shape(input, signature.has_batch_axis(), body.len())?;
@@ -196,6 +196,7 @@ mod tests {
             name: "x".to_owned(),
             dtype,
             shape: Some(shape),
+            default: None,
         };
         Signature {
             inputs: vec![input],

@@ -322,11 +322,7 @@ fn without_rows_an_engine_answers_without_rows_or_blames_the_input() {
             match session.run(&none, &CancelToken::new()) {
                 Ok(outputs) => {
                     for output in &outputs {
-                        let rows = match output {
-                            Value::Tensor(tensor) => tensor.rows(),
-                            Value::Maps(maps) => maps.scores.rows(),
-                        };
-                        assert_eq!(rows, Some(0), "{context}: {output:?}");
+                        assert_eq!(output.rows(), Some(0), "{context}: {output:?}");
                     }
                 }
                 Err(EngineError::Run {
@@ -766,6 +762,7 @@ fn exactly(outputs: &[Value]) -> String {
     let text = |output: &Value| match output {
         Value::Tensor(output) => tensor(output),
         Value::Maps(maps) => format!("{:?} {}", maps.labels, tensor(&maps.scores)),
+        Value::Sequence(tensors) => tensors.iter().map(tensor).collect(),
     };
     outputs.iter().map(text).collect::<Vec<_>>().join("\n")
 }

@@ -206,10 +206,11 @@ impl<'a> Analysis<'a> {
     /// Follows a graph whose inputs are in `scope`.
     fn graph(&self, graph: &'a GraphProto, scope: &mut Scope<'_>) {
         for tensor in &graph.initializer {
-            scope.set(
-                tensor.name.as_deref().unwrap_or_default(),
-                constant(tensor).into(),
-            );
+            let name = tensor.name.as_deref().unwrap_or_default();
+            // What a request may replace is an input.
+            if !scope.values.contains_key(name) {
+                scope.set(name, constant(tensor).into());
+            }
         }
         for tensor in &graph.sparse_initializer {
             let name = tensor

@@ -147,7 +147,7 @@ fn node(outputs: &str, call: &str) -> NodeProto {
 
 fn judge(text: &str) -> RowProof {
     let model = model(text);
-    let signature = signature_of(model.graph.as_ref().unwrap()).unwrap();
+    let signature = signature_of(model.graph.as_ref().unwrap(), 0).unwrap();
     analyse(&model, &signature)
 }
 
@@ -330,7 +330,7 @@ fn a_small_file_of_many_calls_is_given_up() {
             }
         })
         .collect();
-    let signature = signature_of(model.graph.as_ref().unwrap()).unwrap();
+    let signature = signature_of(model.graph.as_ref().unwrap(), 0).unwrap();
     let RowProof::Unproven(reason) = analyse(&model, &signature) else {
         panic!("proven");
     };

@@ -178,8 +178,12 @@ impl<'a> Compiler<'a> {
     /// A graph whose inputs are in scope.
     fn graph(&self, graph: &'a GraphProto, scope: &mut Scope<'a, '_>, body: &mut Body) {
         for tensor in &graph.initializer {
-            let place = self.name(tensor.name.as_deref().unwrap_or_default(), scope);
-            body.constants.push((place, Fact::constant(tensor)));
+            let name = tensor.name.as_deref().unwrap_or_default();
+            // What a request may replace is an input.
+            if !scope.names.contains_key(name) {
+                let place = self.name(name, scope);
+                body.constants.push((place, Fact::constant(tensor)));
+            }
         }
         for tensor in &graph.sparse_initializer {
             if let Some(values) = &tensor.values {

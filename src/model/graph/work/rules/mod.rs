@@ -8,6 +8,7 @@ mod layout;
 mod linear;
 mod ml;
 mod numbers;
+mod sequences;
 mod sized;
 mod spatial;
 mod text;
@@ -31,6 +32,7 @@ pub(super) fn find(domain: &str, op: &str) -> Rule {
             spatial::find,
             linear::find,
             text::find,
+            sequences::find,
         ],
         ML => &[ml::find],
         MICROSOFT => &[
@@ -61,15 +63,10 @@ pub(super) fn is_open(domain: &str, op: &str) -> bool {
                 | "Unique"
                 | "ConcatFromSequence"
                 | "SequenceAt"
-                | "SequenceConstruct"
-                | "SequenceEmpty"
                 | "SequenceErase"
                 | "SequenceInsert"
                 | "SequenceLength"
                 | "SequenceMap"
-                | "SplitToSequence"
-                | "Optional"
-                | "OptionalGetElement"
                 | "OptionalHasElement"
         ),
         ML => false,
