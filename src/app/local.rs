@@ -1,6 +1,6 @@
 //! Packages on this machine: found, named and opened, the broken ones too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -59,6 +59,7 @@ impl Place<'_> {
             }
         };
         let mut found: Vec<Found> = survey.packages.into_iter().map(open).collect();
+        tell_notices(found.iter().filter_map(|found| found.opened.as_ref().ok()));
         if self.required && found.iter().all(|found| found.opened.is_err()) {
             return Err(self.nothing_to_serve(&mut found));
         }
@@ -109,7 +110,21 @@ pub(super) fn packages(path: &Path, name: Option<&ModelName>) -> anyhow::Result<
     let paths: Vec<PathBuf> = discover(path)?;
     check_name(path, name, &paths)?;
     let open = |path: &PathBuf| Ok(Package::open_named(path, name.cloned())?);
-    paths.iter().map(open).collect()
+    let packages: Vec<Package> = paths.iter().map(open).collect::<anyhow::Result<_>>()?;
+    tell_notices(packages.iter());
+    Ok(packages)
+}
+
+/// Logs what is to be known of packages: once for all versions of a tree, which share a configuration.
+fn tell_notices<'p>(packages: impl Iterator<Item = &'p Package>) {
+    let mut told = BTreeSet::new();
+    for package in packages {
+        if let Some(notice) = &package.notice
+            && told.insert(notice)
+        {
+            tracing::warn!(model = %package.id.name, "{notice}");
+        }
+    }
 }
 
 /// One name is for one model.

@@ -227,6 +227,8 @@ pub fn package(name: &str, version: u64, inputs: &[(&str, DType)]) -> Package {
         graph: graph(inputs),
         digest: "sha256:0".to_owned(),
         weight_bytes: 0,
+        labels: [].into(),
+        notice: None,
     }
 }
 

@@ -29,7 +29,8 @@ pub use manifest::{
     Provider, SessionOptions,
 };
 pub use package::{
-    Content, Draft, DraftError, Example, Misfit, Package, PackageError, Survey, discover, survey,
+    ClassLabels, Content, Draft, DraftError, Example, Misfit, Package, PackageError, Survey,
+    discover, survey,
 };
 pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};

@@ -49,11 +49,13 @@ pub(super) fn in_bytes(output: &Value) -> usize {
     }
 }
 
-/// Bytes of the texts of the `k` best classes of each row of an output, and of the JSON that is made of them.
-pub(super) fn of_classes(output: &Value, k: usize) -> usize {
+/// Bytes of the texts of the `k` best classes of each row of an output, and of the JSON that is made of them; those of a
+/// tensor may be called `named`.
+pub(super) fn of_classes(output: &Value, k: usize, named: Option<&[String]>) -> usize {
+    let longest = || named.and_then(|named| named.iter().map(|label| text(label)).max());
     let label = match output {
         Value::Maps(maps) => labels(&maps.labels),
-        Value::Tensor(_) | Value::Sequence(_) => 0,
+        Value::Tensor(_) | Value::Sequence(_) => longest().unwrap_or(0),
     };
     let sizes = output.tensors().iter().map(|scores| {
         let classes = scores.shape().last().copied().unwrap_or(1).max(1);

@@ -64,6 +64,7 @@ mod served;
 mod server;
 mod swap;
 mod traces;
+mod triton;
 mod trust;
 mod v1;
 mod v2_binary;

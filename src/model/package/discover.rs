@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::MANIFEST;
 use super::digest::MAX_ENTRIES;
 use super::error::PackageError;
+use super::triton::VersionPolicy;
 use crate::model::Version;
 
 /// How alike two names must be for a "did you mean".
@@ -197,7 +198,10 @@ impl Directory {
             }
         }
         versions.sort();
-        Ok(versions.into_iter().map(|(_, path)| path).collect())
+        Ok(match versions.is_empty() {
+            true => Vec::new(),
+            false => VersionPolicy::of(&self.path).chosen(&self.path, versions),
+        })
     }
 
     /// The packages, and the versions of the trees, one level below.

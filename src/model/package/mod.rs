@@ -9,7 +9,9 @@ mod example;
 mod fit;
 mod name;
 mod survey;
+mod triton;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use self::digest::Content;
@@ -45,7 +47,14 @@ pub struct Package {
     pub digest: String,
     /// Bytes of the model file and its external data.
     pub weight_bytes: u64,
+    /// What the classes of outputs are called, by the output's name: the label files of a Triton configuration.
+    pub labels: ClassLabels,
+    /// What whoever serves it should know: settings of another server that are not heeded.
+    pub notice: Option<String>,
 }
+
+/// The names of classes, in their order, by the name of the output.
+pub type ClassLabels = BTreeMap<String, Vec<String>>;
 
 /// Where the parts of a package are, before anything but directories was read.
 struct Layout {
@@ -69,7 +78,7 @@ impl Package {
     /// [`PackageError`].
     pub fn open_named(path: &Path, name: Option<ModelName>) -> Result<Self, PackageError> {
         let Layout { root, bare } = layout(path)?;
-        let manifest = match &bare {
+        let mut manifest = match &bare {
             Some(data) => Manifest::of_graph(data.clone()),
             None => Manifest::read(&root.file("manifest", Path::new(MANIFEST))?)?,
         };
@@ -88,6 +97,8 @@ impl Package {
                 misfit,
             })?;
         }
+        let place = (path, manifest.onnx.data.as_path());
+        let told = triton::apply(place, &graph, bare.is_some(), &mut manifest.hints);
         let mut files = Files::default();
         files.add(&manifest.onnx.data, model_file.clone());
         let data = root.external_data(&manifest.onnx.data, &model_file, &graph.external_data)?;
@@ -107,6 +118,8 @@ impl Package {
             graph,
             digest: files.digest()?,
             weight_bytes,
+            labels: told.labels,
+            notice: told.notice,
         })
     }
 

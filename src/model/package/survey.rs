@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::discover::{Directory, inspect, is_onnx, sort_key, version_of};
 use super::error::PackageError;
+use super::triton::VersionPolicy;
 
 /// The file name that says nothing about a model.
 const USUAL: &str = "model.onnx";
@@ -140,7 +141,7 @@ fn versions(path: &Path, directory: &Directory) -> Vec<PathBuf> {
         versions.extend(numbered(&directory.others));
     }
     versions.sort();
-    versions.into_iter().map(|(_, path)| path).collect()
+    VersionPolicy::of(path).chosen(path, versions)
 }
 
 /// `fraud/v1/model.onnx`, where `fraud/1/model.onnx` was meant.

@@ -6,7 +6,7 @@ use super::classification::classify;
 use super::error::OipError;
 use super::parameters::Parameters;
 use crate::engine::Outputs;
-use crate::model::{OutputSpec, Signature};
+use crate::model::{ClassLabels, OutputSpec, Signature};
 use crate::protocol::size;
 use crate::tensor::{Tensor, Value};
 
@@ -114,11 +114,19 @@ impl Selection {
     }
 
     /// Bytes of the outputs in that form, at most.
-    pub(in crate::protocol) fn size(&self, outputs: &Outputs) -> usize {
+    pub(in crate::protocol) fn size(
+        &self,
+        (signature, classes): (&Signature, &ClassLabels),
+        outputs: &Outputs,
+    ) -> usize {
         let sizes = self.0.iter().filter_map(|chosen| {
             let output = outputs.get(chosen.place)?;
             Some(match (chosen.classes, chosen.binary) {
-                (Some(k), _) => size::of_classes(output, k),
+                (Some(k), _) => {
+                    let spec = signature.outputs.get(chosen.place)?;
+                    let named = classes.get(&spec.name).map(Vec::as_slice);
+                    size::of_classes(output, k, named)
+                }
                 (None, true) => size::in_bytes(output),
                 (None, false) => size::in_json([output]),
             })
@@ -126,13 +134,13 @@ impl Selection {
         sizes.fold(0, usize::saturating_add)
     }
 
-    /// The outputs in the form in which they were asked for.
+    /// The outputs in the form in which they were asked for; `classes` are the labels of tensors.
     ///
     /// # Errors
     /// When one has no classes.
     pub(in crate::protocol) fn apply<'s>(
         &self,
-        signature: &'s Signature,
+        (signature, classes): (&'s Signature, &ClassLabels),
         outputs: &Outputs,
     ) -> Result<Vec<Sent<'s>>, OipError> {
         let send = |chosen: &Chosen| {
@@ -148,7 +156,9 @@ impl Selection {
             };
             let (tensor, labels) = match chosen.classes {
                 Some(k) => {
-                    let (labels, has_rows) = (labels.as_deref(), signature.has_batch_axis());
+                    let own = classes.get(&spec.name);
+                    let labels = labels.as_deref().or(own.map(Vec::as_slice));
+                    let has_rows = signature.has_batch_axis();
                     (classify(&spec.name, &tensor, k, labels, has_rows)?, None)
                 }
                 None => {
@@ -245,7 +255,7 @@ mod tests {
     fn without_names_all_come_in_the_order_of_the_model() {
         let signature = signature();
         let all = Selection::new(&[], &signature, true).unwrap();
-        let sent = all.apply(&signature, &outputs()).unwrap();
+        let sent = all.apply((&signature, &[].into()), &outputs()).unwrap();
         let names: Vec<_> = sent.iter().map(|sent| (sent.name, sent.binary)).collect();
         assert_eq!(names, [("numbers", true), ("maps", true)]);
         assert_eq!(sent[0].labels, None);
@@ -261,11 +271,38 @@ mod tests {
         ];
         let signature = signature();
         let chosen = Selection::new(&wanted, &signature, true).unwrap();
-        let sent = chosen.apply(&signature, &outputs()).unwrap();
+        let of = (&signature, &[].into());
+        let sent = chosen.apply(of, &outputs()).unwrap();
         assert_eq!((sent[0].name, sent[1].name), ("maps", "numbers"));
         let classes = sent[0].tensor.as_strings().unwrap();
         assert_eq!(classes, ["0.75:1:yes", "0.25:0:no"]);
         assert_eq!((sent[0].binary, sent[1].binary), (true, false));
+    }
+
+    #[test]
+    fn classes_of_tensors_are_called_what_the_package_says_and_are_charged() {
+        let signature = signature();
+        let wanted = [requested(
+            "numbers",
+            &[("classification", Parameter::Int(2))],
+        )];
+        let chosen = Selection::new(&wanted, &signature, true).unwrap();
+        let texts = |classes: &ClassLabels| {
+            let sent = chosen.apply((&signature, classes), &outputs()).unwrap();
+            sent[0].tensor.as_strings().unwrap().to_vec()
+        };
+        let none = [].into();
+        assert_eq!(texts(&none), ["0.75:1", "0.25:0"]);
+        let long = "dog".repeat(1_000);
+        let labels = [("numbers".to_owned(), vec!["cat".to_owned(), long.clone()])].into();
+        assert_eq!(
+            texts(&labels),
+            [format!("0.75:1:{long}"), "0.25:0:cat".to_owned()]
+        );
+        let size = |classes: &ClassLabels| chosen.size((&signature, classes), &outputs());
+        assert!(size(&labels) >= size(&none) + 2 * long.len());
+        let one = [("numbers".to_owned(), vec!["cat".to_owned()])].into();
+        assert_eq!(texts(&one), ["0.75:1", "0.25:0:cat"], "a file may be short");
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Codec for InferCodec {
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<ModelInferResponse, OipError> {
         // As bytes, and once more in the message that is sent.
-        let size = self.selection.size(&outputs);
+        let of = (servable.signature(), &servable.package().labels);
+        let size = self.selection.size(of, &outputs);
         self.allowance.charge(size.saturating_mul(2))?;
         let id = servable.id();
         let mut response = ModelInferResponse {
@@ -121,7 +122,7 @@ impl Codec for InferCodec {
             let name = "triton_final_response".to_owned();
             response.parameters.insert(name, is_final);
         }
-        for sent in self.selection.apply(servable.signature(), &outputs)? {
+        for sent in self.selection.apply(of, &outputs)? {
             response
                 .raw_output_contents
                 .push(raw::encode(&sent.tensor)?);

@@ -133,8 +133,9 @@ impl Codec for InferCodec {
     }
 
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<InferResponse, OipError> {
-        self.allowance.charge(self.selection.size(&outputs))?;
-        let sent = self.selection.apply(servable.signature(), &outputs)?;
+        let of = (servable.signature(), &servable.package().labels);
+        self.allowance.charge(self.selection.size(of, &outputs))?;
+        let sent = self.selection.apply(of, &outputs)?;
         InferResponse::new(servable.id(), self.id.as_deref(), &sent, self.non_finite)
     }
 }

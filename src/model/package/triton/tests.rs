@@ -1,0 +1,260 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::model::{Package, discover, survey};
+
+/// A tree `m` of these versions of a classifier, with a configuration.
+fn tree(versions: &[&str], config: &str) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("m");
+    fs::create_dir_all(&tree).unwrap();
+    let graph = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/model-examples/iris/model.onnx"
+    );
+    for version in versions {
+        fs::create_dir_all(tree.join(version)).unwrap();
+        fs::copy(graph, tree.join(version).join("model.onnx")).unwrap();
+    }
+    fs::write(tree.join(CONFIG), config).unwrap();
+    (directory, tree)
+}
+
+fn notice(config: &str) -> Option<String> {
+    let (_directory, tree) = tree(&["1"], config);
+    Package::open(&tree.join("1")).unwrap().notice
+}
+
+/// What a notice says of the fields.
+fn unread(config: &str) -> String {
+    let notice = notice(config).unwrap();
+    let (_, fields) = notice.split_once("does not read: ").expect(&notice);
+    fields.to_owned()
+}
+
+fn served(versions: &[&str], config: &str) -> Vec<String> {
+    let (_directory, tree) = tree(versions, config);
+    let names = |paths: Vec<PathBuf>| {
+        let names = paths.iter().map(|path| path.file_name().unwrap());
+        let names = names.map(|name| name.to_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let found = names(survey(&tree).unwrap().packages);
+    assert_eq!(names(discover(&tree).unwrap()), found, "{config}");
+    let above = tree.parent().unwrap();
+    assert_eq!(names(survey(above).unwrap().packages), found, "{config}");
+    found
+}
+
+#[test]
+fn the_policy_chooses_versions() {
+    let versions = ["1", "2", "3", "10"];
+    let served = |config: &str| served(&versions, config);
+    let all = versions.map(str::to_owned).to_vec();
+    assert_eq!(served("version_policy { all {} }"), all);
+    assert_eq!(served("name: 'm'"), all, "without a policy");
+    assert_eq!(
+        served("version_policy { specific {} }"),
+        all,
+        "it says nothing"
+    );
+    assert_eq!(served("version_policy {"), all, "a broken file");
+    assert_eq!(served("version_policy: { latest: {} }"), ["10"]);
+    assert_eq!(
+        served("version_policy { latest { num_versions: 2 } }"),
+        ["3", "10"]
+    );
+    assert_eq!(served("version_policy { latest { num_versions: 9 } }"), all);
+    assert_eq!(
+        served("version_policy { specific { versions: [10, 2] } }"),
+        ["2", "10"]
+    );
+    assert_eq!(
+        served("version_policy { specific { versions: 2 } all {} }"),
+        all
+    );
+}
+
+#[test]
+fn a_version_that_is_wanted_and_not_there_is_shown() {
+    let wanted = "version_policy { specific { versions: [1, 7] } }";
+    assert_eq!(served(&["1", "2"], wanted), ["1", "7"]);
+    let (_directory, tree) = tree(&["1", "2"], wanted);
+    let missing = &survey(&tree).unwrap().packages[1];
+    let error = Package::open(missing).unwrap_err().to_string();
+    assert!(error.contains("does not exist"), "{error}");
+}
+
+#[test]
+fn classes_are_called_as_the_lines_of_a_label_file() {
+    let config = "output { name: 'probabilities' label_filename: 'names/iris.txt' }";
+    let (_directory, tree) = tree(&["3"], config);
+    fs::create_dir(tree.join("names")).unwrap();
+    fs::write(
+        tree.join("names/iris.txt"),
+        "setosa\nversicolor\r\nvirginica\n",
+    )
+    .unwrap();
+    let expected = ["setosa", "versicolor", "virginica"].map(str::to_owned);
+    for path in [tree.join("3"), tree.join("3/model.onnx")] {
+        let package = Package::open(&path).unwrap();
+        assert_eq!(package.labels["probabilities"], expected, "{path:?}");
+        assert_eq!(package.notice, None);
+    }
+    // Beside the graph, where there are no versions.
+    fs::rename(tree.join("3/model.onnx"), tree.join("model.onnx")).unwrap();
+    fs::remove_dir(tree.join("3")).unwrap();
+    let package = Package::open(&tree).unwrap();
+    assert_eq!(package.labels["probabilities"], expected);
+}
+
+#[test]
+fn a_label_file_that_cannot_be_used_is_told() {
+    let of = |file: &str| {
+        unread(&format!(
+            "output {{ name: 'label' label_filename: '{file}' }}"
+        ))
+    };
+    assert_eq!(
+        of("none.txt"),
+        "`output.label_filename` (`none.txt` is missing)"
+    );
+    assert_eq!(
+        of("1"),
+        "`output.label_filename` (`1` is not a regular file)"
+    );
+    assert_eq!(of("../x"), "`output.label_filename` (`../x` contains `..`)");
+    assert_eq!(
+        of("/etc/hosts"),
+        "`output.label_filename` (`/etc/hosts` is an absolute path)"
+    );
+    assert_eq!(
+        of("1/model.onnx"),
+        "`output.label_filename` (`1/model.onnx`: it is not UTF-8)"
+    );
+}
+
+#[test]
+fn wishes_that_mean_the_same_here_are_heeded() {
+    let config = "max_batch_size: 8\n\
+        dynamic_batching { max_queue_delay_microseconds: 2500 default_queue_policy { max_queue_size: 64 } }";
+    let (_directory, tree) = tree(&["1"], config);
+    let package = Package::open(&tree.join("1")).unwrap();
+    let expected = Hints {
+        max_batch_size: Some(8),
+        max_queue_delay: Some(Duration::from_micros(2500)),
+        max_queue_size: Some(64),
+        ..Hints::default()
+    };
+    assert_eq!(package.manifest.hints, expected);
+    assert_eq!(package.notice, None);
+    fs::write(tree.join(CONFIG), "max_batch_size: 0 dynamic_batching {}").unwrap();
+    let package = Package::open(&tree.join("1")).unwrap();
+    assert_eq!(package.manifest.hints, Hints::default());
+}
+
+#[test]
+fn what_says_what_is_so_anyway_is_no_news() {
+    let config = "name: 'm' platform: 'onnxruntime_onnx' backend: 'onnxruntime' max_batch_size: 4\n\
+        default_model_filename: 'model.onnx'\n\
+        input [ { name: 'features' data_type: TYPE_FP32 format: FORMAT_NONE dims: [ 4 ] } ]\n\
+        output [ { name: 'label' data_type: TYPE_INT64 dims: [ 1 ] }, { name: 'probabilities' dims: [ 3 ] } ]\n\
+        version_policy { latest { num_versions: 1 } }\n\
+        model_transaction_policy { decoupled: false }";
+    assert_eq!(notice(config), None);
+}
+
+#[test]
+fn all_else_is_named_in_one_sentence_with_what_to_use_instead() {
+    let config = "instance_group [ { count: 2 kind: KIND_GPU }, { count: 1 } ]\n\
+        optimization { cuda { graphs: true } }\n\
+        input { name: 'features' dims: [ 2, 2 ] reshape { shape: [ 4 ] } }\n\
+        dynamic_batching { preferred_batch_size: [ 4, 8 ] preserve_ordering: true }\n\
+        model_transaction_policy { decoupled: true }\n\
+        something_new: 1";
+    assert_eq!(
+        unread(config),
+        "`instance_group` (`models.<name>.batching.instances` limits runs at a time, \
+         `models.<name>.providers` chooses the device); \
+         `optimization` (`models.<name>.providers`, and `onnx_session_options` of a package); \
+         `input.reshape` (clients send the shape of the graph); \
+         `dynamic_batching.preferred_batch_size` (it is measured); \
+         `dynamic_batching.preserve_ordering`; \
+         `model_transaction_policy.decoupled` (a request has one answer); \
+         `something_new`"
+    );
+}
+
+#[test]
+fn what_the_graph_contradicts_is_told() {
+    let config = "name: 'other' platform: 'tensorrt_plan' max_batch_size: 1 default_model_filename: 'model.plan'\n\
+        input [ { name: 'features' data_type: TYPE_FP16 dims: 5 }, { name: 'x' } ]\n\
+        output { name: 'label' dims: [ 1, 2 ] }";
+    assert_eq!(
+        unread(config),
+        "`name` (it is `other`: the directory's name counts); \
+         `platform` (it is `tensorrt_plan`: the `.onnx` file is served); \
+         `default_model_filename` (it is `model.plan`: the only `.onnx` file, `model.onnx`, is served); \
+         `input.data_type` (`features` is TYPE_FP32 in the graph); \
+         `input.dims` (`features` has another shape in the graph); \
+         `input.name` (the graph has no input `x`); \
+         `output.dims` (`label` has another shape in the graph)"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_and_the_model_serves() {
+    let told = notice("name: {").unwrap();
+    assert!(
+        told.contains("is not used, the model serves without it: line 1: "),
+        "{told}"
+    );
+    let told = notice(&"#".repeat((1 << 20) + 1)).unwrap();
+    assert!(told.contains("more than 1048576 bytes"), "{told}");
+    let (_directory, tree) = tree(&["1"], "");
+    fs::write(tree.join(CONFIG), b"name: '\xff'").unwrap();
+    let told = Package::open(&tree.join("1")).unwrap().notice.unwrap();
+    assert!(told.contains("it is not UTF-8"), "{told}");
+    fs::remove_file(tree.join(CONFIG)).unwrap();
+    fs::create_dir(tree.join(CONFIG)).unwrap();
+    let told = Package::open(&tree.join("1")).unwrap().notice.unwrap();
+    assert!(told.contains("is not a regular file"), "{told}");
+}
+
+#[test]
+fn a_package_with_a_manifest_speaks_for_itself() {
+    let config =
+        "max_batch_size: 8 output { name: 'label' label_filename: 'x' } version_policy { all {} }";
+    let (_directory, tree) = tree(&[], config);
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-examples/iris");
+    let version = tree.join("1");
+    fs::create_dir_all(&version).unwrap();
+    for file in ["MLmodel", "model.onnx"] {
+        fs::copy(example.join(file), version.join(file)).unwrap();
+    }
+    let package = Package::open(&version).unwrap();
+    assert_eq!(package.manifest.hints, Hints::default());
+    let notice = package.notice.unwrap();
+    assert!(
+        notice.ends_with(
+            "does not read: `max_batch_size` (the `MLmodel` file speaks for the package); \
+             `output` (the `MLmodel` file speaks for the package)"
+        ),
+        "{notice}"
+    );
+}
+
+#[test]
+fn nothing_is_chosen_where_there_are_no_versions() {
+    let (_directory, tree) = tree(&[], "");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-examples/iris/model.onnx");
+    fs::copy(example, tree.join("model.onnx")).unwrap();
+    fs::write(tree.join(CONFIG), "version_policy { latest {} }").unwrap();
+    let notice = Package::open(&tree).unwrap().notice.unwrap();
+    assert!(
+        notice.ends_with("`version_policy` (there are no version directories)"),
+        "{notice}"
+    );
+}
