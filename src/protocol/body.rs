@@ -22,13 +22,16 @@ use tower::{BoxError, ServiceExt};
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::compression::{Compression, CompressionLevel};
 
-use super::inflate::{Bounds, Coding, InflateError, inflate};
+use super::inflate::{Bounds, Coding, InflateError, inflate_all};
 use super::v2_rest::LENGTH_HEADER;
 use super::{Shared, Surface};
 use crate::budget::{Allowance, OverBudget};
 
 /// The encodings that are understood, in requests and answers.
 const ENCODINGS: &str = "gzip, deflate";
+
+/// Encodings of one body, one upon the other: two are a mistake that clients make, more are work for nothing.
+const MOST_CODINGS: usize = 4;
 
 /// Answers shorter than this fit one packet as they are.
 const WORTH_COMPRESSING: u64 = 1024;
@@ -256,8 +259,8 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 /// How the bodies of one request and its answer are encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encodings {
-    /// Of the request; `None` when it is plain.
-    coding: Option<Coding>,
+    /// Of the request.
+    codings: Codings,
     /// Whether the client takes a compressed answer.
     compress: bool,
 }
@@ -266,17 +269,17 @@ impl Encodings {
     /// Of a request to `path`, below the base path.
     ///
     /// # Errors
-    /// An encoding that is not understood.
+    /// Why an encoding is not understood.
     pub(super) fn of(path: &str, headers: &HeaderMap) -> Result<Self, String> {
         Ok(Self {
-            coding: coding(headers)?,
+            codings: Codings::of(headers)?,
             compress: may_compress(path) && wants_compression(headers),
         })
     }
 
     /// Whether there is nothing to do.
     pub(super) fn are_plain(self) -> bool {
-        self.coding.is_none() && !self.compress
+        self.codings.are_none() && !self.compress
     }
 
     /// Inflates the body no further than the limit, and compresses the answer.
@@ -286,8 +289,8 @@ impl Encodings {
         router: Router,
         shared: &Shared,
     ) -> Response {
-        if let Some(coding) = self.coding {
-            request = inflated(request, coding, shared).await;
+        if !self.codings.are_none() {
+            request = inflated(request, self.codings, shared).await;
         }
         if self.compress {
             return compressed(request, router).await;
@@ -299,7 +302,7 @@ impl Encodings {
     }
 }
 
-async fn inflated(request: Request, coding: Coding, shared: &Shared) -> Request {
+async fn inflated(request: Request, codings: Codings, shared: &Shared) -> Request {
     let (mut parts, body) = request.into_parts();
     let headers = &mut parts.headers;
     headers.remove(header::CONTENT_ENCODING);
@@ -310,7 +313,7 @@ async fn inflated(request: Request, coding: Coding, shared: &Shared) -> Request 
         allowance: shared.allowance(),
     };
     parts.extensions.insert(bounds.allowance.clone());
-    let body = match inflate(body, coding, bounds).await {
+    let body = match inflate_all(body, codings.last_first(), bounds).await {
         Ok(bytes) => Body::from(bytes),
         // For the handler, which answers in the form of its protocol.
         Err(error) => Body::from_stream(stream::once(future::ready(Err::<Bytes, _>(error)))),
@@ -330,22 +333,48 @@ async fn compressed(request: Request, router: Router) -> Response {
     }
 }
 
-/// The encoding of a body; `None` when it is plain.
-///
-/// # Errors
-/// The name of one that is not understood.
-fn coding(headers: &HeaderMap) -> Result<Option<Coding>, String> {
-    let mut named = headers.get_all(header::CONTENT_ENCODING).into_iter();
-    let Some(value) = named.next() else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or("?").trim();
-    match text.to_ascii_lowercase().as_str() {
-        _ if named.next().is_some() => Err(format!("{text}, …")),
-        "" | "identity" => Ok(None),
-        "gzip" | "x-gzip" => Ok(Some(Coding::Gzip)),
-        "deflate" => Ok(Some(Coding::Deflate)),
-        _ => Err(text.to_owned()),
+/// The encodings of a body in the order in which they were made, one of the result of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Codings([Option<Coding>; MOST_CODINGS]);
+
+impl Codings {
+    /// # Errors
+    /// Why they are not understood.
+    fn of(headers: &HeaderMap) -> Result<Self, String> {
+        let mut codings = Self::default();
+        let mut places = codings.0.iter_mut();
+        for value in headers.get_all(header::CONTENT_ENCODING) {
+            // A list may be one header or several, and hold nothing between two commas.
+            for name in value.to_str().unwrap_or("?").split(',') {
+                let name = name.trim();
+                let coding = match name.to_ascii_lowercase().as_str() {
+                    "" | "identity" => continue,
+                    "gzip" | "x-gzip" => Coding::Gzip,
+                    "deflate" => Coding::Deflate,
+                    _ => {
+                        return Err(format!(
+                            "the content encoding `{name}` is not understood: expected `gzip`, `deflate` or none"
+                        ));
+                    }
+                };
+                *places.next().ok_or_else(|| {
+                    format!(
+                        "the body has more content encodings, one upon the other, than the {MOST_CODINGS} that are undone: \
+                         expected one"
+                    )
+                })? = Some(coding);
+            }
+        }
+        Ok(codings)
+    }
+
+    fn are_none(self) -> bool {
+        self == Self::default()
+    }
+
+    /// In the order in which they are undone.
+    fn last_first(self) -> impl Iterator<Item = Coding> {
+        self.0.into_iter().rev().flatten()
     }
 }
 
@@ -363,14 +392,11 @@ fn wants_compression(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The answer to an encoding that is not understood.
-pub(super) fn unsupported(surface: Surface, coding: &str) -> Response {
-    let message = format!(
-        "the content encoding `{coding}` is not understood: expected `gzip`, `deflate` or none"
-    );
+/// The answer to an encoding that is not understood, and why.
+pub(super) fn unsupported(surface: Surface, reason: &str) -> Response {
     let accept = [(header::ACCEPT_ENCODING, ENCODINGS)];
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    (accept, surface.plain_error(status, &message)).into_response()
+    (accept, surface.plain_error(status, reason)).into_response()
 }
 
 #[cfg(test)]
@@ -404,21 +430,27 @@ mod tests {
     }
 
     #[test]
-    fn an_encoding_is_known_in_any_case_and_only_alone() {
+    fn encodings_are_known_in_any_case_and_undone_from_the_last_to_the_first() {
         let of = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(value));
             }
-            coding(&headers)
+            Codings::of(&headers).map(|codings| codings.last_first().collect::<Vec<_>>())
         };
-        assert_eq!(of(&[]), Ok(None));
-        assert_eq!(of(&["identity"]), Ok(None));
-        assert_eq!(of(&["GZip"]), Ok(Some(Coding::Gzip)));
-        assert_eq!(of(&["x-gzip"]), Ok(Some(Coding::Gzip)));
-        assert_eq!(of(&["deflate"]), Ok(Some(Coding::Deflate)));
-        for refused in [&["br"][..], &["gzip, gzip"], &["gzip", "gzip"]] {
-            assert!(of(refused).is_err(), "{refused:?}");
-        }
+        use Coding::{Deflate, Gzip};
+        assert_eq!(of(&[]), Ok(vec![]));
+        assert_eq!(of(&["identity"]), Ok(vec![]));
+        assert_eq!(of(&["GZip"]), Ok(vec![Gzip]));
+        assert_eq!(of(&["x-gzip"]), Ok(vec![Gzip]));
+        assert_eq!(of(&["deflate"]), Ok(vec![Deflate]));
+        assert_eq!(of(&["gzip,deflate"]), Ok(vec![Deflate, Gzip]));
+        assert_eq!(of(&["gzip", "identity, deflate"]), Ok(vec![Deflate, Gzip]));
+        assert_eq!(of(&["gzip, , gzip ,"]), Ok(vec![Gzip, Gzip]));
+        assert_eq!(of(&["gzip, gzip", "gzip, gzip"]), Ok(vec![Gzip; 4]));
+        let refused = of(&["gzip, br"]).unwrap_err();
+        assert!(refused.contains("`br` is not understood"), "{refused}");
+        let refused = of(&["gzip, gzip, gzip", "gzip, gzip"]).unwrap_err();
+        assert!(refused.contains("more content encodings"), "{refused}");
     }
 }

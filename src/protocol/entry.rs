@@ -69,9 +69,9 @@ impl Service<Request> for Entry {
                 let answer = async move { Ok(encodings.answer(request, router, &shared).await) };
                 Either::Right(Either::Right(Box::pin(answer)))
             }
-            Err(coding) => {
+            Err(reason) => {
                 let surface = Surface::below(&self.base_path, at);
-                Either::Right(Either::Left(ready(Ok(body::unsupported(surface, &coding)))))
+                Either::Right(Either::Left(ready(Ok(body::unsupported(surface, &reason)))))
             }
         }
     }

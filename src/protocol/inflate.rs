@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use flate2::write::MultiGzDecoder;
+use flate2::write::GzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -56,15 +56,34 @@ const STEP: usize = 64 << 10;
 /// What a decompressor holds by itself: its window and its tables.
 const STATE: usize = 64 << 10;
 
+/// The whole of `body` after the encodings that were put one upon the other, each undone within these bounds.
+///
+/// # Errors
+/// [`InflateError`].
+pub(super) async fn inflate_all(
+    mut body: Body,
+    codings: impl Iterator<Item = Coding>,
+    bounds: Bounds,
+) -> Result<Bytes, InflateError> {
+    let allowance = bounds.allowance.clone();
+    let (mut inflated, mut charged) = (Bytes::new(), 0);
+    for coding in codings {
+        let before = allowance.used();
+        inflated = inflate(body, coding, bounds.clone()).await?;
+        let own = allowance.used().saturating_sub(before);
+        // What it was made of has gone.
+        allowance.release(charged);
+        charged = own;
+        body = Body::from(inflated.clone());
+    }
+    Ok(inflated)
+}
+
 /// The whole of `body`, inflated as it arrives and no further than the limit.
 ///
 /// # Errors
 /// [`InflateError`].
-pub(super) async fn inflate(
-    mut body: Body,
-    coding: Coding,
-    bounds: Bounds,
-) -> Result<Bytes, InflateError> {
+async fn inflate(mut body: Body, coding: Coding, bounds: Bounds) -> Result<Bytes, InflateError> {
     let longest = bounds.pause.unwrap_or(Duration::MAX);
     let limit = bounds.limit;
     let mut stream = Stream::new(coding, bounds)?;
@@ -95,7 +114,11 @@ pub(super) async fn inflate(
 
 /// A body that is being inflated, piece by piece.
 pub(super) enum Stream {
-    Gzip(Box<MultiGzDecoder<Bounded>>),
+    Gzip {
+        decoder: Box<GzDecoder<Bounded>>,
+        /// A member has ended, and no other one has begun.
+        is_between: bool,
+    },
     Deflate {
         state: Decompress,
         has_ended: bool,
@@ -114,7 +137,10 @@ impl Stream {
             allowance: bounds.allowance,
         };
         Ok(match coding {
-            Coding::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
+            Coding::Gzip => Self::Gzip {
+                decoder: Box::new(GzDecoder::new(out)),
+                is_between: false,
+            },
             Coding::Deflate => Self::Deflate {
                 state: Decompress::new(true),
                 has_ended: false,
@@ -127,7 +153,32 @@ impl Stream {
     /// [`InflateError`].
     pub(super) fn push(&mut self, mut piece: &[u8]) -> Result<(), InflateError> {
         match self {
-            Self::Gzip(decoder) => decoder.write_all(piece).map_err(refused),
+            Self::Gzip {
+                decoder,
+                is_between,
+            } => {
+                while !piece.is_empty() {
+                    if *is_between {
+                        // Zeros fill up blocks, as those of a tape: no member begins with one.
+                        let padding = piece.iter().take_while(|byte| **byte == 0).count();
+                        piece = &piece[padding..];
+                        if piece.is_empty() {
+                            break;
+                        }
+                        **decoder = GzDecoder::new(std::mem::take(decoder.get_mut()));
+                        *is_between = false;
+                    }
+                    match decoder.write(piece).map_err(refused)? {
+                        // It takes nothing beyond its end.
+                        0 => {
+                            decoder.try_finish().map_err(refused)?;
+                            *is_between = true;
+                        }
+                        taken => piece = piece.get(taken..).unwrap_or_default(),
+                    }
+                }
+                Ok(())
+            }
             Self::Deflate {
                 state,
                 has_ended,
@@ -158,9 +209,14 @@ impl Stream {
     /// [`InflateError`].
     pub(super) fn finish(self) -> Result<Bytes, InflateError> {
         match self {
-            Self::Gzip(decoder) => {
-                let out = decoder.finish().map_err(refused)?;
-                Ok(out.finish())
+            Self::Gzip {
+                mut decoder,
+                is_between,
+            } => {
+                if !is_between {
+                    decoder.try_finish().map_err(refused)?;
+                }
+                Ok(std::mem::take(decoder.get_mut()).finish())
             }
             Self::Deflate {
                 mut state,
@@ -188,6 +244,7 @@ impl Stream {
 }
 
 /// What was inflated so far.
+#[derive(Default)]
 pub(super) struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -282,12 +339,12 @@ mod tests {
         bytes: &[u8],
         (limit, piece): (usize, usize),
     ) -> Result<Bytes, InflateError> {
-        inflated_on(Allowance::unlimited(), coding, bytes, (limit, piece))
+        inflated_on(Allowance::unlimited(), &[coding], bytes, (limit, piece))
     }
 
     fn inflated_on(
         allowance: Allowance,
-        coding: Coding,
+        codings: &[Coding],
         bytes: &[u8],
         (limit, piece): (usize, usize),
     ) -> Result<Bytes, InflateError> {
@@ -302,7 +359,8 @@ mod tests {
             .collect();
         let body = Body::from_stream(futures_util::stream::iter(pieces));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(inflate(body, coding, bounds))
+        let inflated = inflate_all(body, codings.iter().rev().copied(), bounds);
+        runtime.unwrap().block_on(inflated)
     }
 
     const BOTH: [Coding; 2] = [Coding::Gzip, Coding::Deflate];
@@ -354,6 +412,68 @@ mod tests {
     }
 
     #[test]
+    fn zeros_after_a_member_of_gzip_are_padding_and_nothing_else_is() {
+        let member = compress(Coding::Gzip, b"one,");
+        let of =
+            |parts: &[&[u8]], piece: usize| inflated(Coding::Gzip, &parts.concat(), (4096, piece));
+        for piece in [1, 7, 4096] {
+            let padded = of(&[&member, &[0; 600]], piece);
+            assert_eq!(padded.unwrap(), "one,", "{piece}");
+            let between = of(&[&member, &[0; 5], &member, &[0]], piece);
+            assert_eq!(between.unwrap(), "one,one,", "{piece}");
+            for refused in [
+                of(&[&member, &[0; 5], b"x"], piece),
+                of(&[&member, b"x"], piece),
+                of(&[&[0], &member], piece),
+                of(&[&member, &[0; 5], &member[..12]], piece),
+                of(&[&[0; 40]], piece),
+            ] {
+                assert!(
+                    matches!(refused, Err(InflateError::Broken(_))),
+                    "{refused:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn encodings_one_upon_the_other_are_undone_each_within_the_limit_and_the_budget() {
+        let budget = crate::budget::Budget::new(64 << 20);
+        let bytes: Vec<u8> = (0..200_000_u32)
+            .map(|i| i.wrapping_mul(i).to_le_bytes()[1])
+            .collect();
+        for codings in [
+            &[Coding::Gzip, Coding::Gzip][..],
+            &[Coding::Deflate, Coding::Gzip],
+            &[Coding::Gzip, Coding::Deflate, Coding::Gzip],
+        ] {
+            let encode = |bytes: Vec<u8>, coding: &Coding| compress(*coding, &bytes);
+            let sent = codings.iter().fold(bytes.clone(), encode);
+            let allowance = budget.allowance(usize::MAX);
+            let inflated = inflated_on(allowance.clone(), codings, &sent, (1 << 20, 1000));
+            assert_eq!(&inflated.unwrap()[..], &bytes[..], "{codings:?}");
+            let charged = allowance.used();
+            assert!(charged >= bytes.len(), "{codings:?}: {charged}");
+            assert!(charged < 2 * bytes.len(), "{codings:?}: {charged}");
+            drop(allowance);
+            assert_eq!(budget.used(), 0);
+            let allowance = budget.allowance(usize::MAX);
+            let short = inflated_on(allowance, codings, &sent, (bytes.len() - 1, 1000));
+            assert_eq!(short, Err(InflateError::TooLarge), "{codings:?}");
+        }
+        // Small in the middle, large at the end, and the other way round.
+        let bomb = compress(Coding::Gzip, &vec![0; 8 << 20]);
+        let twice = compress(Coding::Gzip, &bomb);
+        let small = crate::budget::Budget::new(2 << 20);
+        let both = &[Coding::Gzip, Coding::Gzip];
+        let refused = inflated_on(small.allowance(usize::MAX), both, &twice, (16 << 20, 1000));
+        assert!(matches!(refused, Err(InflateError::OverBudget(_))));
+        let refused = inflated_on(small.allowance(usize::MAX), both, &bomb, (16 << 20, 1000));
+        assert!(matches!(refused, Err(InflateError::OverBudget(_))));
+        assert_eq!(small.used(), 0);
+    }
+
+    #[test]
     fn nothing_is_nothing_and_a_bomb_takes_no_more_than_the_limit() {
         for coding in BOTH {
             assert_eq!(inflated(coding, &[], (10, 1)).unwrap(), "");
@@ -370,13 +490,14 @@ mod tests {
             let bytes = vec![0; 600 << 10];
             let sent = compress(coding, &bytes);
             let allowance = budget.allowance(usize::MAX);
-            let inflated = inflated_on(allowance.clone(), coding, &sent, (8 << 20, 100));
+            let inflated = inflated_on(allowance.clone(), &[coding], &sent, (8 << 20, 100));
             assert_eq!(inflated.unwrap().len(), bytes.len());
             assert!(allowance.used() >= bytes.len(), "{coding:?}");
             drop(allowance);
             assert_eq!(budget.used(), 0, "{coding:?}");
             let bomb = compress(coding, &vec![0; 8 << 20]);
-            let refused = inflated_on(budget.allowance(usize::MAX), coding, &bomb, (8 << 20, 100));
+            let allowance = budget.allowance(usize::MAX);
+            let refused = inflated_on(allowance, &[coding], &bomb, (8 << 20, 100));
             assert!(
                 matches!(refused, Err(InflateError::OverBudget(_))),
                 "{coding:?}"

@@ -178,11 +178,15 @@ async fn a_compressed_binary_answer_says_how_long_its_json_is_when_inflated() {
 #[rstest]
 #[case::gzip("gzip")]
 #[case::deflate("deflate")]
+#[case::twice("gzip, gzip")]
 #[tokio::test]
 async fn a_bomb_is_refused_within_bounded_memory(#[case] coding: &str) {
     let limit = 4 << 20;
     let server = iris(&["--max-body", "4MiB"]).await;
-    let bomb = compress(coding, &vec![b' '; 512 << 20]);
+    let bomb = vec![b' '; 512 << 20];
+    let bomb = coding
+        .split(", ")
+        .fold(bomb, |bytes, coding| compress(coding, &bytes));
     assert!(bomb.len() < limit, "{} bytes", bomb.len());
     let before = peak_memory(&server);
     for path in [&PATHS[..], &["/v2/repository/index"]].concat() {
@@ -265,6 +269,67 @@ async fn every_member_of_a_gzip_body_counts() {
 }
 
 #[tokio::test]
+async fn encodings_one_upon_the_other_are_undone_in_order() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        let plain = body(path, 100);
+        let (_, _, expected) = send(&server, path, (plain.clone(), &[])).await;
+        let gzip = compress("gzip", &plain);
+        let twice = compress("gzip", &gzip);
+        for (named, sent) in [
+            ("gzip, gzip", twice.clone()),
+            (
+                "deflate, gzip",
+                compress("gzip", &compress("deflate", &plain)),
+            ),
+            ("gzip, identity", gzip),
+            (
+                "gzip,gzip,gzip,gzip",
+                compress("gzip", &compress("gzip", &twice)),
+            ),
+        ] {
+            let headers = [("content-encoding", named)];
+            let (status, _, answer) = send(&server, path, (sent.clone(), &headers)).await;
+            assert_eq!((status, answer), (200, expected.clone()), "{path} {named}");
+            // The same as several headers.
+            let headers: Vec<_> = named
+                .split(',')
+                .map(|one| ("content-encoding", one))
+                .collect();
+            let (status, _, answer) = send(&server, path, (sent, &headers)).await;
+            assert_eq!((status, answer), (200, expected.clone()), "{path} {named}");
+        }
+        for (named, sent) in [("gzip, deflate", &twice), ("gzip, gzip, gzip", &twice)] {
+            let headers = [("content-encoding", named)];
+            let (status, ..) = send(&server, path, (sent.clone(), &headers)).await;
+            assert_eq!(status, 400, "{path} {named}");
+        }
+        let headers = [("content-encoding", "gzip, gzip, gzip, gzip, gzip")];
+        let (status, headers, answer) = send(&server, path, (twice, &headers)).await;
+        assert_eq!(
+            (status, &headers["accept-encoding"]),
+            (415, &"gzip, deflate".parse().unwrap())
+        );
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("more content encodings"), "{answer}");
+    }
+}
+
+/// As gzip(1) and Python's `gzip` take them.
+#[tokio::test]
+async fn zeros_after_a_gzip_stream_are_padding() {
+    let server = iris(&[]).await;
+    for path in PATHS {
+        let plain = body(path, 5);
+        let (_, _, expected) = send(&server, path, (plain.clone(), &[])).await;
+        let sent = [compress("gzip", &plain), vec![0; 10_000]].concat();
+        let headers = [("content-encoding", "gzip")];
+        let (status, _, answer) = send(&server, path, (sent, &headers)).await;
+        assert_eq!((status, answer), (200, expected), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_what_its_header_says_is_a_client_error() {
     let server = iris(&[]).await;
     for path in PATHS {
@@ -292,7 +357,7 @@ async fn what_is_not_what_its_header_says_is_a_client_error() {
 async fn an_unknown_encoding_is_415_and_says_which_are_known() {
     let server = iris(&[]).await;
     for path in PATHS {
-        for coding in ["br", "zstd", "gzip, gzip", "a\"b"] {
+        for coding in ["br", "zstd", "gzip; q=1", "a\"b"] {
             let headers = [("content-encoding", coding)];
             let (status, headers, answer) = send(&server, path, (body(path, 1), &headers)).await;
             assert_eq!(status, 415, "{path} {coding}");
