@@ -78,3 +78,6 @@ LABEL org.opencontainers.image.title="onstage" \
 FROM embedded AS full
 COPY --from=onnxruntime /out/ /usr/local/lib/
 COPY --from=onnxruntime /licenses/ /usr/share/onstage/onnxruntime/
+# `StringNormalizer` asks the system for this locale when a model names no other one. It needs the letters of Unicode alone, which
+# are the same in C.UTF-8.
+COPY --from=onnxruntime /usr/lib/locale/C.utf8/ /usr/lib/locale/en_US.utf8/

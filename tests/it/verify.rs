@@ -54,6 +54,23 @@ async fn predict_answers_byte_by_byte_as_the_server(
 }
 
 #[tokio::test]
+async fn a_locale_that_the_system_lacks_is_told_with_what_to_do() {
+    let model = "tests/models/other_locale.onnx";
+    let request = "model-examples/iris/request.json";
+    let ended = onstage(&["predict", model, "-i", request, "--engine", "onnxruntime"]).await;
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    let told = &ended.stderr;
+    assert!(
+        told.contains("no locale `xx_YY.UTF-8`, which `StringNormalizer` needs"),
+        "{told}"
+    );
+    assert!(
+        told.contains("export the model with the attribute"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn predict_reads_csv_by_extension_and_writes_the_whole_file() {
     let directory = tempfile::tempdir().unwrap();
     let (body, answer) = (

@@ -282,6 +282,15 @@ def custom_operators():
     save("string_upper", [node], [text], [upper], domains=("ai.onnx.contrib",))
 
 
+def other_locale():
+    """Lower case in a locale that no system has."""
+    node = helper.make_node(
+        "StringNormalizer", ["x"], ["y"], case_change_action="LOWER", locale="xx_YY.UTF-8"
+    )
+    save("other_locale", [node], [tensor("x", TensorProto.STRING, ("N",))], [tensor("y", TensorProto.STRING, ("N",))])
+
+
 if __name__ == "__main__":
-    for make in (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, custom_operators):
+    parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, custom_operators)
+    for make in (*parts, other_locale):
         make()

@@ -6,6 +6,7 @@
 mod convert;
 mod environment;
 pub mod library;
+mod locale;
 mod model;
 mod operators;
 mod providers;

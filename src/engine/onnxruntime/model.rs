@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 use super::NAME;
 use super::convert::{element_type, from_ort, to_ort};
 use super::environment::Runtime;
+use super::locale::explained;
 use super::operators::Operators;
 use super::providers::{Selection, select};
 use crate::engine::{
-    CancelToken, CompiledModel, EngineError, EngineOptions, Interrupt, Outputs, Session,
-    load_error, one_line,
+    CancelToken, CompiledModel, EngineError, EngineOptions, Interrupt, Outputs, Session, load_error,
 };
 use crate::machine;
 use crate::model::{Batch, OutputKind, Package, Provider, SessionOptions, Signature};
@@ -183,7 +183,7 @@ impl Model {
         let failed = |error: Error| match error.code() {
             ErrorCode::ModelLoadCanceled => EngineError::Cancelled,
             _ if cancel.is_cancelled() => EngineError::Cancelled,
-            _ => load_error(NAME, package, one_line(&error.to_string())),
+            _ => load_error(NAME, package, explained(&error)),
         };
         let selection = select(&recipe.providers);
         if !selection.missing.is_empty() {
@@ -198,7 +198,7 @@ impl Model {
                 tracing::warn!(
                     model = %package.id,
                     "the session could not be made with the execution providers asked for, using the CPU: {}",
-                    one_line(&error.to_string())
+                    explained(&error)
                 );
                 recipe.providers = vec![];
                 recipe.open(&Selection::default(), cancel)
@@ -293,14 +293,14 @@ impl CompiledModel for Model {
                 session.map_err(|error| EngineError::Load {
                     engine: NAME,
                     file: self.file.clone(),
-                    reason: one_line(&error.to_string()),
+                    reason: explained(&error),
                 })?
             }
         };
         let stop = Stop::new().map_err(|error| EngineError::Load {
             engine: NAME,
             file: self.file.clone(),
-            reason: one_line(&error.to_string()),
+            reason: explained(&error),
         })?;
         Ok(Box::new(Running {
             session,
@@ -408,7 +408,7 @@ impl Session for Running {
             }
             EngineError::Run {
                 engine: NAME,
-                reason: one_line(&error.to_string()),
+                reason: explained(&error),
                 bad_input: blames_inputs(&error),
             }
         })
