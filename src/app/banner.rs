@@ -4,11 +4,20 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::config::Settings;
-use crate::serving::{Confinement, RowSharing, Servable};
+use crate::config::{ClientAuth, Settings};
+use crate::engine::CancelToken;
+use crate::model::{ModelName, Version};
+use crate::protocol::{SampleProtocol, SampleRequest, sample_request};
+use crate::serving::{
+    CatalogSnapshot, Confinement, RowSharing, Selector, Servable, VersionSelector,
+};
 
 /// Where the server listens.
 #[derive(Debug)]
@@ -18,17 +27,171 @@ pub(super) struct Addresses {
     pub(super) admin: Option<SocketAddr>,
 }
 
-/// A request longer than this is not for pasting.
-const LONGEST_EXAMPLE: usize = 600;
-
-/// Prints models, addresses and a request to paste. Data, so on stdout; nobody reading it is no error.
-pub(super) fn print(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>]) {
-    let text = render(addresses, settings, servables);
-    let mut out = anstream::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// What the block is made of.
+#[derive(Debug)]
+pub(super) struct Banner {
+    pub(super) addresses: Addresses,
+    pub(super) settings: Settings,
+    pub(super) servables: Vec<Arc<Servable>>,
+    /// What the paths of requests mean.
+    pub(super) catalog: Arc<CatalogSnapshot>,
 }
 
-fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>]) -> String {
+/// How long to look for a request to paste.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a name may keep in a path.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+impl Banner {
+    /// Prints models, addresses and a request to paste. Data, so on stdout; nobody reading it is no error.
+    pub(super) async fn print(self) {
+        let sample = self.sample().await;
+        let text = render(&self, sample.as_ref());
+        let mut out = anstream::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// A request that one of the models has answered, and where it goes.
+    async fn sample(&self) -> Option<Sample> {
+        let mut paths: Vec<(ModelPath, Arc<Servable>)> = { self.servables.iter() }
+            .map(|servable| (ModelPath::of(servable, &self.catalog), Arc::clone(servable)))
+            .collect();
+        // Short paths first.
+        paths.sort_by_key(|(path, _)| path.rank());
+        let max_body = usize::try_from(self.settings.server.max_body).unwrap_or(usize::MAX);
+        let cancel = CancelToken::new();
+        let (found, finding) = oneshot::channel();
+        let stopped = cancel.clone();
+        let find = move || {
+            let sample = paths.into_iter().find_map(|(path, servable)| {
+                let request = sample_request(&servable, max_body, &stopped)?;
+                Some(Sample { path, request })
+            });
+            drop(found.send(sample));
+        };
+        // Models run on it, which takes as long as it takes.
+        let thread = thread::Builder::new().name("sample".to_owned());
+        thread.spawn(find).ok()?;
+        let sample = timeout(PATIENCE, finding).await;
+        cancel.cancel();
+        sample.ok()?.ok()?
+    }
+}
+
+/// A request to paste.
+struct Sample {
+    path: ModelPath,
+    request: SampleRequest,
+}
+
+/// How a version is named in paths.
+enum ModelPath {
+    /// By no name, where the protocol has such a path.
+    Default(String),
+    /// By its model's, percent-encoded.
+    Model(String),
+    /// By its model's and its number.
+    Version(String, Version),
+}
+
+impl ModelPath {
+    /// The shortest one that leads to this version.
+    fn of(servable: &Arc<Servable>, catalog: &CatalogSnapshot) -> Self {
+        let leads_here = |model: Option<&ModelName>| {
+            let selector = Selector {
+                model: model.cloned(),
+                version: VersionSelector::Default,
+            };
+            let found = catalog.lookup(&selector);
+            found.is_ok_and(|found| Arc::ptr_eq(&found, servable))
+        };
+        let id = servable.id();
+        let name = utf8_percent_encode(id.name.as_str(), KEPT).to_string();
+        if leads_here(None) {
+            Self::Default(name)
+        } else if leads_here(Some(&id.name)) {
+            Self::Model(name)
+        } else {
+            Self::Version(name, id.version)
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Default(_) => 0,
+            Self::Model(_) => 1,
+            Self::Version(..) => 2,
+        }
+    }
+}
+
+impl Sample {
+    fn path(&self) -> String {
+        match (self.request.protocol, &self.path) {
+            (SampleProtocol::Scoring, ModelPath::Default(_)) => "/invocations".to_owned(),
+            (SampleProtocol::Scoring, ModelPath::Model(name)) => {
+                format!("/models/{name}/invocations")
+            }
+            (SampleProtocol::Scoring, ModelPath::Version(name, version)) => {
+                format!("/models/{name}/versions/{version}/invocations")
+            }
+            (SampleProtocol::Infer, ModelPath::Default(name) | ModelPath::Model(name)) => {
+                format!("/v2/models/{name}/infer")
+            }
+            (SampleProtocol::Infer, ModelPath::Version(name, version)) => {
+                format!("/v2/models/{name}/versions/{version}/infer")
+            }
+        }
+    }
+
+    /// A command line for a shell.
+    fn curl(&self, base: &str, settings: &Settings) -> String {
+        let mut options = String::new();
+        if settings.server.tls.cert_file.is_some() {
+            // The certificate is seldom one for this address.
+            options.push_str("--insecure ");
+        }
+        if settings.server.tls.client_auth == ClientAuth::Required {
+            options.push_str("--cert \"$CERT\" --key \"$KEY\" ");
+        }
+        if settings.auth.is_on() {
+            options.push_str("-H \"Authorization: Bearer $TOKEN\" ");
+        }
+        if self.request.binary_answer {
+            options.push_str("-o answer.bin ");
+        }
+        let url = format!("{base}{}", self.path());
+        let json = quoted(&self.request.json);
+        match self.request.zeros {
+            0 => {
+                format!("curl {options}{url} -H 'Content-Type: application/json' \\\n    -d {json}")
+            }
+            zeros => format!(
+                "{{ printf %s {json}; head -c {zeros} /dev/zero; }} | \\\n    \
+                 curl {options}{url} -H 'Inference-Header-Content-Length: {}' --data-binary @-",
+                self.request.json.len()
+            ),
+        }
+    }
+}
+
+/// A text in the quotes of a shell, which a quote would end.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn render(banner: &Banner, sample: Option<&Sample>) -> String {
+    let Banner {
+        addresses,
+        settings,
+        servables,
+        ..
+    } = banner;
     let scheme = match settings.server.tls.cert_file {
         Some(_) => "https",
         None => "http",
@@ -70,21 +233,14 @@ fn render(addresses: &Addresses, settings: &Settings, servables: &[Arc<Servable>
     if let Some(admin) = addresses.admin {
         let _ = writeln!(out, "  admin    {scheme}://{}", reachable(admin));
     }
-    if let Some(servable) = servables.first() {
-        let path = if servables.len() == 1 {
-            "/invocations".to_owned()
-        } else {
-            format!(
-                "/models/{}/invocations",
-                utf8_percent_encode(servable.id().name.as_str(), NON_ALPHANUMERIC)
-            )
-        };
-        let body = example(servable);
-        let _ = writeln!(
+    let _ = match (sample, servables.as_slice()) {
+        (_, []) => Ok(()),
+        (Some(sample), _) => writeln!(out, "\nTry it:\n\n  {}", sample.curl(&base, settings)),
+        (None, _) => writeln!(
             out,
-            "\nTry it:\n\n  curl {base}{path} -H 'Content-Type: application/json' \\\n    -d '{body}'"
-        );
-    }
+            "\nNothing to try: no example, and nothing that was made up, was answered; {base}/docs tells what the models take"
+        ),
+    };
     out.push('\n');
     out
 }
@@ -122,26 +278,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         });
     }
     reachable
-}
-
-/// The package's own example on one line; a skeleton when it has none.
-fn example(servable: &Servable) -> String {
-    let own = servable.package().serving_input().ok().flatten();
-    let compact = own.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
-    match compact
-        .map(|body| body.to_string())
-        .filter(|body| body.len() <= LONGEST_EXAMPLE)
-    {
-        // A quote would end the shell's string.
-        Some(body) => body.replace('\'', "'\\''"),
-        None => {
-            let names: Vec<String> = servable
-                .signature()
-                .inputs
-                .iter()
-                .map(|input| format!("\"{}\": ...", input.name))
-                .collect();
-            format!("{{\"inputs\": {{{}}}}}", names.join(", "))
-        }
-    }
 }

@@ -221,7 +221,13 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
             let (servables, progress, files) = loaded?;
             _files = files;
             services.follow(progress);
-            banner::print(&addresses, settings, &servables);
+            // It tries a request first, and nothing waits for that.
+            tokio::spawn(banner::Banner {
+                addresses,
+                settings: settings.clone(),
+                servables,
+                catalog: shared.service().catalog().snapshot(),
+            }.print());
             false
         }
         signal = signals.next() => {

@@ -96,6 +96,22 @@ impl Signature {
         self.sample(Fill::Zeros, 1)
     }
 
+    /// The same; `None` too when they take more bytes than that.
+    pub fn zeros_within(&self, most: usize) -> Option<Batch> {
+        let mut inputs = self.inputs.iter();
+        let all = inputs.try_fold(0_usize, |all, input| {
+            let sizes = input.shape.as_ref()?.iter().map(|dim| match dim {
+                Dim::Fixed(size) => *size,
+                Dim::Any(_) => 1,
+            });
+            // An empty text takes more memory than the four bytes in which it is sent.
+            let element = input.dtype.width().unwrap_or(size_of::<String>());
+            let bytes = { sizes.into_iter() }.try_fold(element, usize::checked_mul)?;
+            all.checked_add(bytes)
+        });
+        (all? <= most).then(|| self.zeros()).flatten()
+    }
+
     fn sample(&self, fill: Fill, rows: usize) -> Option<Batch> {
         let mut dice = Dice(1);
         let batched = self.has_batch_axis();
@@ -259,6 +275,16 @@ mod tests {
         assert!(tokens.iter().any(|token| *token != tokens[0]), "{tokens:?}");
         let again = signature.samples().nth(2).unwrap().1;
         assert_eq!(again.inputs()[1].to_vec::<i64>().unwrap(), tokens);
+    }
+
+    #[test]
+    fn zeros_that_take_too_much_are_not_made() {
+        let fits = |signature: &Signature, most: usize| signature.zeros_within(most).is_some();
+        let images = signature(&[(DType::F32, open(&[0, 3, 8])), (DType::I64, open(&[2]))]);
+        assert!(fits(&images, 3 * 8 * 4 + 16));
+        assert!(!fits(&images, 3 * 8 * 4 + 15));
+        let huge = signature(&[(DType::U8, open(&[usize::MAX, 3]))]);
+        assert!(!fits(&huge, usize::MAX));
     }
 
     #[test]

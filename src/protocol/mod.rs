@@ -19,6 +19,7 @@ mod path;
 mod platforms;
 mod refused;
 mod sagemaker;
+mod sample;
 mod size;
 mod v1;
 mod v2_grpc;
@@ -42,6 +43,7 @@ pub use access::{AccessRow, access_table};
 pub use admin::{AdminSlot, admin_router};
 pub use entry::{Entry, entry};
 pub use json::NonFinite;
+pub use sample::{SampleProtocol, SampleRequest, sample_request};
 pub use v2_grpc::{Grpc, HEALTH_NAMES, inference};
 
 use self::access::Access;

@@ -66,6 +66,7 @@ mod swap;
 mod traces;
 mod triton;
 mod trust;
+mod try_it;
 mod v1;
 mod v2_binary;
 mod v2_rest;

@@ -290,7 +290,17 @@ def other_locale():
     save("other_locale", [node], [tensor("x", TensorProto.STRING, ("N",))], [tensor("y", TensorProto.STRING, ("N",))])
 
 
+def hard_to_ask():
+    """More elements than anybody writes down, and a number of rows that nobody guesses."""
+    image = tensor("image", shape=(1, 3, 64, 64))
+    mean = helper.make_node("GlobalAveragePool", ["image"], ["mean"])
+    save("image", [mean], [image], [tensor("mean", shape=(1, 3, 1, 1))])
+    seven = helper.make_tensor("seven", TensorProto.INT64, (1,), [7])
+    node = helper.make_node("Reshape", ["x", "seven"], ["y"])
+    save("seven_rows", [node], [tensor("x", shape=("N",))], [tensor("y", shape=(7,))], initializers=[seven])
+
+
 if __name__ == "__main__":
     parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, custom_operators)
-    for make in (*parts, other_locale):
+    for make in (*parts, other_locale, hard_to_ask):
         make()

@@ -501,6 +501,11 @@ impl From<ServeError> for ScoringError {
     }
 }
 
+/// What reads this JSON scoring body and writes its answer.
+pub(super) fn codec(body: Vec<u8>) -> impl Codec {
+    ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null)
+}
+
 /// Runs a scoring body of this content type through the model as `/invocations` would, without HTTP.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ fn made(servable: &Servable) -> Examples {
     let zeros = is_small(graph).then(|| graph.zeros()).flatten();
     let declared = servable.package().manifest.signature.as_ref();
     let scoring = match declared.and_then(|declared| declared.inputs.as_ref()) {
-        Some(Schema::Columns(columns)) if answers_rows(servable) => row(columns),
+        Some(Schema::Columns(columns)) if answers_rows(servable) => row(columns, 0),
         Some(Schema::Columns(_)) => None,
         _ => zeros.as_ref().and_then(|zeros| inputs(graph, zeros)),
     };
@@ -59,7 +59,7 @@ fn made(servable: &Servable) -> Examples {
 }
 
 /// Whether a batch of one row is small enough to be made.
-fn is_small(graph: &Signature) -> bool {
+pub(in crate::protocol) fn is_small(graph: &Signature) -> bool {
     let elements = |shape: &[Dim]| {
         shape.iter().try_fold(1_usize, |count, dim| match dim {
             Dim::Fixed(size) => count.checked_mul(*size),
@@ -93,9 +93,10 @@ fn answers_rows(servable: &Servable) -> bool {
     servable.response() != ResponseOutput::All || counts.all(|count| Some(count) == first)
 }
 
-/// A data frame of one row.
-fn row(columns: &[ColSpec]) -> Option<Value> {
-    let cells: Option<Vec<Value>> = columns.iter().map(|column| cell(&column.kind)).collect();
+/// A data frame of one row of this number.
+pub(in crate::protocol) fn row(columns: &[ColSpec], number: u8) -> Option<Value> {
+    let cells = columns.iter().map(|column| cell(&column.kind, number));
+    let cells: Option<Vec<Value>> = cells.collect();
     let names: Option<Vec<&str>> = columns
         .iter()
         .map(|column| column.name.as_deref())
@@ -107,21 +108,22 @@ fn row(columns: &[ColSpec]) -> Option<Value> {
     Some(json!({ "dataframe_split": split }))
 }
 
-fn cell(kind: &ColType) -> Option<Value> {
+fn cell(kind: &ColType, number: u8) -> Option<Value> {
     let ColType::Scalar(scalar) = kind else {
         return None;
     };
     Some(match scalar {
-        DataType::Boolean => json!(false),
-        DataType::Integer | DataType::Long => json!(0),
-        DataType::Float | DataType::Double => json!(0.0),
+        DataType::Boolean => json!(number % 2 == 1),
+        DataType::Integer | DataType::Long => json!(number),
+        DataType::Float | DataType::Double => json!(f64::from(number)),
+        DataType::String if number > 0 => json!(number.to_string()),
         DataType::String | DataType::Binary => json!(""),
         DataType::Datetime => json!("2026-01-31T12:00:00"),
     })
 }
 
-/// One tensor alone, or each under its name.
-fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
+/// A scoring body: one tensor alone, or each under its name.
+pub(in crate::protocol) fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
     let named = graph.inputs.iter().zip(batch.inputs());
     if let [tensor] = batch.inputs() {
         return Some(json!({ "inputs": data(tensor, Layout::Nested)? }));
@@ -132,7 +134,8 @@ fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
     Some(json!({ "inputs": named? }))
 }
 
-fn infer(graph: &Signature, batch: &Batch) -> Option<Value> {
+/// A body of the Open Inference Protocol; `None` when there are too many elements.
+pub(in crate::protocol) fn infer(graph: &Signature, batch: &Batch) -> Option<Value> {
     let elements: usize = batch.inputs().iter().map(Tensor::len).sum();
     if elements > MOST_ELEMENTS {
         return None;

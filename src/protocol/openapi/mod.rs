@@ -12,7 +12,7 @@
 //! ```
 
 mod document;
-mod example;
+pub(super) mod example;
 mod models;
 mod operation;
 mod page;

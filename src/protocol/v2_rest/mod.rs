@@ -29,13 +29,25 @@ use self::infer::{InferCodec, Received};
 pub(super) use self::repository::{index as repository_index, refuse_overrides};
 use super::access::Access;
 use super::body::{self, BodyError};
+use super::json::NonFinite;
 use super::oip::error::OipError;
 use super::oip::selector::select;
 use super::openapi::{Answer, Operation, RequestBody};
 use super::{Route, Shared, Surface, cloud_events, model_headers, timeout_header};
+use crate::budget::Allowance;
 use crate::middleware::auth::Scope;
-use crate::serving::{LookupError, Selector};
+use crate::serving::{Codec, LookupError, Selector};
 use crate::telemetry::Protocol;
+
+/// What reads a body of which this many bytes are JSON, and writes its answer.
+pub(super) fn codec(body: Vec<u8>, json: usize) -> impl Codec {
+    let received = Received {
+        json: Some(json),
+        timeout: None,
+        body: body.into(),
+    };
+    InferCodec::new(Ok(received), NonFinite::Null, Allowance::unlimited())
+}
 
 pub(super) fn routes() -> Vec<Route> {
     let row = |path: &'static str, methods, operation| {
