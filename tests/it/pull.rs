@@ -68,6 +68,20 @@ async fn registry(directory: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[tokio::test]
+async fn what_was_pulled_is_called_by_its_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = registry(directory.path()).await;
+    let uri = "models:/my iris/1";
+    fine(&["pull", uri, "--registry", text(&from), "-o", text(&to)]).await;
+    let version = to.join("my%20iris/versions/1");
+    let verified = fine(&["verify", text(&version)]).await;
+    assert!(
+        verified.starts_with("my iris version 1 passed"),
+        "{verified}"
+    );
+}
+
+#[tokio::test]
 async fn versions_come_with_the_pointers_that_were_asked_for_and_once_only() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = registry(directory.path()).await;

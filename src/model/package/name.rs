@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::percent_decode;
 use serde::Deserialize;
 
 use super::confine::Confined;
@@ -13,6 +14,9 @@ use crate::model::{ModelId, ModelName, Version, real_path, small_file};
 
 /// What a registry client writes beside the manifest: which model and version the package is.
 pub(crate) const META: &str = "registered_model_meta";
+
+/// Where a registry of files keeps the versions of a model: `NAME/versions/3/` beside `NAME/versions/3.json`.
+const REGISTERED: &str = "versions";
 
 /// A name and a version take less.
 const MAX_BYTES: u64 = 64 << 10;
@@ -103,11 +107,18 @@ fn absolute(path: &Path) -> PathBuf {
     }
 }
 
-/// Name and version of a directory whose own name is a number.
+/// Name and version of a directory whose own name is a number; in a registry of files the name is one directory further
+/// up, percent-encoded.
 fn numbered(directory: &Path) -> Option<(String, Version)> {
-    let version = directory.file_name()?.to_str()?.parse().ok()?;
-    let name = directory.parent()?.file_name()?;
-    Some((text(Some(name)), version))
+    let number = directory.file_name()?.to_str()?;
+    let version = number.parse().ok()?;
+    let above = directory.parent()?;
+    if above.file_name()? == REGISTERED && above.join(format!("{number}.json")).is_file() {
+        let name = above.parent()?.file_name()?.as_encoded_bytes();
+        let name = percent_decode(name).decode_utf8_lossy().into_owned();
+        return Some((name, version));
+    }
+    Some((text(above.file_name()), version))
 }
 
 fn text(name: Option<&std::ffi::OsStr>) -> String {

@@ -612,6 +612,27 @@ fn a_broken_neighbour_does_not_take_the_name_of_a_bare_graph() {
 }
 
 #[test]
+fn a_version_of_a_registry_of_files_has_the_name_of_its_model() {
+    let directory = tempfile::tempdir().unwrap();
+    let versions = directory.path().join("my%20iris/versions");
+    copy_to("iris_logreg", &versions.join("2"));
+    let version = versions.join("2");
+    assert_eq!(
+        id(&version),
+        "versions version 2",
+        "a tree that is called so"
+    );
+    fs::write(versions.join("2.json"), "{}").unwrap();
+    assert_eq!(id(&version), "my iris version 2");
+    assert_eq!(
+        Package::presumed_id(&version, None).to_string(),
+        "my iris version 2"
+    );
+    fs::remove_file(version.join("MLmodel")).unwrap();
+    assert_eq!(id(&version.join("model.onnx")), "my iris version 2");
+}
+
+#[test]
 fn what_cannot_be_opened_is_called_what_it_would_be() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path();
