@@ -537,20 +537,20 @@ mod tests {
             value(r#"{"a": 1, "b": 2, "a": 3}"#),
             value(r#"{"a": 3, "b": 2}"#)
         );
-        for bad in [
-            "",
-            "{",
-            "[1,]",
-            "{'a': 1}",
-            "[01]",
-            "[.5]",
-            "[0x1F]",
-            "1 2",
-            "[1] x",
-            "\"abc",
-            "[1 /* c */]",
+        for (bad, told) in [
+            ("", "EOF while parsing a value at line 1 column 0"),
+            ("{", "EOF while parsing an object at line 1 column 1"),
+            ("[1,]", "trailing comma at line 1 column 4"),
+            ("{'a': 1}", "key must be a string at line 1 column 2"),
+            ("[01]", "invalid number at line 1 column 3"),
+            ("[.5]", "expected value at line 1 column 2"),
+            ("[0x1F]", "expected `,` or `]` at line 1 column 3"),
+            ("1 2", "trailing characters at line 1 column 3"),
+            ("[1] x", "trailing characters at line 1 column 5"),
+            ("\"abc", "EOF while parsing a string at line 1 column 4"),
+            ("[1 /* c */]", "expected `,` or `]` at line 1 column 4"),
         ] {
-            assert!(!error(bad.as_bytes()).is_empty(), "{bad}");
+            assert_eq!(error(bad.as_bytes()), told, "{bad}");
         }
         assert_eq!(error(b"\"\xff\xfe\""), "the body is not UTF-8 from byte 1");
     }
