@@ -254,7 +254,7 @@ fn outputs(graph: &Graph) -> Vec<Tensor<'_>> {
     let tensor = outputs.map(|output| {
         let (dtype, shape) = match &output.kind {
             OutputKind::Tensor { dtype, shape } => (Some(*dtype), shape.as_deref()),
-            OutputKind::Maps { .. } => (None, None),
+            OutputKind::Maps { .. } | OutputKind::Sequence { .. } => (None, None),
         };
         Tensor {
             name: &output.name,
