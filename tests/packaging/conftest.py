@@ -11,6 +11,11 @@ import pytest
 from shell import ROOT, process, run, until
 
 
+# Files whose tests share an engine, servers, an environment or what Helm has rendered. The longest come first, so that no process ends
+# long after the others.
+TOGETHER = ["images.py", "wheel.py", "compose.py", "monitoring.py", "chart_live.py", "chart.py", "chart_test.py", "kserve.py"]
+
+
 def pytest_addoption(parser):
     parser.addoption("--binary", required=True, help="the `onstage` to test")
     parser.addoption("--mlflow-python", required=True, help="a Python that has MLflow")
@@ -31,12 +36,22 @@ def tools(request):
     return path
 
 
-@pytest.fixture(scope="session", params=["helm3", "helm4"])
-def helm(request, tools, tmp_path_factory):
-    """Helm, of each major: `helm("lint", …)`."""
-    home = tmp_path_factory.mktemp(request.param)
-    environment = {**os.environ, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home, "HELM_DATA_HOME": home, "KUBECONFIG": home / "none"}
-    program = tools / request.param / "helm/helm"
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items):
+    """Keeps the tests of such a file in one process, and puts them before all others."""
+    for item in items:
+        if item.path.name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    yield
+    items.sort(key=lambda item: TOGETHER.index(item.path.name) if item.path.name in TOGETHER else len(TOGETHER))
+
+
+# pytest sets up a fixture with parameters anew whenever the parameter changes; what this Helm has rendered is still known then.
+@functools.cache
+def helm_of(major, tools, home):
+    # Each run is short and its memory small: collecting garbage would be a fifth of the work.
+    environment = {**os.environ, "HELM_CACHE_HOME": home, "HELM_CONFIG_HOME": home, "HELM_DATA_HOME": home, "KUBECONFIG": home / "none", "GOGC": "400"}
+    program = tools / major / "helm/helm"
 
     # Many tests look at the same objects.
     @functools.cache
@@ -44,6 +59,12 @@ def helm(request, tools, tmp_path_factory):
         return run(program, *arguments, env=environment, **options)
 
     return helm
+
+
+@pytest.fixture(scope="session", params=["helm3", "helm4"])
+def helm(request, tools, tmp_path_factory):
+    """Helm, of each major: `helm("lint", …)`."""
+    return helm_of(request.param, tools, tmp_path_factory.getbasetemp() / request.param)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from shell import CHART
 OLDEST, NEWEST = "1.27.0", "1.37.0"
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.CSafeLoader):
     """Reads plain text as a number wherever any YAML reader might, so that text without quotes is noticed."""
 
 
