@@ -41,6 +41,8 @@ pub(crate) fn command(home: &Path) -> Command {
     }
     command
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
+        // Else a server starts eight processes for jobs that no test has, each of which imports MLflow.
+        .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         .env("GIT_PYTHON_REFRESH", "quiet")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

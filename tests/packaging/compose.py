@@ -24,7 +24,9 @@ def test_a_promotion_in_mlflow_is_served_and_seen_by_prometheus(binary, tools, r
     mlflow = [on_this_machine(part, ports, tmp_path).replace("/mlflow/", f"{tmp_path}/") for part in mlflow]
     mlflow = [part.replace("localhost:5000,127.0.0.1:5000", f"localhost:{ports['mlflow']}") for part in mlflow]
     server = f"http://127.0.0.1:{ports['mlflow']}"
-    with process(python, "-m", *mlflow, log=tmp_path / "mlflow.log", cwd=tmp_path, env=environment()):
+    # Else it starts eight processes for jobs that this test has not, each of which imports MLflow.
+    variables = environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
+    with process(python, "-m", *mlflow, log=tmp_path / "mlflow.log", cwd=tmp_path, env=variables):
         until(lambda: ask(f"127.0.0.1:{ports['mlflow']}", "/health")[0] == 200, "MLflow answers", seconds=120)
         onstage = [on_this_machine(part, ports, tmp_path) for part in COMPOSE["onstage"]["command"]]
         address = f"127.0.0.1:{ports['onstage']}"
