@@ -182,7 +182,7 @@ test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritoncl
 	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer" CHROMIUM="$(CHROMIUM)"; \
 	ask() { set -x; $(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
-	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask tests/clients/v1_kserve.py; fi
+	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask --numprocesses 0 tests/clients/v1_kserve.py; fi
 
 # One file or test: ARGS="tests/packaging/chart.py -k lint". Another binary for the images: BINARY=target/dist/onstage.
 .PHONY: test-packaging
