@@ -50,10 +50,10 @@ def quantity(value):
     if not match:
         return None
     sign, number, suffix = match.groups()
-    if suffix[:1] in ("e", "E") and suffix[1:]:
-        factor = Decimal(10) ** int(suffix[1:])
-    elif suffix.endswith("i"):
+    if suffix.endswith("i"):
         factor = Decimal(1024) ** ("KMGTPE".index(suffix[0]) + 1)
+    elif suffix[:1] in ("e", "E") and suffix[1:]:
+        factor = Decimal(10) ** int(suffix[1:])
     else:
         factor = Decimal(10) ** POWERS[suffix]
     return (-1 if sign == "-" else 1) * Decimal(number) * factor
@@ -224,7 +224,7 @@ def probe(found, entry, names, path):
         found(not 1 <= entry.get(key, 1) < 2**31, path, key)
     if get := entry.get("httpGet"):
         found(isinstance(get["port"], str) and get["port"] not in names, path, f"no port {get['port']}")
-        found(not get["path"].startswith("/"), path, get["path"])
+        found(not get.get("path", "/").startswith("/"), path, get.get("path"))
 
 
 def resources(found, entry, path):

@@ -96,6 +96,15 @@ def test_a_configuration_of_any_text_arrives_as_it_is(helm, tmp_path):
     assert tomllib.loads(configuration(render(helm, "-f", values)))["telemetry"] == texts
 
 
+def test_a_configuration_of_any_number_arrives_as_it_is(helm, tmp_path):
+    numbers = {"a": 1e30, "b": -0.5, "c": 8080, "d": 10**15, "e": 1e-9, "f": True, "g": [1, 2.5, {"h": 3}]}
+    nulls = {"left": None, "g": [None, 1, 2.5, None, {"h": 3, "i": None}]}
+    values = tmp_path / "values.yaml"
+    values.write_text(json.dumps({"config": {"telemetry": {**numbers, **nulls}}}))
+    read = tomllib.loads(configuration(render(helm, "-f", values)))["telemetry"]
+    assert read == numbers and [type(read[key]) for key in "acdf"] == [float, int, int, bool]
+
+
 def test_a_configuration_that_no_annotation_holds_is_refused(helm, tmp_path):
     values = tmp_path / "values.yaml"
     values.write_text(json.dumps({"config": {"telemetry": {"a": "x" * 102_000}}}))

@@ -6,9 +6,10 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from chart_types import CORE, NARROWER, NETWORK, SCALING
+
 SCHEMA = Path(__file__).resolve().parent.parent.parent / "helm/onstage/values.schema.json"
 NEWEST = "v1.37.0-local"
-CORE, SCALING, NETWORK = "io.k8s.api.core.v1", "io.k8s.api.autoscaling.v2", "io.k8s.api.networking.v1"
 # Value and type; `[]` is a list of them.
 TYPES = {
     "extraEnv[]": f"{CORE}.EnvVar",
@@ -28,67 +29,6 @@ TYPES = {
     "networkPolicy.metricsFrom[]": f"{NETWORK}.NetworkPolicyPeer",
     "networkPolicy.egress[]": f"{NETWORK}.NetworkPolicyEgressRule",
     "ingress.tls[]": f"{NETWORK}.IngressTLS",
-}
-# What the types leave to the API server, by type and field: texts of a closed set, and ranges.
-PORT = {"minimum": 1, "maximum": 65535}
-COUNT = {"minimum": 1, "maximum": 2147483647}
-SECONDS = {"minimum": 0, "maximum": 2147483647}
-NARROWER = {
-    f"{CORE}.Toleration": {"operator": {"enum": ["", "Exists", "Equal"]}, "effect": {"enum": ["", "NoSchedule", "PreferNoSchedule", "NoExecute"]}},
-    f"{CORE}.TopologySpreadConstraint": {
-        "maxSkew": COUNT,
-        "minDomains": COUNT,
-        "whenUnsatisfiable": {"enum": ["DoNotSchedule", "ScheduleAnyway"]},
-        "nodeAffinityPolicy": {"enum": ["Honor", "Ignore"]},
-        "nodeTaintsPolicy": {"enum": ["Honor", "Ignore"]},
-    },
-    f"{CORE}.NodeSelectorRequirement": {"operator": {"enum": ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]}},
-    f"{CORE}.NodeSelector": {"nodeSelectorTerms": {"minItems": 1}},
-    "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement": {"operator": {"enum": ["In", "NotIn", "Exists", "DoesNotExist"]}},
-    f"{CORE}.PreferredSchedulingTerm": {"weight": {"minimum": 1, "maximum": 100}},
-    f"{CORE}.WeightedPodAffinityTerm": {"weight": {"minimum": 1, "maximum": 100}},
-    f"{CORE}.PodAffinityTerm": {"topologyKey": {"minLength": 1}},
-    f"{CORE}.Container": {
-        "imagePullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-        "terminationMessagePolicy": {"enum": ["File", "FallbackToLogsOnError"]},
-        "image": {"minLength": 1},
-    },
-    f"{CORE}.ContainerPort": {"containerPort": PORT, "hostPort": {"minimum": 0, "maximum": 65535}, "protocol": {"enum": ["TCP", "UDP", "SCTP"]}},
-    f"{CORE}.HTTPGetAction": {"scheme": {"enum": ["HTTP", "HTTPS"]}},
-    f"{CORE}.GRPCAction": {"port": PORT},
-    f"{CORE}.Probe": {
-        "periodSeconds": COUNT,
-        "timeoutSeconds": COUNT,
-        "failureThreshold": COUNT,
-        "successThreshold": COUNT,
-        "initialDelaySeconds": SECONDS,
-        "terminationGracePeriodSeconds": COUNT,
-    },
-    f"{CORE}.PodSecurityContext": {
-        **dict.fromkeys(["runAsUser", "runAsGroup", "fsGroup"], SECONDS),
-        "fsGroupChangePolicy": {"enum": ["OnRootMismatch", "Always"]},
-        "supplementalGroupsPolicy": {"enum": ["Merge", "Strict"]},
-    },
-    f"{CORE}.SecurityContext": {**dict.fromkeys(["runAsUser", "runAsGroup"], SECONDS), "procMount": {"enum": ["Default", "Unmasked"]}},
-    f"{CORE}.SeccompProfile": {"type": {"enum": ["RuntimeDefault", "Unconfined", "Localhost"]}},
-    f"{CORE}.AppArmorProfile": {"type": {"enum": ["RuntimeDefault", "Unconfined", "Localhost"]}},
-    f"{CORE}.EmptyDirVolumeSource": {"medium": {"enum": ["", "Memory", "HugePages", "HugePages-2Mi", "HugePages-1Gi"]}},
-    **{f"{CORE}.{kind}VolumeSource": {"defaultMode": {"minimum": 0, "maximum": 511}} for kind in ("Secret", "ConfigMap", "Projected", "DownwardAPI")},
-    f"{CORE}.PersistentVolumeClaimVolumeSource": {"claimName": {"minLength": 1}},
-    f"{CORE}.VolumeMount": {
-        "mountPropagation": {"enum": ["None", "HostToContainer", "Bidirectional"]},
-        "recursiveReadOnly": {"enum": ["Disabled", "IfPossible", "Enabled"]},
-        "mountPath": {"minLength": 1},
-    },
-    f"{SCALING}.HPAScalingRules": {
-        "stabilizationWindowSeconds": {"minimum": 0, "maximum": 3600},
-        "selectPolicy": {"enum": ["Max", "Min", "Disabled"]},
-        "policies": {"minItems": 1},
-    },
-    f"{SCALING}.HPAScalingPolicy": {"type": {"enum": ["Pods", "Percent"]}, "periodSeconds": {"minimum": 1, "maximum": 1800}, "value": COUNT},
-    f"{SCALING}.MetricSpec": {"type": {"enum": ["Resource", "ContainerResource", "Pods", "Object", "External"]}},
-    f"{SCALING}.MetricTarget": {"type": {"enum": ["Utilization", "Value", "AverageValue"]}, "averageUtilization": COUNT},
-    f"{NETWORK}.NetworkPolicyPort": {"protocol": {"enum": ["TCP", "UDP", "SCTP"]}, "endPort": PORT},
 }
 
 
@@ -119,11 +59,19 @@ def add(definitions, known, name):
     if name in definitions:
         return
     found = definitions[name] = strict(known[name])
-    for field, narrower in NARROWER.get(name, {}).items():
-        if field in found["properties"]:
-            found["properties"][field].update(narrower)
+    narrower = NARROWER.get(name, {})
+    for field, rule in narrower.items():
+        if not field:
+            found.update(rule)
+        elif field in found["properties"]:
+            found["properties"][field] = narrowed(found["properties"][field], rule)
     for other in re.findall(r'"#/definitions/([^"]+)"', json.dumps(found)):
         add(definitions, known, other)
+
+
+def narrowed(part, rule):
+    """Beside a reference nothing else counts."""
+    return {"allOf": [part, rule]} if "$ref" in part else {**part, **rule}
 
 
 def strict(part):

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 from api_rules import Found, complaints, metadata, quantity, service
-from chart_table import ROWS, SOURCES, TOGETHER
+from chart_table import GATE, INGRESS, KEDA, POLICY, ROWS, SOURCES, TOGETHER
 from objects import parse
 from schemas import validate
 from shell import CHART, ROOT, run
@@ -95,6 +95,33 @@ def leaves(values, path=""):
     for key, value in values.items():
         here = f"{path}.{key}".lstrip(".")
         yield from leaves(value, here) if isinstance(value, dict) and value else [here]
+
+
+def without(values, schema):
+    """Null for every value that need not be there, as `key:` with nothing behind it is."""
+    needed = schema.get("required", [])
+    found = {}
+    for key, value in values.items():
+        part = schema.get("properties", {}).get(key, {})
+        if isinstance(value, dict) and (key in needed or part.get("required")):
+            found[key] = without(value, part)
+        elif key not in needed:
+            found[key] = None
+    return found
+
+
+SATURATION = {"autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": 0, "targetSaturation": "700m"}}
+MONITORS = [{"metrics": {name: {"enabled": True}}} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")]
+
+
+@pytest.mark.parametrize("switch", [{}, POLICY, INGRESS, GATE, KEDA, SATURATION, *MONITORS], ids=str)
+def test_what_need_not_be_there_may_be_null(answer, switch):
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    nulls = without(values, json.loads((CHART / "values.schema.json").read_text()))
+    assert nulls["commonLabels"] is nulls["affinity"] is nulls["secretMounts"] is nulls["networkPolicy"]["from"] is None
+    objects, refused = answer(merged(nulls, switch))
+    assert objects, refused
+    check_objects(objects)
 
 
 def test_every_value_has_a_row():

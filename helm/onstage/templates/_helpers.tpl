@@ -206,5 +206,5 @@ httpGet:
 {{/* Where a monitor reads the metrics. */}}
 {{- define "onstage.endpoint" -}}
 {{- $ours := dict "port" "http" "path" (printf "%s/metrics" (include "onstage.path" .root)) "interval" .monitor.interval "scheme" (lower (include "onstage.scheme" .root)) -}}
-{{- toYaml (mergeOverwrite $ours (deepCopy .monitor.endpoint)) -}}
+{{- toYaml (mergeOverwrite $ours (deepCopy (default dict .monitor.endpoint))) -}}
 {{- end -}}

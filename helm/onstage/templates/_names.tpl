@@ -87,7 +87,7 @@ without a cluster, as for `helm template`), and its `selector`. A selector can n
 {{- define "onstage.podLabels" -}}
 {{- include "onstage.remember" . -}}
 {{- $ours := dict "app.kubernetes.io/component" "server" "app.kubernetes.io/managed-by" .Release.Service -}}
-{{- toYaml (merge (dict) .Values._release.selector $ours .Values.podLabels .Values.commonLabels) -}}
+{{- toYaml (merge (dict) .Values._release.selector $ours (default dict .Values.podLabels) (default dict .Values.commonLabels)) -}}
 {{- end -}}
 
 {{/* Labels of an object: `root`, and `extra` of its own. */}}
@@ -96,7 +96,7 @@ without a cluster, as for `helm template`), and its `selector`. A selector can n
 {{- include "onstage.remember" $root -}}
 {{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" -}}
 {{- $ours := dict "app.kubernetes.io/component" "server" "app.kubernetes.io/managed-by" $root.Release.Service "app.kubernetes.io/version" $root.Chart.AppVersion "helm.sh/chart" $chart -}}
-{{- toYaml (merge (dict) $root.Values._release.selector $ours (default dict .extra) $root.Values.commonLabels) -}}
+{{- toYaml (merge (dict) $root.Values._release.selector $ours (default dict .extra) (default dict $root.Values.commonLabels)) -}}
 {{- end -}}
 
 {{/* The metadata of an object: `root`, and where it has them `suffix` of its name, `labels` and `annotations`. */}}

@@ -25,7 +25,7 @@ envFrom:
 {{- $mounts := list -}}
 {{- if .Values.admin.enabled -}}{{- $mounts = append $mounts (dict "name" "admin" "secretName" .Values.admin.tokenSecret.name) -}}{{- end -}}
 {{- with .Values.registry.webhookSecret.name -}}{{- $mounts = append $mounts (dict "name" "webhook" "secretName" .) -}}{{- end -}}
-{{- concat $mounts .Values.secretMounts | toYaml -}}
+{{- concat $mounts (default list .Values.secretMounts) | toYaml -}}
 {{- end -}}
 
 {{/* Takes a list of such. */}}

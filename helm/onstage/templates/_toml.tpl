@@ -1,5 +1,6 @@
 {{/*
-TOML of a map: `path` is its name ("" for the whole file), `table` its content. Helm's own `toToml` writes numbers of values as floats.
+TOML of a map: `path` is its name ("" for the whole file), `table` its content, in which null is what is left out. Helm's own `toToml` writes
+numbers of values as floats.
 */}}
 {{- define "onstage.toml" -}}
 {{- $path := .path -}}
@@ -25,17 +26,15 @@ TOML of a map: `path` is its name ("" for the whole file), `table` its content. 
 
 {{- define "onstage.toml.value" -}}
 {{- if kindIs "slice" . -}}
-[{{- range $index, $value := . -}}{{- if $index }}, {{ end -}}{{- include "onstage.toml.value" $value -}}{{- end -}}]
+[{{- $first := true -}}{{- range . -}}{{- if not (kindIs "invalid" .) -}}{{- if not $first }}, {{ end -}}{{- include "onstage.toml.value" . -}}{{- $first = false -}}{{- end -}}{{- end -}}]
 {{- else if kindIs "map" . -}}
-{ {{- $first := true -}}{{- range $key, $value := . -}}{{- if not $first }},{{ end }} {{ include "onstage.toml.key" $key }} = {{ include "onstage.toml.value" $value -}}{{- $first = false -}}{{- end }} }
-{{- else if kindIs "float64" . -}}
-{{- if eq (floor .) . -}}{{- int64 . -}}{{- else -}}{{- . -}}{{- end -}}
+{ {{- $first := true -}}{{- range $key, $value := . -}}{{- if not (kindIs "invalid" $value) -}}{{- if not $first }},{{ end }} {{ include "onstage.toml.key" $key }} = {{ include "onstage.toml.value" $value -}}{{- $first = false -}}{{- end -}}{{- end }} }
 {{- else -}}
 {{- include "onstage.toml.text" . -}}
 {{- end -}}
 {{- end -}}
 
-{{/* A text of JSON is one of TOML, but for control characters that JSON leaves as they are, and YAML does not take. */}}
+{{/* A text or number of JSON is one of TOML, but for control characters that JSON leaves as they are, and YAML does not take. */}}
 {{- define "onstage.toml.text" -}}
 {{- $text := toJson . -}}
 {{- if regexMatch "[\\x{7f}-\\x{9f}\\x{feff}]" $text -}}

@@ -33,7 +33,7 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- define "onstage.checkNumbers" -}}
 {{- $all := dict "resources" .Values.resources "tests.resources" .Values.tests.resources -}}
 {{- range $list := list "extraContainers" "extraInitContainers" -}}
-{{- range $index, $container := get $.Values $list -}}
+{{- range $index, $container := default list (get $.Values $list) -}}
 {{- if $container.resources -}}{{- $_ := set $all (printf "%s[%d].resources" $list $index) $container.resources -}}{{- end -}}
 {{- end -}}
 {{- end -}}
@@ -111,11 +111,18 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- fail (printf "`config.registry.%s` is written by the chart: set `%s` instead" $key $other) -}}
 {{- end -}}
 {{- end -}}
-{{- $flags := dict "--config" "config" "--host" "config.server" "--port" "config.server.port" "--http-port" "config.server.port" "--grpc-port" "config.server.grpc_port" "--base-path" "config.server.base_path" "--admin-port" "admin.port" "--shutdown-delay" "shutdown.delaySeconds" "--drain-timeout" "shutdown.drainSeconds" "--cache-dir" "cache" "--tls-cert-file" "config.server.tls" "--tls-client-auth" "config.server.tls" -}}
+{{- $written := dict "config" "config" "host" "config.server" "port" "config.server.port" "http-port" "config.server.port" "grpc-port" "config.server.grpc_port" "no-grpc" "config.server.grpc_port" "base-path" "config.server.base_path" "admin-port" "admin.port" "admin-token-file" "admin.tokenSecret" "shutdown-delay" "shutdown.delaySeconds" "drain-timeout" "shutdown.drainSeconds" "cache-dir" "cache" "webhook-secret-file" "registry.webhookSecret" "tls-cert-file" "config.server.tls" "tls-client-auth" "config.server.tls" -}}
 {{- range $index, $argument := .Values.extraArgs -}}
 {{- $flag := first (splitList "=" $argument) -}}
-{{- if hasKey $flags $flag -}}
-{{- fail (printf "`extraArgs[%d]` is `%s`, which ports, probes and volumes depend on: set `%s` instead" $index $flag (get $flags $flag)) -}}
+{{- if and (hasPrefix "--" $flag) (hasKey $written (trimPrefix "--" $flag)) -}}
+{{- fail (printf "`extraArgs[%d]` is `%s`, which ports, probes and volumes depend on: set `%s` instead" $index $flag (get $written (trimPrefix "--" $flag))) -}}
+{{- end -}}
+{{- end -}}
+{{/* TLS may come from the environment, beside `probes.scheme`. */}}
+{{- range $index, $variable := .Values.extraEnv -}}
+{{- $key := regexReplaceAll "^ONSTAGE_(SERVER|REGISTRY)__([A-Z_]+)$" $variable.name "${2}" | lower | replace "_" "-" -}}
+{{- if and (hasPrefix "ONSTAGE_" $variable.name) (hasKey $written $key) -}}
+{{- fail (printf "`extraEnv[%d]` is `%s`, which ports, probes and volumes depend on: set `%s` instead" $index $variable.name (get $written $key)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.admin.enabled (not .Values.admin.tokenSecret.name) -}}
@@ -280,7 +287,7 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- include "onstage.unique" (dict "names" $paths "what" "of `extraVolumeMounts` and the mounts of the chart the path") -}}
 {{- range $list := list "extraContainers" "extraInitContainers" -}}
-{{- range $index, $container := get $.Values $list -}}
+{{- range $index, $container := default list (get $.Values $list) -}}
 {{- $paths := list -}}
 {{- range $container.volumeMounts -}}
 {{- $paths = append $paths .mountPath -}}
@@ -289,6 +296,12 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- end -}}
 {{- include "onstage.unique" (dict "names" $paths "what" (printf "of the mounts in `%s[%d]` the path" $list $index)) -}}
+{{- $ports := list -}}
+{{- range $container.ports -}}{{- if .name -}}{{- $ports = append $ports .name -}}{{- end -}}{{- end -}}
+{{- include "onstage.unique" (dict "names" $ports "what" (printf "of the ports in `%s[%d]` the name" $list $index)) -}}
+{{- $variables := list -}}
+{{- range $container.env -}}{{- $variables = append $variables .name -}}{{- end -}}
+{{- include "onstage.unique" (dict "names" $variables "what" (printf "of the variables in `%s[%d]` the name" $list $index)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -301,21 +314,39 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- $variables := list "ONSTAGE_SERVER__HOST" "TMPDIR" -}}
 {{- range .Values.extraEnv -}}{{- $variables = append $variables .name -}}{{- end -}}
 {{- include "onstage.unique" (dict "names" $variables "what" "of `extraEnv` and the variables of the chart the name") -}}
-{{- range $index, $variable := .Values.extraEnv -}}
-{{- if and $variable.value $variable.valueFrom -}}
-{{- fail (printf "`extraEnv[%d]` has `value` and `valueFrom`: expected one of them" $index) -}}
-{{- end -}}
-{{- end -}}
 {{- include "onstage.unique" (dict "names" (default list .Values.imagePullSecrets) "what" "of `imagePullSecrets` the name") -}}
-{{- range $path, $context := dict "podSecurityContext" .Values.podSecurityContext "securityContext" .Values.securityContext -}}
+{{- $contexts := dict "podSecurityContext" .Values.podSecurityContext "securityContext" .Values.securityContext -}}
+{{- range $list := list "extraContainers" "extraInitContainers" -}}
+{{- range $index, $container := default list (get $.Values $list) -}}
+{{- with $container.securityContext -}}{{- $_ := set $contexts (printf "%s[%d].securityContext" $list $index) . -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path, $context := $contexts -}}
 {{- $user := get $context "runAsUser" -}}
 {{- if and $context.runAsNonRoot (not (kindIs "invalid" $user)) (eq (toString $user) "0") -}}
 {{- fail (printf "`%s.runAsUser` is 0, but `runAsNonRoot` is true, so that no container would start" $path) -}}
 {{- end -}}
 {{- end -}}
-{{- $context := .Values.securityContext -}}
-{{- if and $context.privileged (eq (toString $context.allowPrivilegeEscalation) "false") -}}
-{{- fail "`securityContext.privileged` is true and `allowPrivilegeEscalation` false: expected one of them" -}}
+{{- $sysctls := list -}}
+{{- range .Values.podSecurityContext.sysctls -}}{{- $sysctls = append $sysctls .name -}}{{- end -}}
+{{- include "onstage.unique" (dict "names" $sysctls "what" "of `podSecurityContext.sysctls` the name") -}}
+{{- $isPrivileged := .Values.securityContext.privileged -}}
+{{- range $index, $mount := .Values.extraVolumeMounts -}}
+{{- if and (eq (default "" $mount.mountPropagation) "Bidirectional") (not $isPrivileged) -}}
+{{- fail (printf "`extraVolumeMounts[%d].mountPropagation` is `Bidirectional`, which only privileged containers may have" $index) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $container := .Values.extraContainers -}}
+{{- if $container.restartPolicy -}}
+{{- fail (printf "`extraContainers[%d]` has a `restartPolicy`, which only init containers may have: those of `extraInitContainers` with `Always` run beside as well" $index) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $container := .Values.extraInitContainers -}}
+{{- range $field := list "lifecycle" "livenessProbe" "readinessProbe" "startupProbe" -}}
+{{- if and (get $container $field) (not $container.restartPolicy) -}}
+{{- fail (printf "`extraInitContainers[%d]` has `%s`, which an init container may have only with `restartPolicy: Always`" $index $field) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -337,6 +368,11 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- if and (hasKey $constraint "minDomains") (ne $constraint.whenUnsatisfiable "DoNotSchedule") -}}
 {{- fail (printf "`topologySpreadConstraints[%d]` has `minDomains`: then `whenUnsatisfiable` must be `DoNotSchedule`" $index) -}}
 {{- end -}}
+{{- range $constraint.matchLabelKeys -}}
+{{- if hasKey (dig "labelSelector" "matchLabels" dict $constraint) . -}}
+{{- fail (printf "`topologySpreadConstraints[%d]` has the label `%s` in `matchLabelKeys` and in `labelSelector`: expected one of them" $index .) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- range .Values.topologySpreadConstraints -}}{{- $spread = append $spread (printf "%s, %s" .topologyKey .whenUnsatisfiable) -}}{{- end -}}
 {{- include "onstage.unique" (dict "names" $spread "what" "of `topologySpreadConstraints` the pair") -}}
@@ -349,6 +385,19 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "`httpRoute.enabled` is true, but `httpRoute.parentRefs` names no Gateway" -}}
 {{- end -}}
+{{- $gateways := dict -}}
+{{- range $index, $gateway := .Values.httpRoute.parentRefs -}}
+{{- $key := omit $gateway "sectionName" "port" | toJson -}}
+{{- $sections := default list (get $gateways $key) -}}
+{{- $section := default "" $gateway.sectionName -}}
+{{- if and $sections (or (eq $section "") (has "" $sections) (has $section $sections)) -}}
+{{- fail (printf "`httpRoute.parentRefs[%d]` names a Gateway that is there already: each needs a `sectionName`, and another one" $index) -}}
+{{- end -}}
+{{- $_ := set $gateways $key (append $sections $section) -}}
+{{- end -}}
+{{- if and .Values.ingress.className (hasKey (default dict .Values.ingress.annotations) "kubernetes.io/ingress.class") -}}
+{{- fail "`ingress.className` and the annotation `kubernetes.io/ingress.class` in `ingress.annotations` both name a class: leave the annotation out" -}}
+{{- end -}}
 {{- range $index, $host := .Values.ingress.hosts -}}
 {{- range $host.paths -}}
 {{- if ne .pathType "ImplementationSpecific" -}}
@@ -358,7 +407,7 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- end -}}
 {{- include "onstage.checkPath" (dict "text" .Values.httpRoute.path "path" "httpRoute.path") -}}
 {{- range $list := list "from" "metricsFrom" -}}
-{{- range $index, $peer := get $.Values.networkPolicy $list -}}
+{{- range $index, $peer := default list (get $.Values.networkPolicy $list) -}}
 {{- include "onstage.checkPeer" (dict "peer" $peer "path" (printf "networkPolicy.%s[%d]" $list $index)) -}}
 {{- end -}}
 {{- end -}}
@@ -383,12 +432,6 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- if and (hasKey .port "endPort") (or (not .port.port) (not $isNumber) (lt (int .port.endPort) (int .port.port))) -}}
 {{- fail (printf "`%s` has `endPort`: then `port` must be a number that is not above it" .path) -}}
 {{- end -}}
-{{- if and (hasKey .port "port") $isNumber (or (lt (int .port.port) 1) (gt (int .port.port) 65535)) -}}
-{{- fail (printf "`%s` has the port %d, expected 1 to 65535" .path (int .port.port)) -}}
-{{- end -}}
-{{- if and .port.port (not $isNumber) (or (gt (len .port.port) 15) (not (regexMatch "^[a-z0-9]+(-[a-z0-9]+)*$" .port.port)) (not (regexMatch "[a-z]" .port.port))) -}}
-{{- fail (printf "`%s` has the port `%s`, expected a number or the name of a port" .path .port.port) -}}
-{{- end -}}
 {{- end -}}
 
 {{- define "onstage.checkPeer" -}}
@@ -398,6 +441,29 @@ before anything reaches the cluster, as an upgrade that the cluster refuses half
 {{- if not (or (hasKey .peer "ipBlock") (hasKey .peer "podSelector") (hasKey .peer "namespaceSelector")) -}}
 {{- fail (printf "`%s` names nobody: expected `podSelector`, `namespaceSelector` or `ipBlock`" .path) -}}
 {{- end -}}
+{{- $path := .path -}}
+{{- with .peer.ipBlock -}}
+{{- $outer := splitList "/" .cidr -}}
+{{- range .except -}}
+{{- $inner := splitList "/" . -}}
+{{- $isWithin := and (eq (contains ":" (first $outer)) (contains ":" (first $inner))) (gt (last $inner | int) (last $outer | int)) -}}
+{{- if and $isWithin (not (contains ":" .)) -}}
+{{- $hosts := sub 32 (last $outer | int) | int -}}
+{{- $isWithin = eq (include "onstage.network" (dict "address" (first $outer) "hosts" $hosts)) (include "onstage.network" (dict "address" (first $inner) "hosts" $hosts)) -}}
+{{- end -}}
+{{- if not $isWithin -}}
+{{- fail (printf "`%s.ipBlock.except` has `%s`, which is no smaller network within its `cidr`" $path .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The number of an IPv4 network: its address without the last bits. */}}
+{{- define "onstage.network" -}}
+{{- $number := 0 -}}
+{{- range splitList "." .address -}}{{- $number = add (mul $number 256) (int .) -}}{{- end -}}
+{{- range until .hosts -}}{{- $number = div $number 2 -}}{{- end -}}
+{{- $number -}}
 {{- end -}}
 
 {{- define "onstage.checkMonitors" -}}
