@@ -1,4 +1,4 @@
-//! Cells as the elements of a tensor: whole numbers are fine for floats, nothing else is converted.
+//! Cells as the elements of a tensor: whole numbers are fine for floats, nothing else is converted, and no number becomes an infinity.
 
 use super::{Cells, Json};
 use crate::budget::OverBudget;
@@ -38,10 +38,16 @@ pub(crate) fn tensor_of(
     Ok(match dtype {
         DType::Bool => Tensor::from_bools(shape, &elements.bools(cells)?)?,
         DType::String => Tensor::from_strings(shape, elements.strings(cells)?)?,
-        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow)?)?,
+        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow, f32::is_finite)?)?,
         DType::F64 => Tensor::from_vec(shape, elements.doubles(cells)?)?,
-        DType::F16 => Tensor::from_vec(shape, elements.floats(cells, half::f16::from_f64)?)?,
-        DType::Bf16 => Tensor::from_vec(shape, elements.floats(cells, half::bf16::from_f64)?)?,
+        DType::F16 => {
+            let values = elements.floats(cells, half::f16::from_f64, half::f16::is_finite)?;
+            Tensor::from_vec(shape, values)?
+        }
+        DType::Bf16 => {
+            let values = elements.floats(cells, half::bf16::from_f64, half::bf16::is_finite)?;
+            Tensor::from_vec(shape, values)?
+        }
         DType::U8 => Tensor::from_vec(shape, elements.ints::<u8>(cells)?)?,
         DType::U16 => Tensor::from_vec(shape, elements.ints::<u16>(cells)?)?,
         DType::U32 => Tensor::from_vec(shape, elements.ints::<u32>(cells)?)?,
@@ -76,7 +82,8 @@ impl Elements<'_> {
             Json::Bool(value) => value.to_string(),
             Json::Int(value) => value.to_string(),
             Json::Big(digits) => digits.chars().take(40).collect(),
-            Json::Float(value) => value.to_string(),
+            // With an exponent where it is long.
+            Json::Float(value) => format!("{value:?}"),
             Json::Text(_) => "a string".to_owned(),
             Json::Array(_) | Json::List(_) => "a list".to_owned(),
             Json::Object(_) => "an object".to_owned(),
@@ -112,7 +119,7 @@ impl Elements<'_> {
     fn doubles(&self, cells: Cells) -> Result<Vec<f64>, ElementError> {
         match cells {
             Cells::Number(numbers) => Ok(numbers.values),
-            other => self.floats(other, |value| value),
+            other => self.floats(other, |value| value, f64::is_finite),
         }
     }
 
@@ -120,22 +127,37 @@ impl Elements<'_> {
         clippy::cast_precision_loss,
         reason = "a whole number for a float is rounded to it"
     )]
-    fn floats<T>(&self, cells: Cells, narrow: impl Fn(f64) -> T) -> Result<Vec<T>, ElementError> {
+    fn floats<T: Copy>(
+        &self,
+        cells: Cells,
+        narrow: impl Fn(f64) -> T,
+        is_finite: impl Fn(T) -> bool,
+    ) -> Result<Vec<T>, ElementError> {
+        // A number that is too large would arrive as an infinity, which the client has not sent.
+        let held = |value: f64| {
+            let narrowed = narrow(value);
+            (is_finite(narrowed) || !value.is_finite()).then_some(narrowed)
+        };
         if let Cells::Number(numbers) = cells {
             let mut floats = self.meter.vec(numbers.values.len())?;
-            floats.extend(numbers.values.into_iter().map(narrow));
+            for value in numbers.values {
+                floats.push(held(value).ok_or_else(|| self.refuse(&Json::Float(value)))?);
+            }
             return Ok(floats);
         }
         self.each(cells, |cell| {
             let float = match &cell {
                 Json::Int(value) => *value as f64,
                 Json::Float(value) => *value,
-                Json::Big(digits) => digits.parse().map_err(|_| self.refuse(&cell))?,
+                Json::Big(digits) => {
+                    let float = digits.parse().ok().filter(|float: &f64| float.is_finite());
+                    float.ok_or_else(|| self.refuse(&cell))?
+                }
                 // What this server writes for a NaN, it also reads.
                 Json::Null => f64::NAN,
                 _ => return Err(self.refuse(&cell)),
             };
-            Ok(narrow(float))
+            held(float).ok_or_else(|| self.refuse(&cell))
         })
     }
 
@@ -199,5 +221,27 @@ mod tests {
                 format!("the data holds {given}, expected values of {dtype}")
             );
         }
+    }
+
+    #[test]
+    fn no_number_becomes_an_infinity() {
+        let digits = format!("1{}", "0".repeat(400));
+        for (text, dtype, given) in [
+            ("1e39", DType::F32, "1e39"),
+            ("-3.5e38", DType::F32, "-3.5e38"),
+            ("1e39, null", DType::F32, "1e39"),
+            ("65520", DType::F16, "65520"),
+            ("1e39", DType::Bf16, "1e39"),
+            (&digits, DType::F64, &digits[..40]),
+        ] {
+            let error = read(&format!("[{text}]"), dtype).unwrap_err();
+            assert_eq!(
+                error,
+                format!("the data holds {given}, expected values of {dtype}")
+            );
+        }
+        let largest = read("[3.4028235e38, Infinity, -Infinity]", DType::F32).unwrap();
+        let expected = [f32::MAX, f32::INFINITY, f32::NEG_INFINITY];
+        assert_eq!(largest.to_vec::<f32>().unwrap(), expected);
     }
 }

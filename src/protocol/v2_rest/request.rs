@@ -224,7 +224,9 @@ impl Input {
         let shape = raw::shape(&name, &shape)?;
         let dtype = raw::dtype(&name, &datatype)?;
         self.parameters.refuse_shared_memory(&name)?;
-        let tensor = match (self.data, self.parameters.count("binary_data_size")?) {
+        let size = self.parameters.count("binary_data_size");
+        let size = size.map_err(|error| OipError::Invalid(format!("input `{name}`: {error}")))?;
+        let tensor = match (self.data, size) {
             (None, None) => return Err(missing("data")),
             (Some(data), None) => elements::tensor(&name, dtype, shape, data, meter)?,
             (None, Some(size)) => {
