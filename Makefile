@@ -23,6 +23,11 @@ CLIENTS_STAMP := $(CLIENTS_VENV)/.installed-$(shell { cat $(CLIENTS_FILES); $(PY
 PERF_ANALYZER := $(abspath $(CLIENTS_VENV))/perf_analyzer
 CHROMIUM := $(abspath $(CLIENTS_VENV))/chromium
 
+# Versions of MLflow that a registry may have: each lies on top of the packages of the tests.
+MLFLOW_VERSIONS := 3.17.2 3.18.0
+MLFLOW_STAMP := .installed-$(shell { cat $(REQUIREMENTS) tests/peers/requirements.txt; $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
+MLFLOW_STAMPS := $(MLFLOW_VERSIONS:%=$(VENV)-mlflow-%/$(MLFLOW_STAMP))
+
 # Helm, Docker Engine, Prometheus and others, and the Python packages beside them.
 PACKAGING_VENV := $(VENV)-packaging
 PACKAGING_FILES := $(wildcard tests/packaging/*.txt tests/packaging/package*.json) tests/packaging/tools.sh
@@ -182,7 +187,45 @@ test-clients: rust-tools $(STAMP) $(CLIENTS_STAMP) ## The real clients (tritoncl
 	@$(WITH_ONNXRUNTIME) export PERF_ANALYZER="$(PERF_ANALYZER)/perf_analyzer" CHROMIUM="$(CHROMIUM)"; \
 	ask() { set -x; $(CLIENTS_VENV)/bin/python -B -m pytest -c tests/clients/pytest.ini --rootdir tests/clients \
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" "$$@"; }; \
-	if [ -n "$(ARGS)" ]; then ask $(ARGS); else ask tests/clients --ignore tests/clients/v1_kserve.py; ask --numprocesses 0 tests/clients/v1_kserve.py; fi
+	if [ -n "$(ARGS)" ]; then ask $(ARGS); exit; fi; \
+	ask tests/clients --ignore tests/clients/v1_kserve.py; \
+	ask --numprocesses 0 tests/clients/v1_kserve.py; \
+	$(call ask-peers,$(CLIENTS_VENV)) -m "not slow" tests/peers $(PEERS_APART); \
+	$(call ask-peers,$(CLIENTS_VENV)) -m "not slow" tests/peers/kserve_server.py
+
+# KServe's messages and Triton's cannot share a process, and MLflow is elsewhere.
+PEERS_APART := --ignore tests/peers/kserve_server.py --ignore-glob '*/peers/mlflow_*.py'
+ask-peers = $(1)/bin/python -B -m pytest -c tests/peers/pytest.ini --rootdir tests/peers --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"
+
+.PHONY: test-peers
+test-peers: rust-tools $(STAMP) $(CLIENTS_STAMP) $(MLFLOW_STAMPS) ## What the test suites of MLflow, Triton, KServe, MLServer and TensorFlow Serving check
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; \
+	$(call ask-peers,$(CLIENTS_VENV)) tests/peers $(PEERS_APART); \
+	$(call ask-peers,$(CLIENTS_VENV)) tests/peers/kserve_server.py; \
+	for version in $(MLFLOW_VERSIONS); do $(call ask-peers,$(VENV)-mlflow-$$version) tests/peers/mlflow_*.py; done
+
+# Everything that needs an MLflow server, a package that MLflow wrote, or MLflow's client.
+MLFLOW_TESTS := mlflow_registry:: mlflow_scoring:: pull:: swap::mlflow:: swap::walk_through:: faults::registry::
+.PHONY: mlflow-matrix
+mlflow-matrix: rust-tools $(STAMP) $(MLFLOW_STAMPS) ## The tests with a real MLflow, on each version of it (MLFLOW_VERSIONS): minutes
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; \
+	for version in $(MLFLOW_VERSIONS); do \
+		export MLFLOW_PYTHON="$(abspath $(VENV))-mlflow-$$version/bin/python"; \
+		"$$MLFLOW_PYTHON" tests/packages.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage"; \
+		$(CARGO) test --locked --test it -- $(MLFLOW_TESTS); \
+	done
+
+# Without what it depends on, which is there already: its parts for clients and tracing may come days later.
+$(VENV)-mlflow-%/$(MLFLOW_STAMP): $(STAMP)
+	$(PYTHON) -m venv $(@D)
+	rm -f $(@D)/.installed-*
+	$(VENV_PYTHON) -c 'import site; print(site.getsitepackages()[0])' > "$$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/tests.pth"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mlflow==$* \
+		&& $(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt \
+		|| { echo "make: MLflow $* could not be installed: is there a network?" >&2; exit 1; }
+	touch $@
 
 # One file or test: ARGS="tests/packaging/chart.py -k lint". Another binary for the images: BINARY=target/dist/onstage.
 .PHONY: test-packaging
@@ -191,7 +234,7 @@ test-packaging: rust-tools $(STAMP) $(PACKAGING_STAMP) ## Images, chart, dashboa
 	@tests/packaging/tools.sh $(PACKAGING_VENV)
 	@set -x; $(PACKAGING_VENV)/bin/python -B -m pytest -c tests/packaging/pytest.ini --rootdir tests/packaging \
 		--binary "$(or $(BINARY),$${CARGO_TARGET_DIR:-target}/debug/onstage)" --tools $(PACKAGING_VENV)/tools \
-		--mlflow-python $(VENV_PYTHON) $(or $(ARGS),tests/packaging)
+		--mlflow-python $(or $(MLFLOW_PYTHON),$(VENV_PYTHON)) $(or $(ARGS),tests/packaging)
 
 $(CLIENTS_STAMP): | python-tools
 	$(PYTHON) -m venv $(CLIENTS_VENV)

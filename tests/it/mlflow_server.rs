@@ -15,8 +15,12 @@ use crate::server::{onnxruntime, project};
 const START_TIMEOUT: Duration = Duration::from_secs(180);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The Python that has MLflow: the one whose ONNX Runtime the tests use.
+/// The Python that has MLflow: the one that `MLFLOW_PYTHON` names (`make mlflow-matrix` names others), else the one whose
+/// ONNX Runtime the tests use.
 pub(crate) fn python() -> PathBuf {
+    if let Some(named) = std::env::var_os("MLFLOW_PYTHON") {
+        return named.into();
+    }
     let library = PathBuf::from(onnxruntime());
     let found = library
         .ancestors()
