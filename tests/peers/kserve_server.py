@@ -67,11 +67,11 @@ TWO = [
         "bytes whose size nobody tells",
         V2.format("numbers"),
         status=400,
-        says="x",
+        says="`x`",
         **with_bytes({"inputs": [tensor("x", "INT32", [3])]}, bytes(12)),
     ),
     Case(
-        "a size, and no bytes", V2.format("numbers"), {"inputs": [tensor("x", "INT32", [3], binary_data_size=12)]}, 400, says="x"
+        "a size, and no bytes", V2.format("numbers"), {"inputs": [tensor("x", "INT32", [3], binary_data_size=12)]}, 400, says="`x`"
     ),
     Case(
         "parameters of every kind",

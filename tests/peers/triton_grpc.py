@@ -49,7 +49,7 @@ TYPED = given("x", "FP32", [1, 8], fp32_contents=EIGHT)
 REFUSED = {
     "more bytes than the shape has": (request("same_float32", X, raw=[ROW + bytes(8)]), INVALID, "40"),
     "fewer bytes than the shape has": (request("same_float32", X, raw=[ROW[:24]]), INVALID, "24"),
-    "no bytes": (request("same_float32", X), INVALID, "x"),
+    "no bytes": (request("same_float32", X), INVALID, "`x`"),
     "bytes for one input of three": (
         request("three_inputs", *[given(name, "FP32", [1, 8]) for name in "abc"], raw=[ROW]),
         INVALID,
@@ -65,7 +65,7 @@ REFUSED = {
     "typed elements in the field of another type": (
         request("same_float32", given("x", "FP32", [1, 8], int_contents=range(8))),
         INVALID,
-        "x",
+        "`x`",
     ),
     "a whole number that does not fit": (
         request("same_uint8", given("x", "UINT8", [1, 2], uint_contents=[1, 256])),
@@ -75,13 +75,13 @@ REFUSED = {
     "a text longer than its tensor": (
         request("one_text", given("x", "BYTES", [1, 1]), raw=[b"\xff\0\0\0abc"]),
         INVALID,
-        "x",
+        "`x`",
     ),
     "a negative dimension": (request("same_float32", given("x", "FP32", [-1, 8]), raw=[ROW]), INVALID, "shape"),
     "elements beyond 64 bits": (
         request("same_float32", given("x", "FP32", [2**4, 2**60 + 2]), raw=[bytes(4)]),
         INVALID,
-        "x",
+        "`x`",
     ),
     "no inputs": (request("three_inputs"), INVALID, "`a`.*`b`.*`c`"),
     "an unknown input": (request("same_float32", X, given("z", "FP32", [1, 8]), raw=[ROW, ROW]), INVALID, "`z`"),

@@ -47,10 +47,10 @@ RAW_BODIES = [
     Case("raw bytes of one row", **raw("same_float32", EIGHT.tobytes()), check=comes_back(EIGHT)),
     # A row is all that such a body may be there; here as well, as the model's width is fixed.
     Case("a raw text needs no length", **raw("one_text", b"427"), check=one_text),
-    Case("a raw text for two elements", **raw("same_text", b"427"), status=400, says="x"),
-    Case("raw bytes for two open dimensions", **raw("two_open", EIGHT.tobytes()), status=400, says="x"),
+    Case("a raw text for two elements", **raw("same_text", b"427"), status=400, says="`x`"),
+    Case("raw bytes for two open dimensions", **raw("two_open", EIGHT.tobytes()), status=400, says="`x`"),
     Case("raw bytes for three inputs", **raw("three_inputs", EIGHT.tobytes() * 3), status=400, says="3|three|one input"),
-    Case("raw bytes that are no row", **raw("same_float32", b"123"), status=400, says="x"),
+    Case("raw bytes that are no row", **raw("same_float32", b"123"), status=400, says="`x`"),
     Case("raw bytes in a chunk", **raw("same_float32", EIGHT.tobytes()), chunked=True, check=comes_back(EIGHT)),
 ]
 
@@ -63,10 +63,10 @@ SHAPES = [
         SAME,
         {"inputs": [tensor("x", "FP32", [2**4, WIDE], [1.0])]},
         400,
-        says="x",
+        says="`x`",
     ),
-    Case("bytes beyond 64 bits", SAME, {"inputs": [tensor("x", "FP32", [2**2, WIDE], [1.0])]}, 400, says="x"),
-    Case("a dimension beyond 64 bits", SAME, {"inputs": [tensor("x", "FP32", [2**64, 8], [1.0])]}, 400, says="x|shape"),
+    Case("bytes beyond 64 bits", SAME, {"inputs": [tensor("x", "FP32", [2**2, WIDE], [1.0])]}, 400, says="`x`"),
+    Case("a dimension beyond 64 bits", SAME, {"inputs": [tensor("x", "FP32", [2**64, 8], [1.0])]}, 400, says="`x`|shape"),
     Case(
         "a negative dimension",
         SAME,
@@ -76,51 +76,51 @@ SHAPES = [
         ours=400,
         reason=NEVER_500,
     ),
-    Case("a wrong width", SAME, {"inputs": [tensor("x", "FP32", [1, 9], [0.0] * 9)]}, 400, says=r"x.*\[1, 9\]"),
-    Case("a wrong rank", SAME, {"inputs": [tensor("x", "FP32", [8], [0.0] * 8)]}, 400, says=r"x.*\[8\]"),
-    Case("too few elements", SAME, {"inputs": [tensor("x", "FP32", [1, 8], [0.0] * 7)]}, 400, says="x.*7"),
-    Case("too many elements", SAME, {"inputs": [tensor("x", "FP32", [1, 8], [0.0] * 9)]}, 400, says="x.*9"),
+    Case("a wrong width", SAME, {"inputs": [tensor("x", "FP32", [1, 9], [0.0] * 9)]}, 400, says=r"`x`.*\[1, 9\]"),
+    Case("a wrong rank", SAME, {"inputs": [tensor("x", "FP32", [8], [0.0] * 8)]}, 400, says=r"`x`.*\[8\]"),
+    Case("too few elements", SAME, {"inputs": [tensor("x", "FP32", [1, 8], [0.0] * 7)]}, 400, says="`x`.*7"),
+    Case("too many elements", SAME, {"inputs": [tensor("x", "FP32", [1, 8], [0.0] * 9)]}, 400, says="`x`.*9"),
     Case("another datatype", SAME, {"inputs": [tensor("x", "INT32", [1, 8], [0] * 8)]}, 400, says="INT32.*FP32"),
     Case(
         "more bytes than the shape has",
         SAME,
         status=400,
-        says="x.*40",
+        says="`x`.*40",
         **with_bytes({"inputs": [tensor("x", "FP32", [1, 8], binary_data_size=40)]}, bytes(40)),
     ),
     Case(
         "fewer bytes than the shape has",
         SAME,
         status=400,
-        says="x.*24",
+        says="`x`.*24",
         **with_bytes({"inputs": [tensor("x", "FP32", [1, 8], binary_data_size=24)]}, bytes(24)),
     ),
     Case(
         "a size beyond the body",
         SAME,
         status=400,
-        says="x",
+        says="`x`",
         **with_bytes({"inputs": [tensor("x", "FP32", [1, 8], binary_data_size=32)]}, bytes(31)),
     ),
     Case(
         "a negative size",
         SAME,
         status=400,
-        says="x",
+        says="`x`",
         **with_bytes({"inputs": [tensor("x", "FP32", [1, 8], binary_data_size=-32)]}, bytes(32)),
     ),
     Case(
         "a text longer than its tensor",
         INFER.format("one_text"),
         status=400,
-        says="x",
+        says="`x`",
         **with_bytes({"inputs": [tensor("x", "BYTES", [1, 1], binary_data_size=7)]}, b"\xff\0\0\0abc"),
     ),
     Case(
         "a length of a text that is cut off",
         INFER.format("one_text"),
         status=400,
-        says="x",
+        says="`x`",
         **with_bytes({"inputs": [tensor("x", "BYTES", [1, 1], binary_data_size=2)]}, b"\x01\0"),
     ),
     Case(
@@ -173,7 +173,7 @@ DEPTH = [
         **deep("same_text", "BYTES", 50, '"a", "b"'),
         ours=400,
         reason="Triton flattens whatever the nesting; a nesting that is not the shape is a mistake in one of both",
-        says="x",
+        says="`x`",
     ),
 ]
 
@@ -242,7 +242,7 @@ def no_rows(answer):
 EMPTY = [
     Case("no rows", SAME, zero([0, 8]), check=no_rows),
     Case("no rows as bytes", SAME, **with_bytes({"inputs": [tensor("x", "FP32", [0, 8], binary_data_size=0)]}), check=no_rows),
-    Case("no columns where there are eight", SAME, zero([1, 0]), 400, says="x"),
+    Case("no columns where there are eight", SAME, zero([1, 0]), 400, says="`x`"),
     Case("neither rows nor columns", INFER.format("two_open"), zero([0, 0, 3]), check=gives(y=[])),
 ]
 
