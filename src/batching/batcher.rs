@@ -382,23 +382,26 @@ impl Inner {
     /// What a run of this request takes; an error when there is not so much memory, however it is cut.
     fn needs(&self, batch: &Batch) -> Result<Needs, BatchError> {
         let needs = self.room.needs(&[batch]);
-        let is_too_much = self.room.is_too_much(needs) && self.part_that_fits(batch).is_none();
+        let is_too_much =
+            self.room.is_too_much(needs) && self.part_that_fits(batch, batch.rows()).is_none();
         if is_too_much {
             return Err(self.room.too_much(needs));
         }
         Ok(needs)
     }
 
-    /// The most rows of a part of this request for which there may be memory, where rows are independent.
-    fn part_that_fits(&self, batch: &Batch) -> Option<usize> {
+    /// The most rows, of so many, of a part of this request for which there may be memory, where rows are independent.
+    fn part_that_fits(&self, batch: &Batch, most: usize) -> Option<usize> {
         if !self.groups.load(Ordering::Relaxed) || !batch.is_even() {
             return None;
         }
-        let halves = std::iter::successors(Some(batch.rows()), |rows| {
-            (*rows > 1).then(|| rows.div_ceil(2))
-        });
-        let mut parts = halves.skip(1);
-        parts.find(|rows| !self.room.is_too_much(self.room.needs_of_rows(batch, *rows)))
+        let whole = self.room.needs(&[batch]);
+        let mut parts =
+            std::iter::successors(Some(most), |rows| (*rows > 1).then(|| rows.div_ceil(2)));
+        parts.find(|rows| {
+            let part = self.room.needs_of_rows(batch, *rows);
+            !self.room.part_is_too_much(part, whole)
+        })
     }
 
     /// Runs a request on the calling thread when that is expected to be quicker than handing it over. Gives it back
@@ -608,10 +611,13 @@ impl Inner {
             self.groups.load(Ordering::Relaxed) && rows > *most && entry.batch.is_even()
         });
         let result = match part {
-            Some(most) => self.run_in_parts(&entry.batch, most, &run),
+            Some(most) => {
+                let most = self.part_that_fits(&entry.batch, most).unwrap_or(most);
+                self.run_in_parts(&entry.batch, most, &run)
+            }
             None => match self.run_charged(&entry.batch, &run) {
                 Err(BatchError::TooLarge { bytes, limit }) => {
-                    match self.part_that_fits(&entry.batch) {
+                    match self.part_that_fits(&entry.batch, rows) {
                         Some(most) => self.run_in_parts(&entry.batch, most, &run),
                         None => Err(BatchError::TooLarge { bytes, limit }),
                     }
@@ -636,13 +642,15 @@ impl Inner {
         most: usize,
         run: &Arc<Run>,
     ) -> Result<Outputs, BatchError> {
-        let rows = batch.rows();
+        let (rows, held) = (batch.rows(), self.room.nothing());
         let mut parts = Vec::new();
         for start in (0..rows).step_by(most) {
             let Some(part) = batch.rows_of(start..rows.min(start + most)) else {
                 break;
             };
-            parts.push(self.run_charged(&part, run)?);
+            let outputs = self.run_charged(&part, run)?;
+            self.room.keep(&held, &outputs)?;
+            parts.push(outputs);
         }
         match join_outputs(&parts) {
             Some(outputs) => Ok(outputs),

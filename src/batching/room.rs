@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 
 use super::batcher::BatchError;
 use crate::budget::{Allowance, Budget};
+use crate::engine::Outputs;
 use crate::model::{Batch, Extent, Needs, Work};
+use crate::tensor::Value;
 
 /// Sizes of runs whose needs are kept.
 const MOST_KNOWN: usize = 128;
@@ -83,6 +85,35 @@ impl Room {
     /// Whether a run is so small that it may be done on the thread of a connection.
     pub(super) fn may_be_in_place(&self, needs: Needs) -> bool {
         self.work.open().is_none() && needs.bytes <= IN_PLACE_BYTES && needs.work <= IN_PLACE_WORK
+    }
+
+    /// Whether a part of a request, beside what the whole request gives, can never be run. Outputs are there twice: in
+    /// parts, and put together.
+    pub(super) fn part_is_too_much(&self, part: Needs, whole: Needs) -> bool {
+        let outputs = whole.outputs.saturating_mul(2);
+        let together = part.bytes.saturating_add(outputs);
+        usize::try_from(together).map_or(true, |bytes| bytes > self.budget.limit())
+    }
+
+    /// Holds what the outputs of a part take until the request is done.
+    ///
+    /// # Errors
+    /// When no request may hold so much, or when others have it now.
+    pub(super) fn keep(&self, held: &Allowance, outputs: &Outputs) -> Result<(), BatchError> {
+        let bytes = 2 * outputs.iter().map(Value::size).sum::<usize>();
+        let together = held.used().saturating_add(bytes);
+        if together > self.budget.limit() {
+            return Err(BatchError::TooLarge {
+                bytes: together as u64,
+                limit: self.budget.limit(),
+            });
+        }
+        Ok(held.charge(bytes)?)
+    }
+
+    /// Nothing yet of what a request will hold.
+    pub(super) fn nothing(&self) -> Allowance {
+        self.budget.allowance(usize::MAX)
     }
 
     /// Whether no run may ever take so much.

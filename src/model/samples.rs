@@ -61,7 +61,7 @@ impl Probe {
     fn float(self, dice: &mut Dice) -> f32 {
         let number = dice.roll();
         match self {
-            Self::Missing if number % 3 == 0 => f32::NAN,
+            Self::Missing if number.is_multiple_of(3) => f32::NAN,
             Self::Random | Self::Missing => fraction(number),
             Self::Large => (f32::from(number) - 4.5) / 4.5 * 300.0,
         }

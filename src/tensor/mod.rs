@@ -11,6 +11,7 @@ pub use dtype::{DType, Element};
 pub use storage::{Buffer, Storage};
 pub use value::{Labels, MapSequence, Value};
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -223,6 +224,17 @@ impl Tensor {
         let mut values = vec![T::zeroed(); self.len()];
         bytemuck::cast_slice_mut::<T, u8>(&mut values).copy_from_slice(self.storage.bytes());
         Some(values)
+    }
+
+    /// This tensor with its elements aligned in memory: itself, or a copy.
+    pub fn aligned(&self) -> Cow<'_, Self> {
+        match self.storage.aligned(self.dtype) {
+            Some(storage) => Cow::Owned(Self {
+                storage,
+                ..self.clone()
+            }),
+            None => Cow::Borrowed(self),
+        }
     }
 
     /// The elements of a string tensor.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Element;
+use super::{DType, Element};
 
 /// Memory that somebody else owns, such as an engine's output. Must stay unchanged while it lives.
 pub trait Buffer: Send + Sync {
@@ -67,6 +67,25 @@ impl Storage {
                 range,
             })),
             Self::Strings(texts) => Self::Strings(Arc::clone(texts)),
+        }
+    }
+
+    /// A copy whose bytes lie as elements of this type need it; `None` when these do.
+    pub(super) fn aligned(&self, dtype: DType) -> Option<Self> {
+        fn copy<T: Element>(bytes: &[u8]) -> Option<Storage> {
+            if bytemuck::try_cast_slice::<u8, T>(bytes).is_ok() {
+                return None;
+            }
+            let mut values = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+            bytemuck::cast_slice_mut::<T, u8>(&mut values).copy_from_slice(bytes);
+            Some(Storage::owned(values))
+        }
+        let bytes = self.bytes();
+        match dtype {
+            DType::Bool | DType::U8 | DType::I8 | DType::String => None,
+            DType::U16 | DType::I16 | DType::F16 | DType::Bf16 => copy::<u16>(bytes),
+            DType::U32 | DType::I32 | DType::F32 => copy::<u32>(bytes),
+            DType::U64 | DType::I64 | DType::F64 => copy::<u64>(bytes),
         }
     }
 

@@ -116,19 +116,21 @@ impl Parts {
         self
     }
 
-    /// One operator with a graph in it, which sees the values around it.
+    /// One operator with graphs in it, which see the values around them.
     pub(crate) fn node_around(
         mut self,
         operator: &str,
         inputs: &[&str],
         output: &str,
-        (name, body): (&str, Self),
+        bodies: impl IntoIterator<Item = (&'static str, Self)>,
     ) -> Self {
-        let body = [body.graph, text(2, "body")].concat();
-        // `GRAPH`.
-        let attribute = [text(1, name), message(6, &body), number(20, 5)].concat();
         let mut node = node(operator, inputs, output);
-        node.extend(message(5, &attribute));
+        for (name, body) in bodies {
+            let body = [body.graph, text(2, "body")].concat();
+            // `GRAPH`.
+            let attribute = [text(1, name), message(6, &body), number(20, 5)].concat();
+            node.extend(message(5, &attribute));
+        }
         self.graph.extend(message(1, &node));
         self
     }
@@ -202,7 +204,7 @@ pub(crate) fn loops(parts: Parts, count: &str, state: &str) -> Parts {
         .value(true, "before", 7, &[1])
         .value(false, "goes_on", 9, &[])
         .value(false, "after", 7, &[1]);
-    parts.node_around("Loop", &[count, "", state], "y", ("body", body))
+    parts.node_around("Loop", &[count, "", state], "y", [("body", body)])
 }
 
 /// Writes a model to a file.

@@ -410,3 +410,31 @@ async fn what_is_not_there_says_so(
         assert!(answer["error"].as_str().unwrap().len() > 10, "{answer}");
     }
 }
+
+/// Such an output is the memory of the request itself, which must be there until the answer has been made, wherever the
+/// tensors begin in the body.
+#[tokio::test]
+async fn an_output_that_is_an_input_comes_back_as_it_was_sent() {
+    let path = "tests/models/passthrough.onnx";
+    let server = Server::start(&[path, "--engine", "onnxruntime"]).await;
+    let bytes: Vec<u8> = (0..128_u8)
+        .map(f32::from)
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    for length in 0..8 {
+        let shape = json!([64, 2]);
+        let size = json!({ "binary_data_size": bytes.len() });
+        let input = json!({ "name": "x", "datatype": "FP32", "shape": shape, "parameters": size });
+        let request = json!({
+            "id": "i".repeat(length),
+            "inputs": [input],
+            "parameters": { "binary_data_output": true },
+        });
+        let path = "/v2/models/passthrough/infer";
+        for _ in 0..3 {
+            let answer = post(&server, path, &request, &bytes).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.binary["x"], bytes, "{length}");
+        }
+    }
+}

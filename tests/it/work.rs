@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use onstage::model::{Extent, Graph, Needs};
+use serde_json::json;
 
 use crate::onnx::{self, Parts};
-use crate::server::project;
+use crate::server::{Server, project};
 
 const MIB: u64 = 1 << 20;
 
@@ -271,4 +272,56 @@ fn batches_of_images_take_what_their_layers_take() {
         "{many:?}"
     );
     assert_eq!(many.work / 400, one.work);
+}
+
+#[test]
+fn a_constant_of_a_subgraph_hides_one_of_the_same_name_around_it() {
+    let branch = |size: u64| {
+        Parts::default()
+            .integers("c", &[size])
+            .node("ConstantOfShape", &["c"], "z")
+            .value(false, "z", 1, &[0])
+    };
+    let bodies = [
+        ("then_branch", branch(400_000_000)),
+        ("else_branch", branch(1)),
+    ];
+    let graph = Parts::default()
+        .integers("c", &[2])
+        .node_around("If", &["on"], "y", bodies)
+        .value(true, "on", 9, &[])
+        .value(false, "y", 1, &[0]);
+    let needs = needs(&read(&graph.model()), &[&[]]);
+    assert!(needs.bytes >= 1_600_000_000, "{needs:?}");
+}
+
+/// Rows are run in parts where they do not fit; what they give is still held together.
+#[tokio::test]
+async fn outputs_that_no_memory_holds_are_refused_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let graph = Parts::default()
+        .node("Mul", &["x", "b"], "y")
+        .value(true, "x", 1, &[0, 1])
+        .value(true, "b", 1, &[8000])
+        .value(false, "y", 1, &[0, 8000]);
+    let path = directory.path().join("outer.onnx");
+    onnx::save(&graph.model(), &path);
+    let path = path.to_str().unwrap();
+    let server =
+        Server::start(&[path, "--engine", "onnxruntime", "--request-memory", "64MiB"]).await;
+    let ask = async |rows: usize| {
+        let of = |name: &str, shape: &[usize]| {
+            let count: usize = shape.iter().product();
+            json!({ "name": name, "datatype": "FP32", "shape": shape, "data": vec![1.0; count] })
+        };
+        let inputs = json!({ "inputs": [of("x", &[rows, 1]), of("b", &[8000])] });
+        server
+            .post_json("/v2/models/outer/infer", inputs.to_string())
+            .await
+    };
+    let (status, answer) = ask(8000).await;
+    assert_eq!(status, 413, "{answer}");
+    let message = answer["error"].as_str().unwrap();
+    assert!(message.contains("`limits.memory`"), "{message}");
+    assert_eq!(ask(2).await.0, 200);
 }

@@ -274,6 +274,18 @@ def beyond_tract():
     )
 
 
+def wide():
+    """A hundred numbers between one and one: most of what a run takes is neither input nor output."""
+    row = helper.make_tensor("row", TensorProto.FLOAT, (1, 100), [0.01] * 100)
+    axes = helper.make_tensor("axes", TensorProto.INT64, (1,), [1])
+    nodes = [
+        helper.make_node("MatMul", ["x", "row"], ["many"]),
+        helper.make_node("ReduceSum", ["many", "axes"], ["y"]),
+    ]
+    one = ("N", 1)
+    save("wide", nodes, [tensor("x", shape=one)], [tensor("y", shape=one)], initializers=[row, axes])
+
+
 def custom_operators():
     """An operator of the library `onnxruntime-extensions`, which no engine has by itself."""
     node = helper.make_node("StringUpper", ["text"], ["upper"], domain="ai.onnx.contrib")
@@ -301,6 +313,6 @@ def hard_to_ask():
 
 
 if __name__ == "__main__":
-    parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, custom_operators)
+    parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, wide, custom_operators)
     for make in (*parts, other_locale, hard_to_ask):
         make()

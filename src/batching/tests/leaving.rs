@@ -99,8 +99,7 @@ fn bounded(budget: usize, groups: bool) -> (Batcher, Fake) {
         ..config(64, 1)
     };
     let (batcher, _) = batcher(&fake, config, &pool(1));
-    let path =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/twice_float32.onnx");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/wide.onnx");
     let graph = crate::model::Graph::read(&path).unwrap();
     let batcher = batcher.within(crate::budget::Budget::new(budget), graph.work);
     (batcher, fake)
@@ -116,18 +115,26 @@ fn rows(count: usize) -> Batch {
 
 #[tokio::test]
 async fn what_a_run_takes_is_charged_before_it_starts() {
-    // Less than 20 bytes for each row.
-    let (alone, fake) = bounded(2000, false);
+    // A little more than 400 bytes for each row.
+    let (alone, fake) = bounded(50_000, false);
     alone.submit(rows(100), None).await.unwrap();
     let refused = alone.submit(rows(1000), None).await;
     assert!(
-        matches!(refused, Err(BatchError::TooLarge { limit: 2000, .. })),
+        matches!(refused, Err(BatchError::TooLarge { limit: 50_000, .. })),
         "{refused:?}"
     );
     assert_eq!(fake.rows(), 100, "it never reached the engine");
-    // Of independent rows a part may be run at a time.
-    let (parts, fake) = bounded(2000, true);
+    // Of independent rows a part may be run at a time, beside what all parts give.
+    let (parts, fake) = bounded(50_000, true);
     parts.submit(rows(1000), None).await.unwrap();
     assert_eq!(fake.rows(), 1000);
     assert!(fake.runs() > 4, "{}", fake.runs());
+    // What they give together must fit, before the first one is run.
+    let (parts, fake) = bounded(7000, true);
+    let refused = parts.submit(rows(1000), None).await;
+    assert!(
+        matches!(refused, Err(BatchError::TooLarge { limit: 7000, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(fake.rows(), 0);
 }

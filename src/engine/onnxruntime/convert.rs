@@ -35,7 +35,7 @@ pub(super) fn element_type(dtype: DType) -> TensorElementType {
     }
 }
 
-/// The input `name`: a view of our memory where it is aligned, else a copy.
+/// The input `name`: a view of our memory, which must be [aligned](Tensor::aligned), or text.
 pub(super) fn to_ort<'a>(tensor: &'a Tensor, name: &str) -> ort::Result<SessionInputValue<'a>> {
     match tensor.dtype() {
         DType::Bool => {
@@ -76,13 +76,10 @@ fn view<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
 where
     T: Element + PrimitiveTensorElementType + Debug + Clone + 'static,
 {
-    if let Some(values) = tensor.as_slice::<T>() {
-        return Ok(TensorRef::from_array_view((tensor.shape(), values))?.into());
-    }
-    let values = tensor
-        .to_vec::<T>()
-        .ok_or_else(|| ort::Error::new("the tensor has another datatype"))?;
-    Ok(ort::value::Tensor::from_array((tensor.shape(), values))?.into())
+    let values = tensor.as_slice::<T>();
+    let values =
+        values.ok_or_else(|| ort::Error::new("the elements of a tensor are not aligned"))?;
+    Ok(TensorRef::from_array_view((tensor.shape(), values))?.into())
 }
 
 /// An output as the graph declares it; `copy` where its memory may be an input's.

@@ -463,6 +463,8 @@ impl Running {
             let message = "the batch was made for another model";
             return Err(Error::new_with_code(ErrorCode::InvalidArgument, message));
         }
+        // An output that is an input is read from these after the run.
+        let inputs: Vec<Cow<'_, Tensor>> = inputs.iter().map(Tensor::aligned).collect();
         let feeds = inputs
             .iter()
             .zip(specs)

@@ -207,8 +207,8 @@ impl<'a> Analysis<'a> {
     fn graph(&self, graph: &'a GraphProto, scope: &mut Scope<'_>) {
         for tensor in &graph.initializer {
             let name = tensor.name.as_deref().unwrap_or_default();
-            // What a request may replace is an input.
-            if !scope.values.contains_key(name) {
+            // What a request may replace is an input. In a subgraph the name hides that of the graph around it.
+            if scope.around.is_some() || !scope.values.contains_key(name) {
                 scope.set(name, constant(tensor).into());
             }
         }

@@ -160,6 +160,8 @@ pub(super) struct Account {
     pub(super) unbounded: Option<(Box<str>, Unbounded)>,
     /// The first operator whose work shapes do not tell.
     pub(super) open: Option<Box<str>>,
+    /// Bytes of the outputs of the graph.
+    pub(super) outputs: u64,
 }
 
 /// The values of a program, by their places.

@@ -38,6 +38,8 @@ pub struct Needs {
     pub bytes: u64,
     /// Operations with single elements.
     pub work: u64,
+    /// Bytes of the outputs, as far as they are known.
+    pub outputs: u64,
 }
 
 /// What matters of an input.
@@ -135,6 +137,7 @@ impl Work {
         Needs {
             bytes: if is_unknown { u64::MAX } else { account.peak },
             work: account.work,
+            outputs: account.outputs,
         }
     }
 
@@ -146,6 +149,9 @@ impl Work {
             values.set(*place, fact);
         }
         values.follow(&self.program.body);
+        let outputs = self.program.body.outputs.iter().flatten();
+        let outputs = outputs.filter_map(|place| values.get(*place));
+        values.account.outputs = outputs.map(Fact::bytes).fold(0, u64::saturating_add);
         values.account
     }
 }

@@ -179,8 +179,8 @@ impl<'a> Compiler<'a> {
     fn graph(&self, graph: &'a GraphProto, scope: &mut Scope<'a, '_>, body: &mut Body) {
         for tensor in &graph.initializer {
             let name = tensor.name.as_deref().unwrap_or_default();
-            // What a request may replace is an input.
-            if !scope.names.contains_key(name) {
+            // What a request may replace is an input. In a subgraph the name hides that of the graph around it.
+            if scope.around.is_some() || !scope.names.contains_key(name) {
                 let place = self.name(name, scope);
                 body.constants.push((place, Fact::constant(tensor)));
             }

@@ -27,6 +27,12 @@ const MAX_BYTES: u64 = 1 << 20;
 /// The same of a file of labels.
 const MAX_LABELS: u64 = 4 << 20;
 
+/// Versions that are wanted by their number and are not there, at most: each is shown with that reason.
+const MOST_MISSING: usize = 20;
+
+/// Longer waits for company would be longer than what clients wait for.
+const LONGEST_DELAY: Duration = Duration::from_millis(100);
+
 /// Which versions of a tree are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum VersionPolicy {
@@ -79,11 +85,14 @@ impl VersionPolicy {
             Self::Latest(count) => *count,
             Self::Specific(wanted) => {
                 let mut there: BTreeMap<Version, PathBuf> = versions.into_iter().collect();
+                let mut missing = 0;
                 let place = |version: &Version| {
-                    let missing = || tree.join(version.to_string());
-                    there.remove(version).unwrap_or_else(missing)
+                    there.remove(version).or_else(|| {
+                        missing += 1;
+                        (missing <= MOST_MISSING).then(|| tree.join(version.to_string()))
+                    })
                 };
-                return wanted.iter().map(place).collect();
+                return wanted.iter().filter_map(place).collect();
             }
         };
         let left_out = versions.len().saturating_sub(wanted);
@@ -141,7 +150,7 @@ pub(super) fn apply(
     if is_bare {
         notice.contradictions(&config, (&directory, model_file), graph);
         labels = labels_of(&config, &directory, graph, &mut notice);
-        wish(&config, hints);
+        wish(&config, hints, &mut notice);
     }
     Told {
         labels,
@@ -231,17 +240,27 @@ fn lines(directory: &Path, file: &str) -> Result<Vec<String>, String> {
 }
 
 /// What means the same here as in Triton.
-fn wish(config: &Message<'_>, hints: &mut Hints) {
+fn wish(config: &Message<'_>, hints: &mut Hints, notice: &mut Notice) {
     let count = |number: Option<u64>| {
         let number = number.and_then(|number| usize::try_from(number).ok());
         number.filter(|number| *number > 0)
     };
     hints.max_batch_size = count(config.number("max_batch_size"));
+    if config.last("max_batch_size").is_some() && config.number("max_batch_size").is_none() {
+        notice.add("max_batch_size", "expected a whole number from 0 up");
+    }
     let Some(batching) = config.message("dynamic_batching") else {
         return;
     };
     let delay = batching.number("max_queue_delay_microseconds");
-    hints.max_queue_delay = delay.map(Duration::from_micros);
+    let delay = delay.map(Duration::from_micros);
+    hints.max_queue_delay = delay.map(|delay| delay.min(LONGEST_DELAY));
+    if delay > hints.max_queue_delay {
+        notice.add(
+            "dynamic_batching.max_queue_delay_microseconds",
+            "100 ms at most; `models.<name>.batching.max_queue_delay` may be longer",
+        );
+    }
     let queue = batching.message("default_queue_policy");
     hints.max_queue_size = count(queue.and_then(|queue| queue.number("max_queue_size")));
 }

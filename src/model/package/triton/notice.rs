@@ -56,7 +56,10 @@ const INSTEAD: &[(&str, &str)] = &[
     ("runtime", "`models.<name>.engine`"),
     ("input.reshape", "clients send the shape of the graph"),
     ("output.reshape", "clients get the shape of the graph"),
-    ("input.optional", "a request brings every input"),
+    (
+        "input.optional",
+        "an input with an initializer in the graph is optional",
+    ),
     ("dynamic_batching.preferred_batch_size", "it is measured"),
     (
         "dynamic_batching.default_queue_policy.default_timeout_microseconds",
@@ -80,7 +83,13 @@ const INSTEAD: &[(&str, &str)] = &[
 #[derive(Debug, Default)]
 pub(super) struct Notice {
     entries: Vec<String>,
+    /// How many more there would be.
+    left_out: usize,
 }
+
+/// Entries of a notice, and characters of one.
+const MOST_ENTRIES: usize = 30;
+const LONGEST_ENTRY: usize = 300;
 
 impl Notice {
     /// What is set and not heeded; of a package with a manifest (`is_bare` is false) that is all but the versions.
@@ -114,12 +123,21 @@ impl Notice {
 
     /// Adds a field with what is to be said of it, once.
     pub(super) fn add(&mut self, path: &str, remark: &str) {
-        let entry = match remark {
+        let mut entry = match remark {
             "" => format!("`{path}`"),
             remark => format!("`{path}` ({remark})"),
         };
-        if !self.entries.contains(&entry) {
+        if let Some((end, _)) = entry.char_indices().nth(LONGEST_ENTRY) {
+            entry.truncate(end);
+            entry.push('…');
+        }
+        if self.entries.contains(&entry) {
+            return;
+        }
+        if self.entries.len() < MOST_ENTRIES {
             self.entries.push(entry);
+        } else {
+            self.left_out += 1;
         }
     }
 
@@ -194,8 +212,12 @@ impl Notice {
         if self.entries.is_empty() {
             return None;
         }
+        let more = match self.left_out {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
         Some(format!(
-            "`{}` says what onstage does not read: {}",
+            "`{}` says what onstage does not read: {}{more}",
             file.display(),
             self.entries.join("; ")
         ))

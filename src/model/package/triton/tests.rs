@@ -258,3 +258,53 @@ fn nothing_is_chosen_where_there_are_no_versions() {
         "{notice}"
     );
 }
+
+#[test]
+fn a_long_list_of_versions_that_are_not_there_is_cut_short() {
+    let many: Vec<String> = (1..=3000).map(|version| version.to_string()).collect();
+    let config = format!(
+        "version_policy {{ specific {{ versions: [{}] }} }}",
+        many.join(", ")
+    );
+    let served = served(&["5", "2000"], &config);
+    assert_eq!(served.len(), MOST_MISSING + 2);
+    assert!(served.contains(&"5".to_owned()) && served.contains(&"2000".to_owned()));
+}
+
+#[test]
+fn a_notice_has_an_end() {
+    let many: String = (0..2000).map(|field| format!("f{field}: 1 ")).collect();
+    let text = unread(&format!("{many} {}: 1", "long".repeat(50_000)));
+    assert!(text.len() < 2000, "{}", text.len());
+    assert!(text.ends_with("; and 1971 more"), "{text}");
+}
+
+#[test]
+fn a_delay_that_no_client_waits_for_is_shortened() {
+    let delayed = |micros: u64| {
+        let config = format!("dynamic_batching {{ max_queue_delay_microseconds: {micros} }}");
+        let (_directory, tree) = tree(&["1"], &config);
+        let package = Package::open(&tree.join("1")).unwrap();
+        (
+            package.manifest.hints.max_queue_delay.unwrap(),
+            package.notice,
+        )
+    };
+    assert_eq!(delayed(5000), (Duration::from_millis(5), None));
+    for micros in [10_000_000, u64::MAX] {
+        let (delay, notice) = delayed(micros);
+        assert_eq!(delay, LONGEST_DELAY);
+        assert!(notice.unwrap().contains("100 ms at most"));
+    }
+}
+
+#[test]
+fn a_number_of_rows_that_is_none_is_told() {
+    for wrong in ["-1", "8.0", "\"eight\""] {
+        let text = unread(&format!("max_batch_size: {wrong}"));
+        assert!(
+            text.contains("`max_batch_size` (expected a whole number"),
+            "{text}"
+        );
+    }
+}
