@@ -75,7 +75,7 @@ bench-pieces: rust-tools ## Measure the pieces of a request's way, by Criterion
 	$(CARGO) bench --locked --bench pieces
 
 .PHONY: bench-engines
-bench-engines: export ONSTAGE_PYTHON = $(VENV_PYTHON)
+bench-engines: export BENCH_PYTHON = $(VENV_PYTHON)
 bench-engines: rust-tools $(STAMP) ## Measure what running a net on tract costs beside tract alone
 	$(CARGO) bench --locked --bench engines
 

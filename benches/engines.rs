@@ -174,7 +174,7 @@ fn batch(package: &Package, rows: usize) -> Batch {
 
 /// A net with random weights, made by the script of the harness.
 fn made(name: &str, directory: &Path) -> PathBuf {
-    let python = std::env::var("ONSTAGE_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var("BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/harness/models.py");
     let status = Command::new(&python)
         .args([script, name])

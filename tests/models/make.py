@@ -274,6 +274,13 @@ def beyond_tract():
     )
 
 
+def log_sum_exp():
+    """Its exponentials have no room in single precision; with the axis kept, and without."""
+    for name, keep in (("special/logsumexp", 1), ("special/logsumexp_flat", 0)):
+        node = helper.make_node("ReduceLogSumExp", ["x"], ["y"], axes=[1], keepdims=keep)
+        save(name, [node], [tensor("x", shape=("N", 3))], [tensor("y", shape=("N", 1)[: keep + 1])])
+
+
 def wide():
     """A hundred numbers between one and one: most of what a run takes is neither input nor output."""
     row = helper.make_tensor("row", TensorProto.FLOAT, (1, 100), [0.01] * 100)
@@ -313,6 +320,6 @@ def hard_to_ask():
 
 
 if __name__ == "__main__":
-    parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, wide, custom_operators)
+    parts = (twice, classifiers, zip_maps, graphs, recurrent, beyond_tract, log_sum_exp, wide, custom_operators)
     for make in (*parts, other_locale, hard_to_ask):
         make()

@@ -8,7 +8,7 @@ use tract_onnx::pb::{ModelProto, TensorProto};
 use tract_onnx::prelude::*;
 
 use super::convert::datum_type;
-use super::exact::{Quirk, check, make_exact, make_right, register};
+use super::exact::{Quirk, check, make_exact, make_right, register, shift_log_sums};
 use crate::engine::CancelToken;
 use crate::model::{Dim, Initializer, InputSpec, Package, Signature};
 use crate::tensor::Tensor;
@@ -296,6 +296,7 @@ impl Loader {
 /// A graph whose operators are right on plain numbers.
 fn right(model: InferenceModel) -> TractResult<TypedModel> {
     let mut model = model.into_typed()?;
+    shift_log_sums(&mut model)?;
     make_right(&mut model);
     Ok(model)
 }

@@ -418,6 +418,18 @@ fn tract_answers_special_numbers_as_onnx_runtime_does() {
     let integers = |values: &[u32]| Tensor::from_vec(vec![3], values.to_vec()).unwrap();
     let indices = Tensor::from_vec(vec![3], vec![-1_i64, 1, 5]).unwrap();
     let large = || floats(&[1, 2], &[0.0, 200.0]);
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let sums = || {
+        let rows = [
+            [-1000.0, -1001.0, -1002.0],
+            [300.0, 0.0, -300.0],
+            [1.0, 2.0, 3.0],
+            [inf, 0.0, -inf],
+            [-inf, -inf, -inf],
+            [nan, 1.0, 2.0],
+        ];
+        floats(&[6, 3], &rows.concat())
+    };
     let cases: Vec<(&str, Vec<(&str, Tensor)>)> = vec![
         ("logistic", vec![("x", row())]),
         ("tanh", vec![("x", row())]),
@@ -426,6 +438,8 @@ fn tract_answers_special_numbers_as_onnx_runtime_does() {
         ("relu", vec![("x", row())]),
         ("zero", vec![("x", row())]),
         ("logsoftmax", vec![("x", large())]),
+        ("logsumexp", vec![("x", sums())]),
+        ("logsumexp_flat", vec![("x", sums())]),
         ("softplus", vec![("x", floats(&[1, 2], &[100.5, -200.0]))]),
         ("onehot", vec![("x", indices)]),
         (

@@ -6,12 +6,14 @@
 //! number is met that is not plain.
 
 mod compute;
+mod log_sum_exp;
 mod operators;
 mod quirks;
 mod register;
 mod rules;
 pub(super) mod watch;
 
+pub(super) use self::log_sum_exp::shift_log_sums;
 pub(super) use self::quirks::{Quirk, check};
 pub(super) use self::register::register;
 pub(super) use self::rules::{make_exact, make_right};
