@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_table_of_the_manual_is_true() {
-        // docs/sizing.md
+        // docs/guides/sizing.md
         assert_eq!(divided(256, None, None), (128, 64));
         assert_eq!(divided(512, None, None), (256, 192));
         assert_eq!(divided(1024, None, None), (320, 640));

@@ -120,7 +120,7 @@ def says(answer, text):
     return answer.status == 400 and text in answer.body
 
 
-# Differences that we want, with the reason; `docs/mlflow-compatibility.md` tells users of each. The first that fits counts.
+# Differences that we want, with the reason; `docs/reference/mlflow-compatibility.md` tells users of each. The first that fits counts.
 ACCEPTED = [
     ("a server error there is the client's error here", lambda request, theirs, ours: theirs.status >= 500 > ours.status),
     ("content types that HTTP allows are accepted", lambda request, theirs, ours: lenient_type(request) and ours.status < 500),

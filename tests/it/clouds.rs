@@ -1,5 +1,5 @@
 //! The contracts of SageMaker, Vertex AI, Azure ML and KServe: where the model is, how to listen, and models that come
-//! and go. Runs what docs/clouds.md shows.
+//! and go. Runs what docs/guides/clouds.md shows.
 
 use std::path::Path;
 

@@ -11,7 +11,7 @@ CHART = Path(__file__).resolve().parent.parent.parent / "helm/onstage"
 
 HEAD = """# The chart onstage
 
-{description}. Helm 3 and 4, Kubernetes 1.27 or newer; [kubernetes.md](../../docs/kubernetes.md) leads from nothing to a served, scaled
+{description}. Helm 3 and 4, Kubernetes 1.27 or newer; [kubernetes.md](../../docs/guides/kubernetes.md) leads from nothing to a served, scaled
 and watched model. `ci/` has sets of values to start from. This page is written by `tests/packaging/chart_readme.py`.
 
 <!-- not executable: needs a cluster -->

@@ -83,5 +83,5 @@ def test_each_layout_of_storage_is_served_on_every_protocol(binary, tmp_path, la
 
 
 def test_the_documentation_shows_the_manifest():
-    page = (ROOT / "docs/clouds.md").read_text()
+    page = (ROOT / "docs/guides/clouds.md").read_text()
     assert "kserve/clusterservingruntime.yaml" in page and "kserve/inferenceservice.yaml" in page

@@ -168,7 +168,7 @@ def test_an_expression_reads_metrics_that_a_server_has(server, expression):
 
 
 def test_rare_metrics_are_documented():
-    page = (ROOT / "docs/operations.md").read_text()
+    page = (ROOT / "docs/reference/metrics.md").read_text()
     for name in RARE:
         assert f"`{name}`" in page
 

@@ -71,6 +71,6 @@ def test_the_tutorial(registry, binary, tmp_path):
 
 
 def test_the_page_is_where_the_readers_are_sent():
-    for page in ("README.md", "docs/convert.md"):
+    for page in ("README.md", "docs/guides/convert.md"):
         assert "tutorials/your-model.md" in (ROOT / page).read_text(), page
-    assert Path(ROOT / "docs" / "convert.md").is_file()
+    assert Path(ROOT / "docs" / "guides" / "convert.md").is_file()

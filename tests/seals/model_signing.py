@@ -1,5 +1,5 @@
 """Holds onstage against `model_signing`: each must accept what the other has signed, and refuse it when a byte is
-altered. docs/signatures.md shows the commands."""
+altered. docs/guides/signatures.md shows the commands."""
 
 import argparse
 import shutil

@@ -160,7 +160,7 @@ def differs(report: dict[str, Any]) -> ParityError:
         message = f"the ONNX model differs from the original in {report['refused']} of {report['rows']} rows"
         hint = (
             "the converter may not know an option of the model or of a step: convert the steps one by one to find it, "
-            "or replace the one that differs; docs/convert.md lists the known faults"
+            "or replace the one that differs; docs/guides/convert.md lists the known faults"
         )
         return ParityError(f"{message}: {parity.summary(report)}\n{parity.table(report)}", hint, report)
     return ParityError(

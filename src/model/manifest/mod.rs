@@ -127,14 +127,14 @@ pub enum ManifestProblem {
     NoFlavors,
     /// A model of another kind.
     #[error(
-        "has no `onnx` flavor, only {0}; convert the model to ONNX, with `model-examples/convert.py` (docs/convert.md) or \
+        "has no `onnx` flavor, only {0}; convert the model to ONNX, with `model-examples/convert.py` (docs/guides/convert.md) or \
          your own exporter, and log it with `mlflow.onnx.log_model`"
     )]
     NoOnnxFlavor(FlavorNames),
     /// A model that only Python can load.
     #[error(
         "names the loader `{0}`, which is Python code, and no Python runs here; convert the model to ONNX, with \
-         `model-examples/convert.py` (docs/convert.md) or your own exporter, and log it with `mlflow.onnx.log_model`, so \
+         `model-examples/convert.py` (docs/guides/convert.md) or your own exporter, and log it with `mlflow.onnx.log_model`, so \
          that its loader is `mlflow.onnx`"
     )]
     Loader(String),

@@ -1,7 +1,7 @@
 //! MLflow's scoring protocol: `/invocations`, `/ping`, `/health`, `/version`.
 //!
 //! Answers what `mlflow models serve` answers for the ONNX flavor; the differences are in
-//! `docs/mlflow-compatibility.md`.
+//! `docs/reference/mlflow-compatibility.md`.
 //!
 //! ```text
 //! bytes ─► request (JSON) / csv / parquet ─► cast ─► enforce ─► feed ─► Signature::bind ─► engine ─► answer

@@ -335,12 +335,8 @@ pub(super) fn pages() -> Vec<PathBuf> {
     let folders = folders.map(|entry| examples.join(entry.unwrap().file_name()).join("README.md"));
     pages.push(examples.join("README.md"));
     pages.extend(folders.filter(|page| project().join(page).exists()));
-    for entry in fs::read_dir(project().join("docs")).unwrap() {
-        let page = Path::new("docs").join(entry.unwrap().file_name());
-        if page.extension().is_some_and(|extension| extension == "md") {
-            pages.push(page);
-        }
-    }
+    let all = super::links::pages().into_keys();
+    pages.extend(all.filter(|page| page.starts_with("docs")));
     pages.sort();
     pages
 }

@@ -1,21 +1,23 @@
 //! The documentation says what the code says.
 
 mod commands;
+mod links;
 
 use std::fs;
-use std::path::Path;
+
+use crate::server::project;
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(project().join(path)).unwrap()
 }
 
 #[test]
 fn the_configuration_reference_is_the_table_of_keys() {
-    let page = read("docs/configuration.md");
+    let page = read("docs/reference/configuration.md");
     let reference = onstage::config::reference();
     assert!(
         page.ends_with(&reference),
-        "docs/configuration.md must end with this table:\n{reference}"
+        "docs/reference/configuration.md must end with this table:\n{reference}"
     );
 }
 
@@ -40,7 +42,7 @@ fn every_command_line_is_run_or_says_why_not() {
 
 #[test]
 fn the_error_reference_is_the_table_of_kinds() {
-    let page = read("docs/errors.md");
+    let page = read("docs/reference/errors.md");
     for kind in onstage::error::ErrorKind::ALL {
         let row = format!(
             "| {kind:?} | {} | {} ",
@@ -48,7 +50,7 @@ fn the_error_reference_is_the_table_of_kinds() {
             kind.grpc_code()
         );
         let found = page.lines().find(|line| line.starts_with(&row));
-        let found = found.unwrap_or_else(|| panic!("docs/errors.md has no row `{row}`"));
+        let found = found.unwrap_or_else(|| panic!("docs/reference/errors.md has no row `{row}`"));
         assert!(
             found.contains(&format!("| {} |", kind.outcome())),
             "{found}"
@@ -78,23 +80,13 @@ fn every_piece_of_configuration_is_valid() {
 }
 
 #[test]
-fn links_between_pages_lead_somewhere() {
-    let pages = commands::pages()
-        .into_iter()
-        .map(|page| page.display().to_string());
-    for page in pages.chain(["docs/adr/README.md".to_owned()]) {
-        let dir = Path::new(&page).parent().unwrap();
-        let text = read(&page);
-        let targets = text.split("](").skip(1);
-        for target in targets.filter_map(|rest| rest.split(')').next()) {
-            let target = target.split('#').next().unwrap_or_default();
-            if !target.starts_with("http") && !target.is_empty() {
-                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir).join(target);
-                assert!(
-                    path.exists(),
-                    "{page} links to `{target}`, which is not there"
-                );
-            }
-        }
-    }
+fn links_between_pages_lead_to_files_and_headings() {
+    let failures = links::broken(&links::pages(), |path| project().join(path).exists());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn the_site_has_every_page() {
+    let failures = links::unlisted(&links::pages());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! What a person decides against the registry, through the management API: the commands of `docs/registry.md`, section
+//! What a person decides against the registry, through the management API: the commands of `docs/guides/registry.md`, section
 //! "By hand".
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The walk-through with MLflow of `docs/registry.md`, as it is written.
+//! The walk-through with MLflow of `docs/tutorials/follow-a-registry.md`, as it is written.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::server::{Server, Starter, project};
 
 /// The lines that the section tells the reader to type.
 fn typed() -> Vec<String> {
-    let page = std::fs::read_to_string(project().join("docs/registry.md")).unwrap();
+    let page =
+        std::fs::read_to_string(project().join("docs/tutorials/follow-a-registry.md")).unwrap();
     let (_, section) = page.split_once("## A walk-through with MLflow").unwrap();
     let (section, _) = section.split_once("\n## ").unwrap();
     let lines = section.lines().filter_map(|line| line.strip_prefix("$ "));
