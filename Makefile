@@ -106,6 +106,12 @@ doc: rust-tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	$(CARGO) test --locked --doc
 
+# The links of its pages are checked by `rust-tests`.
+.PHONY: docs
+docs: ## Build the documentation as a site, in target/site
+	@command -v mdbook >/dev/null || { echo "make: \`mdbook\` was not found: run \`cargo install mdbook --locked --version 0.5.4\`" >&2; exit 1; }
+	mdbook build
+
 # MLflow's own server must answer the examples' requests as expected, and `mlflow run` must make the packages anew.
 .PHONY: examples
 examples: $(STAMP)
