@@ -1,5 +1,5 @@
 //! What a person decides against the registry, through the management API: the commands of `docs/guides/registry.md`, section
-//! "By hand".
+//! "Manual swaps".
 
 use std::time::Duration;
 
