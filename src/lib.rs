@@ -4,12 +4,13 @@
 //!
 //! ```text
 //! app, cli
+//! server
 //! protocol · middleware        lifecycle
-//!         serving                 │   registry
+//!         serving                 │   registry · signing
 //!         batching  ◄─────────────┘
 //!         engine
 //!         model
-//!         tensor     (error, telemetry, budget, jitter: leaves, open to all;  config: only app and cli read it;
+//!         tensor     (error, telemetry, budget, jitter: leaves, open to all;  config: only app, server and cli read it;
 //!                     machine: a leaf that knows the limits of this process;
 //!                     network: a leaf for whoever calls other servers)
 //! ```
@@ -29,7 +30,9 @@ pub mod model;
 pub mod network;
 pub mod protocol;
 pub mod registry;
+mod server;
 pub mod serving;
 pub mod shutdown;
+pub mod signing;
 pub mod telemetry;
 pub mod tensor;

@@ -8,7 +8,6 @@ use anyhow::bail;
 use axum_server::Handle;
 use tokio::task::JoinHandle;
 
-use super::listen::{self, Local};
 use super::trust::Trust;
 use super::{request_limits, secret};
 use crate::config::Settings;
@@ -17,6 +16,7 @@ use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
 use crate::serving::Admin;
 use crate::telemetry::Tracer;
+use crate::server::listen::{self, Local};
 
 /// A swap by hand is answered when the version serves, which may take as long as it loads.
 const LONGEST_REQUEST: Duration = Duration::from_secs(660);

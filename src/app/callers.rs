@@ -10,10 +10,10 @@ use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
-use super::reload::Reload;
 use crate::config::{JwtSettings, Settings};
 use crate::middleware::auth::{Authenticator, Callers, KeySource, TokenOptions, Tokens};
 use crate::network::{self, NetworkConfig};
+use crate::server::reload::Reload;
 
 /// The longest wait for keys: requests may wait for them too.
 const LONGEST_FETCH: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use crate::lifecycle::{
     BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand,
     SwapOrder,
 };
-use crate::model::seal::SealPolicy;
+use crate::signing::SealPolicy;
 use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
 

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::config::Settings;
 use crate::model::ModelName;
-use crate::model::seal::{SealPolicy, Trust};
+use crate::signing::{SealPolicy, Trust};
 
 /// See the module.
 #[derive(Debug)]

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::callers::Known;
-use super::reload::{Reload, Reloader};
-use super::tls::Tls;
 use crate::config::{ClientAuth, Settings};
 use crate::middleware::auth::Authenticator;
 use crate::telemetry::Metrics;
+use crate::server::reload::{Reload, Reloader};
+use crate::server::tls::Tls;
 
 /// See the module. Ends looking at files when it is dropped.
 pub(super) struct Trust {

@@ -14,7 +14,7 @@ use super::text::{self, Page};
 use super::{Console, Failure, LookArgs, progress};
 use crate::app;
 use crate::config::Settings;
-use crate::model::seal::{self, PrivateKey};
+use crate::signing::{self, PrivateKey};
 use crate::model::{Draft, ModelName, Package};
 
 const MANIFEST: &str = "MLmodel";
@@ -151,8 +151,8 @@ fn make(
 
 /// Writes the signature of what is in `directory`.
 fn signed(directory: &Path, name: &str, key: &PrivateKey) -> Result<(), Failure> {
-    let text = seal::sign(directory, name, key).map_err(anyhow::Error::from)?;
-    let path = directory.join(seal::SEAL);
+    let text = signing::sign(directory, name, key).map_err(anyhow::Error::from)?;
+    let path = directory.join(signing::SEAL);
     fs::write(&path, text.map_err(anyhow::Error::from)?).map_err(cannot_write(&path))
 }
 

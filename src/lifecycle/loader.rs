@@ -15,7 +15,7 @@ use crate::engine::{
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
-use crate::model::seal::{SealError, SealPolicy};
+use crate::signing::{SealError, SealPolicy};
 use crate::model::{
     Batch, Dim, Extent, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
     RowProof,

@@ -8,11 +8,10 @@ mod manifest;
 mod package;
 mod pattern;
 mod pointer;
-mod real_path;
+pub(crate) mod real_path;
 mod response;
 mod samples;
 mod schema;
-pub mod seal;
 mod signature;
 pub(crate) mod small_file;
 

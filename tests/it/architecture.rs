@@ -7,7 +7,7 @@ use crate::server::project;
 
 /// Each module with what it may import. `error`, `telemetry`, `budget` and `jitter` are leaves, open to all; a module may import itself.
 ///
-/// `protocol` and `middleware` never know `lifecycle`; only `app`, `cli` and the binary read `config`.
+/// `protocol` and `middleware` never know `lifecycle`; only `server`, `app`, `cli` and the binary read `config`.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("telemetry", &[]),
@@ -24,11 +24,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "serving",
         &["batching", "engine", "model", "tensor", "machine"],
     ),
-    ("registry", &["model", "tensor", "network", "machine"]),
+    ("signing", &["model"]),
+    (
+        "registry",
+        &["signing", "model", "tensor", "network", "machine"],
+    ),
     (
         "lifecycle",
         &[
-            "registry", "serving", "batching", "engine", "model", "tensor", "machine",
+            "registry", "signing", "serving", "batching", "engine", "model", "tensor", "machine",
         ],
     ),
     (
@@ -47,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &EVERYTHING_BELOW_CONFIG),
+    ("server", &["config", "protocol", "middleware", "machine"]),
     ("app", &EVERYTHING_BELOW_APP),
     ("cli", &EVERYTHING_BELOW_CLI),
 ];
@@ -62,7 +67,9 @@ const EVERYTHING_BELOW_CONFIG: [&str; 9] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_APP: [&str; 13] = [
+const EVERYTHING_BELOW_APP: [&str; 15] = [
+    "server",
+    "signing",
     "machine",
     "config",
     "shutdown",
@@ -77,7 +84,8 @@ const EVERYTHING_BELOW_APP: [&str; 13] = [
     "model",
     "tensor",
 ];
-const EVERYTHING_BELOW_CLI: [&str; 14] = [
+const EVERYTHING_BELOW_CLI: [&str; 15] = [
+    "signing",
     "machine",
     "app",
     "config",

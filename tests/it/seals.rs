@@ -347,8 +347,8 @@ async fn a_signature_among_the_artifacts_of_mlflow_counts() {
     let fetched = python.eval(&fetch).await;
     let directory = PathBuf::from(fetched.as_str().unwrap());
     let _ = fs::remove_file(directory.join("registered_model_meta"));
-    let key = onstage::model::seal::PrivateKey::read(&desk.path("ec.key")).unwrap();
-    let seal = onstage::model::seal::sign(&directory, "scale", &key)
+    let key = onstage::signing::PrivateKey::read(&desk.path("ec.key")).unwrap();
+    let seal = onstage::signing::sign(&directory, "scale", &key)
         .unwrap()
         .unwrap();
     let path = desk.path("model.sig");

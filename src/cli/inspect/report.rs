@@ -8,7 +8,7 @@ use super::cost::CostReport;
 use super::external::{ExternalFile, external_files};
 use crate::app::Cost;
 use crate::engine::{Engine, Support};
-use crate::model::seal::Claim;
+use crate::signing::Claim;
 use crate::model::{
     ColSpec, Dim, InputSpec, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof,
     Schema, Signature, TensorSpec, Work,

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::Failure;
 use crate::model::Package;
-use crate::model::seal::{Authority, Claim, PublicKey, Sealed, Trust};
+use crate::signing::{Authority, Claim, PublicKey, Sealed, Trust};
 
 #[derive(Debug, Args)]
 pub(super) struct SealArgs {

@@ -9,7 +9,8 @@ use tokio::io::{AsyncWriteExt, BufReader};
 
 use super::StoreRegistry;
 use super::layout::child;
-use crate::model::{Content, Package, seal};
+use crate::model::{Content, Package};
+use crate::signing;
 use crate::registry::SourceError;
 
 /// What is read of a file at a time.
@@ -49,13 +50,13 @@ impl StoreRegistry {
         place: &Path,
     ) -> Result<String, SourceError> {
         self.upload(package, place).await?;
-        let beside = seal::find(&package.root).filter(|seal| !seal.starts_with(&package.root));
+        let beside = signing::find(&package.root).filter(|seal| !seal.starts_with(&package.root));
         let Some(beside) = beside else {
             return Ok(package.digest.clone());
         };
-        let content = Content::with(&package.root, seal::SEAL, beside.clone())
+        let content = Content::with(&package.root, signing::SEAL, beside.clone())
             .map_err(|error| SourceError::Invalid(error.to_string()))?;
-        let target = child(place, seal::SEAL);
+        let target = child(place, signing::SEAL);
         self.upload_file(&beside, target).await?;
         Ok(content.digest)
     }

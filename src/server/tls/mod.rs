@@ -19,7 +19,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
-pub(super) use self::acceptor::Acceptor;
+pub(crate) use self::acceptor::Acceptor;
 use self::files::Files;
 use super::reload::Reload;
 use crate::config::{ClientAuth, TlsSettings, TlsVersion};
@@ -29,7 +29,7 @@ use crate::telemetry::Metrics;
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The certificate that every listener shows, and how it is renewed.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     settings: TlsSettings,
     config: RustlsConfig,
     /// What was loaded last, or could not be.
@@ -42,7 +42,7 @@ impl Tls {
     ///
     /// # Errors
     /// A setting without the others that it needs, or a file that holds something else.
-    pub(super) fn load(
+    pub(crate) fn load(
         settings: &TlsSettings,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Option<Arc<Self>>> {
@@ -66,7 +66,7 @@ impl Tls {
     }
 
     /// How connections are accepted.
-    pub(super) fn acceptor(&self) -> Acceptor {
+    pub(crate) fn acceptor(&self) -> Acceptor {
         Acceptor::new(self.config.clone(), self.settings.handshake_timeout)
     }
 

@@ -8,21 +8,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 /// Something that is made of files.
-pub(super) trait Reload: Send + Sync {
+pub(crate) trait Reload: Send + Sync {
     /// Looks at its files and takes what changed; what cannot be taken is logged, and what was there stays.
     fn reload(&self);
 }
 
 /// Looks at files until it is dropped.
 #[derive(Debug)]
-pub(super) struct Reloader(JoinHandle<()>);
+pub(crate) struct Reloader(JoinHandle<()>);
 
 impl Reloader {
     /// From here on SIGHUP means to look, also when there is nothing to look at: it would end the process.
     ///
     /// # Errors
     /// When the operating system refuses.
-    pub(super) fn start(watched: Vec<Arc<dyn Reload>>, interval: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn start(watched: Vec<Arc<dyn Reload>>, interval: Duration) -> anyhow::Result<Self> {
         let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         // Not with zero, which would never rest.
         let interval = interval.max(Duration::from_millis(100));

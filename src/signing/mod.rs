@@ -35,8 +35,7 @@ pub use self::sign::sign;
 
 use self::bundle::{Bundle, Material};
 use self::listing::Listing;
-use super::package::{Content, Package};
-use super::small_file;
+use crate::model::{Content, Package, small_file};
 
 /// The name of a seal inside its package.
 pub const SEAL: &str = "model.sig";

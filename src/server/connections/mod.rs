@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::answers::Answers;
 use self::counted::Counted;
-pub(super) use self::places::Most;
+pub(crate) use self::places::Most;
 use self::places::{Place, Places};
 use self::watched::Watched;
 use super::listen::Arrived;
@@ -35,33 +35,33 @@ use crate::telemetry::Metrics;
 
 /// How slow a client may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(crate) struct Patience {
     /// From the first byte of a request's head to the last.
-    pub(super) header: Duration,
+    pub(crate) header: Duration,
     /// Between two pieces of an answer that the client takes.
-    pub(super) body: Duration,
+    pub(crate) body: Duration,
     /// Between two requests.
-    pub(super) idle: Duration,
+    pub(crate) idle: Duration,
     /// From the beginning of a connection until its client is asked to open another one; `None` is for ever.
-    pub(super) age: Option<Duration>,
+    pub(crate) age: Option<Duration>,
 }
 
 /// The connections of all listeners of a kind; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Connections {
+pub(crate) struct Connections {
     places: Arc<Places>,
     patience: Patience,
 }
 
 impl Connections {
     /// At most `most` at a time.
-    pub(super) fn new(most: Most, patience: Patience, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(most: Most, patience: Patience, metrics: Arc<Metrics>) -> Self {
         let places = Places::new(most, metrics);
         Self { places, patience }
     }
 
     /// Connections that another acceptor accepts, within the limits.
-    pub(super) fn guard<A>(&self, acceptor: A) -> Guarded<A> {
+    pub(crate) fn guard<A>(&self, acceptor: A) -> Guarded<A> {
         Guarded {
             acceptor,
             connections: self.clone(),
@@ -71,7 +71,7 @@ impl Connections {
 
 /// See [`Connections::guard`].
 #[derive(Debug, Clone)]
-pub(super) struct Guarded<A> {
+pub(crate) struct Guarded<A> {
     acceptor: A,
     connections: Connections,
 }

@@ -18,7 +18,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
 /// An address that listens.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::app) struct Local(SocketAddr);
+pub(crate) struct Local(SocketAddr);
 
 impl Address for Local {
     type Stream = Arrived;
@@ -27,14 +27,14 @@ impl Address for Local {
 
 /// A connection, and its place on an event loop where it has one.
 #[derive(Debug)]
-pub(in crate::app) struct Arrived {
-    pub(in crate::app) stream: TcpStream,
-    pub(in crate::app) seat: Option<Seat>,
+pub(crate) struct Arrived {
+    pub(crate) stream: TcpStream,
+    pub(crate) seat: Option<Seat>,
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(in crate::app) enum Arrivals {
+pub(crate) enum Arrivals {
     Socket(TcpListener),
     Shared {
         address: SocketAddr,
@@ -44,7 +44,7 @@ pub(in crate::app) enum Arrivals {
 
 /// A connection on its way from one runtime to another.
 #[derive(Debug)]
-pub(in crate::app) struct Handed {
+pub(crate) struct Handed {
     stream: IdleStream,
     from: SocketAddr,
     seat: Seat,

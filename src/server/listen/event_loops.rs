@@ -19,7 +19,7 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// See the module. Dropping it ends the threads, with what still runs on them.
 #[derive(Debug)]
-pub(in crate::app) struct EventLoops {
+pub(crate) struct EventLoops {
     loops: Vec<EventLoop>,
     _stop: DropGuard,
 }
@@ -36,7 +36,7 @@ impl EventLoops {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub(in crate::app) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let threads = Handle::current().metrics().num_workers();
         let stop = CancellationToken::new();
         let start = |index| EventLoop::start(index, threads, stop.clone());
@@ -94,7 +94,7 @@ struct Load(Arc<AtomicUsize>);
 
 /// A connection that an event loop has.
 #[derive(Debug)]
-pub(in crate::app) struct Seat(Load);
+pub(crate) struct Seat(Load);
 
 impl Drop for Seat {
     fn drop(&mut self) {

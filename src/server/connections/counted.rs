@@ -19,7 +19,7 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// A service whose requests are counted, and know where they come from.
 #[derive(Debug, Clone)]
-pub(in crate::app) struct Counted<S> {
+pub(crate) struct Counted<S> {
     service: S,
     pulse: Arc<Pulse>,
     address: Option<ClientAddress>,
@@ -90,7 +90,7 @@ impl Drop for InWork {
 
 /// The answer to a request that is in work.
 #[derive(Debug)]
-pub(in crate::app) struct Answer<F> {
+pub(crate) struct Answer<F> {
     answer: F,
     work: Option<InWork>,
     is_http2: bool,

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::Pulse;
-use crate::app::listen::Seat;
+use crate::server::listen::Seat;
 use crate::telemetry::Metrics;
 
 /// A connection that came or was in use a moment ago is not idle.
@@ -20,11 +20,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// How many there are.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::app) struct Most {
+pub(crate) struct Most {
     /// Of all clients.
-    pub(in crate::app) all: usize,
+    pub(crate) all: usize,
     /// Of one client.
-    pub(in crate::app) of_client: usize,
+    pub(crate) of_client: usize,
 }
 
 /// See the module.

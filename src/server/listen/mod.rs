@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tower::make::Shared;
 
 use self::arrivals::Spread;
-pub(super) use self::arrivals::{Arrivals, Arrived, Local};
-pub(super) use self::event_loops::{EventLoops, Seat};
+pub(crate) use self::arrivals::{Arrivals, Arrived, Local};
+pub(crate) use self::event_loops::{EventLoops, Seat};
 use super::connections::{Connections, Most, Patience};
 use super::tls::Tls;
 use crate::config::Settings;
@@ -31,16 +31,16 @@ use crate::telemetry::Metrics;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     listener: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 /// Binds `host:port`.
 ///
 /// # Errors
 /// With the address, the reason and which setting to change.
-pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound> {
+pub(crate) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound> {
     let hint = || {
         format!(
             "cannot listen on `{host}:{port}`: choose another `{setting}`, or 0 for any free port"
@@ -54,7 +54,7 @@ pub(super) fn bind(host: &str, port: u16, setting: &str) -> anyhow::Result<Bound
 
 /// How the listeners of a kind serve; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Listening {
+pub(crate) struct Listening {
     connections: Connections,
     tls: Option<Arc<Tls>>,
     max_headers: usize,
@@ -64,7 +64,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn of(settings: &Settings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+    pub(crate) fn of(settings: &Settings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
         let limits = &settings.limits;
         let patience = Patience {
             header: limits.header_timeout,
@@ -89,7 +89,7 @@ impl Listening {
 
     /// Serves HTTP/1.1 and HTTP/2, in clear text or with TLS, until `handle` says stop. On the runtime of the process,
     /// where the requests of one connection may run on several threads.
-    pub(super) async fn serve(
+    pub(crate) async fn serve(
         self,
         bound: Bound,
         service: Layered<impl Inner>,
@@ -100,7 +100,7 @@ impl Listening {
     }
 
     /// The same on the event loops, each connection on one of them.
-    pub(super) async fn serve_on(
+    pub(crate) async fn serve_on(
         self,
         event_loops: EventLoops,
         bound: Bound,

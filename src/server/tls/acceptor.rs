@@ -17,7 +17,7 @@ use crate::middleware::auth::Peer;
 
 /// See the module.
 #[derive(Clone)]
-pub(in crate::app) struct Acceptor(RustlsAcceptor<NoDelayAcceptor>);
+pub(crate) struct Acceptor(RustlsAcceptor<NoDelayAcceptor>);
 
 impl Acceptor {
     pub(super) fn new(config: RustlsConfig, handshake_timeout: Duration) -> Self {
@@ -49,7 +49,7 @@ impl<S: Send + Clone + 'static> Accept<TcpStream, S> for Acceptor {
 
 /// A service whose requests know whose certificate the client showed.
 #[derive(Clone)]
-pub(in crate::app) struct OfPeer<S> {
+pub(crate) struct OfPeer<S> {
     service: S,
     peer: Option<Arc<Peer>>,
 }

@@ -16,7 +16,7 @@ use tonic_health::server::HealthReporter;
 use crate::protocol::{Grpc, HEALTH_NAMES, Shared};
 
 /// See the module.
-pub(super) struct Services {
+pub(crate) struct Services {
     shared: Shared,
     router: Router,
     health: HealthReporter,
@@ -26,7 +26,7 @@ pub(super) struct Services {
 
 impl Services {
     /// The services, which are not healthy yet.
-    pub(super) async fn new(shared: &Shared) -> Self {
+    pub(crate) async fn new(shared: &Shared) -> Self {
         let Grpc { router, health } = Grpc::new(shared);
         tell(&health, ServingStatus::NotServing).await;
         Self {
@@ -38,13 +38,13 @@ impl Services {
     }
 
     /// All of them.
-    pub(super) fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         self.router.clone()
     }
 
     /// All of them, for event loops, which have one thread each: what a large message takes is done on the threads of this
     /// runtime.
-    pub(super) fn router_for_event_loops(&self) -> Router {
+    pub(crate) fn router_for_event_loops(&self) -> Router {
         let runtime = Handle::current();
         let beside = from_fn(move |request: Request, next: Next| {
             let call = AbortOnDropHandle::new(runtime.spawn(next.run(request)));
@@ -60,7 +60,7 @@ impl Services {
     }
 
     /// From here on they are as healthy as the server is ready. `progress` changes whenever that may have changed.
-    pub(super) fn follow(&mut self, mut progress: watch::Receiver<u64>) {
+    pub(crate) fn follow(&mut self, mut progress: watch::Receiver<u64>) {
         let (shared, health) = (self.shared.clone(), self.health.clone());
         self.follower = Some(tokio::spawn(async move {
             loop {
@@ -79,7 +79,7 @@ impl Services {
     }
 
     /// They are not healthy any more.
-    pub(super) async fn start_draining(&self) {
+    pub(crate) async fn start_draining(&self) {
         if let Some(follower) = &self.follower {
             follower.abort();
         }
@@ -87,7 +87,7 @@ impl Services {
     }
 
     /// Ends what clients would keep open: streams of requests, and of those who watch the health.
-    pub(super) async fn end_streams(mut self) {
+    pub(crate) async fn end_streams(mut self) {
         self.shared.end_streams();
         for name in HEALTH_NAMES {
             self.health.clear_service_status(name).await;

@@ -31,7 +31,7 @@ const HTTP2: &[u8] = b"PRI";
 
 /// A stream that ends when its client is too slow.
 #[derive(Debug)]
-pub(in crate::app) struct Watched<T> {
+pub(crate) struct Watched<T> {
     stream: T,
     pulse: Arc<Pulse>,
     patience: Patience,
