@@ -14,9 +14,9 @@ use crate::config::Settings;
 use crate::middleware::auth::{Authenticator, Callers, Guard};
 use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
 use crate::protocol::{AdminSlot, Shared, admin_router};
+use crate::server::listen::{self, Local};
 use crate::serving::Admin;
 use crate::telemetry::Tracer;
-use crate::server::listen::{self, Local};
 
 /// A swap by hand is answered when the version serves, which may take as long as it loads.
 const LONGEST_REQUEST: Duration = Duration::from_secs(660);

@@ -16,9 +16,9 @@ use crate::lifecycle::{
     BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand,
     SwapOrder,
 };
-use crate::signing::SealPolicy;
 use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
+use crate::signing::SealPolicy;
 
 /// See the module.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::callers::Known;
 use crate::config::{ClientAuth, Settings};
 use crate::middleware::auth::Authenticator;
-use crate::telemetry::Metrics;
 use crate::server::reload::{Reload, Reloader};
 use crate::server::tls::Tls;
+use crate::telemetry::Metrics;
 
 /// See the module. Ends looking at files when it is dropped.
 pub(super) struct Trust {

@@ -14,8 +14,8 @@ use super::text::{self, Page};
 use super::{Console, Failure, LookArgs, progress};
 use crate::app;
 use crate::config::Settings;
-use crate::signing::{self, PrivateKey};
 use crate::model::{Draft, ModelName, Package};
+use crate::signing::{self, PrivateKey};
 
 const MANIFEST: &str = "MLmodel";
 

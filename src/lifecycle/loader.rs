@@ -15,13 +15,13 @@ use crate::engine::{
 };
 use crate::error::{ErrorKind, Kinded};
 use crate::machine;
-use crate::signing::{SealError, SealPolicy};
 use crate::model::{
     Batch, Dim, Extent, Hints, NoSuchOutput, Package, PackageError, ResponseForm, ResponseOutput,
     RowProof,
 };
 use crate::registry::{SourceError, without_paths};
 use crate::serving::{Confinement, ExampleError, Limits, RowSharing, Servable, VersionState};
+use crate::signing::{SealError, SealPolicy};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Runs a package's own example through a servable; blocking.

@@ -8,11 +8,11 @@ use super::cost::CostReport;
 use super::external::{ExternalFile, external_files};
 use crate::app::Cost;
 use crate::engine::{Engine, Support};
-use crate::signing::Claim;
 use crate::model::{
     ColSpec, Dim, InputSpec, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof,
     Schema, Signature, TensorSpec, Work,
 };
+use crate::signing::Claim;
 
 /// Everything that the command tells.
 #[derive(Debug, Clone, Serialize)]

@@ -10,8 +10,8 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use super::StoreRegistry;
 use super::layout::child;
 use crate::model::{Content, Package};
-use crate::signing;
 use crate::registry::SourceError;
+use crate::signing;
 
 /// What is read of a file at a time.
 const CHUNK: usize = 1 << 20;
