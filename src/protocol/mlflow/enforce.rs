@@ -76,7 +76,13 @@ fn to_frame(data: Data, specs: &[ColSpec], meter: &Meter) -> Result<Frame> {
         Data::Mapping(mapping) if is_one_row(&mapping, specs) => {
             return one_row(mapping, meter);
         }
-        Data::Mapping(mapping) => Frame::from_mapping(mapping, meter),
+        Data::Mapping(mapping) => {
+            let names: HashSet<Option<&str>> =
+                specs.iter().map(|spec| spec.name.as_deref()).collect();
+            // Columns without names are taken by their places.
+            let wanted = |name: &str| names.contains(&Some(name)) || names.contains(&None);
+            Frame::from_mapping(mapping, wanted, meter)
+        }
     };
     built.map_err(|error| match error {
         PyError::OverBudget(over) => over.into(),

@@ -87,9 +87,11 @@ impl Frame {
         Ok(frame)
     }
 
-    /// `pd.DataFrame(mapping)`: arrays of equal length; scalars are repeated to that length, or make one row.
+    /// `pd.DataFrame(mapping)`: arrays of equal length; scalars are repeated to that length, or make one row. Those that are
+    /// not `wanted` stay as they are, as nobody reads them: thousands beside a long list would be millions of cells.
     pub(super) fn from_mapping(
         mapping: Vec<(String, Array)>,
+        wanted: impl Fn(&str) -> bool,
         meter: &Meter,
     ) -> Result<Self, PyError> {
         let mut lengths = mapping
@@ -101,7 +103,9 @@ impl Frame {
         }
         let mut columns = meter.vec(mapping.len())?;
         for (name, data) in mapping {
-            let data = if data.shape().is_empty() {
+            let data = if !wanted(&name) {
+                data
+            } else if data.shape().is_empty() {
                 let all = Strided {
                     start: 0,
                     step: 0,
@@ -287,7 +291,7 @@ fn from_value(value: Json, names: Option<Vec<Json>>, meter: &Meter) -> Result<Fr
                 };
                 mapping.push((key, infer_column(cells, meter)?));
             }
-            let mut frame = Frame::from_mapping(mapping, meter)?;
+            let mut frame = Frame::from_mapping(mapping, |_| true, meter)?;
             if let Some(names) = names {
                 meter.charge(block_of::<(u8, &str)>(3 * names.len()))?;
                 let wanted: HashSet<&str> = names.iter().filter_map(as_text).collect();
@@ -582,11 +586,14 @@ mod tests {
             ("a".to_owned(), array("[1, 2]")),
             ("b".to_owned(), array("5")),
         ];
-        assert_eq!(Frame::from_mapping(mapping, &meter).unwrap().rows, 2);
+        assert_eq!(
+            Frame::from_mapping(mapping, |_| true, &meter).unwrap().rows,
+            2
+        );
         let unequal = vec![
             ("a".to_owned(), array("[1, 2]")),
             ("b".to_owned(), array("[1]")),
         ];
-        assert!(Frame::from_mapping(unequal, &meter).is_err());
+        assert!(Frame::from_mapping(unequal, |_| true, &meter).is_err());
     }
 }
