@@ -586,10 +586,12 @@ mod tests {
             ("a".to_owned(), array("[1, 2]")),
             ("b".to_owned(), array("5")),
         ];
-        assert_eq!(
-            Frame::from_mapping(mapping, |_| true, &meter).unwrap().rows,
-            2
-        );
+        let repeated = |wanted: bool| {
+            let frame = Frame::from_mapping(mapping.clone(), |_| wanted, &meter).unwrap();
+            (frame.rows, frame.columns[1].data.shape().to_vec())
+        };
+        assert_eq!(repeated(true), (2, vec![2]));
+        assert_eq!(repeated(false), (2, vec![]), "nobody reads it");
         let unequal = vec![
             ("a".to_owned(), array("[1, 2]")),
             ("b".to_owned(), array("[1]")),
