@@ -385,7 +385,7 @@ impl Inner {
         let is_too_much =
             self.room.is_too_much(needs) && self.part_that_fits(batch, batch.rows()).is_none();
         if is_too_much {
-            return Err(self.room.too_much(needs));
+            return Err(self.room.too_much(needs.bytes));
         }
         Ok(needs)
     }

@@ -91,8 +91,7 @@ impl Room {
     /// parts, and put together.
     pub(super) fn part_is_too_much(&self, part: Needs, whole: Needs) -> bool {
         let outputs = whole.outputs.saturating_mul(2);
-        let together = part.bytes.saturating_add(outputs);
-        usize::try_from(together).map_or(true, |bytes| bytes > self.budget.limit())
+        self.exceeds(part.bytes.saturating_add(outputs))
     }
 
     /// Holds what the outputs of a part take until the request is done.
@@ -101,12 +100,9 @@ impl Room {
     /// When no request may hold so much, or when others have it now.
     pub(super) fn keep(&self, held: &Allowance, outputs: &Outputs) -> Result<(), BatchError> {
         let bytes = 2 * outputs.iter().map(Value::size).sum::<usize>();
-        let together = held.used().saturating_add(bytes);
-        if together > self.budget.limit() {
-            return Err(BatchError::TooLarge {
-                bytes: together as u64,
-                limit: self.budget.limit(),
-            });
+        let together = held.used().saturating_add(bytes) as u64;
+        if self.exceeds(together) {
+            return Err(self.too_much(together));
         }
         Ok(held.charge(bytes)?)
     }
@@ -118,13 +114,17 @@ impl Room {
 
     /// Whether no run may ever take so much.
     pub(super) fn is_too_much(&self, needs: Needs) -> bool {
-        usize::try_from(needs.bytes).map_or(true, |bytes| bytes > self.budget.limit())
+        self.exceeds(needs.bytes)
+    }
+
+    fn exceeds(&self, bytes: u64) -> bool {
+        usize::try_from(bytes).map_or(true, |bytes| bytes > self.budget.limit())
     }
 
     /// Why a run that takes so much cannot be, ever.
-    pub(super) fn too_much(&self, needs: Needs) -> BatchError {
+    pub(super) fn too_much(&self, bytes: u64) -> BatchError {
         BatchError::TooLarge {
-            bytes: needs.bytes,
+            bytes,
             limit: self.budget.limit(),
         }
     }
@@ -135,9 +135,9 @@ impl Room {
     /// When no run may take so much, or when others have it now.
     pub(super) fn take(&self, needs: Needs) -> Result<Allowance, BatchError> {
         if self.is_too_much(needs) {
-            return Err(self.too_much(needs));
+            return Err(self.too_much(needs.bytes));
         }
-        let allowance = self.budget.allowance(usize::MAX);
+        let allowance = self.nothing();
         let bytes = usize::try_from(needs.bytes).unwrap_or(usize::MAX);
         allowance.charge(bytes).map_err(BatchError::from)?;
         Ok(allowance)

@@ -167,25 +167,32 @@ impl Batch {
 }
 
 fn floats(shape: Vec<usize>, dtype: DType, mut next: impl FnMut() -> f32) -> Option<Tensor> {
+    filled(shape, dtype, |bytes| push_float(bytes, dtype, next()))
+}
+
+/// A tensor, no text, whose elements are pushed one after the other.
+fn filled(
+    shape: Vec<usize>,
+    dtype: DType,
+    mut push_next: impl FnMut(&mut Vec<u8>) -> Option<()>,
+) -> Option<Tensor> {
     let count: usize = shape.iter().product();
     let mut bytes = Vec::with_capacity(count.checked_mul(dtype.width()?)?);
-    (0..count).try_for_each(|_| push_float(&mut bytes, dtype, next()))?;
+    (0..count).try_for_each(|_| push_next(&mut bytes))?;
     Tensor::from_storage(dtype, shape, Storage::Shared(bytes.into())).ok()
 }
 
 fn tensor(shape: Vec<usize>, dtype: DType, mut next: impl FnMut() -> u8) -> Option<Tensor> {
+    if dtype != DType::String {
+        return filled(shape, dtype, |bytes| push(bytes, dtype, next()));
+    }
     let count: usize = shape.iter().product();
-    let mut numbers = (0..count).map(|_| next());
-    let Some(width) = dtype.width() else {
-        let text = |number: u8| match number {
-            0 => String::new(),
-            number => number.to_string(),
-        };
-        return Tensor::from_strings(shape, numbers.map(text).collect()).ok();
+    let text = |number: u8| match number {
+        0 => String::new(),
+        number => number.to_string(),
     };
-    let mut bytes = Vec::with_capacity(count.checked_mul(width)?);
-    numbers.try_for_each(|number| push(&mut bytes, dtype, number))?;
-    Tensor::from_storage(dtype, shape, Storage::Shared(bytes.into())).ok()
+    let texts = (0..count).map(|_| text(next()));
+    Tensor::from_strings(shape, texts.collect()).ok()
 }
 
 /// Fractions are what floating-point inputs mostly have.

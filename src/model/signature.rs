@@ -349,7 +349,8 @@ impl InputSpec {
         self.shape.as_ref()?.first().filter(|_| !self.is_optional())
     }
 
-    fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
+    /// Whether it takes this tensor.
+    pub(super) fn check(&self, tensor: &Tensor) -> Result<(), SignatureError> {
         if tensor.dtype() != self.dtype {
             return Err(SignatureError::DType {
                 name: self.name.clone(),

@@ -136,26 +136,10 @@ impl TensorProto {
         let first = |width: usize| move |number: i32| number.to_le_bytes().into_iter().take(width);
         let int32s = self.int32s.iter().copied();
         match dtype {
-            DType::F32 => self
-                .floats
-                .iter()
-                .flat_map(|float| float.to_le_bytes())
-                .collect(),
-            DType::F64 => self
-                .doubles
-                .iter()
-                .flat_map(|float| float.to_le_bytes())
-                .collect(),
-            DType::I64 => self
-                .int64s
-                .iter()
-                .flat_map(|number| number.to_le_bytes())
-                .collect(),
-            DType::U64 => self
-                .uint64s
-                .iter()
-                .flat_map(|number| number.to_le_bytes())
-                .collect(),
+            DType::F32 => bytemuck::cast_slice(&self.floats).to_vec(),
+            DType::F64 => bytemuck::cast_slice(&self.doubles).to_vec(),
+            DType::I64 => bytemuck::cast_slice(&self.int64s).to_vec(),
+            DType::U64 => bytemuck::cast_slice(&self.uint64s).to_vec(),
             DType::U32 => {
                 let numbers = self.uint64s.iter();
                 numbers

@@ -103,13 +103,7 @@ fn initializers(graph: &GraphProto) -> HashMap<&str, Option<&TensorProto>> {
 fn optional_input_of(input: &ValueInfoProto, initializer: &TensorProto) -> Option<InputSpec> {
     let mut spec = input_of(input).ok()?;
     let default = initializer.tensor()?;
-    let declared = Signature {
-        inputs: vec![spec.clone()],
-        outputs: vec![],
-    };
-    declared
-        .bind(vec![(spec.name.clone(), default.clone())])
-        .ok()?;
+    spec.check(&default).ok()?;
     spec.default = Some(Initializer(default));
     Some(spec)
 }

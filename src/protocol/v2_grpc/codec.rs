@@ -78,9 +78,11 @@ where
 
 fn aside<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
     // The event loops of HTTP, which write answers of a shared port, have no other thread to give tasks to.
-    let has_others = Handle::try_current()
-        .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if bytes > SMALL && has_others {
+    let has_others = || {
+        Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread)
+    };
+    if bytes > SMALL && has_others() {
         block_in_place(work)
     } else {
         work()
