@@ -120,13 +120,8 @@ impl Offline {
         made_for: &Servable,
         batch: &Batch,
     ) -> Option<Result<Vec<u8>, Refusal>> {
-        let names = made_for
-            .signature()
-            .inputs
-            .iter()
-            .map(|input| input.name.clone());
-        let named = names.zip(batch.inputs().iter().cloned());
-        let batch = self.servable.signature().bind(named.collect()).ok()?;
+        let signature = self.servable.signature();
+        let batch = signature.rebind(batch, made_for.signature())?;
         Some(self.score_batch(batch))
     }
 

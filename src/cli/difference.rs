@@ -267,6 +267,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![],
             outputs: outputs.map(output).into(),
+            ..Signature::default()
         };
         Tolerances::of(&signature, chosen)
     }

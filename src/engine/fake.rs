@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Batch, Dim, Graph, InputSpec, Manifest, ModelId, ModelName, OutputKind, OutputSpec, Package,
-    RowProof, Signature, Version, Work,
+    Reshapes, RowProof, Signature, Version, Work,
 };
 use crate::tensor::{DType, Tensor, Value};
 
@@ -199,6 +199,7 @@ pub fn graph(inputs: &[(&str, DType)]) -> Graph {
         signature: Signature {
             inputs: inputs.iter().map(input).collect(),
             outputs: inputs.iter().map(output).collect(),
+            ..Signature::default()
         },
         metadata: [].into(),
         external_data: vec![],
@@ -228,6 +229,7 @@ pub fn package(name: &str, version: u64, inputs: &[(&str, DType)]) -> Package {
         digest: "sha256:0".to_owned(),
         weight_bytes: 0,
         labels: [].into(),
+        reshapes: Reshapes::default(),
         notice: None,
     }
 }

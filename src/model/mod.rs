@@ -9,6 +9,7 @@ mod package;
 mod pattern;
 mod pointer;
 pub(crate) mod real_path;
+mod reshape;
 mod response;
 mod samples;
 mod schema;
@@ -34,6 +35,7 @@ pub use package::{
 pub use pattern::fits_pattern;
 pub use pointer::{Alias, Pointer, PointerError, Stage};
 pub(crate) use real_path::real_path;
+pub use reshape::{Reshape, Reshapes};
 pub use response::{NoSuchOutput, ResponseForm, ResponseOutput};
 pub use samples::Probe;
 pub use schema::{

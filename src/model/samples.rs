@@ -244,6 +244,7 @@ mod tests {
         Signature {
             inputs: inputs.iter().enumerate().map(input).collect(),
             outputs: Vec::new(),
+            ..Signature::default()
         }
     }
 

@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::fmt;
 
 use super::batch::Batch;
+use super::reshape::Reshapes;
 use crate::error::{ErrorKind, Kinded};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, Value};
 
 /// The named inputs and outputs of a graph. Declared output shapes are a hint, never relied on: some exporters get
 /// them wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signature {
     /// In the graph's order. Weights are no inputs, even where the graph lists them among these.
     pub inputs: Vec<InputSpec>,
     /// In the graph's order.
     pub outputs: Vec<OutputSpec>,
+    /// Tensors whose shape in the graph is another one than here; none in the signature of a graph.
+    pub reshapes: Reshapes,
 }
 
 /// One input tensor.
@@ -237,7 +240,7 @@ impl Signature {
                     expected: self.input_names(),
                 });
             };
-            self.inputs[index].check(&tensor)?;
+            let tensor = self.taken(index, tensor)?;
             if slots[index].replace(tensor).is_some() {
                 return Err(SignatureError::DuplicateInput(name));
             }
@@ -288,7 +291,8 @@ impl Signature {
     /// the graph names it. The others are the same for all rows of a call.
     pub fn row_inputs(&self) -> impl Iterator<Item = bool> {
         let name = self.rows_name();
-        self.inputs.iter().map(move |input| match input.rows_dim() {
+        let dims = (0..self.inputs.len()).map(|index| self.rows_dim(index));
+        dims.map(move |dim| match dim {
             Some(Dim::Any(Some(own))) => Some(own.as_str()) == name,
             Some(Dim::Any(None)) => true,
             Some(Dim::Fixed(_)) | None => false,
@@ -297,7 +301,7 @@ impl Signature {
 
     /// What the graph calls the number of rows: the first name of an open first dimension.
     pub fn rows_name(&self) -> Option<&str> {
-        self.inputs.iter().find_map(|input| match input.rows_dim() {
+        (0..self.inputs.len()).find_map(|index| match self.rows_dim(index) {
             Some(Dim::Any(Some(name))) => Some(name.as_str()),
             _ => None,
         })
@@ -306,12 +310,13 @@ impl Signature {
     /// Whether dimensions of one name have one size, and scalars no dimension, as the graph says; engines do not insist.
     fn sizes_agree(&self, inputs: &[Tensor]) -> bool {
         let mut sizes: Vec<(&str, usize)> = Vec::new();
-        for (input, tensor) in self.inputs.iter().zip(inputs) {
-            let is_scalar = input.shape.as_ref().is_some_and(Vec::is_empty);
+        for (index, tensor) in inputs.iter().enumerate() {
+            let shape = self.graph_shape(index);
+            let is_scalar = shape.is_some_and(<[Dim]>::is_empty);
             if is_scalar && !tensor.shape().is_empty() {
                 return false;
             }
-            for (dim, &size) in input.shape.iter().flatten().zip(tensor.shape()) {
+            for (dim, &size) in shape.into_iter().flatten().zip(tensor.shape()) {
                 let Dim::Any(Some(name)) = dim else {
                     continue;
                 };
@@ -323,6 +328,71 @@ impl Signature {
             }
         }
         true
+    }
+
+    /// The shape of an input in the graph; `None` when the graph leaves the rank open.
+    fn graph_shape(&self, index: usize) -> Option<&[Dim]> {
+        match self.reshapes.input(index) {
+            Some(reshape) => Some(reshape.graph()),
+            None => self.inputs[index].shape.as_deref(),
+        }
+    }
+
+    /// The dimension of an input that may be that of the rows.
+    fn rows_dim(&self, index: usize) -> Option<&Dim> {
+        let is_optional = self.inputs[index].is_optional();
+        self.graph_shape(index)?.first().filter(|_| !is_optional)
+    }
+
+    /// A tensor that a client sent for an input, in the shape of the graph.
+    fn taken(&self, index: usize, tensor: Tensor) -> Result<Tensor, SignatureError> {
+        let input = &self.inputs[index];
+        input.check(&tensor)?;
+        let Some(reshape) = self.reshapes.input(index) else {
+            return Ok(tensor);
+        };
+        let misfit = input.misfit(&tensor);
+        let shape = reshape.to_graph(tensor.shape());
+        let reshaped = shape.and_then(|shape| tensor.reshaped(shape).ok());
+        reshaped.ok_or(misfit)
+    }
+
+    /// The inputs of a batch of this signature as a client sends them.
+    pub fn as_sent<'s>(
+        &'s self,
+        batch: &'s Batch,
+    ) -> impl Iterator<Item = (&'s InputSpec, Tensor)> {
+        let tensors = batch.inputs().iter().cloned().enumerate();
+        let tensors = tensors.map(|(index, tensor)| {
+            let reshape = self.reshapes.input(index);
+            reshaped(tensor, |shape| reshape?.to_client(shape))
+        });
+        self.inputs.iter().zip(tensors)
+    }
+
+    /// A batch of another signature for this one; `None` when this one takes other inputs.
+    pub fn rebind(&self, batch: &Batch, of: &Self) -> Option<Batch> {
+        let named = of.as_sent(batch);
+        let named = named.map(|(input, tensor)| (input.name.clone(), tensor));
+        self.bind(named.collect()).ok()
+    }
+
+    /// What the graph gave, in the shapes for clients. A tensor whose shape the graph does not declare stays as it is:
+    /// declared shapes of outputs are no promise.
+    #[must_use]
+    pub fn for_clients(&self, outputs: Vec<Value>) -> Vec<Value> {
+        if self.reshapes.is_empty() {
+            return outputs;
+        }
+        let outputs = outputs.into_iter().enumerate();
+        let outputs = outputs.map(|(index, value)| match value {
+            Value::Tensor(tensor) => {
+                let reshape = self.reshapes.output(index);
+                Value::Tensor(reshaped(tensor, |shape| reshape?.to_client(shape)))
+            }
+            other => other,
+        });
+        outputs.collect()
     }
 
     /// The first input of each name.
@@ -342,11 +412,6 @@ impl InputSpec {
     /// Whether a request may leave it out.
     pub fn is_optional(&self) -> bool {
         self.default.is_some()
-    }
-
-    /// The dimension that may be that of the rows.
-    fn rows_dim(&self) -> Option<&Dim> {
-        self.shape.as_ref()?.first().filter(|_| !self.is_optional())
     }
 
     /// Whether it takes this tensor.
@@ -376,11 +441,23 @@ impl InputSpec {
         if fits {
             return Ok(());
         }
-        Err(SignatureError::Shape {
+        Err(self.misfit(tensor))
+    }
+
+    fn misfit(&self, tensor: &Tensor) -> SignatureError {
+        SignatureError::Shape {
             name: self.name.clone(),
             actual: tensor.shape().to_vec(),
-            expected: expected.iter().map(Dim::to_i64).collect(),
-        })
+            expected: self.shape.iter().flatten().map(Dim::to_i64).collect(),
+        }
+    }
+}
+
+/// The tensor in the shape that `shape` makes of its own; as it is where that makes none.
+fn reshaped(tensor: Tensor, shape: impl FnOnce(&[usize]) -> Option<Vec<usize>>) -> Tensor {
+    match shape(tensor.shape()) {
+        Some(shape) => tensor.clone().reshaped(shape).unwrap_or(tensor),
+        None => tensor,
     }
 }
 
@@ -398,6 +475,7 @@ mod tests {
         Signature {
             inputs: vec![input("user", 2), input("item", 1)],
             outputs: vec![],
+            ..Signature::default()
         }
     }
 
@@ -497,6 +575,7 @@ mod tests {
                 input("item", matrix()),
             ],
             outputs: vec![],
+            ..Signature::default()
         };
         let threshold = Tensor::from_vec(vec![], vec![threshold]).unwrap();
         let named = [
@@ -518,6 +597,7 @@ mod tests {
                 default: None,
             }],
             outputs: vec![],
+            ..Signature::default()
         };
         for shape in [&[][..], &[1], &[2], &[1, 1]] {
             let count = shape.iter().product();

@@ -94,7 +94,10 @@ fn answers(mut codec: impl Codec, servable: &Servable, cancel: &CancelToken) -> 
         .batcher()
         .with_session(|session| session.run(&batch, cancel));
     match run {
-        Ok(Ok(outputs)) => codec.encode(servable, outputs).is_ok(),
+        Ok(Ok(outputs)) => {
+            let outputs = servable.signature().for_clients(outputs);
+            codec.encode(servable, outputs).is_ok()
+        }
         Ok(Err(_)) | Err(_) => false,
     }
 }
@@ -162,13 +165,13 @@ fn ranked(signature: &Signature) -> Vec<Signature> {
 /// Tensors of zeros as bytes, for shapes and types that no JSON has room or words for.
 fn zeros(servable: &Servable, binary_answer: bool) -> Option<SampleRequest> {
     let batch = servable.signature().zeros_within(MOST_ZEROS)?;
-    let inputs = servable.signature().inputs.iter().zip(batch.inputs());
+    let inputs = servable.signature().as_sent(&batch);
     let inputs = inputs.map(|(input, tensor)| {
         json!({
             "name": input.name,
             "datatype": tensor.dtype().oip_name(),
             "shape": tensor.shape(),
-            "parameters": { "binary_data_size": bytes(tensor) },
+            "parameters": { "binary_data_size": bytes(&tensor) },
         })
     });
     let mut body = Map::new();

@@ -396,16 +396,14 @@ async fn submit(servable: &Servable, batch: Batch, time: Time) -> Result<Outputs
         deadline: Some(time.deadline),
         urgent: time.urgent,
     };
-    let outputs = timeout_at(time.deadline, servable.batcher().submit(batch, terms)).await;
+    let outputs = timeout_at(time.deadline, servable.submit(batch, terms)).await;
     let outputs = outputs.map_err(|_| ServeError::Deadline(time.timeout))?;
     Ok(outputs?)
 }
 
 /// The inputs of one version in the order of another; `None` when that takes others.
 fn rebound(batch: &Batch, of: &Servable, to: &Servable) -> Option<Batch> {
-    let names = of.signature().inputs.iter().map(|input| input.name.clone());
-    let named = names.zip(batch.inputs().iter().cloned());
-    let bound = to.signature().bind(named.collect()).ok()?;
+    let bound = to.signature().rebind(batch, of.signature())?;
     Some(match batch.allowance() {
         Some(allowance) => bound.charged_to(allowance.clone()),
         None => bound,

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::observation::{Known, Observation};
-use crate::batching::{BatchObserver, Batcher, RunnerPool};
-use crate::engine::CompiledModel;
-use crate::model::{ModelId, Package, ResponseOutput, Signature};
+use crate::batching::{BatchError, BatchObserver, Batcher, RunnerPool, Terms};
+use crate::engine::{CompiledModel, Outputs};
+use crate::model::{Batch, ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
 
 /// A short lease on a loaded version. Holding one delays unloading; do not store it.
@@ -219,7 +219,7 @@ impl Servable {
         batcher: Batcher,
         (limits, metrics): (Limits, Arc<VersionMetrics>),
     ) -> Self {
-        let signature = model.signature().clone();
+        let signature = package.signature();
         Self {
             package,
             engine,
@@ -304,6 +304,19 @@ impl Servable {
     /// What the graph takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// Runs a batch of its [`signature`](Self::signature) when its turn comes.
+    ///
+    /// # Errors
+    /// [`BatchError`].
+    pub async fn submit(
+        &self,
+        batch: Batch,
+        terms: impl Into<Terms>,
+    ) -> Result<Outputs, BatchError> {
+        let outputs = self.batcher.submit(batch, terms).await?;
+        Ok(self.signature.for_clients(outputs))
     }
 
     /// The queue in front of it.

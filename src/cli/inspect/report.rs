@@ -288,7 +288,7 @@ impl Param {
 
 impl GraphReport {
     fn new(package: &Package, engines: &[Arc<dyn Engine>]) -> Self {
-        let graph = &package.graph;
+        let (graph, signature) = (&package.graph, package.signature());
         let lacking: Vec<_> = engines
             .iter()
             .map(|engine| (engine.name(), engine.lacks(graph)))
@@ -307,8 +307,8 @@ impl GraphReport {
             ir_version: graph.ir_version,
             opsets: opsets(&graph.opsets),
             operators: graph.operators.iter().map(operator).collect(),
-            inputs: inputs(&graph.signature),
-            outputs: outputs(&graph.signature),
+            inputs: inputs(&signature),
+            outputs: outputs(&signature),
             rows: RowsReport::new(&graph.rows),
             work: WorkReport::new(&graph.work),
         }

@@ -91,7 +91,17 @@ pub enum Verdict {
 
 /// Compares what clients may send to and read from two versions of a model.
 pub fn compare(old: &Package, new: &Package) -> Comparison {
-    compare_contracts(Contract::of(old), Contract::of(new))
+    let (old_tensors, new_tensors) = (old.signature(), new.signature());
+    compare_contracts(
+        Contract {
+            signature: old.manifest.signature.as_ref(),
+            graph: &old_tensors,
+        },
+        Contract {
+            signature: new.manifest.signature.as_ref(),
+            graph: &new_tensors,
+        },
+    )
 }
 
 /// All that clients can know of a version.
@@ -102,13 +112,6 @@ struct Contract<'a> {
 }
 
 impl<'a> Contract<'a> {
-    fn of(package: &'a Package) -> Self {
-        Self {
-            signature: package.manifest.signature.as_ref(),
-            graph: &package.graph.signature,
-        }
-    }
-
     /// The declared fields, when there are any.
     fn declared(self, part: Part) -> Option<Fields<'a>> {
         let signature = self.signature?;

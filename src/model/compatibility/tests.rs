@@ -138,6 +138,7 @@ fn graph(text: &str) -> Signature {
         outputs: outputs
             .map(|(name, kind)| OutputSpec { name, kind })
             .collect(),
+        ..Signature::default()
     }
 }
 

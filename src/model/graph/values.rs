@@ -57,7 +57,11 @@ pub(crate) fn signature_of(graph: &GraphProto, ir_version: i64) -> Result<Signat
     if outputs.iter().any(|output| output.name.is_empty()) {
         return Err(GraphProblem::Unnamed("an output"));
     }
-    Ok(Signature { inputs, outputs })
+    Ok(Signature {
+        inputs,
+        outputs,
+        ..Signature::default()
+    })
 }
 
 fn inputs_of(graph: &GraphProto, ir_version: i64) -> Result<Vec<InputSpec>, GraphProblem> {

@@ -23,7 +23,7 @@ pub use self::survey::{Survey, survey};
 
 use self::confine::Confined;
 use self::digest::Files;
-use crate::model::{Graph, Manifest, ModelId, ModelName, real_path};
+use crate::model::{Graph, Manifest, ModelId, ModelName, Reshapes, Signature, real_path};
 
 /// The manifest's file name.
 const MANIFEST: &str = "MLmodel";
@@ -49,6 +49,8 @@ pub struct Package {
     pub weight_bytes: u64,
     /// What the classes of outputs are called, by the output's name: the label files of a Triton configuration.
     pub labels: ClassLabels,
+    /// Tensors that clients send or get in another shape than the graph: `reshape` of a Triton configuration.
+    pub reshapes: Reshapes,
     /// What whoever serves it should know: settings of another server that are not heeded.
     pub notice: Option<String>,
 }
@@ -119,8 +121,14 @@ impl Package {
             digest: files.digest()?,
             weight_bytes,
             labels: told.labels,
+            reshapes: told.reshapes,
             notice: told.notice,
         })
+    }
+
+    /// What clients send and get: the signature of the graph, in the shapes for clients.
+    pub fn signature(&self) -> Signature {
+        self.reshapes.apply(&self.graph.signature)
     }
 
     /// Which model and version the package at `path` would be, also where it cannot be opened: its own words, else its

@@ -170,6 +170,7 @@ mod tests {
         Signature {
             inputs: vec![],
             outputs: names.iter().map(output).collect(),
+            ..Signature::default()
         }
     }
 

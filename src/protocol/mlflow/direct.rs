@@ -198,6 +198,7 @@ mod tests {
                 default: None,
             }],
             outputs: vec![],
+            ..Signature::default()
         }
     }
 

@@ -539,7 +539,7 @@ pub(super) async fn check(
     let mut codec = ScoringCodec::new(Ok(Content::Json), body, NonFinite::Null);
     let batch = codec.decode(servable);
     let batch = batch.map_err(|error| ExampleError::Refused(error.to_string()))?;
-    let outputs = servable.batcher().submit(batch.clone(), None).await;
+    let outputs = servable.submit(batch.clone(), None).await;
     let outputs = outputs.map_err(|error| ExampleError::Failed(error.to_string()))?;
     let non_finite = outputs.iter().map(Value::count_non_finite).sum();
     let answer = codec.encode(servable, outputs);
@@ -568,7 +568,7 @@ async fn run(
     codec: ScoringCodec,
     batch: Batch,
 ) -> Result<Vec<u8>, ScoringError> {
-    let outputs = servable.batcher().submit(batch, None).await;
+    let outputs = servable.submit(batch, None).await;
     codec.encode(servable, outputs.map_err(ServeError::from)?)
 }
 

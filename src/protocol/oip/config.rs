@@ -297,6 +297,7 @@ mod tests {
                 output("label", label),
                 output("scores", OutputKind::Maps { text_labels: true }),
             ],
+            ..Signature::default()
         }
     }
 

@@ -230,6 +230,7 @@ mod tests {
                 output("numbers", numbers),
                 output("maps", OutputKind::Maps { text_labels: true }),
             ],
+            ..Signature::default()
         }
     }
 

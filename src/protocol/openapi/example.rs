@@ -124,12 +124,13 @@ fn cell(kind: &ColType, number: u8) -> Option<Value> {
 
 /// A scoring body: one tensor alone, or each under its name.
 pub(in crate::protocol) fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
-    let named = graph.inputs.iter().zip(batch.inputs());
-    if let [tensor] = batch.inputs() {
-        return Some(json!({ "inputs": data(tensor, Layout::Nested)? }));
+    let mut named = graph.as_sent(batch);
+    if batch.inputs().len() == 1 {
+        let (_, tensor) = named.next()?;
+        return Some(json!({ "inputs": data(&tensor, Layout::Nested)? }));
     }
     let named: Option<Map<String, Value>> = named
-        .map(|(input, tensor)| Some((input.name.clone(), data(tensor, Layout::Nested)?)))
+        .map(|(input, tensor)| Some((input.name.clone(), data(&tensor, Layout::Nested)?)))
         .collect();
     Some(json!({ "inputs": named? }))
 }
@@ -140,14 +141,14 @@ pub(in crate::protocol) fn infer(graph: &Signature, batch: &Batch) -> Option<Val
     if elements > MOST_ELEMENTS {
         return None;
     }
-    let named = graph.inputs.iter().zip(batch.inputs());
+    let named = graph.as_sent(batch);
     let inputs: Option<Vec<Value>> = named
         .map(|(input, tensor)| {
             Some(json!({
                 "name": input.name,
                 "datatype": tensor.dtype().oip_name(),
                 "shape": tensor.shape(),
-                "data": data(tensor, Layout::Flat)?,
+                "data": data(&tensor, Layout::Flat)?,
             }))
         })
         .collect();

@@ -176,6 +176,7 @@ mod tests {
         let signature = Signature {
             inputs: vec![],
             outputs: outputs.iter().map(spec).collect(),
+            ..Signature::default()
         };
         let values: Outputs = outputs.iter().map(|(_, value)| value.clone()).collect();
         let bytes = write_answer(form, &signature, &values, NonFinite::Bare)?;

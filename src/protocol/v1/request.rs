@@ -370,8 +370,16 @@ mod tests {
     fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, String> {
         let outputs = vec![];
         let body = Bytes::copy_from_slice(body.as_bytes());
-        parse(body, &Signature { inputs, outputs }, &Meter::unlimited())
-            .map_err(|error| error.to_string())
+        parse(
+            body,
+            &Signature {
+                inputs,
+                outputs,
+                ..Signature::default()
+            },
+            &Meter::unlimited(),
+        )
+        .map_err(|error| error.to_string())
     }
 
     fn matrix() -> Vec<InputSpec> {

@@ -201,6 +201,7 @@ mod tests {
         Signature {
             inputs: vec![input],
             outputs: Vec::new(),
+            ..Signature::default()
         }
     }
 

@@ -1,9 +1,11 @@
 //! `config.pbtxt`: what Triton is told of a model, in the directory above its versions.
 //!
-//! It can only change which versions are served, what their classes are called, and wishes that a package may have too.
+//! It can only change which versions are served, what their classes are called, in which shapes clients send and get tensors, and wishes that a
+//! package may have too.
 //! All else that it says is named once, so that nobody takes it for heeded.
 
 mod notice;
+mod shapes;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +18,7 @@ use self::text::{Message, Value};
 use super::confine::Confined;
 use super::discover::version_of;
 use super::error::PackageError;
-use crate::model::{Graph, Hints, Version, real_path, small_file};
+use crate::model::{Graph, Hints, Reshapes, Version, real_path, small_file};
 
 /// The file's name.
 const CONFIG: &str = "config.pbtxt";
@@ -106,6 +108,8 @@ impl VersionPolicy {
 pub(super) struct Told {
     /// The names of classes, by output.
     pub(super) labels: BTreeMap<String, Vec<String>>,
+    /// Tensors whose shape for clients is another one.
+    pub(super) reshapes: Reshapes,
     /// What its operator should know.
     pub(super) notice: Option<String>,
 }
@@ -127,11 +131,11 @@ pub(super) fn apply(
     };
     let file = directory.join(CONFIG);
     let unreadable = |reason: String| Told {
-        labels: BTreeMap::new(),
         notice: Some(format!(
             "`{}` is not used, the model serves without it: {reason}; expected Triton's model configuration as protobuf text",
             file.display()
         )),
+        ..Told::default()
     };
     let text = match read(&file, MAX_BYTES) {
         Ok(Some(text)) => text,
@@ -143,17 +147,19 @@ pub(super) fn apply(
         Err(error) => return unreadable(error.to_string()),
     };
     let mut notice = Notice::of(&config, is_bare);
-    let mut labels = BTreeMap::new();
+    let (mut labels, mut reshapes) = (BTreeMap::new(), Reshapes::default());
     if !is_above {
         notice.without_versions(&config);
     }
     if is_bare {
         notice.contradictions(&config, (&directory, model_file), graph);
         labels = labels_of(&config, &directory, graph, &mut notice);
+        reshapes = shapes::reshapes(&config, graph, &mut notice);
         wish(&config, hints, &mut notice);
     }
     Told {
         labels,
+        reshapes,
         notice: notice.into_text(&file),
     }
 }

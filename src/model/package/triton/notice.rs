@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use super::shapes::{Side, Tensor, has_rows};
 use super::text::{Message, Value};
-use crate::model::{Dim, Graph, OutputKind};
+use crate::model::Graph;
 use crate::tensor::DType;
 
 /// Fields that are heeded, or say what is so anyway. A message is looked into.
@@ -23,10 +24,14 @@ const READ: &[&str] = &[
     "input.name",
     "input.data_type",
     "input.dims",
+    "input.reshape",
+    "input.reshape.shape",
     "output",
     "output.name",
     "output.data_type",
     "output.dims",
+    "output.reshape",
+    "output.reshape.shape",
     "output.label_filename",
     "dynamic_batching",
     "dynamic_batching.max_queue_delay_microseconds",
@@ -54,8 +59,6 @@ const INSTEAD: &[(&str, &str)] = &[
         "a package with an example: `onstage package --input-example`",
     ),
     ("runtime", "`models.<name>.engine`"),
-    ("input.reshape", "clients send the shape of the graph"),
-    ("output.reshape", "clients get the shape of the graph"),
     (
         "input.optional",
         "an input with an initializer in the graph is optional",
@@ -178,12 +181,14 @@ impl Notice {
             let remark = format!("it is `{other}`: the only `.onnx` file, `{file}`, is served");
             self.add("default_model_filename", &remark);
         }
-        self.tensors(config, "input", &inputs(graph));
-        self.tensors(config, "output", &outputs(graph));
+        for side in Side::BOTH {
+            self.tensors(config, side, &side.tensors(graph));
+        }
     }
 
-    fn tensors(&mut self, config: &Message<'_>, side: &str, of_graph: &[Tensor<'_>]) {
-        let has_rows = config.number("max_batch_size").unwrap_or(0) > 0;
+    fn tensors(&mut self, config: &Message<'_>, side: Side, of_graph: &[Tensor<'_>]) {
+        let has_rows = has_rows(config);
+        let side = side.field();
         for told in config.messages(side) {
             let name = told.text("name").unwrap_or_default();
             let Some(tensor) = of_graph.iter().find(|tensor| tensor.name == name) else {
@@ -198,6 +203,7 @@ impl Notice {
                 let remark = format!("`{name}` is {} in the graph", type_name(dtype));
                 self.add(&format!("{side}.data_type"), &remark);
             }
+            // What is reshaped is looked at where that is read.
             let is_reshaped = told.message("reshape").is_some();
             let dims: Vec<&str> = told.all("dims").filter_map(Value::as_text).collect();
             if !dims.is_empty() && !is_reshaped && !tensor.fits(&dims, has_rows) {
@@ -231,60 +237,6 @@ fn is_default(value: &Value<'_>) -> bool {
         Value::Word(word) => matches!(*word, "false" | "0" | "FORMAT_NONE"),
         Value::Message(_) => false,
     }
-}
-
-/// An input or output of the graph.
-struct Tensor<'g> {
-    name: &'g str,
-    /// `None` for maps.
-    dtype: Option<DType>,
-    shape: Option<&'g [Dim]>,
-}
-
-impl Tensor<'_> {
-    /// Whether these dimensions, without the rows where there are rows, can be those of the graph.
-    fn fits(&self, dims: &[&str], has_rows: bool) -> bool {
-        let Some(shape) = self.shape else {
-            return true;
-        };
-        let shape = match (has_rows, shape.split_first()) {
-            (true, Some((_, rest))) => rest,
-            _ => shape,
-        };
-        let fits = |(said, dim): (&&str, &Dim)| match dim {
-            Dim::Any(_) => true,
-            Dim::Fixed(size) => said.starts_with('-') || said.parse() == Ok(*size),
-        };
-        // `dims` may not be empty, so a scalar is told as one element.
-        let is_scalar = shape.is_empty() && dims == ["1"];
-        is_scalar || shape.len() == dims.len() && dims.iter().zip(shape).all(fits)
-    }
-}
-
-fn inputs(graph: &Graph) -> Vec<Tensor<'_>> {
-    let inputs = graph.signature.inputs.iter();
-    let tensor = inputs.map(|input| Tensor {
-        name: &input.name,
-        dtype: Some(input.dtype),
-        shape: input.shape.as_deref(),
-    });
-    tensor.collect()
-}
-
-fn outputs(graph: &Graph) -> Vec<Tensor<'_>> {
-    let outputs = graph.signature.outputs.iter();
-    let tensor = outputs.map(|output| {
-        let (dtype, shape) = match &output.kind {
-            OutputKind::Tensor { dtype, shape } => (Some(*dtype), shape.as_deref()),
-            OutputKind::Maps { .. } | OutputKind::Sequence { .. } => (None, None),
-        };
-        Tensor {
-            name: &output.name,
-            dtype,
-            shape,
-        }
-    });
-    tensor.collect()
 }
 
 /// Triton's name of a type.

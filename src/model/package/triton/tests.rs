@@ -3,7 +3,8 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{Package, discover, survey};
+use crate::model::{Dim, OutputKind, Package, discover, survey};
+use crate::tensor::Tensor;
 
 /// A tree `m` of these versions of a classifier, with a configuration.
 fn tree(versions: &[&str], config: &str) -> (TempDir, PathBuf) {
@@ -179,12 +180,90 @@ fn all_else_is_named_in_one_sentence_with_what_to_use_instead() {
         "`instance_group` (`models.<name>.batching.instances` limits runs at a time, \
          `models.<name>.providers` chooses the device); \
          `optimization` (`models.<name>.providers`, and `onnx_session_options` of a package); \
-         `input.reshape` (clients send the shape of the graph); \
+         `input.reshape` (`features`: the graph has another shape than [4]); \
          `dynamic_batching.preferred_batch_size` (it is measured); \
          `dynamic_batching.preserve_ordering`; \
          `model_transaction_policy.decoupled` (a request has one answer); \
          `something_new`"
     );
+}
+
+#[test]
+fn clients_see_the_shapes_of_dims_and_the_graph_those_of_reshape() {
+    let config = "max_batch_size: 8\n\
+        input { name: 'features' dims: [ 2, 1, 2 ] reshape { shape: [ 4 ] } }\n\
+        output [ { name: 'probabilities' dims: [ 1, 3 ] reshape { shape: [ 3 ] } },\n\
+            { name: 'label' dims: [ 1 ] reshape { shape: [ ] } } ]";
+    let (_directory, tree) = tree(&["1"], config);
+    let package = Package::open(&tree.join("1")).unwrap();
+    assert_eq!(package.notice, None);
+    let signature = package.signature();
+    let sizes = |shape: &[Dim]| shape.iter().map(Dim::to_i64).collect::<Vec<_>>();
+    let input = signature.inputs[0].shape.as_deref().unwrap();
+    assert_eq!(sizes(input), [-1, 2, 1, 2]);
+    let outputs = signature.outputs.iter().map(|output| match &output.kind {
+        OutputKind::Tensor { shape, .. } => (output.name.as_str(), sizes(shape.as_ref().unwrap())),
+        other => panic!("{other:?}"),
+    });
+    let outputs: BTreeMap<&str, Vec<i64>> = outputs.collect();
+    assert_eq!(outputs["probabilities"], [-1, 1, 3]);
+    assert_eq!(outputs["label"], [-1, 1]);
+    let rows = Tensor::from_vec(vec![3, 2, 1, 2], vec![0.5_f32; 12]).unwrap();
+    let batch = signature.bind(vec![("features".to_owned(), rows)]).unwrap();
+    assert_eq!(batch.inputs()[0].shape(), [3, 4]);
+    assert_eq!(batch.rows(), 3);
+    let (_, sent) = signature.as_sent(&batch).next().unwrap();
+    assert_eq!(sent.shape(), [3, 2, 1, 2]);
+    let flat = Tensor::from_vec(vec![3, 4], vec![0.5_f32; 12]).unwrap();
+    let error = signature.bind(vec![("features".to_owned(), flat)]);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "input `features` has shape [3, 4], expected [-1, 2, 1, 2] (-1 is any size; the first dimension is the batch)"
+    );
+}
+
+#[test]
+fn a_reshape_that_cannot_be_is_told_and_not_heeded() {
+    for (dims, shape, reason) in [
+        (
+            "3",
+            "4",
+            "[3] and [4] do not hold the same number of elements, between dimensions of any size too",
+        ),
+        (
+            "-1",
+            "4",
+            "[-1] and [4] do not hold the same number of elements, between dimensions of any size too",
+        ),
+        ("5", "5", "the graph has another shape than [5]"),
+        ("4", "2, 2", "the graph has another shape than [2, 2]"),
+        (
+            "x",
+            "4",
+            "`x` is no dimension, expected a whole number, or -1 for any",
+        ),
+        (
+            "-3",
+            "4",
+            "`-3` is no dimension, expected a whole number, or -1 for any",
+        ),
+        (
+            "9223372036854775807, 4",
+            "4",
+            "[9223372036854775807, 4] and [4] do not hold the same number of elements, between dimensions of any size too",
+        ),
+    ] {
+        let config = format!(
+            "max_batch_size: 1 input {{ name: 'features' dims: [ {dims} ] reshape {{ shape: [ {shape} ] }} }}"
+        );
+        assert_eq!(
+            unread(&config),
+            format!("`input.reshape` (`features`: {reason})")
+        );
+        let (_directory, tree) = tree(&["1"], &config);
+        let package = Package::open(&tree.join("1")).unwrap();
+        assert_eq!(package.signature(), package.graph.signature);
+    }
 }
 
 #[test]
