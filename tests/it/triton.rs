@@ -104,7 +104,7 @@ async fn every_protocol_speaks_in_the_shapes_of_dims(
     let start = async |root: &Path| {
         let (root, settings) = (root.to_str().unwrap(), settings.to_str().unwrap());
         let arguments = [root, "--engine", engine, "--config", settings];
-        Starter::serve(&arguments).start().await
+        Starter::serve(&arguments).with_onnxruntime().start().await
     };
     let (reshaped, plain) = (start(root).await, start(plain.path()).await);
     assert!(!reshaped.stderr().contains("does not read"));

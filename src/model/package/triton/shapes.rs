@@ -1,7 +1,7 @@
 //! The shapes of a configuration beside those of the graph.
 
 use super::notice::Notice;
-use super::text::{Message, Value};
+use super::text::Message;
 use crate::model::{Dim, Graph, OutputKind, Reshape, Reshapes};
 use crate::tensor::DType;
 
@@ -99,10 +99,11 @@ fn shapes(
     });
     let with_rows = |said: &[String]| {
         let rows = rows.iter().cloned().map(Ok);
-        rows.chain(said.iter().map(|text| dim(text))).collect()
+        rows.chain(said.iter().map(|text| dim(text)))
+            .collect::<Result<Vec<Dim>, String>>()
     };
-    let client: Vec<Dim> = with_rows(&dims)?;
-    let mut graph: Vec<Dim> = with_rows(&shape)?;
+    let client = with_rows(&dims)?;
+    let mut graph = with_rows(&shape)?;
     // The names of the graph's own dimensions tell which of them are one.
     for (own, said) in tensor.shape.iter().copied().flatten().zip(&mut graph) {
         if matches!((own, &said), (Dim::Any(_), Dim::Any(_))) {

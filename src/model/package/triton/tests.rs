@@ -180,11 +180,11 @@ fn all_else_is_named_in_one_sentence_with_what_to_use_instead() {
         "`instance_group` (`models.<name>.batching.instances` limits runs at a time, \
          `models.<name>.providers` chooses the device); \
          `optimization` (`models.<name>.providers`, and `onnx_session_options` of a package); \
-         `input.reshape` (`features`: the graph has another shape than [4]); \
          `dynamic_batching.preferred_batch_size` (it is measured); \
          `dynamic_batching.preserve_ordering`; \
          `model_transaction_policy.decoupled` (a request has one answer); \
-         `something_new`"
+         `something_new`; \
+         `input.reshape` (`features`: the graph has another shape than [4])"
     );
 }
 
