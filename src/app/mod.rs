@@ -48,7 +48,7 @@ use crate::config::{EngineSettings, Nonfinite, Settings};
 use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
 use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
-use crate::lifecycle::{Loader, WarmUp, Warmed};
+use crate::lifecycle::{Compiler, WarmUp, Warmed};
 use crate::machine;
 use crate::middleware::auth::Guard;
 use crate::middleware::{
@@ -311,8 +311,8 @@ async fn begin(
     (hint, stop): (Arc<Notify>, &CancellationToken),
 ) -> anyhow::Result<Begun> {
     let (request, files) = download::fetched(request.clone()).await?;
-    let loader = loader(&request.settings, shared)?;
-    let mut stage = Stage::begin(&request, shared, loader, (hint, stop.clone())).await?;
+    let compiler = compiler(&request.settings, shared)?;
+    let mut stage = Stage::begin(&request, shared, compiler, (hint, stop.clone())).await?;
     if let Some(admin) = admin {
         admin.manage(Arc::new(stage.manager.clone()));
     }
@@ -355,7 +355,7 @@ fn non_finite(settings: &Settings) -> NonFinite {
     }
 }
 
-fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
+fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
     // The cgroup's quota counts, not the machine's cores.
     let threads = machine::threads();
     let pool = Arc::new(RunnerPool::new(threads).context("cannot start the runner threads")?);
@@ -365,14 +365,14 @@ fn loader(settings: &Settings, shared: &Shared) -> anyhow::Result<Loader> {
         Ok(Warmed { non_finite, batch })
     });
     let service = shared.service();
-    let loader = Loader::new(
+    let compiler = Compiler::new(
         Arc::new(Engines::new(engines(&settings.engine))),
         pool,
         service.shared_metrics(),
         warm_up,
     );
-    let loader = loader.within(shared.budget().clone());
-    workers::with_workers(loader, settings, service.shared_metrics())
+    let compiler = compiler.within(shared.budget().clone());
+    workers::with_workers(compiler, settings, service.shared_metrics())
 }
 
 fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) -> MiddlewareOptions {

@@ -12,7 +12,7 @@ use super::local::SHOWN;
 use super::memory;
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
-use crate::lifecycle::{Loader, Manager, ManagerHandle, ManagerParts, Supply};
+use crate::lifecycle::{Compiler, Manager, ManagerHandle, ManagerParts, PackageLoader, Supply};
 use crate::model::{ModelId, ModelName};
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
@@ -46,7 +46,7 @@ impl Stage {
     pub(super) async fn begin(
         request: &ServeRequest,
         shared: &Shared,
-        loader: Loader,
+        compiler: Compiler,
         (hint, stop): (Arc<Notify>, CancellationToken),
     ) -> anyhow::Result<Self> {
         let settings = &request.settings;
@@ -90,9 +90,11 @@ impl Stage {
             tokio::spawn(async move { stop.run_until_cancelled(watched).await });
             first_look
         });
+        let supply = supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>);
+        let loader = PackageLoader::new(compiler, supply.clone(), past.clone(), opened);
         let parts = ManagerParts {
-            loader,
-            supply: supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>),
+            loader: Arc::new(loader),
+            supply,
             past,
             catalog,
             metrics: shared.service().shared_metrics(),
@@ -101,7 +103,7 @@ impl Stage {
             memory_budget: memory::of_models(settings),
             drain_timeout: settings.server.drain_timeout,
         };
-        let (manager, handle) = Manager::new(parts, desires, opened, stop);
+        let (manager, handle) = Manager::new(parts, desires, stop);
         shared.service().load_on_demand(Arc::new(handle.clone()));
         if let Some((root, desired)) = request.multi_model.clone().zip(guests) {
             let catalog = shared.service().shared_catalog();

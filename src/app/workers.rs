@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{EngineSettings, Settings, TelemetrySettings};
 use crate::engine::worker::Workers;
-use crate::lifecycle::Loader;
+use crate::lifecycle::Compiler;
 use crate::machine::Priority;
 use crate::telemetry::Metrics;
 
@@ -21,15 +21,15 @@ pub struct WorkerSettings {
     pub telemetry: TelemetrySettings,
 }
 
-/// The loader with a way to start workers, for models that want one or have to have one.
+/// The compiler with a way to start workers, for models that want one or have to have one.
 ///
 /// # Errors
 /// When this program cannot be found, or no thread started.
 pub(super) fn with_workers(
-    loader: Loader,
+    compiler: Compiler,
     settings: &Settings,
     metrics: Arc<Metrics>,
-) -> anyhow::Result<Loader> {
+) -> anyhow::Result<Compiler> {
     let told = WorkerSettings {
         engine: settings.engine.clone(),
         telemetry: TelemetrySettings {
@@ -44,7 +44,7 @@ pub(super) fn with_workers(
         metrics.worker_restarted(model.as_str());
     });
     let workers = Workers::new(program()?, arguments, restarted);
-    Ok(loader.with_workers(workers.context("cannot start a thread for workers")?))
+    Ok(compiler.with_workers(workers.context("cannot start a thread for workers")?))
 }
 
 /// This program, also after its file was replaced by another release.

@@ -156,7 +156,8 @@ impl Kinded for BatchError {
     }
 }
 
-/// Runs one model's requests on the pool.
+/// Runs one model's requests on the pool. Clones share its queue and its sessions.
+#[derive(Clone)]
 pub struct Batcher {
     inner: Arc<Inner>,
     pool: Arc<RunnerPool>,

@@ -7,6 +7,7 @@ mod catalog;
 mod evidence;
 mod exchange;
 mod host;
+mod lease;
 mod observation;
 mod servable;
 mod service;
@@ -20,6 +21,7 @@ pub use catalog::{
 };
 pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
+pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
 pub use servable::{Confinement, Limits, RowSharing, Servable, ServableHandle, Vitals};
 pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};

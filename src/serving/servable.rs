@@ -1,7 +1,7 @@
 //! A loaded version of a model.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::caller::Caller;
+use super::lease::{Lease, Remains};
 use super::observation::{Known, Observation};
 use crate::batching::{BatchError, BatchObserver, Batcher, RunnerPool, Terms};
 use crate::engine::{CompiledModel, Outputs};
@@ -22,7 +23,7 @@ pub type ServableHandle = Arc<Servable>;
 /// A loaded and warmed-up version of a model, with the queue in front of it.
 #[derive(Debug)]
 pub struct Servable {
-    package: Package,
+    package: Arc<Package>,
     engine: &'static str,
     footprint: u64,
     signature: Signature,
@@ -42,6 +43,8 @@ pub struct Servable {
     /// Present while it is on probation.
     observation: ArcSwapOption<Observation>,
     complaints: Complaints,
+    /// Present once it leaves. The last field, so that it reports when everything else has been dropped.
+    lease: OnceLock<Lease>,
 }
 
 /// Whether rows of several requests share runs of a version.
@@ -221,7 +224,7 @@ impl Servable {
     ) -> Self {
         let signature = package.signature();
         Self {
-            package,
+            package: Arc::new(package),
             engine,
             footprint: model.footprint(),
             signature,
@@ -237,6 +240,7 @@ impl Servable {
             in_doubt: false,
             observation: ArcSwapOption::empty(),
             complaints: Complaints::default(),
+            lease: OnceLock::new(),
         }
     }
 
@@ -392,6 +396,15 @@ impl Servable {
     /// It stands for itself, or has gone.
     pub fn end_probation(&self) {
         self.observation.store(None);
+    }
+
+    /// Gives up the owner's handle. `lease` reports when the last of the other handles is gone; until the owner drops what
+    /// this returns, that costs whoever drops it next to nothing.
+    pub fn leave(self: Arc<Self>, lease: Lease) -> Remains {
+        let remains = Remains::new(self.batcher.clone(), Arc::clone(&self.package));
+        // A second owner would make the version look released too early, which costs a request the time to free it.
+        drop(self.lease.set(lease));
+        remains
     }
 
     /// Says in the log why a run failed; not each time, when that is often.

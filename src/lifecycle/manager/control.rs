@@ -1,206 +1,37 @@
-//! What people may ask of the manager while it runs.
+//! Manual decisions: swap, load, hold, unload, resume.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
-
-use super::{Event, Manager};
-use crate::lifecycle::job::Supply;
+use super::Manager;
+use super::message::{Command, PendingSwap, Reply};
 use crate::lifecycle::record::{Hold, Record, Status};
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{ModelName, Version};
 use crate::registry::Wanted;
-use crate::serving::{Admin, AdminError, Cause, Demand, HoldRecord, SwapRecord};
+use crate::serving::{AdminError, Cause};
 
-/// What the manager lets everyone read.
-#[derive(Default)]
-pub(super) struct Board {
-    /// Newest first.
-    pub(super) history: VecDeque<SwapRecord>,
-    pub(super) holds: Vec<HoldRecord>,
-}
-
-/// A decision of a person.
-pub(in crate::lifecycle) enum Command {
-    Swap {
-        model: ModelName,
-        version: Version,
-        wanted: Option<Wanted>,
-        reply: Reply,
-    },
-    Load {
-        model: ModelName,
-        reply: Reply,
-    },
-    Hold {
-        model: ModelName,
-        reply: Reply,
-    },
-    Unload {
-        model: ModelName,
-        reply: Reply,
-    },
-    Resume {
-        model: ModelName,
-        reply: Reply,
-    },
-}
-
-/// Where the outcome is told.
-pub(in crate::lifecycle) type Reply = oneshot::Sender<Result<(), AdminError>>;
-
-/// Someone who waits until a version serves.
-pub(super) struct Waiting {
-    model: ModelName,
-    version: Version,
-    /// Whether a change in the registry makes the wish void.
-    by_hold: bool,
-    reply: Reply,
-}
-
-/// The way to a running manager.
-#[derive(Clone)]
-pub struct ManagerHandle {
-    events: mpsc::Sender<Event>,
-    board: Arc<Mutex<Board>>,
-    progress: watch::Receiver<u64>,
-    supply: Option<Arc<dyn Supply>>,
-}
-
-/// How long someone waits for a version to serve.
-const LONGEST_SWAP: Duration = Duration::from_secs(600);
-
-impl ManagerHandle {
-    pub(super) fn new(
-        events: mpsc::Sender<Event>,
-        board: Arc<Mutex<Board>>,
-        progress: watch::Receiver<u64>,
-        supply: Option<Arc<dyn Supply>>,
-    ) -> Self {
-        Self {
-            events,
-            board,
-            progress,
-            supply,
-        }
-    }
-
-    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.events.send(Event::Command(command(reply))).await;
-        sent.map_err(|_| AdminError::Stopping)?;
-        answer.await.unwrap_or(Err(AdminError::Stopping))
-    }
-
-    async fn ask_in_time(
-        &self,
-        model: &ModelName,
-        command: impl FnOnce(Reply) -> Command,
-    ) -> Result<(), AdminError> {
-        let asked = tokio::time::timeout(LONGEST_SWAP, self.ask(command)).await;
-        asked.unwrap_or_else(|_| {
-            Err(AdminError::Failed(format!(
-                "model `{model}` was not on stage within {LONGEST_SWAP:?}; it goes on loading"
-            )))
-        })
-    }
-}
-
-#[async_trait]
-impl Admin for ManagerHandle {
-    async fn swap(&self, model: &ModelName, version: Version) -> Result<(), AdminError> {
-        let id = ModelId {
-            name: model.clone(),
-            version,
-        };
-        // The registry is asked here, not by the manager, which waits for nobody.
-        let wanted = match &self.supply {
-            Some(supply) => supply.find(&id).await.ok().map(Wanted::Package),
-            None => None,
-        };
-        let command = |reply| Command::Swap {
-            model: model.clone(),
-            version,
-            wanted,
-            reply,
-        };
-        self.ask_in_time(model, command).await
-    }
-
-    async fn load(&self, model: &ModelName) -> Result<(), AdminError> {
-        let wanted = model.clone();
-        let command = |reply| Command::Load {
-            model: wanted,
-            reply,
-        };
-        self.ask_in_time(model, command).await
-    }
-
-    async fn hold(&self, model: &ModelName) -> Result<(), AdminError> {
-        let model = model.clone();
-        self.ask(|reply| Command::Hold { model, reply }).await
-    }
-
-    async fn unload(&self, model: &ModelName) -> Result<(), AdminError> {
-        let model = model.clone();
-        self.ask(|reply| Command::Unload { model, reply }).await
-    }
-
-    async fn resume(&self, model: &ModelName) -> Result<(), AdminError> {
-        let model = model.clone();
-        self.ask(|reply| Command::Resume { model, reply }).await
-    }
-
-    fn holds(&self) -> Vec<HoldRecord> {
-        self.board.lock().holds.clone()
-    }
-
-    fn history(&self) -> Vec<SwapRecord> {
-        self.board.lock().history.iter().cloned().collect()
-    }
-}
-
-#[async_trait]
-impl Demand for ManagerHandle {
-    async fn wake(&self, model: &ModelName) {
-        // A manager that has gone wakes nobody; the request ends by its deadline.
-        let _ = self.events.send(Event::Wake(model.clone())).await;
-    }
-
-    fn progress(&self) -> watch::Receiver<u64> {
-        self.progress.clone()
-    }
-}
-
-impl std::fmt::Debug for ManagerHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ManagerHandle").finish_non_exhaustive()
-    }
-}
-
-impl Hold {
-    pub(super) fn record(&self, model: &ModelName) -> HoldRecord {
-        HoldRecord {
-            model: model.clone(),
-            version: self.version.as_ref().map(|(version, _)| *version),
-            since: self.since,
+impl Command {
+    fn model(&self) -> &ModelName {
+        match self {
+            Self::Swap { model, .. }
+            | Self::Load { model, .. }
+            | Self::Hold { model, .. }
+            | Self::Unload { model, .. }
+            | Self::Resume { model, .. } => model,
         }
     }
 }
 
 impl Manager {
     pub(super) fn command(&mut self, command: Command) {
+        self.dirty.insert(command.model().clone());
         match command {
             Command::Swap {
                 model,
                 version,
                 wanted,
                 reply,
-            } => self.swap_by_hand(&model, version, wanted, reply),
-            Command::Load { model, reply } => self.load_by_hand(&model, reply),
+            } => self.swap_manually(&model, version, wanted, reply),
+            Command::Load { model, reply } => self.load_manually(&model, reply),
             Command::Hold { model, reply } => {
                 let held = self.hold_what_serves(&model);
                 self.outcomes.push((reply, held));
@@ -216,7 +47,7 @@ impl Manager {
         }
     }
 
-    fn swap_by_hand(
+    fn swap_manually(
         &mut self,
         model: &ModelName,
         version: Version,
@@ -230,7 +61,7 @@ impl Manager {
             })
         });
         match wanted.and_then(|wanted| self.hold(model, Some((version, wanted)))) {
-            Ok(()) => self.answers.push(Waiting {
+            Ok(()) => self.pending_swaps.push(PendingSwap {
                 model: model.clone(),
                 version,
                 by_hold: true,
@@ -240,7 +71,7 @@ impl Manager {
         }
     }
 
-    fn load_by_hand(&mut self, model: &ModelName, reply: Reply) {
+    fn load_manually(&mut self, model: &ModelName, reply: Reply) {
         let version = self.find(model).and_then(|record| {
             record.resume();
             let desired = record.effective();
@@ -250,7 +81,7 @@ impl Manager {
             })
         });
         match version {
-            Ok(version) => self.answers.push(Waiting {
+            Ok(version) => self.pending_swaps.push(PendingSwap {
                 model: model.clone(),
                 version,
                 by_hold: false,
@@ -297,31 +128,32 @@ impl Manager {
         known.ok_or_else(|| AdminError::NotFound(format!("no model named `{model}`")))
     }
 
-    /// Tells what came of the decisions that need no waiting. Only after the catalog shows them: who has been told that a
-    /// model is unloaded must not be answered by it.
-    pub(super) fn tell_outcomes(&mut self) {
+    /// Replies to the decisions that need no waiting. Only after the catalog shows them: once a caller knows that a model
+    /// is unloaded, the model must not answer.
+    pub(super) fn send_outcomes(&mut self) {
         for (reply, outcome) in self.outcomes.drain(..) {
             let _ = reply.send(outcome);
         }
     }
 
-    /// Tells those who wait how it went, once it is known. A swap by hand that failed holds nothing; then it says so,
-    /// as what the registry wants has to be seen to.
+    /// Replies to those who wait, once it is known how it went. A manual swap that failed holds nothing: then this is true,
+    /// and what the registry wants is due again.
     pub(super) fn answer_swaps(&mut self) -> bool {
         let mut let_go = false;
-        for wish in std::mem::take(&mut self.answers) {
+        for wish in std::mem::take(&mut self.pending_swaps) {
             let Some(record) = self.records.get_mut(&wish.model) else {
                 let gone = AdminError::NotFound(format!("no model named `{}`", wish.model));
                 let _ = wish.reply.send(Err(gone));
                 continue;
             };
             let Some(result) = wish.result(record) else {
-                self.answers.push(wish);
+                self.pending_swaps.push(wish);
                 continue;
             };
             let held = record.hold.as_ref().and_then(|hold| hold.version.as_ref());
             if wish.by_hold && result.is_err() && held.is_some_and(|held| held.0 == wish.version) {
                 record.hold = None;
+                self.dirty.insert(wish.model.clone());
                 let_go = true;
             }
             let _ = wish.reply.send(result);
@@ -330,7 +162,7 @@ impl Manager {
     }
 }
 
-impl Waiting {
+impl PendingSwap {
     /// How it went; `None` while it is not known.
     fn result(&self, record: &Record) -> Option<Result<(), AdminError>> {
         let Self { model, version, .. } = self;

@@ -1,67 +1,67 @@
-//! Memory: a load asks before it compiles, and gets room, or figures.
+//! The memory budget: a load reserves memory before it compiles, and gets it, waits, or gets figures.
 
-use tokio::sync::oneshot;
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Manager;
-use crate::lifecycle::loader::LoadError;
-use crate::lifecycle::record::{Status, SwapOrder};
+use super::message::MemoryRequest;
+use crate::lifecycle::load::LoadError;
+use crate::lifecycle::record::{Record, Status, SwapOrder};
 use crate::model::{ModelId, ModelName, Version};
 use crate::serving::{Cause, SwapOutcome};
 
-/// A job that waits for memory.
-pub(super) struct RoomRequest {
-    pub(super) id: ModelId,
-    pub(super) ticket: u64,
-    pub(super) bytes: u64,
-    pub(super) reply: oneshot::Sender<Result<(), LoadError>>,
-}
+/// The next look at a version that was loaded just now, and whose first request sends no event.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What to tell a job that asks.
+/// The answer to a load that waits for memory.
 enum Answer {
     Granted,
-    /// Something is leaving; ask again.
+    /// Something leaves or ends loading, and says so.
     Wait,
+    /// A version was loaded just now, and its first use says nothing.
+    LookAgain,
     Refused(String),
 }
 
 impl Manager {
-    /// Answers the jobs that can be answered.
-    pub(super) fn grant_room(&mut self, now: Instant) {
-        for request in std::mem::take(&mut self.waiting) {
+    /// Answers the loads that can be answered.
+    pub(super) fn grant_memory(&mut self, now: Instant) {
+        self.memory_look_at = None;
+        for request in std::mem::take(&mut self.memory_requests) {
             if !self.is_current(&request.id, request.ticket) {
                 let _ = request.reply.send(Err(LoadError::Cancelled));
                 continue;
             }
-            match self.room_for(&request, now) {
-                Answer::Wait => self.waiting.push(request),
+            match self.memory_for(&request, now) {
+                Answer::Wait => self.memory_requests.push(request),
+                Answer::LookAgain => {
+                    self.memory_look_at = Some(now + LOOK_AGAIN);
+                    self.memory_requests.push(request);
+                }
                 Answer::Refused(figures) => {
                     let _ = request.reply.send(Err(LoadError::Memory(figures)));
                 }
                 Answer::Granted => {
-                    self.reserve(&request);
+                    self.reserve_memory(&request);
                     let _ = request.reply.send(Ok(()));
                 }
             }
         }
     }
 
-    fn room_for(&mut self, request: &RoomRequest, now: Instant) -> Answer {
+    fn memory_for(&mut self, request: &MemoryRequest, now: Instant) -> Answer {
         if let Some(wait) = self.break_first(&request.id, now) {
             return wait;
         }
         let Some(budget) = self.parts.memory_budget else {
             return Answer::Granted;
         };
-        let used: u64 = self
-            .records
-            .values()
-            .map(crate::lifecycle::record::Record::memory)
-            .sum();
+        let used: u64 = self.records.values().map(Record::memory).sum();
         if used.saturating_add(request.bytes) <= budget {
             return Answer::Granted;
         }
-        let is_leaving = |status: &Status| matches!(status, Status::Draining { .. });
+        let is_leaving = |status: &Status| matches!(status, Status::Draining(_));
         let slots = self
             .records
             .values()
@@ -74,11 +74,11 @@ impl Manager {
             if let Some(record) = self.records.get_mut(&name) {
                 record.previous.retain(|previous| *previous != version);
             }
-            self.unload(&name, version, now);
+            self.drain(&name, version, now);
             return Answer::Wait;
         }
-        if self.evict(&request.id.name, now) {
-            return Answer::Wait;
+        if let Some(wait) = self.evict(&request.id.name, now) {
+            return wait;
         }
         Answer::Refused(format!(
             "it needs about {}, and {} of the budget of {} (`engine.memory_budget`) are taken: raise the budget, \
@@ -89,23 +89,26 @@ impl Manager {
         ))
     }
 
-    /// Puts the model to sleep that was used longest ago, of those that may be; or finds that one will be loaded soon
-    /// that may.
-    fn evict(&mut self, for_model: &ModelName, now: Instant) -> bool {
+    /// Puts the model to sleep that was used longest ago, of those that may be; or waits for one that may soon.
+    fn evict(&mut self, for_model: &ModelName, now: Instant) -> Option<Answer> {
         let others = self.records.iter_mut();
         let mut may_go: Vec<_> = others
             .filter(|(name, record)| {
                 *name != for_model && record.options.on_demand.evictable && record.hold.is_none()
             })
             .collect();
-        let soon =
-            { may_go.iter() }.any(|(_, record)| record.is_loading() || record.is_unused(now));
+        let is_unused = { may_go.iter() }.any(|(_, record)| record.is_unused(now));
+        let is_loading = { may_go.iter() }.any(|(_, record)| record.is_loading());
         may_go.retain(|(_, record)| !record.ready().is_empty() && !record.is_unused(now));
         let oldest = may_go
             .into_iter()
             .min_by_key(|(_, record)| record.last_used());
         let Some((name, record)) = oldest else {
-            return soon;
+            return match (is_unused, is_loading) {
+                (true, _) => Some(Answer::LookAgain),
+                (false, true) => Some(Answer::Wait),
+                (false, false) => None,
+            };
         };
         let (name, served) = (name.clone(), record.serving());
         tracing::info!(model = %name, for_model = %for_model, "unloaded to make room; its next request loads it again");
@@ -113,10 +116,10 @@ impl Manager {
         record.cause = Cause::Memory;
         let gone: Vec<Version> = record.ready().into_iter().collect();
         for version in gone {
-            self.unload(&name, version, now);
+            self.drain(&name, version, now);
         }
         self.remember_from(&name, (served, None), SwapOutcome::Unloaded, Vec::new());
-        true
+        Some(Answer::Wait)
     }
 
     /// With `break-before-make` the version that serves goes before the new one is compiled.
@@ -130,7 +133,7 @@ impl Manager {
             .slots
             .iter()
             .filter(|(version, _)| **version != id.version);
-        let loaded = |status: &Status| matches!(status, Status::Ready(_) | Status::Draining { .. });
+        let loaded = |status: &Status| matches!(status, Status::Ready(_) | Status::Draining(_));
         let loaded: Vec<Version> = others
             .filter(|(_, slot)| loaded(&slot.status))
             .map(|(version, _)| *version)
@@ -139,7 +142,7 @@ impl Manager {
             return None;
         }
         for version in loaded {
-            self.unload(&id.name, version, now);
+            self.drain(&id.name, version, now);
         }
         Some(Answer::Wait)
     }
@@ -165,7 +168,7 @@ impl Manager {
         kept.max().map(|(_, name, version)| (name, version))
     }
 
-    fn reserve(&mut self, request: &RoomRequest) {
+    fn reserve_memory(&mut self, request: &MemoryRequest) {
         let record = self.records.get_mut(&request.id.name);
         let slot = record.and_then(|record| record.slots.get_mut(&request.id.version));
         if let Some(Status::Loading { reserved, .. }) = slot.map(|slot| &mut slot.status) {

@@ -1,57 +1,22 @@
-//! What the manager is told, and what it makes of it.
+//! What the manager makes of the reports of loads.
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
-
-use super::control::Command;
-use super::room::RoomRequest;
-use super::{Manager, free};
-use crate::lifecycle::job::{Loaded, Phases};
-use crate::lifecycle::loader::LoadError;
+use super::Manager;
+use super::leaving::free;
+use super::message::MemoryRequest;
+use crate::lifecycle::load::{LoadError, LoadEvent, LoadUpdate, Loaded, Phases};
 use crate::lifecycle::record::{OnStage, Record, Status};
-use crate::model::{ModelId, ModelName};
+use crate::model::ModelId;
 use crate::serving::{FailureReason, SwapOutcome, VersionState};
-
-/// A message to the manager.
-pub(in crate::lifecycle) enum Event {
-    /// A job entered a state.
-    Progress {
-        id: ModelId,
-        ticket: u64,
-        state: VersionState,
-    },
-    /// A job wants to compile and asks for memory.
-    Room {
-        id: ModelId,
-        ticket: u64,
-        bytes: u64,
-        reply: oneshot::Sender<Result<(), LoadError>>,
-    },
-    /// A job ended.
-    Loaded {
-        id: ModelId,
-        ticket: u64,
-        result: Result<Loaded, LoadError>,
-        phases: Phases,
-    },
-    /// A request waits for a model that is not loaded.
-    Wake(ModelName),
-    /// A person decides.
-    Command(Command),
-}
+use crate::telemetry::Trace;
 
 impl Manager {
-    pub(super) fn handle(&mut self, event: Event) {
-        match event {
-            Event::Progress { id, ticket, state } => self.progressed(&id, ticket, state),
-            Event::Room {
-                id,
-                ticket,
-                bytes,
-                reply,
-            } => {
+    pub(super) fn load_reports(&mut self, event: LoadEvent) {
+        let LoadEvent { id, ticket, update } = event;
+        match update {
+            LoadUpdate::Entered(state) => self.progressed(&id, ticket, state),
+            LoadUpdate::NeedsMemory { bytes, reply } => {
                 if self.is_current(&id, ticket) {
-                    self.waiting.push(RoomRequest {
+                    self.memory_requests.push(MemoryRequest {
                         id,
                         ticket,
                         bytes,
@@ -61,18 +26,11 @@ impl Manager {
                     let _ = reply.send(Err(LoadError::Cancelled));
                 }
             }
-            Event::Loaded {
-                id,
-                ticket,
+            LoadUpdate::Ended {
                 result,
                 phases,
-            } => self.loaded(&id, ticket, result, phases),
-            Event::Wake(model) => {
-                if let Some(record) = self.records.get_mut(&model) {
-                    record.wake(Instant::now());
-                }
-            }
-            Event::Command(command) => self.command(command),
+                trace,
+            } => self.ended(&id, ticket, (result, phases, trace)),
         }
     }
 
@@ -93,21 +51,22 @@ impl Manager {
         {
             tracing::debug!(model = %id.name, version = %id.version, state = entered.label(), "loading");
             *state = entered;
+            self.dirty.insert(id.name.clone());
         }
     }
 
-    fn loaded(
+    fn ended(
         &mut self,
         id: &ModelId,
         ticket: u64,
-        result: Result<Loaded, LoadError>,
-        phases: Phases,
+        (result, phases, trace): (Result<Loaded, LoadError>, Phases, Option<Trace>),
     ) {
         if !self.is_current(id, ticket) {
             // What nobody wants any more is freed where nobody waits.
             result.into_iter().for_each(free);
             return;
         }
+        self.dirty.insert(id.name.clone());
         for (phase, took) in &phases {
             self.parts.metrics.swap_phase(phase, *took);
         }
@@ -119,20 +78,20 @@ impl Manager {
                 let Some(slot) = record.slots.get_mut(&id.version) else {
                     return;
                 };
-                let servable = loaded.servable;
+                let (servable, files, content) = loaded.keep();
                 let took: std::time::Duration = phases.iter().map(|(_, took)| *took).sum();
                 tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
                 slot.phases = phases;
                 slot.attempts = 0;
                 // From here on it answers whoever names it.
-                if let Some((past, content)) = self.parts.past.as_ref().zip(loaded.content) {
+                if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
                     past.has_served(&content);
                 }
                 slot.status = Status::Ready(OnStage {
                     footprint: servable.footprint(),
                     servable,
-                    _lease: loaded.lease,
-                    trace: loaded.trace,
+                    files,
+                    trace,
                 });
             }
             Err(error) => {

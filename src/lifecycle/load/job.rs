@@ -1,0 +1,73 @@
+//! One load as a task: it reports each step to the manager, which may cancel it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+
+use super::context::{LoadContext, LoadEvent, LoadUpdate};
+use super::error::LoadError;
+use super::loader::Loader;
+use super::request::LoadRequest;
+use crate::engine::CancelToken;
+use crate::telemetry::Tracer;
+
+/// One version that is being loaded.
+pub(crate) struct Job {
+    /// Tells events of this job from those of an earlier one.
+    pub(crate) ticket: u64,
+    pub(crate) request: LoadRequest,
+    pub(crate) cancel: CancelToken,
+}
+
+impl Job {
+    /// Runs to its end and reports it.
+    pub(crate) async fn run(
+        self,
+        loader: Arc<dyn Loader>,
+        events: mpsc::Sender<LoadEvent>,
+        tracer: Tracer,
+    ) {
+        let Self {
+            ticket,
+            request,
+            cancel,
+        } = self;
+        let id = request.id.clone();
+        let context = LoadContext::new((id.clone(), ticket), events, cancel.clone());
+        let trace = tracer.begin("swap");
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(LoadError::Cancelled),
+            // A runtime that gets no thread panics; the version is tried again.
+            result = AssertUnwindSafe(loader.load(request, &context)).catch_unwind() => {
+                result.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))))
+            }
+        };
+        if let Some(trace) = &trace {
+            context.clock().report(trace);
+            trace.set("onstage.model.name", id.name.to_string());
+            trace.set("onstage.model.version", id.version.to_string());
+            match &result {
+                Ok(loaded) => trace.set("onstage.engine", loaded.engine()),
+                Err(error) => trace.fail(error.label()),
+            }
+            trace.end();
+        }
+        let phases = context.clock().phases();
+        let ended = LoadUpdate::Ended {
+            trace: trace.filter(|_| result.is_ok()),
+            result,
+            phases,
+        };
+        let _ = context.send(ended).await;
+    }
+}
+
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,287 @@
+//! The loader of the server: fetches a package, verifies it, and has it compiled on a thread of its own.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::background::Background;
+use super::compiler::Compiler;
+use super::context::LoadContext;
+use super::error::LoadError;
+use super::job::panic_text;
+use super::loader::Loader;
+use super::request::{LoadRequest, Loaded};
+use crate::machine;
+use crate::model::{ModelId, Package, PackageError};
+use crate::registry::{Held, Lease, PackageRef, PastRuns, SourceError, Wanted};
+use crate::serving::{Servable, VersionState};
+
+/// A package, or why it is none.
+pub type Opened = Result<Package, PackageError>;
+
+/// Where packages come from: registries behind a cache.
+#[async_trait]
+pub trait Supply: Send + Sync {
+    /// The files of a package, on this machine.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    async fn fetch(&self, package: &PackageRef) -> Result<Held, SourceError>;
+
+    /// Forgets what was fetched, when it is not what the registry says: another attempt fetches it anew.
+    async fn discard(&self, package: &PackageRef);
+
+    /// A version that is not among those that are wanted.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFound`].
+    async fn find(&self, id: &ModelId) -> Result<PackageRef, SourceError>;
+}
+
+/// The files of a load, as the cache knows them.
+#[derive(Default)]
+struct Files {
+    /// What they are called there.
+    content: Option<String>,
+    /// Whether a load of them never returned.
+    is_suspect: bool,
+    past: Option<Arc<dyn PastRuns>>,
+}
+
+impl Files {
+    fn begin(&self) {
+        if let Some((past, content)) = self.past.as_ref().zip(self.content.as_ref()) {
+            past.load_begins(content);
+        }
+    }
+
+    fn end(&self) {
+        if let Some((past, content)) = self.past.as_ref().zip(self.content.as_ref()) {
+            past.load_ends(content);
+        }
+    }
+}
+
+/// Loads of the same files that never returned, after which they are not tried again.
+const MOST_UNFINISHED: u32 = 2;
+
+/// How many versions compile at a time.
+const COMPILERS: usize = 4;
+
+/// Loads packages: from this machine, or from registries through a cache.
+pub struct PackageLoader {
+    compiler: Arc<Compiler>,
+    supply: Option<Arc<dyn Supply>>,
+    past: Option<Arc<dyn PastRuns>>,
+    /// Packages that were opened already, to learn their names, or could not be.
+    opened: Mutex<HashMap<ModelId, Opened>>,
+    /// One for each version that may compile at a time.
+    places: Arc<Semaphore>,
+    /// As many as there are.
+    all_places: u32,
+    /// Fetches while others serve.
+    background: Background,
+}
+
+impl std::fmt::Debug for PackageLoader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackageLoader").finish_non_exhaustive()
+    }
+}
+
+impl PackageLoader {
+    /// A loader of packages from `supply` and from this machine. `opened` are packages that were opened already, or
+    /// could not be.
+    pub fn new(
+        compiler: Compiler,
+        supply: Option<Arc<dyn Supply>>,
+        past: Option<Arc<dyn PastRuns>>,
+        opened: Vec<(ModelId, Opened)>,
+    ) -> Self {
+        let places = machine::threads().clamp(1, COMPILERS);
+        Self {
+            compiler: Arc::new(compiler),
+            supply,
+            past,
+            opened: Mutex::new(opened.into_iter().collect()),
+            places: Arc::new(Semaphore::new(places)),
+            all_places: u32::try_from(places).unwrap_or(1),
+            background: Background::default(),
+        }
+    }
+
+    /// A place among those that load at the same time; all of them for what may end the process, so that nothing else is
+    /// blamed for it.
+    async fn place(&self, alone: bool) -> OwnedSemaphorePermit {
+        let places = Arc::clone(&self.places);
+        let wanted = if alone { self.all_places } else { 1 };
+        let place = places.acquire_many_owned(wanted).await;
+        place.expect("the semaphore is never closed")
+    }
+
+    async fn files(
+        &self,
+        request: &LoadRequest,
+        context: &LoadContext,
+    ) -> Result<(PathBuf, Option<Lease>, Files), LoadError> {
+        let package = match &request.wanted {
+            Wanted::Local(path) => return Ok((path.clone(), None, Files::default())),
+            Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
+            Wanted::Package(package) => package,
+        };
+        let supply = { self.supply.as_ref() }
+            .ok_or_else(|| SourceError::Unsupported("no registry is configured".to_owned()))?;
+        context.enter(VersionState::Fetching).await;
+        let within = request.options.limits.fetch;
+        let held = tokio::time::timeout(within, self.fetch(supply, package, request)).await;
+        let held = held.map_err(|_| LoadError::Slow(within))??;
+        if held.unfinished >= MOST_UNFINISHED && !request.insisted {
+            return Err(LoadError::Unfinished(held.unfinished));
+        }
+        let files = Files {
+            content: held.content,
+            is_suspect: held.unfinished > 0,
+            past: self.past.clone(),
+        };
+        Ok((held.directory, Some(held.lease), files))
+    }
+
+    async fn fetch(
+        &self,
+        supply: &Arc<dyn Supply>,
+        package: &PackageRef,
+        request: &LoadRequest,
+    ) -> Result<Held, SourceError> {
+        if !request.background {
+            return supply.fetch(package).await;
+        }
+        let (supply, package) = (Arc::clone(supply), package.clone());
+        let work = async move { supply.fetch(&package).await };
+        let fetched = self.background.run(work).await;
+        fetched.map_err(|error| SourceError::Io {
+            path: request.id.to_string().into(),
+            error,
+        })?
+    }
+
+    /// Loads on a thread of its own, for which nobody waits longer than each phase may take.
+    async fn load_in(
+        &self,
+        place: OwnedSemaphorePermit,
+        (directory, lease, files): (PathBuf, Option<Lease>, Files),
+        request: LoadRequest,
+        context: &LoadContext,
+    ) -> Result<Loaded, LoadError> {
+        let (done, finished) = oneshot::channel();
+        let limit = request.options.limits.phase;
+        let (ended, has_ended) = oneshot::channel::<()>();
+        // Whoever loses interest does not make room for others before this has ended, or nobody believes that it will.
+        let keeper = Arc::clone(context.clock());
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = has_ended => {}
+                _ = keeper.overdue(limit) => {}
+            }
+            drop(place);
+        });
+        let name = format!("load-{}", request.id.version);
+        context.clock().enter(&VersionState::Verifying);
+        let (compiler, watched) = (Arc::clone(&self.compiler), context);
+        let opened = self.opened.lock().remove(&request.id);
+        let context = context.clone();
+        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let _ended = ended;
+            if request.background {
+                compiler.start_engine(request.options.engine);
+                machine::Priority::Background.take();
+            }
+            files.begin();
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                compile(&compiler, (&directory, opened), &request, &context)
+            }));
+            files.end();
+            let result =
+                caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
+            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
+            let _ = done.send(result.map(|servable| Loaded::new(servable, lease, files.content)));
+        });
+        if let Err(error) = spawned {
+            return Err(LoadError::Panicked(format!("no thread: {error}")));
+        }
+        tokio::select! {
+            result = finished => {
+                result.unwrap_or_else(|_| Err(LoadError::Panicked("the loader thread ended".to_owned())))
+            }
+            phase = watched.clock().overdue(limit) => {
+                watched.cancel().cancel();
+                Err(LoadError::Hung { phase, limit })
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Loader for PackageLoader {
+    async fn load(&self, request: LoadRequest, context: &LoadContext) -> Result<Loaded, LoadError> {
+        let files = self.files(&request, context).await?;
+        let wanted = request.wanted.clone();
+        let place = self.place(files.2.is_suspect).await;
+        let result = self.load_in(place, files, request, context).await;
+        // What was altered on its way, or signed since, is another package when it is fetched again.
+        if let (
+            Err(LoadError::Digest { .. } | LoadError::Seal(_)),
+            Wanted::Package(package),
+            Some(supply),
+        ) = (&result, &wanted, &self.supply)
+        {
+            supply.discard(package).await;
+        }
+        result
+    }
+}
+
+/// Verifies the package in `directory`, and compiles it. Blocking.
+fn compile(
+    compiler: &Compiler,
+    (directory, opened): (&Path, Option<Opened>),
+    request: &LoadRequest,
+    context: &LoadContext,
+) -> Result<Arc<Servable>, LoadError> {
+    let options = &request.options;
+    context.enter_blocking(VersionState::Verifying);
+    // Before anything in it is parsed.
+    let sealed = options.seal.check(directory)?;
+    if options.isolated && opened.is_none() {
+        compiler.open_apart(directory, context.cancel())?;
+    }
+    let mut package = match opened {
+        Some(opened) => opened?,
+        None => Package::open(directory)?,
+    };
+    if let Some(sealed) = sealed {
+        sealed.covers(&package)?;
+        let ModelId { name, version } = &request.id;
+        tracing::info!(model = %name, %version, by = sealed.by, "the signature holds");
+    }
+    if let Wanted::Package(PackageRef {
+        digest: Some(expected),
+        ..
+    }) = &request.wanted
+        && *expected != package.digest
+    {
+        return Err(LoadError::Digest {
+            found: package.digest,
+            expected: expected.clone(),
+        });
+    }
+    package.id = request.id.clone();
+    if let Some(gate) = &request.gate {
+        gate(&package)?;
+    }
+    compiler.compile(package, (options, request.gate.is_some()), context)
+}

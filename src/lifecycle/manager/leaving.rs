@@ -1,0 +1,55 @@
+//! Versions that leave: each drains, tells that its last handle is gone, and is freed by a thread of its own.
+
+use tokio::time::Instant;
+
+use super::Manager;
+use crate::machine;
+use crate::model::{ModelName, Version};
+use crate::serving::Released;
+
+impl Manager {
+    /// The last handle of a version that leaves is gone.
+    pub(super) fn released(&mut self, released: Released) {
+        let Released { id, number } = released;
+        if let Some(record) = self.records.get_mut(&id.name) {
+            record.release(id.version, number);
+            self.dirty.insert(id.name);
+        }
+    }
+
+    /// Begins to unload a version, when it is loaded.
+    pub(super) fn drain(&mut self, name: &ModelName, version: Version, now: Instant) {
+        if let Some(record) = self.records.get_mut(name)
+            && record.drain(version, &self.leases, now)
+        {
+            tracing::debug!(model = %name, %version, "draining");
+            self.dirty.insert(name.clone());
+        }
+    }
+
+    /// Frees what nobody waits for any longer.
+    pub(super) fn reap(&mut self, name: &ModelName, now: Instant) {
+        let Some(record) = self.records.get_mut(name) else {
+            return;
+        };
+        let (rolled_back, drained) = record.take_left(self.parts.drain_timeout, now);
+        for (version, leaving) in drained {
+            let drained = now - leaving.since;
+            self.parts.metrics.swap_phase("drain", drained);
+            tracing::info!(model = %name, %version, ?drained, "unloaded");
+            free(leaving);
+        }
+        rolled_back.into_iter().for_each(free);
+        record.remove_old_series(now);
+    }
+}
+
+/// Drops something where nobody waits for it: freeing a large model takes longer than a request may.
+pub(super) fn free<T: Send + 'static>(stage: T) {
+    let freed = std::thread::Builder::new().name("unload".to_owned());
+    // Without a thread it is freed here.
+    let _ = freed.spawn(move || {
+        machine::Priority::Background.take();
+        drop(stage);
+    });
+}
