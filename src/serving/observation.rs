@@ -110,6 +110,24 @@ impl Observation {
     }
 }
 
+#[cfg(test)]
+impl Observation {
+    /// Counts requests of callers that are alike: so many that succeeded, then so many that failed in the engine.
+    pub(crate) fn count(&self, succeeded: usize, failed: usize) {
+        for _ in 0..succeeded {
+            self.succeeded(Caller::default());
+        }
+        for _ in 0..failed {
+            let failure = Failure {
+                cause: super::evidence::Cause::Engine(crate::telemetry::EngineFailure::Run),
+                process: None,
+                message: "6 is out of range".to_owned(),
+            };
+            self.failed(Caller::default(), failure, Some(true));
+        }
+    }
+}
+
 /// Connections that were answered lately: few, of a fixed number, later ones in place of earlier ones. Each is the upper
 /// part of what it is known by, and the second in which it was last answered.
 #[derive(Debug)]

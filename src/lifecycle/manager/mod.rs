@@ -20,6 +20,8 @@ mod message;
 mod probation;
 mod publish;
 mod timers;
+#[cfg(test)]
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::handle::ManagerHandle;
 use self::message::{AdminView, MemoryRequest, Message, PendingSwap, Reply};
+#[cfg(test)]
+pub(super) use self::totals::Totals;
 use super::beginning::Beginning;
 use super::load::{Gate, Job, LoadError, LoadEvent, LoadRequest, Loader, Supply};
 use super::policy::{Action, next_action};
