@@ -295,6 +295,9 @@ impl Manager {
         #[cfg(test)]
         self.work.decided(name);
         self.reap(name, now);
+        if let Some(record) = self.records.get_mut(name) {
+            record.end_probation_of_the_gone();
+        }
         // Each action changes what the next decision sees, so this ends; the bound is for a bug.
         for _ in 0..1000 {
             self.move_paths(name, now);

@@ -68,6 +68,14 @@ impl Record {
         }
     }
 
+    /// Ends the probation of a version that can no longer answer: nothing more will be seen of it.
+    pub(crate) fn end_probation_of_the_gone(&mut self) {
+        let probation = self.probation.as_ref();
+        if probation.is_some_and(|probation| self.servable(probation.version).is_none()) {
+            self.pass_probation();
+        }
+    }
+
     /// The version on probation leaves the stage before it has passed.
     fn leave_probation(&mut self) {
         if let Some(probation) = self.probation {

@@ -199,6 +199,8 @@ impl Harness {
 
     /// Wants a model like this, and lets the manager act.
     pub(super) async fn want(&self, name: &str, wish: DesiredModel) {
+        // What is wanted before the manager first looks is wanted by the start.
+        settle().await;
         self.desired.send_modify(|desired| {
             desired.models.insert(model(name), wish);
         });
@@ -275,11 +277,14 @@ impl Harness {
         text.lines().any(|line| line.starts_with(start))
     }
 
-    /// The lines of every series that names the model.
+    /// The lines of every series that names the model, but for what is counted of its swaps: counters stay.
     pub(super) fn series_of(&self, name: &str) -> Vec<String> {
         let label = format!("model=\"{name}\"");
         let text = self.metrics.render();
-        let lines = text.lines().filter(|line| line.contains(&label));
+        let counters = ["onstage_swaps_total", "onstage_candidate_failures_total"];
+        let is_counter = |line: &str| counters.iter().any(|counter| line.starts_with(counter));
+        let lines = text.lines();
+        let lines = lines.filter(|line| line.contains(&label) && !is_counter(line));
         lines.map(ToOwned::to_owned).collect()
     }
 }

@@ -216,7 +216,7 @@ async fn resume_loads_what_the_registry_wants() {
     scene.handle.unload(&model("m")).await.unwrap();
     settle().await;
     scene.handle.resume(&model("m")).await.unwrap();
-    after(LOAD).await;
+    after(2 * LOAD).await;
     assert_eq!((held(&scene), scene.serving("m")), (None, Some(1)));
     let last = scene.history().remove(0);
     assert_eq!(last.cause, Cause::Manual);
