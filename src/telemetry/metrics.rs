@@ -37,15 +37,14 @@ struct Shared {
     registry: Registry,
     pub(super) families: Families,
     unknown: ByProtocol,
-    /// The newest holder of each (model, version): an older one that leaves late must not take its series away.
-    holders: Mutex<HashMap<(String, String), Holder>>,
+    /// The holders of each (model, version), newest last: one that leaves late must not take the series of another away.
+    holders: Mutex<HashMap<(String, String), Vec<Holder>>>,
     next_holder: AtomicU64,
     engine_nanoseconds: AtomicU64,
     described: Mutex<HashMap<String, ModelOverview>>,
 }
 
-/// Whose the series of a version are: of those who loaded it, the last one.
-#[derive(Clone)]
+/// Whose the series of a version are: of those who loaded it, the last one that has not left.
 struct Holder {
     number: u64,
     engine: String,
@@ -160,21 +159,22 @@ impl Metrics {
             digest: digest.to_owned(),
         };
         let mut holders = self.shared.holders.lock();
-        let replaced = holders.insert((model.to_owned(), version.to_owned()), holder);
+        let holders = holders
+            .entry((model.to_owned(), version.to_owned()))
+            .or_default();
         let families = &self.shared.families;
-        let earlier = replaced.clone();
-        if let Some(old) = replaced.filter(|old| (&*old.engine, &*old.digest) != (engine, digest)) {
+        if let Some(old) = holders.last() {
             let labels = [model, version, &old.engine, &old.digest];
             // Fails only when it is gone already.
             let _ = families.info.remove_label_values(&labels);
         }
+        holders.push(holder);
         let info = [model, version, engine, digest];
         families.info.with_label_values(&info).set(1);
         let of_version = [model, version];
         let metrics = VersionMetrics {
             shared: Arc::clone(&self.shared),
             number,
-            earlier,
             model: model.to_owned(),
             version: version.to_owned(),
             requests: ByProtocol::default(),
@@ -260,8 +260,6 @@ impl fmt::Debug for Metrics {
 pub struct VersionMetrics {
     shared: Arc<Shared>,
     number: u64,
-    /// Whose they were before.
-    earlier: Option<Holder>,
     model: String,
     version: String,
     requests: ByProtocol,
@@ -393,52 +391,34 @@ impl VersionMetrics {
         self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Whether both have the same series.
-    pub fn is_of_same_version(&self, other: &Self) -> bool {
-        self.model == other.model && self.version == other.version
-    }
-
-    /// Takes back a load that came to nothing. Its series go, unless the same version was loaded before: then they are
-    /// those of that load, which has counted in them and keeps them.
-    pub fn withdraw(&self) {
-        let Some(earlier) = &self.earlier else {
-            return self.remove();
-        };
-        let key = self.key();
-        let mut holders = self.shared.holders.lock();
-        if holders
-            .get(&key)
-            .is_none_or(|holder| holder.number != self.number)
-        {
-            return;
-        }
-        let (model, version, info) = (&*self.model, &*self.version, &self.shared.families.info);
-        if let Some(ours) = holders.insert(key, earlier.clone()) {
-            let _ = info.remove_label_values(&[model, version, &ours.engine, &ours.digest]);
-        }
-        let labels = [model, version, &earlier.engine, &earlier.digest];
-        info.with_label_values(&labels).set(1);
-    }
-
-    /// Takes the series of this version away, and the model's own when it was the last version. Later observations
-    /// are lost. When the same version was loaded again meanwhile, its series stay.
+    /// Gives up the series of this version, and the model's own when it was the last version. Later observations are
+    /// lost. While another load of the same version holds the series they stay, and are those of that load.
     pub fn remove(&self) {
         self.set_queue_depth(0);
         let key = self.key();
-        let mut holders = self.shared.holders.lock();
-        match holders.get(&key) {
-            Some(holder) if holder.number == self.number => {}
-            _ => return,
+        let mut all = self.shared.holders.lock();
+        let Some(holders) = all.get_mut(&key) else {
+            return;
+        };
+        let info = &self.shared.families.info;
+        let (model, version) = (&*self.model, &*self.version);
+        for ours in holders.extract_if(.., |holder| holder.number == self.number) {
+            let _ = info.remove_label_values(&[model, version, &ours.engine, &ours.digest]);
         }
-        let holder = holders.remove(&key).expect("it was found under this lock");
-        self.remove_version(&holder);
-        if !holders.keys().any(|(model, _)| *model == self.model) {
+        if let Some(holder) = holders.last() {
+            let labels = [model, version, &holder.engine, &holder.digest];
+            info.with_label_values(&labels).set(1);
+            return;
+        }
+        all.remove(&key);
+        self.remove_version();
+        if !all.keys().any(|(model, _)| *model == self.model) {
             self.remove_model();
         }
     }
 
     /// Results are dropped here and below: taking away fails only when a series is not there.
-    fn remove_version(&self, holder: &Holder) {
+    fn remove_version(&self) {
         let families = &self.shared.families;
         let (model, version) = (self.model.as_str(), self.version.as_str());
         for protocol in Protocol::ALL.map(Protocol::label) {
@@ -464,8 +444,6 @@ impl VersionMetrics {
             let labels = [model, version, outcome];
             let _ = families.replays.remove_label_values(&labels);
         }
-        let labels = [model, version, &holder.engine, &holder.digest];
-        let _ = families.info.remove_label_values(&labels);
         remove_matching(
             &families.inference_duration,
             &[("model", model), ("version", version)],
@@ -654,8 +632,8 @@ mod tests {
         touch(&served);
         let before = metrics.render();
         let failed = metrics.version("iris", "1", "onnxruntime", "d2");
-        failed.withdraw();
-        failed.withdraw();
+        failed.remove();
+        failed.remove();
         let series = |text: &str| {
             let ours = |line: &&str| line.contains("iris") && !line.contains("onnxruntime");
             let others = text.lines().filter(ours);
@@ -667,8 +645,22 @@ mod tests {
         served.remove();
         assert!(!metrics.render().contains(r#"digest="d1""#));
         let first = metrics.version("iris", "2", "tract", "d3");
-        first.withdraw();
+        first.remove();
         assert!(!metrics.render().contains(r#"version="2""#));
+    }
+
+    #[test]
+    fn of_two_loads_of_a_version_the_last_one_that_leaves_takes_the_series() {
+        let metrics = metrics();
+        for newest_first in [false, true] {
+            let old = metrics.version("iris", "1", "tract", "d1");
+            let new = metrics.version("iris", "1", "tract", "d2");
+            let (first, last) = if newest_first { (new, old) } else { (old, new) };
+            first.remove();
+            assert!(metrics.render().contains("iris"));
+            last.remove();
+            assert!(!metrics.render().contains("iris"));
+        }
     }
 
     #[test]

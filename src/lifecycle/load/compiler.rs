@@ -180,7 +180,7 @@ impl Compiler {
                 Ok(Arc::new(servable.with_confinement(confinement)))
             }
             Err(error) => {
-                metrics.withdraw();
+                metrics.remove();
                 Err(error)
             }
         }

@@ -53,7 +53,7 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         if let Some((servable, ..)) = &self.0 {
-            servable.metrics().withdraw();
+            servable.metrics().remove();
         }
     }
 }

@@ -270,6 +270,8 @@ impl Manager {
             self.settle();
         }
         self.send_outcomes();
+        #[cfg(test)]
+        self.work.woke(self.totals());
     }
 
     fn settle(&mut self) {

@@ -138,8 +138,6 @@ impl Manager {
         }
         self.update_catalog(changes);
         self.settled.send_modify(|generation| *generation += 1);
-        #[cfg(test)]
-        self.work.woke(self.totals());
     }
 
     /// Removes a model of which nothing is left.

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::{Leaving, Record, Status};
 use crate::model::Version;
 use crate::serving::Leases;
-use crate::telemetry::VersionMetrics;
 
 /// A version's series stay this long after it is gone, so that the last values are scraped.
 const SERIES_LINGER: Duration = Duration::from_secs(600);
@@ -86,18 +85,9 @@ impl Record {
         });
         let drained: Vec<(Version, Leaving)> = drained.collect();
         let gone = { rolled_back.iter() }.chain(drained.iter().map(|(_, leaving)| leaving));
-        let gone: Vec<_> = gone.map(|leaving| Arc::clone(&leaving.metrics)).collect();
-        for metrics in gone {
-            self.let_series_linger(metrics, now);
-        }
+        let series = gone.map(|leaving| (now + SERIES_LINGER, Arc::clone(&leaving.metrics)));
+        self.lingering_metrics.extend(series);
         (rolled_back, drained)
-    }
-
-    fn let_series_linger(&mut self, metrics: Arc<VersionMetrics>, now: Instant) {
-        // Those of an earlier load of the same version stay as long as these do.
-        self.lingering_metrics
-            .retain(|(_, earlier)| !earlier.is_of_same_version(&metrics));
-        self.lingering_metrics.push((now + SERIES_LINGER, metrics));
     }
 
     /// Takes away series that have stayed long enough.

@@ -251,7 +251,8 @@ impl World {
                     assert_eq!(scene.request(name).id().version.0, version);
                 }
             }
-            if self.served.contains_key(name) && !may_have_a_gap(name) {
+            let is_wanted = scene.desired.borrow().models.contains_key(&model(name));
+            if is_wanted && self.served.contains_key(name) && !may_have_a_gap(name) {
                 assert!(
                     serving.is_some(),
                     "`{name}` served, and nobody took it away"
@@ -284,10 +285,16 @@ impl World {
             answer.expect("nobody waits for ever").unwrap().ok();
         }
         assert!(self.scene.catalog.snapshot().models.is_empty());
-        for name in MODELS {
-            assert_eq!(self.scene.series_of(name), Vec::<String>::new());
-        }
         self.scene.loader.wait_until_loaded(0);
+        for name in MODELS {
+            let left = self.scene.series_of(name);
+            assert!(
+                left.is_empty(),
+                "{} series, such as {}",
+                left.len(),
+                left[0]
+            );
+        }
         self.scene.stop.cancel();
         self.scene.task.await.expect("the manager does not panic");
     }
