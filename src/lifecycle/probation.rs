@@ -69,6 +69,12 @@ impl Probation {
         }
     }
 
+    /// When time alone may change the judgement.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let looks = [self.since + ALONE, self.until];
+        looks.into_iter().filter(|at| *at > now).min()
+    }
+
     fn fails(&self, counts: Counts) -> bool {
         let Counts {
             requests,

@@ -64,7 +64,7 @@ impl Scene {
         let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
         let old = Arc::new(servable(&metrics, &old, 1));
         let new = Arc::new(servable(&metrics, &new, 2).in_doubt(in_doubt));
-        new.begin_probation(&old);
+        new.begin_probation(&old, Arc::default());
         let catalog = Arc::new(Catalog::default());
         let entry = |servable: &ServableHandle| VersionEntry {
             state: VersionState::Ready,

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::caller::Caller;
 use super::evidence::{Evidence, Failure, Record};
@@ -21,6 +22,8 @@ pub struct Observation {
     record: Mutex<Record>,
     /// Present when nothing that the loader tried was answered.
     gate: Option<Gate>,
+    /// Wakes whoever judges.
+    news: Arc<Notify>,
 }
 
 /// Runs of a version in doubt that must succeed before it serves more than one request at a time.
@@ -49,13 +52,15 @@ impl Drop for Pass {
 const RESERVED_PART: u32 = 8;
 
 impl Observation {
-    /// An observation beside `understudy`. A version `in_doubt` has yet to succeed at all.
-    pub fn new(understudy: &ServableHandle, in_doubt: bool) -> Self {
+    /// An observation beside `understudy`, which notifies `news` of each request that it counts. A version `in_doubt` has
+    /// yet to succeed at all.
+    pub fn new(understudy: &ServableHandle, in_doubt: bool, news: Arc<Notify>) -> Self {
         Self {
             understudy: Arc::downgrade(understudy),
             known: understudy.known().clone(),
             record: Mutex::default(),
             gate: in_doubt.then(Gate::default),
+            news,
         }
     }
 
@@ -101,12 +106,14 @@ impl Observation {
             gate.successes.fetch_add(1, Ordering::Relaxed);
         }
         self.record.lock().succeeded(self.key(caller));
+        self.news.notify_one();
     }
 
     /// The new version failed a request; `answered` says whether the version before answered it, when that was tried.
     pub(super) fn failed(&self, caller: Caller, failure: Failure, answered: Option<bool>) {
         let key = self.key(caller);
         self.record.lock().failed(key, failure, answered);
+        self.news.notify_one();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -387,9 +387,9 @@ impl Servable {
         self.observation.load_full()
     }
 
-    /// It is on probation from here on, with the version before to stand in for it.
-    pub fn begin_probation(&self, before: &ServableHandle) {
-        let observation = Observation::new(before, self.in_doubt);
+    /// It is on probation from here on, with the version before to stand in for it. `news` is notified of its requests.
+    pub fn begin_probation(&self, before: &ServableHandle, news: Arc<Notify>) {
+        let observation = Observation::new(before, self.in_doubt, news);
         self.observation.store(Some(Arc::new(observation)));
     }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +81,12 @@ pub struct Manager {
     /// When models are due although nothing happens to them.
     timers: BTreeSet<(Instant, ModelName)>,
     on_probation: BTreeSet<ModelName>,
-    /// The next look at the requests of versions on probation.
+    /// Notified of requests of versions on probation.
+    evidence: Arc<Notify>,
+    /// Whether such requests are judged soon; until then no more notices are needed.
+    has_evidence: bool,
+    /// When versions on probation were judged last, and when they are next.
+    judged: Option<Instant>,
     judge_at: Option<Instant>,
     /// The next look at what may give memory without an event.
     memory_look_at: Option<Instant>,
@@ -145,6 +150,9 @@ impl Manager {
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
             on_probation: BTreeSet::new(),
+            evidence: Arc::default(),
+            has_evidence: false,
+            judged: None,
             judge_at: None,
             memory_look_at: None,
             served: { parts.past.as_ref() }.map_or_else(BTreeMap::new, |past| past.served()),
@@ -201,6 +209,7 @@ impl Manager {
             received = self.inbox.messages.recv_many(&mut messages, BATCH), if !self.inbox.messages_end => {
                 self.inbox.messages_end = received == 0;
             }
+            () = self.evidence.notified(), if !self.has_evidence => self.evidence_came(Instant::now()),
             () = sleep_until(wake) => {}
         }
         released.into_iter().for_each(|lease| self.released(lease));

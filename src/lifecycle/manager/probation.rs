@@ -11,16 +11,41 @@ use crate::lifecycle::record::Status;
 use crate::model::ModelName;
 use crate::serving::{Cause, FailureReason, SwapOutcome};
 
-/// How often the requests of versions on probation are looked at: they send no events.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Versions on probation are judged no sooner after the last time, however many requests they get.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Manager {
+    /// Notes whether a model has a version on probation, and when that is judged without a request.
+    pub(super) fn follow_probation(&mut self, name: &ModelName, now: Instant) {
+        let record = self.records.get(name);
+        if let Some(probation) = record.and_then(|record| record.probation) {
+            self.on_probation.insert(name.clone());
+            let look = probation.next_look(now);
+            self.judge_at = self.judge_at.into_iter().chain(look).min();
+        } else if self.on_probation.remove(name) && self.on_probation.is_empty() {
+            self.judge_at = None;
+            self.has_evidence = false;
+        }
+    }
+
+    /// A version on probation got a request: it is judged soon.
+    pub(super) fn evidence_came(&mut self, now: Instant) {
+        if !self.on_probation.is_empty() {
+            self.has_evidence = true;
+            let soon = self.judged.map_or(now, |judged| now.max(judged + PAUSE));
+            self.judge_at = Some(self.judge_at.map_or(soon, |at| at.min(soon)));
+        }
+    }
+
     /// Looks at versions on probation, when it is time to.
     pub(super) fn judge(&mut self, now: Instant) {
         if self.judge_at.is_none_or(|at| now < at) {
             return;
         }
+        self.judged = Some(now);
+        self.has_evidence = false;
         let mut failed = Vec::new();
+        let mut looks = Vec::new();
         for name in &self.on_probation {
             let Some(record) = self.records.get_mut(name) else {
                 continue;
@@ -35,7 +60,7 @@ impl Manager {
                 continue;
             };
             match probation.judge(&observation.evidence(), observation.is_in_doubt(), now) {
-                Judgement::Wait => {}
+                Judgement::Wait => looks.extend(probation.next_look(now)),
                 Judgement::Passed => {
                     tracing::info!(model = %name, version = %probation.version, "passed its probation");
                     record.pass_probation();
@@ -47,7 +72,7 @@ impl Manager {
         for (name, probation, reason) in failed {
             self.take_back(&name, &probation, reason, now);
         }
-        self.judge_at = (!self.on_probation.is_empty()).then(|| now + LOOK_AGAIN);
+        self.judge_at = looks.into_iter().min();
     }
 
     /// The old version is back at once; the new one has failed until something changes.

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::Manager;
-use super::probation::LOOK_AGAIN;
 use crate::lifecycle::load::Phases;
 use crate::lifecycle::policy::paths;
 use crate::lifecycle::record::{Record, Status};
@@ -42,7 +41,7 @@ impl Manager {
         let wanted_source = record.slots.get(&after).map(|slot| slot.wanted.clone());
         record.last_good = wanted_source.map(|wanted| (after, wanted));
         if desired.default.is_some() {
-            record.begin_probation(before, after, now);
+            record.begin_probation(before, after, (now, &self.evidence));
         }
         let slot = record.slots.get_mut(&after);
         let phases = slot.as_ref().map(|slot| slot.phases.clone());
@@ -164,10 +163,10 @@ impl Manager {
     /// Sets the gauges of a model and notes its hold and its probation. What requests see of it; `None` when they see
     /// nothing.
     fn describe(&mut self, name: &ModelName, now: Instant) -> Option<ModelEntry> {
+        self.follow_probation(name, now);
         let mut view = self.view.lock();
         let Some(record) = self.records.get_mut(name) else {
             view.holds.remove(name);
-            self.on_probation.remove(name);
             return None;
         };
         match record.held(name) {
@@ -175,12 +174,6 @@ impl Manager {
             None => drop(view.holds.remove(name)),
         }
         drop(view);
-        if record.probation.is_some() {
-            self.on_probation.insert(name.clone());
-            self.judge_at = self.judge_at.or(Some(now + LOOK_AGAIN));
-        } else {
-            self.on_probation.remove(name);
-        }
         let desired = record.effective();
         record.keep_time(desired.default, now);
         if let Some(past) = &self.parts.past {

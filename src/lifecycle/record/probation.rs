@@ -1,5 +1,8 @@
 //! Probation: a version that took the place of another one may have to give it back.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Record;
@@ -20,7 +23,7 @@ impl Record {
         &mut self,
         before: Option<Version>,
         after: Version,
-        now: Instant,
+        (now, news): (Instant, &Arc<Notify>),
     ) {
         let earlier = self.probation;
         self.leave_probation();
@@ -48,7 +51,7 @@ impl Record {
             }
             return;
         };
-        servable.begin_probation(beside);
+        servable.begin_probation(beside, Arc::clone(news));
         self.probation = Some(Probation {
             version: after,
             fallback,

@@ -166,12 +166,40 @@ async fn a_version_in_doubt_passes_by_its_successes_alone() {
 #[tokio::test(start_paused = true)]
 async fn probation_decides_nothing_while_it_waits() {
     let scene = scene().await;
-    // The gauges of what is out of sync have settled.
-    after(seconds(1)).await;
+    // After two seconds nobody else will come whose requests were wanted.
+    after(seconds(3)).await;
     scene.work.take();
     after(seconds(30)).await;
     let seen = scene.work.take();
-    assert_eq!((seen.decided.len(), seen.shown.len()), (0, 0));
+    assert_eq!((seen.wakes, seen.decided.len()), (0, 0), "no request came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_during_probation_are_judged_at_most_every_fifty_milliseconds() {
+    let scene = scene().await;
+    after(seconds(1)).await;
+    scene.work.take();
+    let observation = scene.request("m").observation().unwrap();
+    for _ in 0..1000 {
+        observation.count(10, 0);
+        after(millis(1)).await;
+    }
+    let seen = scene.work.take();
+    assert_eq!(
+        (seen.decided.len(), seen.shown.len()),
+        (0, 0),
+        "all is well"
+    );
+    assert_eq!(scene.serving("m"), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_whose_requests_all_fail_is_taken_back_within_a_moment() {
+    let scene = scene().await;
+    after(seconds(10)).await;
+    fail(&scene.request("m"), 30);
+    after(millis(60)).await;
+    assert_eq!(scene.serving("m"), Some(1));
 }
 
 #[tokio::test(start_paused = true)]
