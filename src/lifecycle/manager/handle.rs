@@ -40,20 +40,20 @@ impl ManagerHandle {
         }
     }
 
-    async fn ask(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
+    async fn send(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.messages.send(Message::Command(command(reply))).await;
         sent.map_err(|_| AdminError::Stopping)?;
         answer.await.unwrap_or(Err(AdminError::Stopping))
     }
 
-    async fn ask_in_time(
+    async fn send_in_time(
         &self,
         model: &ModelName,
         command: impl FnOnce(Reply) -> Command,
     ) -> Result<(), AdminError> {
-        let asked = tokio::time::timeout(LONGEST_SWAP, self.ask(command)).await;
-        asked.unwrap_or_else(|_| {
+        let answered = tokio::time::timeout(LONGEST_SWAP, self.send(command)).await;
+        answered.unwrap_or_else(|_| {
             Err(AdminError::Failed(format!(
                 "model `{model}` was not on stage within {LONGEST_SWAP:?}; it goes on loading"
             )))
@@ -79,7 +79,7 @@ impl Admin for ManagerHandle {
             wanted,
             reply,
         };
-        self.ask_in_time(model, command).await
+        self.send_in_time(model, command).await
     }
 
     async fn load(&self, model: &ModelName) -> Result<(), AdminError> {
@@ -88,22 +88,22 @@ impl Admin for ManagerHandle {
             model: wanted,
             reply,
         };
-        self.ask_in_time(model, command).await
+        self.send_in_time(model, command).await
     }
 
     async fn hold(&self, model: &ModelName) -> Result<(), AdminError> {
         let model = model.clone();
-        self.ask(|reply| Command::Hold { model, reply }).await
+        self.send(|reply| Command::Hold { model, reply }).await
     }
 
     async fn unload(&self, model: &ModelName) -> Result<(), AdminError> {
         let model = model.clone();
-        self.ask(|reply| Command::Unload { model, reply }).await
+        self.send(|reply| Command::Unload { model, reply }).await
     }
 
     async fn resume(&self, model: &ModelName) -> Result<(), AdminError> {
         let model = model.clone();
-        self.ask(|reply| Command::Resume { model, reply }).await
+        self.send(|reply| Command::Resume { model, reply }).await
     }
 
     fn holds(&self) -> Vec<HoldRecord> {

@@ -22,11 +22,11 @@ impl Record {
     pub(crate) fn failed(&mut self, version: Version, error: &LoadError) -> Option<FailureReason> {
         let slot = self.slots.get_mut(&version)?;
         let backoff = FIRST_BACKOFF.saturating_mul(1 << slot.attempts.saturating_sub(1).min(6));
-        let asked = match error {
+        let requested = match error {
             LoadError::Fetch(error) => error.retry_after(),
             _ => None,
         };
-        let wait = asked
+        let wait = requested
             .unwrap_or(Duration::ZERO)
             .max(jittered(backoff.min(LONGEST_BACKOFF), JITTER));
         // What did not fit may fit when the next request asks for it.

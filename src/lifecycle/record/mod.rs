@@ -47,11 +47,11 @@ pub(crate) struct Record {
     pub(crate) probation: Option<Probation>,
     /// Versions that left the stage before their probation was over.
     pub(crate) unproven: BTreeSet<Version>,
-    /// Whether the current change was asked for by hand.
+    /// What brought the current change about.
     pub(crate) cause: Cause,
     /// Whether it should be loaded now; others than those on demand always are.
     pub(crate) awake: bool,
-    /// When a request last asked for it to be loaded.
+    /// When a request last needed it loaded.
     pub(crate) woken: Option<Instant>,
     pub(crate) out_of_sync_since: Option<Instant>,
     /// Versions that were taken back, and finish their last requests.

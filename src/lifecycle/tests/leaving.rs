@@ -1,7 +1,7 @@
 //! Versions that leave: who waits for whom, and who frees them.
 
 use super::harness::{
-    DRAIN_TIMEOUT, Harness, Setup, after, changed, options, seconds, settle, wish,
+    DRAIN_TIMEOUT, Harness, Setup, after, changed, millis, model, options, seconds, settle, wish,
 };
 use super::loader::LOAD;
 use crate::lifecycle::ModelOptions;
@@ -182,4 +182,32 @@ async fn how_long_a_version_drained_is_measured() {
     });
     let sum = sum.expect("the drain was counted");
     assert!((6.9..7.2).contains(&sum), "{sum}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_ends_when_nobody_wants_it_any_more_leaves_nothing() {
+    let scene = scene().await;
+    scene.want("late", wish("late", &[1])).await;
+    // The load ends in this very moment, and the manager hears of both at once.
+    after(LOAD - millis(1)).await;
+    scene.desired.send_modify(|desired| {
+        desired.models.remove(&model("late"));
+    });
+    settle().await;
+    scene.loader.wait_until_loaded(1);
+    assert_eq!(scene.loader.freed_by(), ["unload"], "it was loaded");
+    assert_eq!(scene.series_of("late"), Vec::<String>::new());
+    assert!(scene.entry("late").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_leaves_twice_is_freed_twice() {
+    let scene = scene().await;
+    for version in [2, 1, 2] {
+        scene.want("m", wish("m", &[version])).await;
+        after(LOAD).await;
+        scene.loader.wait_until_loaded(1);
+    }
+    assert_eq!(scene.loader.freed_by(), ["unload"; 3]);
+    assert_eq!(scene.loader.begun(), ["m:1", "m:2", "m:1", "m:2"]);
 }
