@@ -37,12 +37,12 @@ use self::message::{AdminView, MemoryRequest, Message, PendingSwap, Reply};
 #[cfg(test)]
 pub(super) use self::totals::Totals;
 use super::beginning::Beginning;
-use super::load::{Gate, Job, LoadError, LoadEvent, LoadRequest, Loader, Supply};
+use super::load::{LoadEvent, Loader, Supply};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
-use crate::model::{ModelId, ModelName, Package, Version};
+use crate::model::{ModelId, ModelName, Version};
 use crate::registry::{DesiredState, PastRuns, Served};
-use crate::serving::{AdminError, Catalog, Cause, Leases, Released, VersionState};
+use crate::serving::{AdminError, Catalog, Cause, Leases, Released};
 use crate::telemetry::{Metrics, Tracer};
 
 /// What a manager works with.
@@ -330,57 +330,20 @@ impl Manager {
     }
 
     fn load(&mut self, name: &ModelName, version: Version) {
+        let mut records = self.records.values();
+        let background = records.any(|record| record.serving().is_some());
+        let id = ModelId {
+            name: name.clone(),
+            version,
+        };
         self.next_ticket += 1;
-        let ticket = self.next_ticket;
-        let background = self
-            .records
-            .values()
-            .any(|record| record.serving().is_some());
-        let Some(record) = self.records.get_mut(name) else {
-            return;
-        };
-        let desired = record.effective();
-        let last_good = record.last_good.as_ref();
-        let again = last_good
-            .filter(|(last, _)| *last == version)
-            .map(|(_, wanted)| wanted);
-        let Some(wanted) = desired.versions.get(&version).or(again).cloned() else {
-            return;
-        };
-        let gate = record.gate(version);
-        let cancel = CancellationToken::new();
-        let slot = record
-            .slots
-            .entry(version)
-            .or_insert_with(|| Slot::new(wanted.clone()));
-        slot.wanted = wanted.clone();
-        slot.attempts += 1;
-        let insisted = std::mem::take(&mut slot.insisted);
-        slot.status = Status::Loading {
-            ticket,
-            cancel: cancel.clone(),
-            state: VersionState::New,
-            reserved: 0,
-        };
-        let request = LoadRequest {
-            id: ModelId {
-                name: name.clone(),
-                version,
-            },
-            wanted,
-            options: record.options.load.clone(),
-            gate,
-            insisted,
-            background,
-        };
-        let job = Job {
-            ticket,
-            request,
-            cancel,
-        };
-        let (loader, events) = (Arc::clone(&self.parts.loader), self.load_events.clone());
-        // Owned by the slot: leaving it cancels the job.
-        tokio::spawn(job.run(loader, events, self.parts.tracer.clone()));
+        let record = self.records.get_mut(name);
+        let job = record.and_then(|record| record.begin_load(id, self.next_ticket, background));
+        if let Some(job) = job {
+            let (loader, events) = (Arc::clone(&self.parts.loader), self.load_events.clone());
+            // Owned by the slot: leaving it cancels the job.
+            tokio::spawn(job.run(loader, events, self.parts.tracer.clone()));
+        }
     }
 
     fn drop_slot(&mut self, name: &ModelName, version: Version) {
@@ -408,18 +371,6 @@ impl Manager {
                 cancel.cancel();
             }
         }
-    }
-}
-
-impl Record {
-    /// Decides whether `version` may take the place of what serves; `None` when it takes no place.
-    fn gate(&self, version: Version) -> Option<Gate> {
-        let serving = self.serving().filter(|serving| *serving != version)?;
-        let old = self.servable(serving)?.package().clone();
-        let contract = self.options.contract.clone();
-        Some(Arc::new(move |new: &Package| {
-            (contract.0)(&old, new).map_err(LoadError::Contract)
-        }))
     }
 }
 

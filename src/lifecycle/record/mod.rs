@@ -2,6 +2,7 @@
 
 mod failure;
 mod leaving;
+mod loading;
 mod options;
 mod probation;
 mod shown;
