@@ -52,8 +52,16 @@ help: ## List the targets
 .PHONY: test
 test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted test-python ## Everything; what must pass before a merge
 
+.PHONY: unit
+unit: lint ## The quickest loop: format, lints, unit tests; no Python, no network
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; INSTA_UPDATE=no $(CARGO) nextest run --locked --lib --bins; \
+	else \
+		set -x; INSTA_UPDATE=no $(CARGO) test --locked --lib --bins; \
+	fi
+
 .PHONY: check
-check: lint rust-tests ## The quick inner loop: format, lints, unit and integration tests
+check: lint rust-tests ## Format, lints, unit and integration tests
 
 .PHONY: run
 run: ## Serve the iris example
@@ -91,7 +99,7 @@ differential: $(STAMP) ## Compare with MLflow on random requests (ARGS="--seed 2
 
 .PHONY: attacks
 attacks: ## Attack a server in a control group of 1 GiB for a minute (root)
-	$(CARGO) test --locked --test it -- --ignored --exact --nocapture budget::gibibyte::a_minute_of_attacks_in_a_gibibyte_with_the_default_limits
+	$(CARGO) test --locked --test it -- --ignored --exact --nocapture security::budget::gibibyte::a_minute_of_attacks_in_a_gibibyte_with_the_default_limits
 
 .PHONY: venv
 venv: $(STAMP) ## Set up the Python packages of the tests
@@ -158,25 +166,25 @@ $(PACKAGE_STAMP): $(STAMP)
 rust-tests: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked -E 'not test(/^(faults|chaos)::/)'; \
+		set -x; $(CARGO) nextest run --locked -E 'not test(/^lifecycle::(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip faults:: --skip chaos::; \
+		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip lifecycle::faults:: --skip lifecycle::chaos::; \
 	fi
 
 .PHONY: test-faults
 test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the real binary: minutes
 	@$(WITH_ONNXRUNTIME) \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^(faults|chaos)::/)'; \
+		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^lifecycle::(faults|chaos)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --test it -- faults:: chaos::; \
+		set -x; $(CARGO) test --locked --test it -- lifecycle::faults:: lifecycle::chaos::; \
 	fi
 
 # A run that failed prints its seed: `ONSTAGE_CHAOS_SEED=… make chaos` does the same faults again.
 .PHONY: chaos
 chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
 chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
-	$(CARGO) test --locked --test it -- chaos:: --nocapture
+	$(CARGO) test --locked --test it -- lifecycle::chaos:: --nocapture
 
 # What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
 FUZZ_SECONDS ?= 60
@@ -212,7 +220,7 @@ test-peers: rust-tools $(STAMP) $(CLIENTS_STAMP) $(MLFLOW_STAMPS) ## What the te
 	for version in $(MLFLOW_VERSIONS); do $(call ask-peers,$(VENV)-mlflow-$$version) tests/peers/mlflow_*.py; done
 
 # Everything that needs an MLflow server, a package that MLflow wrote, or MLflow's client.
-MLFLOW_TESTS := mlflow_registry:: mlflow_scoring:: pull:: swap::mlflow:: swap::walk_through:: faults::registry::
+MLFLOW_TESTS := registry::mlflow_registry:: protocols::mlflow_scoring:: registry::pull:: lifecycle::swap::mlflow:: lifecycle::swap::walk_through:: lifecycle::faults::registry::
 .PHONY: mlflow-matrix
 mlflow-matrix: rust-tools $(STAMP) $(MLFLOW_STAMPS) ## The tests with a real MLflow, on each version of it (MLFLOW_VERSIONS): minutes
 	$(CARGO) build --locked --tests

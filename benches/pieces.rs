@@ -8,7 +8,7 @@
 )]
 
 #[allow(dead_code)]
-#[path = "../tests/it/onnx.rs"]
+#[path = "../tests/it/support/onnx.rs"]
 mod onnx;
 
 use std::collections::BTreeMap;
@@ -16,12 +16,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use onstage::app::Offline;
-use onstage::batching::{BatchPolicy, QueueView, WorkConserving, split_outputs};
+use onstage::batching::{QueueView, WorkConserving, split_outputs};
 use onstage::config::Settings;
 use onstage::engine::Tract;
 use onstage::model::{Batch, ModelName, Package, Version};
 use onstage::protocol;
+use onstage::scoring::offline::Offline;
 use onstage::serving::{
     Catalog, ModelEntry, Selector, VersionEntry, VersionSelector, VersionState,
 };

@@ -13,10 +13,10 @@
 
 // What starts servers and makes graphs for the tests does so here.
 #[allow(dead_code)]
-#[path = "../tests/it/onnx.rs"]
+#[path = "../tests/it/support/onnx.rs"]
 mod onnx;
 #[allow(dead_code)]
-#[path = "../tests/it/server.rs"]
+#[path = "../tests/it/support/server.rs"]
 mod server;
 
 #[allow(dead_code)]

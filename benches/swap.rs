@@ -13,13 +13,13 @@
 
 // What starts servers and makes graphs for the tests does so here.
 #[allow(dead_code)]
-#[path = "../tests/it/mlflow_server.rs"]
+#[path = "../tests/it/support/mlflow_server.rs"]
 mod mlflow_server;
 #[allow(dead_code)]
-#[path = "../tests/it/onnx.rs"]
+#[path = "../tests/it/support/onnx.rs"]
 mod onnx;
 #[allow(dead_code)]
-#[path = "../tests/it/server.rs"]
+#[path = "../tests/it/support/server.rs"]
 mod server;
 
 #[path = "swap/big.rs"]

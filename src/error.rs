@@ -3,6 +3,8 @@
 //! Each module has its own error enum; all of them answer [`Kinded::kind`], and every protocol asks this file, and
 //! nothing else, for the status.
 
+use std::any::Any;
+
 /// What class of failure an error is, independent of the protocol that reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -99,6 +101,13 @@ impl ErrorKind {
 pub trait Kinded {
     /// The class of this error.
     fn kind(&self) -> ErrorKind;
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message")
 }
 
 #[cfg(test)]

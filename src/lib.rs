@@ -3,16 +3,21 @@
 //! Arrows point down; a module never imports a line above it:
 //!
 //! ```text
-//! app, cli
-//! server
-//! protocol · middleware        lifecycle
-//!         serving                 │   registry · signing
-//!         batching  ◄─────────────┘
-//!         engine
-//!         model
-//!         tensor     (error, telemetry, budget, jitter: leaves, open to all;  config: only app, server and cli read it;
-//!                     machine: a leaf that knows the limits of this process;
-//!                     network: a leaf for whoever calls other servers)
+//! cli                    commands, and what they print
+//! scoring                answers without a server
+//! app                    composition: puts the parts of a server together
+//! server                 sockets, TLS, event loops, the management listener
+//! config                 settings, and what they mean for the parts below
+//! protocol               the route table, and a folder for each protocol
+//! http · middleware      what every protocol over HTTP shares · who asks, how often
+//! lifecycle              which version is loaded, serves, is taken back, goes
+//! registry · signing     where packages come from · who vouches for them
+//! serving                the catalog, and one request on one version
+//! batching               the queue of a version, and the runners of all
+//! engine                 what runs a graph
+//! model                  a package: manifest, signature, graph
+//! tensor · runtime       values · the process: limits, threads
+//! error · telemetry · budget · jitter        open to all
 //! ```
 
 pub mod app;
@@ -22,14 +27,16 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod error;
+pub mod http;
 mod jitter;
 pub mod lifecycle;
-pub mod machine;
 pub mod middleware;
 pub mod model;
 pub mod network;
 pub mod protocol;
 pub mod registry;
+pub mod runtime;
+pub mod scoring;
 mod server;
 pub mod serving;
 pub mod shutdown;

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets: `fuzz_targets/` gives them to libFuzzer, `tests/it/fuzz.rs` runs them for a moment.
+//! The bodies of the fuzz targets: `fuzz_targets/` gives them to libFuzzer, `tests/it/security/fuzz.rs` runs them for a moment.
 
 pub mod memory;
 pub mod targets;

@@ -1,65 +1,45 @@
 //! The composition root: the only place that names concrete engines and protocols and puts the parts together.
 
-mod admin;
-mod banner;
-mod callers;
 mod download;
-mod guests;
-mod local;
-mod measure;
-mod memory;
-mod offline;
-mod peers;
 mod plan;
-pub mod registry;
-mod saturation;
-mod seals;
-pub mod secret;
+mod registry;
 mod stage;
-mod traces;
-mod trust;
-mod webhook;
 mod workers;
 
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use axum_server::Handle;
 use tempfile::TempDir;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use self::admin::AdminServer;
 use self::stage::Stage;
-use self::trust::Trust;
-pub use measure::{Cost, Point, measure};
-pub use offline::{Offline, Refusal, Trial, try_request};
-pub use peers::check_peer;
+use crate::server::Servers;
+use crate::server::admin::AdminServer;
+use crate::server::trust::Trust;
 pub use workers::{WorkerSettings, work};
 
 use crate::batching::RunnerPool;
 use crate::budget::Budget;
-use crate::config::{EngineSettings, Nonfinite, Settings};
-use crate::engine::onnxruntime::library::Surroundings;
-use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
-use crate::engine::{Engine, Engines, OnnxRuntime, Tract};
-use crate::lifecycle::{Compiler, WarmUp, Warmed};
-use crate::machine;
+use crate::config::{self, Settings, request_limits};
+use crate::engine::Engines;
+use crate::lifecycle::{Compiler, LONGEST_HOSTING, WarmUp, Warmed};
 use crate::middleware::auth::Guard;
-use crate::middleware::{
-    ClientLimits, Clients, Inner, Layered, MiddlewareOptions, RequestLimits, Streams, cors,
-    layered, layered_grpc,
-};
-use crate::protocol::{self, NonFinite, ProtocolOptions, Shared};
+use crate::middleware::{MiddlewareOptions, cors, layered, layered_grpc};
+use crate::network::NetworkConfig;
+use crate::protocol::{self, ProtocolOptions, Shared};
+use crate::registry::notify::endpoint;
 use crate::registry::{Environment, ModelUri, UriError};
+use crate::runtime::machine;
 use crate::server::grpc;
-use crate::server::listen::{self, EventLoops, Local};
-use crate::serving::{Catalog, Demand as _, InferenceService, Servable};
+use crate::server::listen::{self, Local};
+use crate::serving::{Catalog, CatalogSnapshot, Demand as _, InferenceService, Servable};
 use crate::shutdown::{self, LAST_STEPS, StopSignals};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
@@ -91,7 +71,7 @@ pub enum ServeTarget {
 
 impl ServeTarget {
     /// What a text on the command line, or in `models.<name>.source`, means.
-    pub fn of(text: &Path) -> Self {
+    pub fn parse(text: &Path) -> Self {
         match text.to_str().filter(|text| ModelUri::is_meant(text)) {
             Some(uri) => Self::Registry(uri.parse()),
             None => Self::Path(text.to_owned()),
@@ -107,71 +87,41 @@ impl ServeTarget {
     }
 }
 
-/// One place where a library of ONNX Runtime was looked for.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct LibraryPlace {
-    /// The file, or the pattern.
-    pub path: String,
-    /// Why it was looked at: `engine.libonnxruntime`, `ORT_DYLIB_PATH`, beside the executable, …
-    pub origin: String,
-    /// What was found there.
-    pub outcome: String,
+/// Where the server listens.
+#[derive(Debug)]
+pub struct Addresses {
+    /// REST.
+    pub http: SocketAddr,
+    /// gRPC, where it has a port of its own.
+    pub grpc: Option<SocketAddr>,
+    /// The management API.
+    pub admin: Option<SocketAddr>,
 }
 
-/// The engines of this build, in the order in which `auto` prefers them. The one table of engines.
-pub fn engines(settings: &EngineSettings) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnxruntime(settings)), Arc::new(Tract)]
+/// What serves once everything that the start waits for is loaded.
+#[derive(Debug)]
+pub struct OnStage {
+    /// Where it listens.
+    pub addresses: Addresses,
+    /// By which it runs.
+    pub settings: Settings,
+    /// The versions that serve.
+    pub servables: Vec<Arc<Servable>>,
+    /// What the paths of requests mean.
+    pub catalog: Arc<CatalogSnapshot>,
 }
 
-/// Where a library of ONNX Runtime is looked for, in order, and what is there.
-pub fn library_search(settings: &EngineSettings) -> Vec<LibraryPlace> {
-    let engine = onnxruntime(settings);
-    let place = |tried: &Tried| LibraryPlace {
-        path: tried.path.display().to_string(),
-        origin: tried.origin.to_string(),
-        outcome: match &tried.outcome {
-            Outcome::NotFound => "not there".to_owned(),
-            Outcome::Loaded { version } => format!("loaded, version {version}"),
-            Outcome::Refused(reason) => reason.clone(),
-            Outcome::NotTried => "not needed".to_owned(),
-        },
-    };
-    engine.tried().iter().map(place).collect()
-}
-
-/// The libraries of custom operators that are configured, and whether they are what they should be.
-pub fn custom_operators(settings: &EngineSettings) -> Vec<LibraryPlace> {
-    let engine = onnxruntime(settings);
-    let libraries = engine.custom_operators().into_iter();
-    let place = |(library, checked): (&OperatorLibrary, Result<(), String>)| LibraryPlace {
-        path: library.path.display().to_string(),
-        origin: "engine.custom_operators".to_owned(),
-        outcome: checked
-            .err()
-            .unwrap_or_else(|| format!("sha256:{} agrees", library.sha256)),
-    };
-    libraries.map(place).collect()
-}
-
-fn onnxruntime(settings: &EngineSettings) -> OnnxRuntime {
-    OnnxRuntime::new(onnxruntime::Config {
-        surroundings: Surroundings::of_process(settings.libonnxruntime.clone()),
-        intra_op_threads: settings.intra_op_threads,
-        inter_op_threads: settings.inter_op_threads,
-        // What is none was refused when the configuration was checked.
-        custom_operators: settings
-            .custom_operators
-            .iter()
-            .filter_map(|library| library.parse().ok())
-            .collect(),
-    })
-}
-
-/// Serves until a stop signal, then drains.
+/// Serves until a stop signal, then drains. `on_stage` is called once, when everything serves; nothing waits for it.
 ///
 /// # Errors
 /// When a port is taken, a required model cannot be served, or a part stops by itself.
-pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
+pub async fn serve<F>(
+    request: ServeRequest,
+    on_stage: impl FnOnce(OnStage) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let settings = &request.settings;
     let mut signals = StopSignals::listen().context("cannot listen for stop signals")?;
     let server = &settings.server;
@@ -184,20 +134,21 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     let trust = Trust::load(settings, &metrics).await?;
     let shared = shared(&request, metrics)?;
     let admin = AdminServer::start(settings, &shared, &trust)?;
-    let addresses = banner::Addresses {
+    let addresses = Addresses {
         http: http.address,
         grpc: grpc.as_ref().map(|grpc| grpc.address),
         admin: admin.as_ref().map(|admin| admin.address),
     };
     let stop = CancellationToken::new();
-    let saturation = saturation::watch(shared.service().shared_metrics(), stop.clone());
+    let saturation =
+        crate::runtime::saturation::watch(shared.service().shared_metrics(), stop.clone());
     tokio::spawn(saturation);
     let options = middleware_options(&request, &shared, &trust);
     let mut services = grpc::Services::new(&shared).await;
     let hint = Arc::new(Notify::new());
-    let webhook = webhook::router(settings, &hint)?;
+    let webhook = webhook(settings, &hint)?;
     let metrics = shared.service().shared_metrics();
-    let listening = listen::Listening::of(settings, metrics, trust.tls.clone());
+    let listening = listen::Listening::new(settings, metrics, trust.tls.clone());
     let mut servers = Servers::new(listening);
     if let Some(grpc) = grpc {
         servers.start(grpc, layered_grpc(services.router(), &options));
@@ -217,13 +168,12 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
             let (servables, progress, files) = loaded?;
             _files = files;
             services.follow(progress);
-            // It tries a request first, and nothing waits for that.
-            tokio::spawn(banner::Banner {
+            tokio::spawn(on_stage(OnStage {
                 addresses,
                 settings: settings.clone(),
                 servables,
                 catalog: shared.service().catalog().snapshot(),
-            }.print());
+            }));
             false
         }
         signal = signals.next() => {
@@ -254,50 +204,9 @@ pub async fn serve(request: ServeRequest) -> anyhow::Result<()> {
     if let Some(admin) = admin {
         admin.stop();
     }
-    shared.tracer().stop(traces::LAST_SPANS).await;
+    shared.tracer().stop(config::traces::LAST_SPANS).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The servers of clients; each ends when its handle says so.
-struct Servers {
-    listening: listen::Listening,
-    handles: Vec<Handle<Local>>,
-    tasks: JoinSet<anyhow::Result<()>>,
-}
-
-impl Servers {
-    fn new(listening: listen::Listening) -> Self {
-        Self {
-            listening,
-            handles: Vec::new(),
-            tasks: JoinSet::new(),
-        }
-    }
-
-    fn start(&mut self, bound: listen::Bound, service: Layered<impl Inner>) {
-        let listening = self.listening.clone();
-        let served = listening.serve(bound, service, self.handle());
-        self.tasks.spawn(served);
-    }
-
-    fn start_on_event_loops(
-        &mut self,
-        bound: listen::Bound,
-        service: Layered<impl Inner>,
-    ) -> anyhow::Result<()> {
-        let event_loops = EventLoops::start().context("cannot start the threads of connections")?;
-        let listening = self.listening.clone();
-        let served = listening.serve_on(event_loops, bound, service, self.handle());
-        self.tasks.spawn(served);
-        Ok(())
-    }
-
-    fn handle(&mut self) -> Handle<Local> {
-        let handle = Handle::new();
-        self.handles.push(handle.clone());
-        handle
-    }
 }
 
 /// What serves, how to hear of changes, and files that must stay.
@@ -322,18 +231,18 @@ async fn begin(
 
 fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Shared> {
     let settings = &request.settings;
-    let tracer = traces::start(settings, &request.environment, &metrics)?;
+    let tracer = config::traces::start(settings, &request.environment, &metrics)?;
     let guard = settings
         .auth
         .is_on()
         .then(|| Guard::new(Arc::clone(&metrics)));
     let catalog = Arc::new(Catalog::default());
     catalog.update(|snapshot| snapshot.discreet = guard.is_some());
-    let budget = Budget::new(memory::of_requests(settings));
+    let budget = Budget::new(config::memory::of_requests(settings));
     metrics.watch_memory(budget.clone());
     let service = InferenceService::new(catalog, metrics);
     let options = ProtocolOptions {
-        non_finite: non_finite(settings),
+        non_finite: settings.server.nonfinite,
         max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
         body_timeout: Some(settings.limits.body_timeout),
         base_path: settings.server.base_path.clone(),
@@ -348,11 +257,21 @@ fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Share
     Ok(Shared::new(service, options))
 }
 
-fn non_finite(settings: &Settings) -> NonFinite {
-    match settings.server.nonfinite {
-        Nonfinite::Null => NonFinite::Null,
-        Nonfinite::Bare => NonFinite::Bare,
-    }
+/// The path where MLflow says that something changed, when a secret is configured.
+fn webhook(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<Router> {
+    let registry = &settings.registry;
+    let secret = registry.webhook_secret_file.as_deref();
+    let secret =
+        secret.map(|file| config::secret::read(Some("registry.webhook_secret_file"), file));
+    let options = endpoint::Options {
+        base_path: &settings.server.base_path,
+        peers: &registry.peers,
+        secret: secret.transpose()?,
+    };
+    let network = NetworkConfig {
+        ca_file: settings.network.ca_file.clone(),
+    };
+    endpoint::router(options, network, hint)
 }
 
 fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
@@ -366,7 +285,7 @@ fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
     });
     let service = shared.service();
     let compiler = Compiler::new(
-        Arc::new(Engines::new(engines(&settings.engine))),
+        Arc::new(Engines::new(config::engines(&settings.engine))),
         pool,
         service.shared_metrics(),
         warm_up,
@@ -384,7 +303,7 @@ fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) ->
     let mut longest = timeouts.fold(settings.server.request_timeout, Duration::max);
     if request.multi_model.is_some() {
         // A request to load a model is answered when it serves.
-        longest = longest.max(guests::LONGEST);
+        longest = longest.max(LONGEST_HOSTING);
     }
     MiddlewareOptions {
         // A little longer than what one model may take, so that the model's own answer wins.
@@ -394,21 +313,6 @@ fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) ->
         tracer: shared.tracer().clone(),
         draining: shared.draining(),
         limits: request_limits(settings, shared.service().shared_metrics()),
-    }
-}
-
-fn request_limits(settings: &Settings, metrics: Arc<Metrics>) -> RequestLimits {
-    let limits = &settings.limits;
-    let clients = ClientLimits {
-        rate: limits.client_rate.and_then(NonZeroU32::new),
-        burst: limits.client_burst.and_then(NonZeroU32::new),
-        concurrency: limits.client_concurrency,
-    };
-    RequestLimits {
-        headers: limits.max_headers,
-        header_bytes: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
-        streams: Some(Streams::new(limits.client_streams, Arc::clone(&metrics))),
-        clients: Clients::of(clients, metrics).map(Arc::new),
     }
 }
 

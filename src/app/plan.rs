@@ -2,23 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::local::{Found, Place, settle_twins};
-use super::seals::Seals;
 use super::{ServeRequest, ServeTarget};
-use crate::config::{self, ModelSettings, Settings};
-use crate::engine::{EngineChoice, EngineOptions};
-use crate::lifecycle::{
-    BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, ModelOptions, OnDemand,
-    SwapOrder,
-};
-use crate::model::{ModelId, ModelName, Provider, ResponseForm, SignaturePolicy};
+use crate::config::Settings;
+use crate::model::{ModelId, ModelName};
+use crate::registry::local_packages::{Found, Place, settle_twins};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
-use crate::signing::SealPolicy;
 
 /// See the module.
 #[derive(Debug)]
@@ -38,7 +29,7 @@ impl Plan {
     ///
     /// # Errors
     /// What is wrong with the first one that the server cannot do without.
-    pub(super) fn of(request: &ServeRequest) -> anyhow::Result<Self> {
+    pub(super) fn read(request: &ServeRequest) -> anyhow::Result<Self> {
         let settings = &request.settings;
         let mut plan = Self {
             packages: Vec::new(),
@@ -49,7 +40,7 @@ impl Plan {
         let targets = request.targets.iter();
         let targets = targets.map(|target| (target.clone(), request.name.as_deref(), true));
         let configured = settings.models.iter().filter_map(|(name, model)| {
-            let source = ServeTarget::of(model.source.as_deref()?);
+            let source = ServeTarget::parse(model.source.as_deref()?);
             Some((source, Some(name.as_str()), model.required.unwrap_or(true)))
         });
         for (target, name, required) in targets.chain(configured) {
@@ -184,120 +175,4 @@ fn selection(settings: &Settings) -> anyhow::Result<Selection> {
             .context("invalid `registry.follow`")?,
         filter: filter.parse().context("invalid `registry.filter`")?,
     })
-}
-
-/// What the operator chose for the model of a name.
-type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
-
-/// What the operator chose for each model.
-///
-/// # Errors
-/// When a key that is to be trusted is none.
-pub(super) fn options(
-    settings: &Settings,
-    required: BTreeSet<ModelName>,
-) -> anyhow::Result<Box<OptionsOf>> {
-    let settings = settings.clone();
-    let seals = Seals::of(&settings)?;
-    Ok(Box::new(move |name| {
-        let default = ModelSettings::default();
-        let model = settings.models.get(name.as_str()).unwrap_or(&default);
-        let is_required = required.contains(name) || model.required == Some(true);
-        let lazy = settings.registry.lazy && !is_required;
-        ModelOptions {
-            load: LoadOptions {
-                seal: seals.policy(name),
-                ..options_for(&settings, name.as_str())
-            },
-            keep_previous: model.keep_previous.unwrap_or(1),
-            swap: match model.swap {
-                Some(config::SwapOrder::BreakBeforeMake) => SwapOrder::BreakBeforeMake,
-                Some(config::SwapOrder::MakeBeforeBreak) | None => SwapOrder::MakeBeforeBreak,
-            },
-            contract: contract(model.signature_policy.unwrap_or_default()),
-            probation: model.probation.unwrap_or(PROBATION),
-            required: is_required,
-            on_demand: OnDemand {
-                lazy,
-                evictable: model.evictable.unwrap_or(lazy),
-            },
-        }
-    }))
-}
-
-/// Which changes a new version may bring.
-fn contract(policy: config::SignaturePolicy) -> Contract {
-    let policy = match policy {
-        config::SignaturePolicy::Compatible => SignaturePolicy::Compatible,
-        config::SignaturePolicy::Exact => SignaturePolicy::Exact,
-        config::SignaturePolicy::Any => SignaturePolicy::Any,
-    };
-    Contract(Arc::new(move |old, new| policy.check(old, new)))
-}
-
-/// The default of `models.<name>.probation`.
-const PROBATION: Duration = Duration::from_secs(60);
-
-/// How a model of this name is loaded.
-pub(super) fn options_for(settings: &Settings, name: &str) -> LoadOptions {
-    let default = ModelSettings::default();
-    let model = settings.models.get(name).unwrap_or(&default);
-    let providers = model.providers.as_ref().map(|names| {
-        names
-            .iter()
-            .map(|name| Provider {
-                name: name.clone(),
-                options: Vec::new(),
-            })
-            .collect()
-    });
-    LoadOptions {
-        engine: engine_choice(model.engine.unwrap_or(settings.engine.default)),
-        isolated: model.isolation == Some(config::Isolation::Process),
-        engine_options: EngineOptions {
-            intra_op_threads: settings.engine.intra_op_threads,
-            inter_op_threads: settings.engine.inter_op_threads,
-            providers,
-            allows_quirks: model.engine_quirks == Some(config::Quirks::Allow),
-        },
-        batching: BatchingOptions {
-            max_rows: (model.batching.max_batch_size).or(settings.batching.max_batch_size),
-            max_delay: (model.batching.max_queue_delay).or(settings.batching.max_queue_delay),
-            max_queue_size: { model.queue_size() }.unwrap_or(settings.batching.max_queue_size),
-            instances: (model.batching.instances).or(settings.batching.instances),
-        },
-        rows: model.rows.unwrap_or_default(),
-        max_concurrency: model.max_concurrency,
-        max_rows: model.max_rows.or(settings.limits.max_rows),
-        request_timeout: model
-            .request_timeout
-            .unwrap_or(settings.server.request_timeout),
-        warmup: model.warmup,
-        example: match model.example.unwrap_or_default() {
-            config::ExamplePolicy::Require => ExamplePolicy::Require,
-            config::ExamplePolicy::Warn => ExamplePolicy::Warn,
-        },
-        response: response_form(model.response.unwrap_or_default()),
-        seal: SealPolicy::default(),
-        limits: LoadLimits {
-            fetch: settings.registry.fetch_timeout,
-            phase: settings.engine.load_timeout,
-        },
-    }
-}
-
-fn response_form(form: config::ResponseForm) -> ResponseForm {
-    match form {
-        config::ResponseForm::MlflowOnnx => ResponseForm::MlflowOnnx,
-        config::ResponseForm::Predict => ResponseForm::Predict,
-        config::ResponseForm::PredictProba => ResponseForm::PredictProba,
-    }
-}
-
-fn engine_choice(choice: config::EngineChoice) -> EngineChoice {
-    match choice {
-        config::EngineChoice::Auto => EngineChoice::Auto,
-        config::EngineChoice::Tract => EngineChoice::Tract,
-        config::EngineChoice::Onnxruntime => EngineChoice::OnnxRuntime,
-    }
 }

@@ -1,22 +1,21 @@
 //! Starts the manager, and the watcher of the registry, and waits until the server can begin.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::guests::Guests;
-use super::local::SHOWN;
-use super::memory;
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
-use crate::lifecycle::{Compiler, Manager, ManagerHandle, ManagerParts, PackageLoader, Supply};
-use crate::model::{ModelId, ModelName};
+use crate::config::{memory, model_options};
+use crate::lifecycle::{
+    Compiler, HostedModels, Manager, ManagerHandle, ManagerParts, PackageLoader, Requirements,
+    Supply,
+};
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
-use crate::serving::{CatalogSnapshot, Demand as _, Servable, VersionState};
+use crate::serving::{Demand as _, Servable};
 use crate::telemetry::Metrics;
 
 /// What runs beside the servers.
@@ -26,16 +25,7 @@ pub(super) struct Stage {
     first_look: Option<tokio::sync::oneshot::Receiver<FirstLook>>,
     /// Whether versions of the registry were named, which the server cannot do without.
     names_targets: bool,
-    wishes: Wishes,
-}
-
-/// What the server cannot begin without.
-#[derive(Debug, Default)]
-struct Wishes {
-    /// Of each of these one model must serve.
-    groups: Vec<BTreeSet<ModelName>>,
-    /// Versions that a required model can be without.
-    spare: BTreeSet<ModelId>,
+    requirements: Requirements,
 }
 
 impl Stage {
@@ -60,7 +50,7 @@ impl Stage {
         });
         let local = plan.local();
         let (desired, desires) = watch::channel(local.clone());
-        let wishes = Wishes {
+        let requirements = Requirements {
             groups: plan.groups.clone(),
             spare: plan.spare(),
         };
@@ -76,7 +66,7 @@ impl Stage {
         let supply = followed.as_ref().map(registry::Followed::supply);
         let past = followed.as_ref().and_then(registry::Followed::past_runs);
         // One of two may change what is wanted; without either it stays as it is.
-        let (desired, guests) = match &request.multi_model {
+        let (desired, hosted) = match &request.multi_model {
             Some(_) => (None, Some(desired)),
             None => (Some(desired), None),
         };
@@ -84,8 +74,8 @@ impl Stage {
         let first_look = followed.zip(desired).map(|(followed, desired)| {
             let selection = plan.selection.clone();
             let watcher = watcher(followed, selection.clone(), metrics, hint);
-            let (told, first_look) = tokio::sync::oneshot::channel();
-            let watched = watch(watcher, (selection, local), desired, told);
+            let (described, first_look) = tokio::sync::oneshot::channel();
+            let watched = watch(watcher, (selection, local), desired, described);
             let stop = stop.clone();
             tokio::spawn(async move { stop.run_until_cancelled(watched).await });
             first_look
@@ -99,23 +89,23 @@ impl Stage {
             catalog,
             metrics: shared.service().shared_metrics(),
             tracer: shared.tracer().clone(),
-            options: plan::options(settings, plan.required)?,
+            options: model_options(settings, plan.required)?,
             memory_budget: memory::of_models(settings),
             drain_timeout: settings.server.drain_timeout,
         };
         let (manager, handle) = Manager::new(parts, desires, stop);
         shared.service().load_on_demand(Arc::new(handle.clone()));
-        if let Some((root, desired)) = request.multi_model.clone().zip(guests) {
+        if let Some((root, desired)) = request.multi_model.clone().zip(hosted) {
             let catalog = shared.service().shared_catalog();
-            let guests = Guests::new(root, desired, catalog, handle.progress());
-            shared.host_models(Arc::new(guests));
+            let hosted = HostedModels::new(root, desired, catalog, handle.progress());
+            shared.host_models(Arc::new(hosted));
         }
         tokio::spawn(manager.run());
         Ok(Self {
             manager: handle,
             first_look,
             names_targets,
-            wishes,
+            requirements,
         })
     }
 
@@ -145,7 +135,7 @@ impl Stage {
         loop {
             progress.mark_unchanged();
             let snapshot = shared.service().catalog().snapshot();
-            if let Some(servables) = self.wishes.settled(&snapshot)? {
+            if let Some(servables) = self.requirements.settled(&snapshot)? {
                 return Ok(servables);
             }
             progress.changed().await.context("the manager stopped")?;
@@ -158,7 +148,7 @@ async fn open(request: ServeRequest) -> anyhow::Result<Plan> {
     let (done, opened) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("open".to_owned())
-        .spawn(move || drop(done.send(Plan::of(&request))))
+        .spawn(move || drop(done.send(Plan::read(&request))))
         .context("cannot start a thread")?;
     opened.await.context("reading the packages panicked")?
 }
@@ -185,7 +175,7 @@ async fn watch(
     mut watcher: Watcher,
     (selection, local): (Selection, DesiredState),
     desired: watch::Sender<DesiredState>,
-    told: tokio::sync::oneshot::Sender<FirstLook>,
+    described: tokio::sync::oneshot::Sender<FirstLook>,
 ) {
     let publish = |wanted: DesiredState| {
         let wanted = plan::merged(&local, wanted);
@@ -205,67 +195,6 @@ async fn watch(
     if let Some(wanted) = wanted {
         publish(wanted);
     }
-    let _ = told.send(look);
+    let _ = described.send(look);
     watcher.run(publish).await;
-}
-
-impl Wishes {
-    /// The servables, once nothing more happens to what was wanted at the start.
-    ///
-    /// # Errors
-    /// Why what cannot be missing cannot be served.
-    fn settled(&self, snapshot: &CatalogSnapshot) -> anyhow::Result<Option<Vec<Arc<Servable>>>> {
-        let mut servables = Vec::new();
-        let mut pending = !snapshot.known;
-        for (name, model) in &snapshot.models {
-            for (version, entry) in &model.versions {
-                let id = ModelId {
-                    name: name.clone(),
-                    version: *version,
-                };
-                // What serves in its place, as before this process, is good enough to begin with.
-                let is_spare = self.spare.contains(&id) || model.instead_of.is_some();
-                match &entry.state {
-                    VersionState::Ready => servables.extend(entry.servable.clone()),
-                    VersionState::Unloaded => {}
-                    state => match state.reason() {
-                        Some(reason) if model.required && !is_spare => bail!(
-                            "cannot serve model {name} version {version}: {}",
-                            reason.detail
-                        ),
-                        Some(_) => {}
-                        None => pending |= !model.given_up && model.instead_of.is_none(),
-                    },
-                }
-            }
-        }
-        for group in &self.groups {
-            if let Some(reasons) = failed_as_a_whole(group, snapshot) {
-                bail!("{reasons}");
-            }
-        }
-        pending |= !snapshot.is_settled();
-        Ok((!pending).then_some(servables))
-    }
-}
-
-/// Why none of these models serves, once that is certain.
-fn failed_as_a_whole(group: &BTreeSet<ModelName>, snapshot: &CatalogSnapshot) -> Option<String> {
-    let mut reasons = Vec::new();
-    for name in group {
-        let model = snapshot.models.get(name)?;
-        for (version, entry) in &model.versions {
-            let reason = entry.state.reason()?;
-            if !entry.state.is_settled() && !model.given_up {
-                return None;
-            }
-            reasons.push(format!("{name} version {version}: {}", reason.detail));
-        }
-    }
-    let more = match reasons.len().saturating_sub(SHOWN) {
-        0 => String::new(),
-        more => format!("; and {more} more"),
-    };
-    reasons.truncate(SHOWN);
-    (!reasons.is_empty()).then(|| format!("cannot serve model {}{more}", reasons.join("; model ")))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{EngineSettings, Settings, TelemetrySettings};
 use crate::engine::worker::Workers;
 use crate::lifecycle::Compiler;
-use crate::machine::Priority;
+use crate::runtime::machine::Priority;
 use crate::telemetry::Metrics;
 
 /// What a worker is told of the configuration: no secret is in it, as lists of processes show it.
@@ -30,7 +30,7 @@ pub(super) fn with_workers(
     settings: &Settings,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Compiler> {
-    let told = WorkerSettings {
+    let described = WorkerSettings {
         engine: settings.engine.clone(),
         telemetry: TelemetrySettings {
             // It may hold a password, and a worker has no traces.
@@ -38,8 +38,11 @@ pub(super) fn with_workers(
             ..settings.telemetry.clone()
         },
     };
-    let told = serde_json::to_string(&told).context("cannot write the settings of workers")?;
-    let arguments = ["worker", "--settings", &told].map(Into::into).to_vec();
+    let described =
+        serde_json::to_string(&described).context("cannot write the settings of workers")?;
+    let arguments = ["worker", "--settings", &described]
+        .map(Into::into)
+        .to_vec();
     let restarted = Arc::new(move |model: &crate::model::ModelName| {
         metrics.worker_restarted(model.as_str());
     });
@@ -63,7 +66,7 @@ fn program() -> anyhow::Result<PathBuf> {
 #[cfg(unix)]
 pub fn work(settings: &WorkerSettings) -> anyhow::Result<()> {
     Priority::Runs.take();
-    let engines = super::engines(&settings.engine);
+    let engines = crate::config::engines(&settings.engine);
     crate::engine::worker::serve(&engines)
         .context("this command is for `onstage serve`, which speaks to it over standard input")
 }

@@ -8,7 +8,10 @@
 mod batcher;
 mod calibrate;
 mod cost;
+mod error;
 mod group;
+mod inner;
+mod options;
 mod policy;
 mod pool;
 mod queue;
@@ -16,9 +19,11 @@ mod room;
 mod run;
 mod sessions;
 
-pub use batcher::{BatchError, BatchObserver, Batcher, BatcherConfig, Terms};
+pub use batcher::Batcher;
+pub use error::BatchError;
 pub use group::split_outputs;
-pub use policy::{BatchPolicy, Decision, LastRun, QueueView, WorkConserving};
+pub use options::{BatchObserver, BatcherConfig, RunOptions};
+pub use policy::{Decision, LastRun, QueueView, WorkConserving};
 pub use pool::RunnerPool;
 pub use sessions::Rescue;
 

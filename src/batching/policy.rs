@@ -23,7 +23,7 @@ pub struct LastRun {
     /// The rows that it had.
     pub rows: usize,
     /// Until when those who got its answers may be expected to ask again.
-    pub echo: Instant,
+    pub regroup_until: Instant,
 }
 
 /// What to do now.
@@ -37,13 +37,7 @@ pub enum Decision {
     Idle,
 }
 
-/// Decides how requests are grouped.
-pub trait BatchPolicy: Send + Sync {
-    /// The decision for a free runner. Pure: the same view and time give the same decision.
-    fn decide(&self, view: &QueueView, now: Instant) -> Decision;
-}
-
-/// A free runner takes what is there. Right after a run it gives those whose answers just went out a moment to ask again:
+/// How requests are grouped: an idle runner takes work immediately. Right after a run it gives those whose answers just went out a moment to ask again:
 /// else the first of them would run alone, at the full price of a run, and all others behind it. Only when asked to does
 /// it wait longer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -52,14 +46,15 @@ pub struct WorkConserving {
     pub max_delay: Duration,
 }
 
-impl BatchPolicy for WorkConserving {
-    fn decide(&self, view: &QueueView, now: Instant) -> Decision {
+impl WorkConserving {
+    /// The decision for an idle runner. Pure: the same view and time give the same decision.
+    pub fn decide(&self, view: &QueueView, now: Instant) -> Decision {
         let Some(oldest) = view.oldest else {
             return Decision::Idle;
         };
-        let echo = view.last.filter(|last| view.rows < last.rows);
+        let regroup_until = view.last.filter(|last| view.rows < last.rows);
         let until = oldest + self.max_delay;
-        let until = echo.map_or(until, |last| until.max(last.echo));
+        let until = regroup_until.map_or(until, |last| until.max(last.regroup_until));
         if view.rows >= view.limit || now >= until {
             Decision::Dispatch(view.limit)
         } else {
@@ -88,20 +83,20 @@ mod tests {
             let policy = WorkConserving { max_delay };
             let oldest = (rows > 0).then(|| now - Duration::from_millis(waited));
             let start = now - Duration::from_millis(100);
-            let last = last.map(|(rows, echo)| LastRun { rows, echo: start + Duration::from_millis(echo) });
+            let last = last.map(|(rows, regroup_until)| LastRun { rows, regroup_until: start + Duration::from_millis(regroup_until) });
             let view = QueueView { rows, limit, oldest, last };
-            let echo = last.filter(|last| rows < last.rows).map(|last| last.echo);
+            let regroup_until = last.filter(|last| rows < last.rows).map(|last| last.regroup_until);
             match policy.decide(&view, now) {
                 Decision::Idle => prop_assert_eq!(rows, 0),
                 Decision::Dispatch(most) => {
                     prop_assert!(rows > 0);
                     prop_assert_eq!(most, limit);
-                    let waits = waited < delay || echo.is_some_and(|echo| now < echo);
+                    let waits = waited < delay || regroup_until.is_some_and(|regroup_until| now < regroup_until);
                     prop_assert!(rows >= limit || !waits);
                 }
                 Decision::WaitUntil(until) => {
                     prop_assert!(rows > 0 && rows < limit && until > now);
-                    prop_assert_eq!(Some(until), oldest.map(|oldest| oldest + max_delay).max(echo));
+                    prop_assert_eq!(Some(until), oldest.map(|oldest| oldest + max_delay).max(regroup_until));
                 }
             }
         }
@@ -109,8 +104,8 @@ mod tests {
         #[test]
         fn without_a_delay_it_waits_for_nobody_but_those_of_the_run_before(rows in 1usize..100, limit in 1usize..64, before in 0usize..64) {
             let now = Instant::now();
-            let echo = now + Duration::from_millis(1);
-            let last = (before <= rows).then_some(LastRun { rows: before, echo });
+            let regroup_until = now + Duration::from_millis(1);
+            let last = (before <= rows).then_some(LastRun { rows: before, regroup_until });
             let view = QueueView { rows, limit, oldest: Some(now), last };
             let decision = WorkConserving::default().decide(&view, now);
             prop_assert_eq!(decision, Decision::Dispatch(limit));

@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
-use crate::machine::Priority;
+use crate::runtime::machine::Priority;
 
 /// When no runner has taken anything for so long and work waits, one more is started.
 const STALLED: Duration = Duration::from_secs(1);

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::batcher::{BatchError, Terms};
+use super::error::BatchError;
+use super::options::RunOptions;
 use super::policy::LastRun;
 use super::run::Run;
 use crate::engine::Outputs;
@@ -20,7 +21,7 @@ pub(super) struct Entry {
     /// Of its inputs.
     pub(super) bytes: usize,
     pub(super) enqueued: Instant,
-    pub(super) terms: Terms,
+    pub(super) terms: RunOptions,
     pub(super) reply: oneshot::Sender<Result<Outputs, BatchError>>,
     /// Where it is, for a client that goes away meanwhile.
     pub(super) place: Arc<Mutex<Place>>,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::batcher::BatchError;
+use super::error::BatchError;
 use crate::budget::{Allowance, Budget};
 use crate::engine::Outputs;
 use crate::model::{Batch, Extent, Needs, Work};

@@ -44,7 +44,11 @@ struct State {
 
 impl Run {
     /// A call for these requests.
-    pub(super) fn of(entries: &[Entry], now: Instant, owner: Weak<dyn Owner>) -> Arc<Self> {
+    pub(super) fn for_entries(
+        entries: &[Entry],
+        now: Instant,
+        owner: Weak<dyn Owner>,
+    ) -> Arc<Self> {
         let traced = entries.iter().filter_map(|entry| entry.trace.as_ref());
         let span = |trace: &Trace| {
             let span = trace.child("batch", now);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::batcher::BatchError;
+use super::error::BatchError;
 use crate::engine::{CompiledModel, EngineError, Session};
 
 /// Runs that may be given up before the model is taken out of this process: each keeps a thread, and a CPU as long as it

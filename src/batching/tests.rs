@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::time::{Instant, timeout};
 
-use super::{BatchError, BatchObserver, Batcher, BatcherConfig, RunnerPool, Terms};
+use super::{BatchError, BatchObserver, Batcher, BatcherConfig, RunOptions, RunnerPool};
 use crate::budget::Budget;
 use crate::engine::fake::{Behaviour, Fake};
 use crate::engine::{
@@ -482,7 +482,7 @@ impl super::pool::Work for Held {
 async fn all_at_once(
     batcher: &Arc<Batcher>,
     pool: &Arc<RunnerPool>,
-    requests: Vec<(Batch, Terms)>,
+    requests: Vec<(Batch, RunOptions)>,
 ) -> Vec<Result<Outputs, BatchError>> {
     let closed = hold(pool);
     let submitted: Vec<_> = requests
@@ -520,7 +520,7 @@ async fn what_waits_runs_together_and_each_gets_its_own_rows() {
     let batcher = Arc::new(batcher(&fake, together(Some(8), Duration::ZERO), &pool).0);
     let requests = (0..12u8).map(|value| {
         let rows = vec![f32::from(value); usize::from(value % 3) + 1];
-        (column(&rows), Terms::default())
+        (column(&rows), RunOptions::default())
     });
     let answers = all_at_once(&batcher, &pool, requests.collect()).await;
     for (value, answer) in (0..12u8).zip(answers) {
@@ -546,7 +546,7 @@ async fn other_shapes_do_not_join() {
         let tensor = Tensor::from_vec(vec![1, width], vec![1.0f32; width]).unwrap();
         signature.bind(vec![("x".to_owned(), tensor)]).unwrap()
     };
-    let requests = [1, 2, 1, 2, 3].map(|width| (wide(width), Terms::default()));
+    let requests = [1, 2, 1, 2, 3].map(|width| (wide(width), RunOptions::default()));
     let answers = all_at_once(&batcher, &pool, requests.into()).await;
     for (width, answer) in [1, 2, 1, 2, 3].into_iter().zip(answers) {
         assert_eq!(values_of(&answer.unwrap()).len(), width);
@@ -574,7 +574,7 @@ async fn urgent_requests_go_first() {
     for (value, urgent) in [(1.0, false), (2.0, false), (3.0, true), (4.0, true)] {
         let (batcher, order) = (Arc::clone(&batcher), Arc::clone(&order));
         submitted.push(tokio::spawn(async move {
-            let terms = Terms {
+            let terms = RunOptions {
                 deadline: None,
                 urgent,
             };
@@ -600,7 +600,7 @@ async fn a_bad_request_costs_its_neighbours_nothing() {
         .only_for(13.0);
     let pool = pool(1);
     let batcher = Arc::new(batcher(&fake, together(Some(64), Duration::ZERO), &pool).0);
-    let requests = [1.0, 13.0, 2.0].map(|value| (column(&[value]), Terms::default()));
+    let requests = [1.0, 13.0, 2.0].map(|value| (column(&[value]), RunOptions::default()));
     let answers = all_at_once(&batcher, &pool, requests.into()).await;
     let answers: Vec<Option<f32>> = answers
         .into_iter()
@@ -707,11 +707,11 @@ async fn who_would_wait_past_the_deadline_is_refused_at_once_and_others_wait() {
     }
     let soon = Instant::now() + Duration::from_millis(100);
     let refused = batcher.submit(batch(2.0), Some(soon)).await;
-    let Err(BatchError::Hopeless { waiting: 10, wait }) = refused else {
+    let Err(BatchError::WouldMissDeadline { waiting: 10, wait }) = refused else {
         panic!("{refused:?}");
     };
     assert!(wait >= Duration::from_millis(500), "{wait:?}");
-    let urgent = Terms {
+    let urgent = RunOptions {
         deadline: Some(Instant::now() + HANG),
         urgent: true,
     };

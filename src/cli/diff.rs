@@ -10,15 +10,16 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::difference::{self, Difference, Tolerances};
 use super::doctor::to_json;
 use super::inspect::open;
 use super::predict::Body;
 use super::{Console, Failure, LookArgs, progress, text};
-use crate::app::Offline;
 use crate::config::Settings;
 use crate::engine::EngineChoice;
 use crate::model::{self, Change, Comparison, Package, Verdict};
+use crate::scoring::difference;
+use crate::scoring::difference::{Difference, Tolerances};
+use crate::scoring::offline::Offline;
 use runs::Runs;
 
 #[derive(Debug, Args)]
@@ -29,7 +30,7 @@ pub(super) struct DiffArgs {
     /// The package that could take its place
     #[arg(value_name = "B")]
     new: PathBuf,
-    /// JSON or CSV file with a body that both are asked; `-` is stdin
+    /// JSON or CSV file with a request body for both; `-` is stdin
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Content type of the data [default: text/csv for .csv, else application/json]
@@ -124,7 +125,7 @@ fn runs(args: &DiffArgs, (old, new): (&Package, &Package), settings: &Settings) 
     };
     let runs = load(old, &args.old)
         .and_then(|was| Ok((was, load(new, &args.new)?)))
-        .map(|(was, is)| Runs::of((old, &was), (new, &is)));
+        .map(|(was, is)| Runs::new((old, &was), (new, &is)));
     progress.finish_and_clear();
     runs.unwrap_or_else(Runs::skipped)
 }
@@ -150,7 +151,7 @@ fn answers(
     })?;
     let answer = ask(&is);
     progress.finish_and_clear();
-    let tolerances = Tolerances::of(&old.graph.signature, None);
+    let tolerances = Tolerances::new(&old.graph.signature, None);
     let parsed = |answer: &[u8]| difference::parse(answer).unwrap_or(Value::Null);
     Ok(Answers {
         engines: [was.engine(), is.engine()],

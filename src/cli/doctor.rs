@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::text::{self, Page};
 use super::{Console, Failure, LookArgs};
-use crate::app::{self, LibraryPlace};
 use crate::config::EngineSettings;
+use crate::config::{self, LibraryPlace};
 use crate::engine::EngineError;
-use crate::machine::Machine;
+use crate::runtime::machine::Machine;
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
@@ -69,7 +69,7 @@ fn reason(error: EngineError) -> String {
 
 impl Report {
     fn gather(settings: &EngineSettings) -> Self {
-        let engines = app::engines(settings).into_iter().map(|engine| {
+        let engines = config::engines(settings).into_iter().map(|engine| {
             let checked = engine.check();
             EngineReport {
                 name: engine.name(),
@@ -81,8 +81,8 @@ impl Report {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             engines: engines.collect(),
-            library_search: app::library_search(settings),
-            custom_operators: app::custom_operators(settings),
+            library_search: config::library_search(settings),
+            custom_operators: config::custom_operators(settings),
             machine: Machine::detect(),
         }
     }
@@ -154,7 +154,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Cgroup;
+    use crate::runtime::machine::Cgroup;
 
     fn report() -> Report {
         Report {

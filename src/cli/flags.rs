@@ -28,6 +28,23 @@ fn value(def: &'static KeyDef, raw: Raw) -> FlagValue {
     FlagValue { def, flag, raw }
 }
 
+/// What `-h` shows; `--help` shows every flag.
+const COMMON: &[&str] = &[
+    "host",
+    "port",
+    "grpc-port",
+    "engine",
+    "registry",
+    "follow",
+    "lazy",
+    "callers-file",
+    "tls-cert-file",
+    "tls-key-file",
+    "log-level",
+    "log",
+    "admin-port",
+];
+
 fn argument(def: &'static KeyDef, flag: &'static str) -> Arg {
     let default = def.default.filter(|default| !default.is_empty());
     let default = default.filter(|_| def.kind != Kind::Bool);
@@ -35,13 +52,11 @@ fn argument(def: &'static KeyDef, flag: &'static str) -> Arg {
     if let Some(default) = default {
         help.push_str(&format!(" [default: {default}]"));
     }
-    if !def.built {
-        help.push_str(" (not in this build yet)");
-    }
     let argument = Arg::new(def.path)
         .long(flag)
         .help(help)
-        .help_heading(heading(def));
+        .help_heading(heading(def))
+        .hide_short_help(!COMMON.contains(&flag));
     let argument = match def.alias {
         Some(alias) => argument.visible_alias(alias),
         None => argument,

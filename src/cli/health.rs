@@ -15,10 +15,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct HealthArgs {
-    /// Address of the server, with its base path [default: where the configuration lets it listen]
+    /// URL of the server, with its base path [default: from the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Ask only whether the process answers, not whether its models are ready
+    /// Check only that the process answers, not that its models are ready
     #[arg(long)]
     live: bool,
     #[command(flatten)]

@@ -13,10 +13,11 @@ use clap::Args;
 
 use super::doctor::to_json;
 use super::{Console, Failure, LookArgs, progress, text};
-use crate::app;
+use crate::config;
 use crate::config::Settings;
 use crate::engine::{Engine, Support};
 use crate::model::{Package, discover};
+use crate::scoring::measure;
 use report::Report;
 
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ pub(super) struct InspectArgs {
     /// Package directory or .onnx file
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
-    /// Do not compile the graph and time it
+    /// Skip compiling and timing the graph
     #[arg(long)]
     no_measure: bool,
     #[command(flatten)]
@@ -39,7 +40,7 @@ pub(super) fn run(
     let width = text::width(&environment);
     let settings = args.look.load(environment)?.settings;
     let package = open(&args.package)?;
-    let engines = app::engines(&settings.engine);
+    let engines = config::engines(&settings.engine);
     let mut report = Report::new(&package, &engines);
     if !args.no_measure {
         measure(&mut report, &package, &engines, &settings);
@@ -67,7 +68,7 @@ fn measure(
         }
         progress.set_message(format!("compiling on {name}"));
         let tell = |rows| progress.set_message(format!("timing {name}, {rows} rows a call"));
-        let measured = app::measure(package, engine.as_ref(), settings, tell);
+        let measured = measure::measure(package, engine.as_ref(), settings, tell);
         report.add(
             name,
             measured.as_ref().map_err(|error| format!("{error:#}")),

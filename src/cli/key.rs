@@ -12,19 +12,19 @@ use crate::middleware::auth::{ApiKey, CallerLine, Callers, Scope};
 
 #[derive(Debug, Args)]
 pub(super) struct KeyArgs {
-    /// Whose key it is, for the audit log
+    /// Name of the key's owner, for the audit log
     #[arg(value_name = "NAME")]
     name: String,
-    /// What its holder may do: read, predict or admin; repeatable [default: read and predict]
+    /// Scope of the key: read, predict or admin; repeatable [default: read and predict]
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<Scope>,
-    /// To which models: a name, with `*` for any text; repeatable [default: *]
+    /// Models that the key may access: a name, `*` matches any text; repeatable [default: *]
     #[arg(long, value_name = "PATTERN")]
     model: Vec<String>,
-    /// When the key ends, such as 2030-01-31T00:00:00Z
+    /// Expiry of the key, such as 2030-01-31T00:00:00Z
     #[arg(long, value_name = "TIME")]
     expires: Option<String>,
-    /// Add the line to this file of callers, and print the key alone
+    /// Append the line to this callers file, and print only the key
     #[arg(long, value_name = "FILE")]
     add_to: Option<PathBuf>,
     /// Print JSON instead of text

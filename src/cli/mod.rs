@@ -3,10 +3,10 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 ran and failed, 2 usage, 78 bad
 //! configuration.
 
+pub(crate) mod banner;
 mod completions;
 mod console;
 mod diff;
-mod difference;
 mod doctor;
 mod failure;
 mod flags;
@@ -52,31 +52,31 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve models until the process is told to stop
+    /// Serve models until SIGTERM or SIGINT
     Serve(serve::ServeArgs),
-    /// Show what a package holds and which engines can run it
+    /// Show the contents of a package and which engines can run it
     Inspect(inspect::InspectArgs),
-    /// Score one JSON, CSV or Parquet body, as `/invocations` would answer it
+    /// Score one JSON, CSV or Parquet body, as `/invocations` would
     Predict(predict::PredictArgs),
     /// Run a package on every engine and compare the answers
     Verify(verify::VerifyArgs),
-    /// Tell whether one package could take the place of another
+    /// Check whether one package can replace another without breaking clients
     Diff(diff::DiffArgs),
-    /// Make an MLflow package of a bare ONNX file
+    /// Make an MLflow package from an ONNX file
     Package(package::PackageArgs),
-    /// Copy versions of a registry into a directory: for an image, or a site without network
+    /// Copy versions from a registry into a directory, for an image or an offline site
     Pull(pull::PullArgs),
-    /// Look at and change a model registry
+    /// Inspect and change a model registry
     Registry(registry::RegistryArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
-    /// Ask a running server whether it is ready; for container health checks
+    /// Check whether a running server is ready, for container health checks
     Health(health::HealthArgs),
-    /// Make an API key, and its line for the file of callers
+    /// Create an API key and its line for the callers file
     Key(key::KeyArgs),
     /// Show what onstage finds on this machine: engines, CPU features, limits
     Doctor(doctor::DoctorArgs),
-    /// Print a script that completes this command line in a shell
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Run one model for a server
     #[command(hide = true)]
@@ -99,7 +99,7 @@ struct EngineArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The ONNX Runtime library to load, instead of looking for one
+    /// Path of the ONNX Runtime library [default: onstage searches for it]
     #[arg(long, value_name = "PATH")]
     libonnxruntime: Option<String>,
 }

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::doctor::to_json;
 use super::text::{self, Page};
 use super::{Console, Failure, LookArgs, progress};
-use crate::app;
 use crate::config::Settings;
 use crate::model::{Draft, ModelName, Package};
+use crate::scoring::offline::try_request;
 use crate::signing::{self, PrivateKey};
 
 const MANIFEST: &str = "MLmodel";
@@ -30,7 +30,7 @@ pub(super) struct PackageArgs {
     /// Name of the model [default: the directory's name, wherever it is copied]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// JSON file with a request that the model answers, or its `inputs` alone; it is tried before it is kept
+    /// JSON file with a request for the model, or only its `inputs`; onstage runs it before it writes the package
     #[arg(long, value_name = "FILE")]
     input_example: Option<PathBuf>,
     /// A note for the manifest; repeatable
@@ -40,7 +40,7 @@ pub(super) struct PackageArgs {
     /// Ed25519 a plain one; it becomes `model.sig` in DIR
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
-    /// Replace the package that is in DIR
+    /// Replace the package in DIR
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -166,7 +166,7 @@ fn answered(package: Package, settings: &Settings) -> Result<ExampleReport, Fail
             .hint("`onstage inspect` shows what the graph takes; leave `--input-example` out to make the package without")
     };
     let body = package.serving_input().map_err(anyhow::Error::from)?;
-    let trial = app::try_request(package, settings, body.unwrap_or_default());
+    let trial = try_request(package, settings, body.unwrap_or_default());
     let trial = trial.map_err(refused)?;
     Ok(ExampleReport {
         engine: trial.engine,

@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::inspect::open;
 use super::{Console, EngineArgs, Failure, progress};
-use crate::app::Offline;
 use crate::engine::EngineChoice;
+use crate::scoring::offline::Offline;
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
@@ -19,7 +19,7 @@ pub(super) struct PredictArgs {
     /// JSON or CSV file with the body; `-` is stdin
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// File for the answer, replaced whole [default: stdout]
+    /// Output file, replaced atomically [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Content type of the body [default: by the extension .csv or .parquet, else application/json]

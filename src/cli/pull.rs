@@ -14,8 +14,9 @@ use super::registry::WhereArgs;
 use super::remote::block_on;
 use super::text::{self, Page};
 use super::{Console, Failure, progress};
-use crate::app;
+use crate::config::registry_access;
 use crate::model::{ModelId, Package, PackageError, Pointer};
+use crate::registry::sources;
 use crate::registry::{
     Environment, Filter, ModelUri, Pull, Selection, Source, SourceError, StoreRegistry, Target,
 };
@@ -25,10 +26,10 @@ pub(super) struct PullArgs {
     /// models:/NAME/VERSION, models:/NAME/latest, models:/NAME/STAGE or models:/NAME@ALIAS
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Directory to copy into, made when it is missing; or the address of an object store
+    /// Target directory, created if missing, or the URL of an object store
     #[arg(short, long, value_name = "DIR")]
     output: String,
-    /// Alias (`@champion`) or stage (`Production`) to copy of every model; repeatable
+    /// Alias (`@champion`) or stage (`Production`) to copy for every model; repeatable
     #[arg(long, value_name = "POINTER")]
     follow: Vec<String>,
     /// Which models to follow, by name pattern and tags
@@ -60,8 +61,8 @@ pub(super) fn run(
     let selection = selection(args)?;
     let (settings, uri) = args.at.load(environment, None)?;
     let variables = Arc::new(Environment::new(environment));
-    let source = app::registry::source(&uri, &settings, &variables)?;
-    let target = app::registry::store(&args.output, &settings, &variables)?;
+    let source = sources::source(&uri, &registry_access(&settings, &variables))?;
+    let target = sources::store(&args.output, &registry_access(&settings, &variables))?;
     let copy = Copy {
         source,
         target,

@@ -8,7 +8,7 @@ use reqwest::{ClientBuilder, Identity, Method, Response, StatusCode, Url};
 use serde_json::Value;
 
 use super::Failure;
-use crate::app;
+use crate::config::secret;
 use crate::config::{ServerSettings, Settings};
 use crate::network::{self, NetworkConfig, NetworkError};
 
@@ -18,13 +18,13 @@ const MAX_ANSWER: usize = 16 << 20;
 /// How a server that asks who calls is reached.
 #[derive(Debug, Default, Args)]
 pub(super) struct Way {
-    /// Certificates (PEM) to trust beside those of the system [default: `network.ca_file`]
+    /// Additional CA certificates (PEM) [default: `network.ca_file`]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Certificate of this client (PEM)
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// Private key of that certificate (PEM)
+    /// Private key of the client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// File with an API key, or a token
@@ -49,7 +49,7 @@ impl Way {
     }
 
     fn api_key(&self) -> Result<Option<String>, Failure> {
-        let read = |file: &PathBuf| app::secret::read(None, file);
+        let read = |file: &PathBuf| secret::read(None, file);
         let key = self.api_key_file.as_ref().map(read).transpose();
         key.map_err(|error| Failure::failed(error.to_string()))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::banner;
 use super::flags::SettingFlags;
 use super::{Console, Failure};
 use crate::app::{self, ServeRequest, ServeTarget};
@@ -15,6 +16,7 @@ use crate::config::{
     self, Inputs, KeyPath, Loaded, MULTI_MODEL, MULTI_MODEL_ROOT, TelemetrySettings,
 };
 use crate::model::{ModelName, Pointer};
+use crate::registry::notify::peers::check_peer;
 use crate::registry::{Environment, Filter, ModelUri};
 use crate::telemetry::{self, LogFormat, LogGuard, LogOptions, trace};
 
@@ -33,16 +35,16 @@ pub(super) struct ServeArgs {
     /// models:/NAME/latest, models:/NAME/STAGE or models:/NAME@ALIAS of the registry
     #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
-    /// Serve the only TARGET under this name
+    /// Name of the model; only with one TARGET
     #[arg(long, value_name = "NAME", visible_alias = "model-name")]
     name: Option<String>,
-    /// Where the model is, when no TARGET is given; with SAGEMAKER_MULTI_MODEL=true, where models come and go
+    /// Location of the model without a TARGET; with SAGEMAKER_MULTI_MODEL=true, the directory of models
     #[arg(long, value_name = "DIR")]
     model_dir: Option<PathBuf>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print every setting with its origin, and stop
+    /// Print every setting with its origin, and exit
     #[arg(long)]
     check_config: bool,
     #[command(flatten)]
@@ -68,7 +70,6 @@ pub(super) fn run(
     if args.check_config {
         console.print(&loaded.show())?;
     }
-    loaded.require_built()?;
     check_models(&loaded)?;
     check_traces(&loaded)?;
     check_targets(&named.targets, named.name.as_deref())?;
@@ -79,7 +80,7 @@ pub(super) fn run(
             .for_each(|notice| console.note(notice));
         return Ok(());
     }
-    let wanted = Wanted::of(&named, &loaded, &variables)?;
+    let wanted = Wanted::new(&named, &loaded, &variables)?;
     let _log = start_log(&loaded.settings.telemetry)?;
     if let Some(convention) = &wanted.convention {
         tracing::info!("{convention}");
@@ -113,7 +114,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(named: &Named, loaded: &Loaded, variables: &Environment) -> Result<Self, Failure> {
+    fn new(named: &Named, loaded: &Loaded, variables: &Environment) -> Result<Self, Failure> {
         let follows = !loaded.settings.registry.follow.is_empty();
         let directory = named.directory.as_ref();
         let wanted = if variables.is_true(MULTI_MODEL) {
@@ -138,11 +139,14 @@ impl Wanted {
                     "`--model-dir` and TARGET both say where the model is: give one of them";
                 return Err(Failure::usage(message));
             }
-            Self::found(ServeTarget::of(directory), None)
+            Self::found(ServeTarget::parse(directory), None)
         } else if named.targets.is_empty() && !follows && !is_configured(loaded) {
             Self::provided(variables)?
         } else {
-            let targets = named.targets.iter().map(|target| ServeTarget::of(target));
+            let targets = named
+                .targets
+                .iter()
+                .map(|target| ServeTarget::parse(target));
             Self {
                 targets: targets.collect(),
                 multi_model: None,
@@ -201,7 +205,7 @@ fn serve(request: ServeRequest) -> Result<(), Failure> {
         .build();
     let runtime =
         runtime.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(app::serve(request));
+    let result = runtime.block_on(app::serve(request, banner::print));
     runtime.shutdown_timeout(LAST_THREADS);
     Ok(result?)
 }
@@ -224,14 +228,14 @@ fn check_models(loaded: &Loaded) -> Result<(), Failure> {
         }
     }
     let registry = &loaded.settings.registry;
-    let origin = |key: &str| loaded.origin(&KeyPath::of(key));
+    let origin = |key: &str| loaded.origin(&KeyPath::parse(key));
     for pointer in &registry.follow {
         pointer.parse::<Pointer>().map_err(|error| {
             Failure::usage(format!("{error} (from {})", origin("registry.follow")))
         })?;
     }
     for peer in &registry.peers {
-        app::check_peer(peer).map_err(|error| {
+        check_peer(peer).map_err(|error| {
             Failure::config(format!("{error} (from {})", origin("registry.peers")))
         })?;
     }
@@ -247,7 +251,7 @@ fn check_traces(loaded: &Loaded) -> Result<(), Failure> {
         return Ok(());
     };
     trace::check_endpoint(endpoint).map(drop).map_err(|error| {
-        let origin = loaded.origin(&KeyPath::of("telemetry.otlp_endpoint"));
+        let origin = loaded.origin(&KeyPath::parse("telemetry.otlp_endpoint"));
         Failure::config(format!(
             "invalid value `{endpoint}` for `telemetry.otlp_endpoint` (from {origin}): {error}"
         ))

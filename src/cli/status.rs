@@ -12,23 +12,23 @@ use super::doctor::to_json;
 use super::remote::{self, Remote, Way};
 use super::text::{self, Page};
 use super::{Console, Failure};
-use crate::app;
+use crate::config::secret;
 use crate::config::{self, Inputs, Settings};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Address of the server, with its base path [default: where the configuration lets it listen]
+    /// URL of the server, with its base path [default: from the configuration]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Address of its management API, for holds and history [default: where the configuration lets it listen]
+    /// URL of the management API, for holds and history [default: from the configuration]
     #[arg(long, value_name = "URL")]
     admin_url: Option<String>,
     /// File with the token of the management API [default: `server.admin_token_file`]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Swaps to show of those that the management API remembers
+    /// Number of swaps to show from the management API's history
     #[arg(long, value_name = "NUMBER", default_value_t = 10)]
     history: usize,
     #[command(flatten)]
@@ -166,7 +166,7 @@ fn admin(args: &StatusArgs, settings: &Settings) -> Result<Option<Remote>, Failu
             None => Ok(None),
         };
     };
-    let token = app::secret::read(None, file);
+    let token = secret::read(None, file);
     let token = token.map_err(|error| Failure::failed(error.to_string()))?;
     Ok(Some(remote.bearing(token)))
 }

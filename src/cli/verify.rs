@@ -13,14 +13,16 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-use super::difference::{self, Tolerances};
 use super::doctor::to_json;
 use super::inspect::open;
 use super::{Console, Failure, LookArgs, progress, text};
-use crate::app::{self, Offline, Refusal};
+use crate::config;
 use crate::config::Settings;
 use crate::engine::{Engine, EngineChoice, EngineError, Support};
 use crate::model::{Package, Probe};
+use crate::scoring::difference;
+use crate::scoring::difference::Tolerances;
+use crate::scoring::offline::{Offline, Refusal};
 pub(super) use render::number;
 use report::{Answers, Comparison, EngineReport, Outcome, Report};
 use requests::{Request, Requests};
@@ -31,10 +33,10 @@ pub(super) struct VerifyArgs {
     /// Package directory or .onnx file
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
-    /// Engine that has to run the package: tract or onnxruntime [default: any of them]
+    /// Engine that must run the package: tract or onnxruntime [default: any]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
-    /// How far floating-point numbers may be apart, absolutely or relatively [default: 1e-4 for FP32,
+    /// Absolute or relative tolerance for floating-point numbers [default: 1e-4 for FP32,
     /// 1e-7 for FP64, 1e-2 for FP16, 5e-2 for BF16]
     #[arg(long, value_name = "NUMBER", value_parser = tolerance)]
     tolerance: Option<f64>,
@@ -61,14 +63,14 @@ pub(super) fn run(
     let sealed = args.seal.check(&args.package)?;
     let package = open(&args.package)?;
     let seal = sealed.describe(&package)?;
-    let requests = Requests::of(&package, args.package.is_file())?;
-    let tolerances = Tolerances::of(&package.graph.signature, args.tolerance);
+    let requests = Requests::new(&package, args.package.is_file())?;
+    let tolerances = Tolerances::new(&package.graph.signature, args.tolerance);
     let verifier = Verifier {
         package: &package,
         settings: &settings,
         required: args.engine.filter(|engine| *engine != EngineChoice::Auto),
     };
-    let engines = app::engines(&settings.engine);
+    let engines = config::engines(&settings.engine);
     let mut report = verifier.report(&engines, &requests, &tolerances);
     report.signature = seal;
     if args.look.json {
@@ -318,12 +320,12 @@ mod tests {
             .into_iter()
             .map(|engine| Arc::new(engine) as Arc<dyn Engine>)
             .collect();
-        let requests = Requests::of(&package, false).unwrap();
+        let requests = Requests::new(&package, false).unwrap();
         verifier.report(&engines, &requests, &tolerances)
     }
 
     fn tolerances(package: &Package) -> Tolerances {
-        Tolerances::of(&package.graph.signature, None)
+        Tolerances::new(&package.graph.signature, None)
     }
 
     fn tract() -> Fake {

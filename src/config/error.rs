@@ -71,14 +71,6 @@ pub enum ConfigError {
         /// Where the port of gRPC comes from.
         grpc: Origin,
     },
-    /// A key whose part of the program does not exist yet.
-    #[error("`{key}` (from {origin}) needs a part of onstage that this build does not have yet")]
-    NotBuilt {
-        /// The key.
-        key: KeyPath,
-        /// Where it stands.
-        origin: Origin,
-    },
 }
 
 impl ConfigError {
@@ -93,11 +85,6 @@ impl ConfigError {
             Self::SamePort { .. } => {
                 Some("choose another one with `--grpc-port`, or `--no-grpc`".to_owned())
             }
-            Self::NotBuilt { origin, .. } => Some(match origin {
-                Origin::Flag(flag) => format!("leave `{flag}` out"),
-                Origin::Environment(name) => format!("unset `{name}`"),
-                _ => "remove the key".to_owned(),
-            }),
             Self::Read { .. } | Self::Syntax { .. } | Self::NotUnicode(_) => None,
         }
     }
@@ -105,9 +92,9 @@ impl ConfigError {
     /// Whether the mistake is on the command line, not in a file or the environment.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::UnknownKey { origin, .. }
-            | Self::InvalidValue { origin, .. }
-            | Self::NotBuilt { origin, .. } => matches!(origin, Origin::Flag(_)),
+            Self::UnknownKey { origin, .. } | Self::InvalidValue { origin, .. } => {
+                matches!(origin, Origin::Flag(_))
+            }
             Self::SamePort { http, grpc, .. } => {
                 matches!(http, Origin::Flag(_)) || matches!(grpc, Origin::Flag(_))
             }

@@ -9,14 +9,23 @@
 //!       Loaded: typed Settings, and (key, value, origin) for messages and `--check-config`
 //! ```
 
+mod engines;
 mod environment;
 mod error;
 mod file;
 mod keys;
+mod load_options;
+pub(crate) mod memory;
+mod model_options;
 mod path;
 mod platforms;
+mod registry_access;
+mod request_limits;
+pub(crate) mod seals;
+pub(crate) mod secret;
 mod settings;
 mod show;
+pub(crate) mod traces;
 mod trust;
 mod value;
 
@@ -24,16 +33,21 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use engines::{LibraryPlace, custom_operators, engines, library_search};
 pub use error::ConfigError;
 pub use keys::{KEYS, KeyDef, reference};
+pub(crate) use load_options::load_options;
+pub(crate) use model_options::model_options;
 pub use path::{KeyPath, Origin};
 pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };
+pub(crate) use registry_access::registry_access;
+pub(crate) use request_limits::request_limits;
 pub use settings::{
-    BatchingSettings, EngineChoice, EngineSettings, ExamplePolicy, Isolation, LimitSettings,
-    ModelBatchingSettings, ModelSettings, NetworkSettings, Nonfinite, Quirks, RegistrySettings,
-    ResponseForm, ServerSettings, Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
+    BatchingSettings, EngineSettings, ExamplePolicy, Isolation, LimitSettings,
+    ModelBatchingSettings, ModelSettings, NetworkSettings, Quirks, RegistrySettings,
+    ServerSettings, Settings, SignaturePolicy, SwapOrder, TelemetrySettings,
 };
 pub use trust::{AuthSettings, ClientAuth, JwtSettings, TlsSettings, TlsVersion};
 pub use value::{Kind, Raw};
@@ -122,27 +136,6 @@ impl Default for Settings {
 }
 
 impl Loaded {
-    /// The keys that were set to something that this build cannot do yet, and where.
-    pub fn not_built_yet(&self) -> Vec<(KeyPath, Origin)> {
-        let asked = |(path, (entry, value)): (&KeyPath, &(Entry, Value))| {
-            let default = entry.def.default_value();
-            let asked = !entry.def.built && default.as_ref() != Some(value);
-            asked.then(|| (path.clone(), entry.origin.clone()))
-        };
-        self.entries.iter().filter_map(asked).collect()
-    }
-
-    /// Refuses settings that this build would have to ignore.
-    ///
-    /// # Errors
-    /// [`ConfigError::NotBuilt`], for the first of [`Loaded::not_built_yet`].
-    pub fn require_built(&self) -> Result<(), ConfigError> {
-        match self.not_built_yet().into_iter().next() {
-            Some((key, origin)) => Err(ConfigError::NotBuilt { key, origin }),
-            None => Ok(()),
-        }
-    }
-
     /// Where the value of `path` comes from.
     pub fn origin(&self, path: &KeyPath) -> Origin {
         let entry = self.entries.get(path);
@@ -159,7 +152,7 @@ impl Loaded {
         if server.port == 0 || server.grpc_port != Some(server.port) {
             return Ok(());
         }
-        let origin = |key| self.origin(&KeyPath::of(key));
+        let origin = |key| self.origin(&KeyPath::parse(key));
         Err(ConfigError::SamePort {
             port: server.port,
             http: origin("server.port"),

@@ -14,7 +14,7 @@ impl KeyPath {
     }
 
     /// The key written with dots; for keys outside of `models`.
-    pub fn of(dotted: &str) -> Self {
+    pub fn parse(dotted: &str) -> Self {
         Self(dotted.split('.').map(str::to_owned).collect())
     }
 
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn names_that_toml_must_quote_are_quoted() {
         let path = |name: &str| {
-            KeyPath::of("models")
+            KeyPath::parse("models")
                 .child(name)
                 .child("engine")
                 .to_string()

@@ -140,7 +140,7 @@ fn asked(variables: &[(OsString, OsString)]) -> Vec<(&'static str, &'static str,
 }
 
 fn entry(key: &str, variable: &str, value: &str) -> Option<(KeyPath, Entry)> {
-    let path = KeyPath::of(key);
+    let path = KeyPath::parse(key);
     let def = find(&path)?;
     let origin = Origin::Environment(variable.to_owned());
     let raw = Raw::Text(value.to_owned());

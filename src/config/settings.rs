@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::trust::{AuthSettings, TlsSettings};
 use super::value::Value;
 use super::{Entry, KeyPath};
+use crate::engine::EngineChoice;
 use crate::lifecycle::RowPolicy;
+use crate::model::ResponseForm;
+use crate::protocol::NonFinite;
 use crate::telemetry::{AccessLog, LogFormat};
 
 /// All settings. [`Settings::default`] has the defaults.
@@ -83,7 +86,7 @@ pub struct ServerSettings {
     /// Web origins whose pages may send requests; `*` is any.
     pub cors_origins: Vec<String>,
     /// How NaN and infinities are written in JSON.
-    pub nonfinite: Nonfinite,
+    pub nonfinite: NonFinite,
     /// The time between two looks at the files of certificates and callers.
     #[serde(with = "humantime_serde")]
     pub reload_interval: Duration,
@@ -128,28 +131,6 @@ pub struct LimitSettings {
     pub client_concurrency: Option<usize>,
     /// Most streams that one client keeps open.
     pub client_streams: usize,
-}
-
-/// How NaN and infinities are written in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Nonfinite {
-    /// As `null`.
-    Null,
-    /// As `NaN`, `Infinity` and `-Infinity`, which is no JSON but what MLflow writes.
-    Bare,
-}
-
-/// Which engine to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineChoice {
-    /// ONNX Runtime when its library is there, else tract.
-    Auto,
-    /// The embedded engine.
-    Tract,
-    /// ONNX Runtime.
-    Onnxruntime,
 }
 
 /// `[engine]`
@@ -262,8 +243,6 @@ pub struct ModelSettings {
     pub request_timeout: Option<Duration>,
     /// Whether the server is ready only when this model is.
     pub required: Option<bool>,
-    /// The largest request body, in bytes.
-    pub max_body: Option<u64>,
     /// Most requests at a time.
     pub max_concurrency: Option<usize>,
     /// Most rows of one request.
@@ -343,21 +322,6 @@ pub enum SwapOrder {
     MakeBeforeBreak,
     /// The old version leaves first, where memory holds only one.
     BreakBeforeMake,
-}
-
-/// The shape of the answers of MLflow scoring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum ResponseForm {
-    /// All outputs, as MLflow's ONNX flavor answers.
-    #[default]
-    #[serde(rename = "mlflow-onnx")]
-    MlflowOnnx,
-    /// The labels or numbers alone, as scikit-learn's `predict` returns them.
-    #[serde(rename = "predict")]
-    Predict,
-    /// The class probabilities alone, as scikit-learn's `predict_proba` returns them.
-    #[serde(rename = "predict_proba")]
-    PredictProba,
 }
 
 /// Which changes of the signature a swap accepts.

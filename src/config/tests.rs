@@ -1,3 +1,5 @@
+use crate::engine::EngineChoice;
+use crate::protocol::NonFinite;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -92,7 +94,6 @@ fn every_key_takes_a_value_of_its_kind_in_the_settings() {
         let inputs = with_variable(Inputs::default(), &name, text);
         let loaded = load(&inputs).unwrap();
         assert_ne!(loaded.settings, Settings::default(), "{}", def.path);
-        assert_eq!(loaded.not_built_yet().is_empty(), def.built, "{}", def.path);
     }
 }
 
@@ -107,16 +108,15 @@ fn the_defaults_are_those_of_the_manual() {
     assert_eq!(settings.server.max_body, 64 << 20);
     assert_eq!(settings.server.request_timeout, Duration::from_secs(60));
     assert_eq!(settings.server.drain_timeout, Duration::from_secs(30));
-    assert_eq!(settings.server.nonfinite, Nonfinite::Null);
+    assert_eq!(settings.server.nonfinite, NonFinite::Null);
     assert_eq!(settings.engine.default, EngineChoice::Auto);
-    assert!(load(&Inputs::default()).unwrap().not_built_yet().is_empty());
 }
 
 #[test]
 fn a_flag_wins_over_a_variable_over_the_file_over_the_default() {
     let port = |inputs: &Inputs| {
         let loaded = load(inputs).unwrap();
-        let origin = loaded.origin(&KeyPath::of("server.port"));
+        let origin = loaded.origin(&KeyPath::parse("server.port"));
         (loaded.settings.server.port, origin)
     };
     assert_eq!(port(&Inputs::default()), (8080, Origin::Default));
@@ -212,17 +212,6 @@ fn an_invalid_flag_is_a_mistake_of_use_and_an_invalid_file_is_not() {
     assert!(load(&flag).unwrap_err().is_usage());
     let (_dir, inputs) = file("[engine]\ndefault = 'onnx'");
     assert!(!load(&inputs).unwrap_err().is_usage());
-}
-
-#[test]
-fn what_is_not_built_yet_is_refused() {
-    assert!(load(&Inputs::default()).unwrap().require_built().is_ok());
-    let inputs = with_variable(Inputs::default(), "ONSTAGE_MODELS__A__MAX_BODY", "1MiB");
-    let error = load(&inputs).unwrap().require_built().unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "`models.a.max_body` (from environment variable `ONSTAGE_MODELS__A__MAX_BODY`) needs a part of onstage that this build does not have yet"
-    );
 }
 
 #[test]

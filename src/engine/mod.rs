@@ -3,13 +3,14 @@
 //! An [`Engine`] is a factory; a [`CompiledModel`] is immutable and shared; a [`Session`] belongs to one thread at a
 //! time. Adding an engine is one file here and one row in the table of `app`.
 
+/// For tests; releases do not have it.
+#[cfg(debug_assertions)]
 pub mod fake;
 pub mod onnxruntime;
 mod select;
 mod tract;
 pub mod worker;
 
-use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub trait Engine: Send + Sync {
     fn supports(&self, graph: &Graph) -> Support;
 
     /// The operators of this graph, by domain and name, that this engine is known to lack before it loads the graph.
-    fn lacks(&self, _graph: &Graph) -> Vec<(String, String)> {
+    fn missing_operators(&self, _graph: &Graph) -> Vec<(String, String)> {
         Vec::new()
     }
 
@@ -259,11 +260,4 @@ fn one_line(text: &str) -> String {
         line.push('…');
     }
     line
-}
-
-/// What a panic said.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    one_line(text.unwrap_or("no message"))
 }

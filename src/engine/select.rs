@@ -1,5 +1,7 @@
 //! The table of engines and the choice of one for a graph.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -12,7 +14,8 @@ pub(super) const REMEDY: &str = "ONNX Runtime can: install it with `pip install 
                       `--libonnxruntime`, `engine.libonnxruntime` or `ORT_DYLIB_PATH`";
 
 /// Which engine the operator wants.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
     /// ONNX Runtime where its library is, else tract.
     #[default]

@@ -14,7 +14,7 @@ pub(super) struct Beginning(Served);
 
 impl Beginning {
     /// `None` when a start begins with what is wanted anyway.
-    pub(super) fn of(served: Served, wish: &DesiredModel) -> Option<Self> {
+    pub(super) fn resume(served: Served, wish: &DesiredModel) -> Option<Self> {
         if wish.pinned {
             return None;
         }
@@ -113,14 +113,14 @@ mod tests {
 
     #[test]
     fn a_start_begins_with_what_served_while_another_version_is_wanted() {
-        let beginning = Beginning::of(served(1), &wish(2)).unwrap();
+        let beginning = Beginning::resume(served(1), &wish(2)).unwrap();
         assert_eq!(beginning.desired(&wish(2)), wish(1));
-        assert_eq!(Beginning::of(served(2), &wish(2)), None);
+        assert_eq!(Beginning::resume(served(2), &wish(2)), None);
         let pinned = DesiredModel {
             pinned: true,
             ..wish(2)
         };
-        assert_eq!(Beginning::of(served(1), &pinned), None);
+        assert_eq!(Beginning::resume(served(1), &pinned), None);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
             ..package(1)
         };
         again.versions = [(Version(1), Wanted::Package(anew))].into();
-        assert!(Beginning::of(served(1), &again).is_some());
+        assert!(Beginning::resume(served(1), &again).is_some());
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
         let old = Alias::new("old").unwrap();
         before.aliases.insert(old.clone(), Version(7));
         before.packages.insert(Version(7), package(7));
-        let beginning = Beginning::of(before.clone(), &wish(2)).unwrap();
+        let beginning = Beginning::resume(before.clone(), &wish(2)).unwrap();
         assert_eq!(beginning.desired(&wish(2)), wish(1));
         let mut both = wish(2);
         both.aliases.insert(old.clone(), Version(8));
@@ -155,7 +155,7 @@ mod tests {
             absent: Some("garbage".to_owned()),
             ..DesiredModel::default()
         };
-        let beginning = Beginning::of(served(1), &absent).unwrap();
+        let beginning = Beginning::resume(served(1), &absent).unwrap();
         let desired = beginning.desired(&absent);
         assert_eq!(desired.default, Some(Version(1)));
         assert_eq!(desired.absent, None);

@@ -83,7 +83,7 @@ const SWEEP: usize = 1024;
 
 impl Clients {
     /// `None` when there is no limit.
-    pub fn of(limits: ClientLimits, metrics: Arc<Metrics>) -> Option<Self> {
+    pub fn new(limits: ClientLimits, metrics: Arc<Metrics>) -> Option<Self> {
         if limits.rate.is_none() && limits.concurrency.is_none() {
             return None;
         }
@@ -101,7 +101,7 @@ impl Clients {
 
     /// Lets a request of this client in.
     pub(super) fn admit(&self, client: &Extensions) -> Result<Admitted<'_>, TooMuch> {
-        let Some(key) = Key::of(client) else {
+        let Some(key) = Key::from_extensions(client) else {
             return Ok(Admitted(None));
         };
         if let Some(rate) = &self.rate {
@@ -160,7 +160,7 @@ impl Drop for Admitted<'_> {
 
 impl Key {
     /// Of the client of a request.
-    pub(super) fn of(client: &Extensions) -> Option<Self> {
+    pub(super) fn from_extensions(client: &Extensions) -> Option<Self> {
         if let Some(ClientName(name)) = client.get() {
             return Some(Self::Name(Arc::clone(name)));
         }
@@ -186,7 +186,7 @@ mod tests {
     use crate::telemetry::DURATION_BUCKETS;
 
     fn clients(limits: ClientLimits) -> Clients {
-        Clients::of(limits, Arc::new(Metrics::new(&DURATION_BUCKETS))).unwrap()
+        Clients::new(limits, Arc::new(Metrics::new(&DURATION_BUCKETS))).unwrap()
     }
 
     fn from(address: &str) -> Extensions {

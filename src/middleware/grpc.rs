@@ -47,7 +47,7 @@ pub(super) fn is_meant(headers: &HeaderMap) -> bool {
 
 /// The answer to a call that took too long.
 pub(super) fn late() -> Response {
-    told(
+    refusal(
         ErrorKind::DeadlineExceeded,
         "the request took longer than its `grpc-timeout`, or than `server.request_timeout`",
     )
@@ -55,7 +55,7 @@ pub(super) fn late() -> Response {
 
 /// The answer to a call whose handler panicked.
 pub(super) fn internal_error() -> Response {
-    told(ErrorKind::Internal, "internal error; see the server's log")
+    refusal(ErrorKind::Internal, "internal error; see the server's log")
 }
 
 /// The status that an answer begins with, when it has nothing but a status.
@@ -63,7 +63,7 @@ pub(super) fn status(headers: &HeaderMap) -> Option<i32> {
     headers.get(STATUS)?.to_str().ok()?.parse().ok()
 }
 
-pub(super) fn told(kind: ErrorKind, message: &str) -> Response {
+pub(super) fn refusal(kind: ErrorKind, message: &str) -> Response {
     Status::new(Code::from_i32(kind.grpc_code()), message).into_http()
 }
 

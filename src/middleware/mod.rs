@@ -328,7 +328,7 @@ fn large_head(form: Form) -> Response {
     const MESSAGE: &str =
         "the headers are more than `limits.max_headers`, or larger than `limits.max_header_size`";
     if form == Form::Grpc {
-        return grpc::told(ErrorKind::InvalidArgument, MESSAGE);
+        return grpc::refusal(ErrorKind::InvalidArgument, MESSAGE);
     }
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     error(form, status, "BAD_REQUEST", MESSAGE)
@@ -337,7 +337,7 @@ fn large_head(form: Form) -> Response {
 fn refusal(form: Form, too_much: &TooMuch) -> Response {
     let seconds = too_much.wait.as_secs_f64().ceil().max(1.0);
     let mut response = match form {
-        Form::Grpc => grpc::told(ErrorKind::Overloaded, &too_much.to_string()),
+        Form::Grpc => grpc::refusal(ErrorKind::Overloaded, &too_much.to_string()),
         Form::Json | Form::Mlflow => {
             let status = StatusCode::TOO_MANY_REQUESTS;
             error(

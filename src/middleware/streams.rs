@@ -59,7 +59,7 @@ impl Streams {
         if !is_stream(request.uri().path()) {
             return Ok(None);
         }
-        let Some(key) = Key::of(request.extensions()) else {
+        let Some(key) = Key::from_extensions(request.extensions()) else {
             return Ok(None);
         };
         let mut open = self.0.open.lock();

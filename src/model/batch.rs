@@ -109,13 +109,13 @@ impl Batch {
         let Some((first, others)) = batches.split_first() else {
             return Vec::new();
         };
-        let mut extents: Vec<Extent> = first.inputs.iter().map(Extent::of).collect();
+        let mut extents: Vec<Extent> = first.inputs.iter().map(Extent::from_tensor).collect();
         for other in others {
             for (input, (extent, tensor)) in extents.iter_mut().zip(&other.inputs).enumerate() {
                 if !first.carries_rows(input) {
                     continue;
                 }
-                let own = Extent::of(tensor);
+                let own = Extent::from_tensor(tensor);
                 if let (Some(rows), Some(more)) = (extent.shape.first_mut(), own.shape.first()) {
                     *rows = rows.saturating_add(*more);
                 }

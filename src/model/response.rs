@@ -1,5 +1,7 @@
 //! Which output answers a scoring request, when not all of them do: the labels, or the class probabilities.
 
+use serde::{Deserialize, Serialize};
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -7,14 +9,17 @@ use super::{Dim, Origin, OutputKind, OutputSpec};
 use crate::error::{ErrorKind, Kinded};
 
 /// The form of scoring answers that the operator chose for a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ResponseForm {
     /// All outputs, by name, as MLflow's ONNX flavor answers.
     #[default]
+    #[serde(rename = "mlflow-onnx")]
     MlflowOnnx,
     /// What `predict` of scikit-learn returns: a plain list of labels or numbers.
+    #[serde(rename = "predict")]
     Predict,
     /// What `predict_proba` of scikit-learn returns: a list of probabilities per row, in the order of the classes.
+    #[serde(rename = "predict_proba")]
     PredictProba,
 }
 

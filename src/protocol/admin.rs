@@ -17,12 +17,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::body::object;
-use super::refused::Refused;
-use super::v2_rest;
-use super::{Shared, Surface, access};
+use super::gate;
+use crate::http::Surface;
+use crate::http::body::object;
+use crate::http::refused::Refused;
 use crate::middleware::auth::{Caller, Guard};
 use crate::model::{ModelName, Version};
+use crate::protocol::oip::rest;
+use crate::protocol::state::Shared;
 use crate::serving::Admin;
 
 /// A management request is a few words.
@@ -48,7 +50,7 @@ pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
         .method_not_allowed_fallback(|| async { Surface::V2.method_not_allowed() })
         .with_state(state)
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
-        .layer(from_fn_with_state(guard, access::pass_admin))
+        .layer(from_fn_with_state(guard, gate::pass_admin))
 }
 
 /// Where the manager is put once it runs.
@@ -170,15 +172,15 @@ async fn perform(
         _ => admin.resume(&name).await,
     };
     let failed = done.as_ref().err().map(|error| error as &dyn Display);
-    access::record(Some(caller), name.as_str(), action, failed);
+    gate::record(Some(caller), name.as_str(), action, failed);
     done?;
     Ok(name)
 }
 
 async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
     let snapshot = state.shared.service().catalog().snapshot();
-    match v2_rest::repository_index(&snapshot, &body) {
-        Ok(list) => v2_rest::json(StatusCode::OK, list),
+    match rest::repository_index(&snapshot, &body) {
+        Ok(list) => rest::json(StatusCode::OK, list),
         Err(error) => error.into_response(),
     }
 }
@@ -190,7 +192,7 @@ async fn act_as_v2(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    v2_rest::refuse_overrides(&body)?;
+    rest::refuse_overrides(&body)?;
     let actions = ["load", "unload"];
     perform(&state, &caller, model, (&action, &actions), &Bytes::new()).await?;
     Ok(StatusCode::OK.into_response())
@@ -213,7 +215,7 @@ fn version_of(body: &Bytes) -> Result<Version, Refused> {
 
 fn answer(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => v2_rest::json(StatusCode::OK, body),
+        Ok(body) => rest::json(StatusCode::OK, body),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

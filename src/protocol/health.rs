@@ -7,11 +7,14 @@ use axum::routing::get;
 
 use super::access::Access;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface};
+use crate::http::Surface;
+use crate::protocol::route::Route;
+use crate::protocol::state::Shared;
+use crate::serving::Caller;
 use crate::telemetry::CONTENT_TYPE;
 
-pub(super) fn routes() -> Vec<Route> {
-    let told = Operation::get(
+pub(crate) fn routes() -> Vec<Route> {
+    let described = Operation::get(
         Access::Metrics,
         "the metrics of Prometheus",
         Answer::Media("text/plain"),
@@ -20,13 +23,15 @@ pub(super) fn routes() -> Vec<Route> {
         "/metrics",
         Surface::V2,
         get(metrics),
-        vec![told],
+        vec![described],
     )]
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    let scrapes = shared.0.scrapes.clone();
-    let text = scrapes.run(move || shared.service().metrics().render());
+    let scrapes = shared.scrapes().clone();
+    let text = scrapes.run(Caller::current().turn(), move || {
+        shared.service().metrics().render()
+    });
     let text = text.await;
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }

@@ -19,7 +19,7 @@ const UNIT: usize = 16;
 const BOOKS: usize = 8;
 
 /// Bytes that an allocation of this size takes on the heap.
-pub(super) fn block(bytes: usize) -> usize {
+pub(crate) fn block(bytes: usize) -> usize {
     match bytes {
         0 => 0,
         1..=24 => 2 * UNIT,
@@ -28,12 +28,12 @@ pub(super) fn block(bytes: usize) -> usize {
 }
 
 /// The same of a vector or a text with room for so many items.
-pub(super) fn block_of<T>(capacity: usize) -> usize {
+pub(crate) fn block_of<T>(capacity: usize) -> usize {
     block(capacity.saturating_mul(size_of::<T>()))
 }
 
 /// Bytes that the elements of a tensor take on the heap.
-pub(super) fn tensor_heap(tensor: &Tensor) -> usize {
+pub(crate) fn tensor_heap(tensor: &Tensor) -> usize {
     match tensor.as_strings() {
         None => block(tensor.bytes().len()),
         Some(texts) => {
@@ -45,7 +45,7 @@ pub(super) fn tensor_heap(tensor: &Tensor) -> usize {
 
 /// Counts what one decoder holds. Clones count together; when the last is dropped, all of it returns that was not kept.
 #[derive(Debug, Clone)]
-pub(super) struct Meter(Rc<Account>);
+pub(crate) struct Meter(Rc<Account>);
 
 #[derive(Debug)]
 struct Account {
@@ -58,7 +58,7 @@ struct Account {
 
 impl Meter {
     /// A meter of this request.
-    pub(super) fn new(allowance: &Allowance) -> Self {
+    pub(crate) fn new(allowance: &Allowance) -> Self {
         Self(Rc::new(Account {
             allowance: allowance.clone(),
             held: Cell::new(0),
@@ -67,7 +67,7 @@ impl Meter {
     }
 
     /// A meter that refuses nothing, for what no client sends.
-    pub(super) fn unlimited() -> Self {
+    pub(crate) fn unlimited() -> Self {
         Self::new(&Allowance::unlimited())
     }
 
@@ -76,7 +76,7 @@ impl Meter {
     /// # Errors
     /// [`OverBudget`]: nothing was charged.
     #[inline]
-    pub(super) fn charge(&self, bytes: usize) -> Result<(), OverBudget> {
+    pub(crate) fn charge(&self, bytes: usize) -> Result<(), OverBudget> {
         let account = &*self.0;
         match account.left.get().checked_sub(bytes) {
             Some(left) => account.left.set(left),
@@ -90,12 +90,12 @@ impl Meter {
     ///
     /// # Errors
     /// [`OverBudget`].
-    pub(super) fn charge_many<T>(&self, count: usize) -> Result<(), OverBudget> {
+    pub(crate) fn charge_many<T>(&self, count: usize) -> Result<(), OverBudget> {
         self.charge(block_of::<T>(count))
     }
 
     /// Gives back what is freed.
-    pub(super) fn release(&self, bytes: usize) {
+    pub(crate) fn release(&self, bytes: usize) {
         let account = &*self.0;
         let bytes = bytes.min(account.held.get());
         account.held.set(account.held.get() - bytes);
@@ -108,12 +108,12 @@ impl Meter {
     }
 
     /// Bytes that are held now.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.0.held.get()
     }
 
     /// Gives back what was charged since `held` was what it was, but for `kept` bytes.
-    pub(super) fn settle(&self, held: usize, kept: usize) {
+    pub(crate) fn settle(&self, held: usize, kept: usize) {
         let since = self.held().saturating_sub(held);
         self.release(since.saturating_sub(kept));
     }
@@ -122,7 +122,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`OverBudget`].
-    pub(super) fn hold(&self, bytes: usize) -> Result<(), OverBudget> {
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), OverBudget> {
         match bytes.checked_sub(self.held()) {
             Some(more) => self.charge(more),
             None => {
@@ -133,13 +133,13 @@ impl Meter {
     }
 
     /// Leaves so many bytes charged to the request when the decoder ends: those of what it made.
-    pub(super) fn keep(&self, bytes: usize) {
+    pub(crate) fn keep(&self, bytes: usize) {
         self.settle(0, bytes);
         self.0.held.set(0);
     }
 
     /// Frees the body, which the request was charged with, unless somebody still reads it.
-    pub(super) fn free(&self, body: Bytes) {
+    pub(crate) fn free(&self, body: Bytes) {
         let size = body.len();
         if body.is_unique() {
             drop(body);
@@ -152,7 +152,7 @@ impl Meter {
     /// # Errors
     /// [`OverBudget`].
     #[inline]
-    pub(super) fn room<T>(&self, items: &mut Vec<T>) -> Result<(), OverBudget> {
+    pub(crate) fn room<T>(&self, items: &mut Vec<T>) -> Result<(), OverBudget> {
         if items.len() < items.capacity() {
             return Ok(());
         }
@@ -179,7 +179,7 @@ impl Meter {
     /// # Errors
     /// [`OverBudget`].
     #[inline]
-    pub(super) fn push<T>(&self, items: &mut Vec<T>, item: T) -> Result<(), OverBudget> {
+    pub(crate) fn push<T>(&self, items: &mut Vec<T>, item: T) -> Result<(), OverBudget> {
         self.room(items)?;
         items.push(item);
         Ok(())
@@ -189,7 +189,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`OverBudget`].
-    pub(super) fn vec<T>(&self, capacity: usize) -> Result<Vec<T>, OverBudget> {
+    pub(crate) fn vec<T>(&self, capacity: usize) -> Result<Vec<T>, OverBudget> {
         self.charge(block_of::<T>(capacity))?;
         Ok(Vec::with_capacity(capacity))
     }
@@ -198,7 +198,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`OverBudget`].
-    pub(super) fn text(&self, text: &str) -> Result<String, OverBudget> {
+    pub(crate) fn text(&self, text: &str) -> Result<String, OverBudget> {
         self.charge(block(text.len()))?;
         Ok(text.to_owned())
     }

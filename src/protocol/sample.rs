@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::mlflow;
 use super::openapi::example;
-use super::v2_rest;
 use crate::engine::CancelToken;
 use crate::model::{Batch, ColSpec, Dim, Schema, Signature};
+use crate::protocol::oip::rest;
 use crate::serving::{Codec, Servable};
 use crate::tensor::Tensor;
 
@@ -81,7 +81,7 @@ fn is_answered(request: &SampleRequest, servable: &Servable, cancel: &CancelToke
             let length = json.len();
             let mut body = json;
             body.resize(length + request.zeros, 0);
-            answers(v2_rest::codec(body, length), servable, cancel)
+            answers(rest::codec(body, length), servable, cancel)
         }
     }
 }

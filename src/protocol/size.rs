@@ -21,7 +21,7 @@ const CLASS: usize = 128;
 const LONG_CLASS: usize = 420;
 
 /// Bytes of outputs as JSON, at most.
-pub(super) fn in_json<'v>(outputs: impl IntoIterator<Item = &'v Value>) -> usize {
+pub(crate) fn in_json<'v>(outputs: impl IntoIterator<Item = &'v Value>) -> usize {
     let sizes = outputs.into_iter().map(|output| match output {
         Value::Tensor(tensor) => tensor_in_json(tensor),
         Value::Maps(maps) => {
@@ -41,7 +41,7 @@ pub(super) fn in_json<'v>(outputs: impl IntoIterator<Item = &'v Value>) -> usize
 }
 
 /// Bytes of an output as it is, at most.
-pub(super) fn in_bytes(output: &Value) -> usize {
+pub(crate) fn in_bytes(output: &Value) -> usize {
     match output {
         Value::Tensor(tensor) => tensor_in_bytes(tensor),
         Value::Maps(maps) => tensor_in_bytes(&maps.scores).saturating_add(labels(&maps.labels)),
@@ -51,7 +51,7 @@ pub(super) fn in_bytes(output: &Value) -> usize {
 
 /// Bytes of the texts of the `k` best classes of each row of an output, and of the JSON that is made of them; those of a
 /// tensor may be called `named`.
-pub(super) fn of_classes(output: &Value, k: usize, named: Option<&[String]>) -> usize {
+pub(crate) fn of_classes(output: &Value, k: usize, named: Option<&[String]>) -> usize {
     let longest = || named.and_then(|named| named.iter().map(|label| text(label)).max());
     let label = match output {
         Value::Maps(maps) => labels(&maps.labels),

@@ -19,9 +19,9 @@ use tokio::io::AsyncWriteExt;
 
 use self::resume::Tags;
 use super::SourceError;
-use super::repository::blocking;
-use crate::machine;
 use crate::model::{Manifest, PackageError};
+use crate::registry::cache::blocking;
+use crate::runtime::machine;
 
 /// Files that are fetched at the same time.
 const CONCURRENT: usize = 4;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::SourceError;
 use super::download::{Opened, Part, Remote, RemoteFile, download};
 use super::places::LOCAL_KEY;
-use super::repository::blocking;
+use crate::registry::cache::blocking;
 
 /// Reading that takes longer is no reading.
 const PATIENCE: Duration = Duration::from_secs(60);

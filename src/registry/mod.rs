@@ -8,21 +8,24 @@
 //! A [`Source`] is our adapter to one kind of registry: one file here, one row in the table of `app`, and the
 //! conformance suite. It knows nothing of what is wanted; [`Selection`] knows nothing of where it comes from.
 
+pub(crate) mod cache;
 mod download;
 mod environment;
 mod error;
+pub(crate) mod files;
 mod linger;
 mod local_files;
+pub(crate) mod local_packages;
 mod mlflow;
+pub mod notify;
 mod object_files;
 mod object_url;
 mod past;
 mod places;
 mod pull;
-mod repository;
 mod selection;
+pub mod sources;
 mod state;
-mod store;
 mod uri;
 mod watcher;
 mod writer;
@@ -34,20 +37,20 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 pub use crate::model::{Alias, Pointer, PointerError, Stage};
+pub use crate::registry::cache::{CachedPackage, Lease, Repository, RepositoryConfig};
+pub use crate::registry::files::{StoreRegistry, StoredVersion};
 pub use environment::Environment;
 pub use error::{SourceError, without_paths};
-pub use mlflow::{Mlflow, Webhook, WebhookRequest, webhook};
+pub use mlflow::{Mlflow, Webhook, WebhookRequest};
 pub use object_files::fetch as fetch_objects;
 pub use object_url::{ObjectAccess, without_secrets};
 pub use past::{PastRuns, Served};
 pub use places::ArtifactPlaces;
 pub use pull::{Pull, Pulls};
-pub use repository::{Held, Lease, Repository, RepositoryConfig};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
     PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
 };
-pub use store::{StoreRegistry, StoredVersion};
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};
 pub use writer::RegistryWriter;

@@ -517,10 +517,10 @@ mod tests {
             }
         }
         let watcher = watcher(Arc::new(Busy(Mutex::default())), None, Arc::default());
-        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let (described, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let started = Instant::now();
         tokio::spawn(watcher.run(move |desired| {
-            let _ = told.send(champion(&desired));
+            let _ = described.send(champion(&desired));
         }));
         assert_eq!(heard.recv().await, Some(1));
         assert!(
@@ -609,10 +609,10 @@ mod tests {
     async fn a_registry_that_is_suddenly_empty_is_believed_after_a_minute() {
         let source = Arc::new(Scripted(Mutex::new(vec![Ok(1), Ok(0)])));
         let watcher = watcher(source, None, Arc::default());
-        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let (described, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let started = Instant::now();
         tokio::spawn(watcher.run(move |desired| {
-            let _ = told.send(desired.models.len());
+            let _ = described.send(desired.models.len());
         }));
         assert_eq!(heard.recv().await, Some(1));
         assert_eq!(heard.recv().await, Some(0));
@@ -653,9 +653,9 @@ mod tests {
     async fn a_hint_looks_at_once() {
         let watcher = watcher(scripted(&[Ok(1)]), None, Arc::default());
         let hint = Arc::clone(&watcher.parts.hint);
-        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let (described, mut heard) = tokio::sync::mpsc::unbounded_channel();
         tokio::spawn(watcher.run(move |desired| {
-            let _ = told.send(champion(&desired));
+            let _ = described.send(champion(&desired));
         }));
         hint.notify_one();
         let started = Instant::now();

@@ -7,8 +7,14 @@
 //! grpc         the gRPC services, and whether they are healthy
 //! ```
 
+pub(crate) mod admin;
+pub(crate) mod callers;
 mod connections;
 pub(crate) mod grpc;
 pub(crate) mod listen;
 pub(crate) mod reload;
+mod servers;
 pub(crate) mod tls;
+pub(crate) mod trust;
+
+pub(crate) use servers::Servers;

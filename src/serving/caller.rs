@@ -42,6 +42,11 @@ impl Caller {
         CURRENT.scope(self, work).await
     }
 
+    /// The key under which it takes turns with others.
+    pub fn turn(self) -> u64 {
+        self.key(|_| false)
+    }
+
     /// Its connection, 0 when there is none.
     pub(super) fn connection(self) -> u64 {
         self.connection.unwrap_or(0)

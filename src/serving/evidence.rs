@@ -177,14 +177,14 @@ impl Record {
 
     fn add(&mut self, key: u64, cause: Option<Cause>) {
         self.all.add(cause);
-        self.of(key).add(cause);
+        self.counts(key).add(cause);
         if self.latest.len() == LATEST {
             self.latest.pop_front();
         }
         self.latest.push_back((key, cause));
     }
 
-    fn of(&mut self, key: u64) -> &mut Counts {
+    fn counts(&mut self, key: u64) -> &mut Counts {
         let place = self.callers.iter().position(|(known, _)| *known == key);
         match place {
             Some(place) => &mut self.callers[place].1,
@@ -250,7 +250,7 @@ impl Record {
             lost: 1,
         };
         self.all = self.all.without(one);
-        let caller = self.of(key);
+        let caller = self.counts(key);
         *caller = caller.without(one);
         let counted = self
             .latest

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::aside::Aside;
 use super::caller::Caller;
 use super::catalog::{Selector, VersionSelector};
 use super::evidence::{Cause, Failure};
 use super::observation::{Observation, Pass};
 use super::servable::{Servable, ServableHandle};
-use super::service::{Codec, ServeError, Wishes};
-use crate::batching::{BatchError, Terms};
+use super::service::{Codec, RequestOptions, ServeError};
+use crate::batching::{BatchError, RunOptions};
 use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId};
+use crate::runtime::blocking_pool::BlockingPool;
 use crate::telemetry::{EngineFailure, Outcome, Trace, VersionMetrics, trace};
 use crate::tensor::Value;
 
@@ -33,7 +33,7 @@ pub(super) struct Exchange<'a> {
     probation: Option<OnProbation>,
     caller: Caller,
     started: Instant,
-    heavy: &'a Aside,
+    heavy: &'a BlockingPool,
     /// How the request ended, when that is not for the protocol's error to say.
     outcome: Option<Outcome>,
 }
@@ -66,7 +66,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         found: ServableHandle,
         selector: &Selector,
-        (started, heavy): (Instant, &'a Aside),
+        (started, heavy): (Instant, &'a BlockingPool),
     ) -> Self {
         let (servable, probation) = cast(found, selector);
         Self {
@@ -125,7 +125,7 @@ impl<'a> Exchange<'a> {
                 ServeError::RowsOfWhole { rows, most }.into()
             });
         }
-        let time = self.time(codec.wishes());
+        let time = self.time(codec.request_options());
         let sent = self.probation.is_some().then(|| batch.clone());
         let outputs = self.outputs(batch, time).await;
         let outputs = outputs.map_err(|error| self.refused(error))?;
@@ -147,7 +147,7 @@ impl<'a> Exchange<'a> {
         answer
     }
 
-    fn time(&self, Wishes { timeout, urgent }: Wishes) -> Time {
+    fn time(&self, RequestOptions { timeout, urgent }: RequestOptions) -> Time {
         let longest = self.servable.limits().request_timeout;
         let is_own = timeout.is_some_and(|timeout| timeout < longest);
         let timeout = timeout.map_or(longest, |timeout| timeout.min(longest));
@@ -186,7 +186,7 @@ impl<'a> Exchange<'a> {
         let batch = if codec.bytes() > HEAVY_BYTES {
             let servable = Arc::clone(&self.servable);
             let decoding = move || (codec.decode(&servable), codec);
-            let (batch, decoded) = self.heavy.run(decoding).await;
+            let (batch, decoded) = self.heavy.run(self.caller.turn(), decoding).await;
             codec = decoded;
             batch?
         } else {
@@ -203,7 +203,7 @@ impl<'a> Exchange<'a> {
         let answer = if outputs.iter().map(Value::len).sum::<usize>() > HEAVY_ELEMENTS {
             let servable = Arc::clone(&self.servable);
             let encoding = move || codec.encode(&servable, outputs);
-            self.heavy.run(encoding).await?
+            self.heavy.run(self.caller.turn(), encoding).await?
         } else {
             codec.encode(&self.servable, outputs)?
         };
@@ -250,7 +250,7 @@ impl<'a> Exchange<'a> {
         // Nobody can have a version taken back by asking for the impossible.
         let is_impatient = is_late && time.is_own;
         if !is_impatient {
-            self.servable.vitals().count(is_late);
+            self.servable.health().count(is_late);
         }
         let was_generous = again
             .as_ref()
@@ -329,7 +329,7 @@ impl<'a> Exchange<'a> {
             // The client asked for an output that there is not, or the like.
             Some(_) => return,
         };
-        self.servable.vitals().count(cause.is_some());
+        self.servable.health().count(cause.is_some());
         match (&self.probation, cause) {
             (Some(probation), Some((cause, message))) => {
                 let message = message.to_owned();
@@ -392,7 +392,7 @@ fn cast(found: ServableHandle, selector: &Selector) -> (ServableHandle, Option<O
 
 /// Runs a batch; no longer than its time.
 async fn submit(servable: &Servable, batch: Batch, time: Time) -> Result<Outputs, ServeError> {
-    let terms = Terms {
+    let terms = RunOptions {
         deadline: Some(time.deadline),
         urgent: time.urgent,
     };

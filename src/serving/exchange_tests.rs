@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use super::super::catalog::{Catalog, ModelEntry, VersionEntry};
 use super::super::servable::Limits;
-use super::super::service::{Answered, InferenceService, Wishes};
+use super::super::service::{Answered, InferenceService, RequestOptions};
 use super::super::state::VersionState;
 use super::*;
 use crate::batching::{Batcher, BatcherConfig, RunnerPool};
@@ -31,10 +31,10 @@ impl Codec for Number {
             .unwrap())
     }
 
-    fn wishes(&self) -> Wishes {
-        Wishes {
+    fn request_options(&self) -> RequestOptions {
+        RequestOptions {
             timeout: self.1,
-            ..Wishes::default()
+            ..RequestOptions::default()
         }
     }
 
@@ -56,7 +56,7 @@ struct Scene {
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Scene {
-    fn of(old: Fake, new: Fake) -> Self {
+    fn new(old: Fake, new: Fake) -> Self {
         Self::with(old, new, false)
     }
 
@@ -173,7 +173,7 @@ async fn what_the_new_version_fails_the_version_before_answers() {
         good().behaving(Behaviour::Fail("no kernel".to_owned())),
         good().behaving(Behaviour::Panic("on purpose".to_owned())),
     ] {
-        let scene = Scene::of(good(), new);
+        let scene = Scene::new(good(), new);
         for _ in 0..3 {
             let (version, answer) = scene.ask(4.0).await;
             assert_eq!((version, answer.unwrap()), (1, 4.0));
@@ -191,7 +191,7 @@ async fn what_the_new_version_fails_the_version_before_answers() {
 #[tokio::test]
 async fn what_both_versions_fail_is_the_requests_fault() {
     let fails_fives = || failing().only_for(5.0);
-    let scene = Scene::of(fails_fives(), fails_fives());
+    let scene = Scene::new(fails_fives(), fails_fives());
     let (version, answer) = scene.ask(5.0).await;
     assert_eq!(version, 2);
     assert!(
@@ -215,7 +215,7 @@ async fn what_both_versions_fail_is_the_requests_fault() {
 
 #[tokio::test]
 async fn a_version_that_is_too_slow_is_answered_for_within_the_deadline() {
-    let scene = Scene::of(good(), good().delayed(TIMEOUT * 3));
+    let scene = Scene::new(good(), good().delayed(TIMEOUT * 3));
     let began = Instant::now();
     let (version, answer) = scene.ask(4.0).await;
     assert_eq!((version, answer.unwrap()), (1, 4.0));
@@ -226,7 +226,7 @@ async fn a_version_that_is_too_slow_is_answered_for_within_the_deadline() {
 #[tokio::test]
 async fn a_time_out_counts_although_the_version_before_is_late_too() {
     let slow = || good().delayed(TIMEOUT * 3);
-    let scene = Scene::of(slow(), slow());
+    let scene = Scene::new(slow(), slow());
     let (version, answer) = scene.ask(4.0).await;
     assert_eq!(version, 2);
     assert!(matches!(answer, Err(ServeError::Deadline(TIMEOUT))));
@@ -235,7 +235,7 @@ async fn a_time_out_counts_although_the_version_before_is_late_too() {
 
 #[tokio::test]
 async fn whoever_names_a_version_gets_it_and_nothing_is_judged() {
-    let scene = Scene::of(good(), failing());
+    let scene = Scene::new(good(), failing());
     let (version, answer) = scene
         .ask_for(4.0, VersionSelector::Exactly(Version(2)))
         .await;
@@ -247,7 +247,7 @@ async fn whoever_names_a_version_gets_it_and_nothing_is_judged() {
 #[tokio::test]
 async fn outside_of_probation_nothing_is_run_again() {
     let old = good();
-    let scene = Scene::of(old.clone(), failing());
+    let scene = Scene::new(old.clone(), failing());
     scene.new.end_probation();
     let (version, answer) = scene.ask(4.0).await;
     assert_eq!((version, answer.is_err(), old.runs()), (2, true, 0));
@@ -255,7 +255,7 @@ async fn outside_of_probation_nothing_is_run_again() {
 
 #[tokio::test]
 async fn a_version_that_goes_wrong_after_a_hundred_requests_is_seen() {
-    let scene = Scene::of(good(), failing().only_after(100));
+    let scene = Scene::new(good(), failing().only_after(100));
     for request in 0..140 {
         let (version, answer) = scene.ask(4.0).await;
         assert_eq!(answer.unwrap(), 4.0);
@@ -267,7 +267,7 @@ async fn a_version_that_goes_wrong_after_a_hundred_requests_is_seen() {
 #[tokio::test]
 async fn outputs_that_are_not_finite_count_and_are_answered_as_they_are() {
     let large = || good().behaving(Behaviour::Times(1e30));
-    let scene = Scene::of(good(), large());
+    let scene = Scene::new(good(), large());
     let (version, answer) = scene.ask(1e20).await;
     assert_eq!((version, answer.unwrap()), (2, f32::INFINITY));
     assert_eq!(
@@ -275,7 +275,7 @@ async fn outputs_that_are_not_finite_count_and_are_answered_as_they_are() {
         [("outputs that are NaN or infinite", 1)]
     );
     // The version before says the same: it is the request's fault.
-    let scene = Scene::of(large(), large());
+    let scene = Scene::new(large(), large());
     let (version, answer) = scene.ask(1e20).await;
     assert_eq!((version, answer.unwrap()), (2, f32::INFINITY));
     assert_eq!(scene.counts(), (0, 0));
@@ -284,7 +284,7 @@ async fn outputs_that_are_not_finite_count_and_are_answered_as_they_are() {
 #[tokio::test]
 async fn numbers_that_are_not_finite_in_answer_to_such_numbers_count_for_nothing() {
     for sent in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let scene = Scene::of(good(), good());
+        let scene = Scene::new(good(), good());
         for _ in 0..50 {
             let (version, answer) = scene.ask(sent).await;
             assert_eq!((version, answer.unwrap().is_finite()), (2, false));
@@ -298,13 +298,13 @@ async fn a_short_deadline_of_the_clients_own_that_passes_counts_for_nothing() {
     // As slow as the version before, and slower than it.
     for before in [Duration::from_millis(20), Duration::ZERO] {
         let slow = good().delayed(Duration::from_millis(20));
-        let scene = Scene::of(good().delayed(before), slow);
+        let scene = Scene::new(good().delayed(before), slow);
         for own in [0, 1, 5, 10] {
             let own = Duration::from_millis(own);
             let (_, _answered_or_late) = scene.ask_within(4.0, own).await;
         }
         assert_eq!(scene.counts(), (0, 0), "{before:?}");
-        let judged = scene.new.vitals().bad_share();
+        let judged = scene.new.health().bad_share();
         assert!(judged.abs() < f64::EPSILON, "{judged}");
     }
 }
@@ -312,12 +312,12 @@ async fn a_short_deadline_of_the_clients_own_that_passes_counts_for_nothing() {
 #[tokio::test]
 async fn a_generous_deadline_of_the_clients_own_counts_when_the_version_before_meets_it() {
     let own = Duration::from_millis(200);
-    let scene = Scene::of(good(), good().delayed(TIMEOUT * 3));
+    let scene = Scene::new(good(), good().delayed(TIMEOUT * 3));
     let (version, answer) = scene.ask_within(4.0, own).await;
     assert_eq!((version, answer.unwrap()), (1, 4.0));
     assert_eq!(scene.counts(), (1, 1));
     let slow = || good().delayed(TIMEOUT * 3);
-    let scene = Scene::of(slow(), slow());
+    let scene = Scene::new(slow(), slow());
     let (_, answer) = scene.ask_within(4.0, own).await;
     assert!(answer.is_err());
     assert_eq!(scene.counts(), (0, 0), "it is late too");
@@ -325,7 +325,7 @@ async fn a_generous_deadline_of_the_clients_own_counts_when_the_version_before_m
 
 #[tokio::test]
 async fn failures_are_those_of_who_asks() {
-    let scene = Scene::of(good(), failing().only_for(5.0));
+    let scene = Scene::new(good(), failing().only_for(5.0));
     let caller = |host: u8, port: u16| {
         let peer = SocketAddr::from(([10, 0, 0, host], port));
         Caller::new(None, Some(peer.ip()), Some(peer))
@@ -366,7 +366,7 @@ async fn a_version_in_doubt_gets_one_request_at_a_time_until_ten_have_succeeded(
 
 #[tokio::test]
 async fn a_stand_in_is_not_kept_loaded_by_standing_in() {
-    let scene = Scene::of(good(), failing());
+    let scene = Scene::new(good(), failing());
     let catalog = scene.service.shared_catalog();
     catalog.update(|snapshot| {
         let entry = snapshot.models.get_mut(&name()).unwrap();

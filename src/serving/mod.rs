@@ -1,7 +1,6 @@
 //! From a name in a request to a loaded version of a model, and the one place where a request is run and measured.
 
 mod admin;
-mod aside;
 mod caller;
 mod catalog;
 mod evidence;
@@ -14,7 +13,6 @@ mod service;
 mod state;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
-pub use aside::Aside;
 pub use caller::Caller;
 pub use catalog::{
     Catalog, CatalogSnapshot, LookupError, ModelEntry, Selector, VersionEntry, VersionSelector,
@@ -23,6 +21,6 @@ pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
-pub use servable::{Confinement, Limits, RowSharing, Servable, ServableHandle, Vitals};
-pub use service::{Answered, Codec, Demand, InferenceService, ServeError, Wishes};
+pub use servable::{Confinement, Health, Limits, RowSharing, Servable, ServableHandle};
+pub use service::{Answered, Codec, Demand, InferenceService, RequestOptions, ServeError};
 pub use state::{ExampleError, FailureReason, VersionState};

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::caller::Caller;
 use super::lease::{Lease, Remains};
 use super::observation::{Known, Observation};
-use crate::batching::{BatchError, BatchObserver, Batcher, RunnerPool, Terms};
+use crate::batching::{BatchError, BatchObserver, Batcher, RunOptions, RunnerPool};
 use crate::engine::{CompiledModel, Outputs};
 use crate::model::{Batch, ModelId, Package, ResponseOutput, Signature};
 use crate::telemetry::VersionMetrics;
@@ -35,7 +35,7 @@ pub struct Servable {
     sharing: RowSharing,
     confinement: Option<Confinement>,
     metrics: Arc<VersionMetrics>,
-    vitals: Vitals,
+    health: Health,
     /// Connections that it answered.
     known: Known,
     /// Whether it answered nothing of what the loader tried.
@@ -93,7 +93,7 @@ pub struct Confinement {
 
 /// How often, and how lately, one version was used, and how many requests it has failed for want of time or of numbers.
 #[derive(Debug)]
-pub struct Vitals {
+pub struct Health {
     /// Of this minute and the one before, in turns.
     minutes: [Minute; 2],
     since: Instant,
@@ -103,7 +103,7 @@ pub struct Vitals {
     used: AtomicU64,
 }
 
-impl Default for Vitals {
+impl Default for Health {
     fn default() -> Self {
         Self {
             minutes: Default::default(),
@@ -114,7 +114,7 @@ impl Default for Vitals {
     }
 }
 
-impl Vitals {
+impl Health {
     /// Counts a request that the model answered or failed; `bad` when it was late, or its outputs were not finite: what
     /// cannot be tried again on another version to see whose fault it is.
     pub fn count(&self, bad: bool) {
@@ -235,7 +235,7 @@ impl Servable {
             sharing: RowSharing::Alone("nothing was tried".to_owned()),
             confinement: None,
             metrics,
-            vitals: Vitals::default(),
+            health: Health::default(),
             known: Known::default(),
             in_doubt: false,
             observation: ArcSwapOption::empty(),
@@ -317,7 +317,7 @@ impl Servable {
     pub async fn submit(
         &self,
         batch: Batch,
-        terms: impl Into<Terms>,
+        terms: impl Into<RunOptions>,
     ) -> Result<Outputs, BatchError> {
         let outputs = self.batcher.submit(batch, terms).await?;
         Ok(self.signature.for_clients(outputs))
@@ -348,8 +348,8 @@ impl Servable {
     }
 
     /// How its requests ended so far.
-    pub fn vitals(&self) -> &Vitals {
-        &self.vitals
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// Whether its requests share runs.
@@ -369,12 +369,12 @@ impl Servable {
 
     /// How many connections it answered lately.
     pub fn connections(&self) -> usize {
-        self.known.lately(self.vitals.seconds())
+        self.known.lately(self.health.seconds())
     }
 
     /// A request of this caller was answered.
     pub(super) fn answered(&self, caller: Caller) {
-        self.known.note(caller, self.vitals.seconds());
+        self.known.note(caller, self.health.seconds());
     }
 
     /// Whether it answered nothing of what the loader tried.
@@ -454,23 +454,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_share_of_bad_requests_is_that_of_the_last_two_minutes() {
-        let vitals = Vitals::default();
+        let health = Health::default();
         for number in 0..100 {
-            vitals.count(number % 10 == 0);
+            health.count(number % 10 == 0);
         }
-        assert!((vitals.bad_share() - 0.1).abs() < 1e-9);
+        assert!((health.bad_share() - 0.1).abs() < 1e-9);
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..100 {
-            vitals.count(false);
+            health.count(false);
         }
-        assert!((vitals.bad_share() - 0.05).abs() < 1e-9);
+        assert!((health.bad_share() - 0.05).abs() < 1e-9);
         tokio::time::advance(Duration::from_secs(60)).await;
-        vitals.count(true);
-        assert!((vitals.bad_share() - 1.0 / 101.0).abs() < 1e-9);
+        health.count(true);
+        assert!((health.bad_share() - 1.0 / 101.0).abs() < 1e-9);
         tokio::time::advance(Duration::from_secs(600)).await;
-        assert!(vitals.bad_share() < 1e-9);
-        vitals.count(true);
-        assert!((vitals.bad_share() - 0.05).abs() < 1e-9, "one of few");
+        assert!(health.bad_share() < 1e-9);
+        health.count(true);
+        assert!((health.bad_share() - 0.05).abs() < 1e-9, "one of few");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::aside::Aside;
+use super::caller::Caller;
 use super::catalog::{Catalog, LookupError, Selector};
 use super::evidence::Cause;
 use super::exchange::Exchange;
@@ -16,8 +16,9 @@ use crate::batching::BatchError;
 use crate::budget::{Allowance, OverBudget};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
-use crate::machine;
 use crate::model::{Batch, ModelId, ModelName};
+use crate::runtime::blocking_pool::BlockingPool;
+use crate::runtime::machine;
 use crate::telemetry::{
     EngineFailure, InFlight, Metrics, Outcome, Protocol, VersionMetrics, trace,
 };
@@ -44,8 +45,8 @@ pub trait Codec: Send + 'static {
     fn decode(&mut self, servable: &Servable) -> Result<Batch, Self::Error>;
 
     /// What the request asks of its run, once it was decoded.
-    fn wishes(&self) -> Wishes {
-        Wishes::default()
+    fn request_options(&self) -> RequestOptions {
+        RequestOptions::default()
     }
 
     /// The answer out of the outputs, which are in the order of the signature.
@@ -57,7 +58,7 @@ pub trait Codec: Send + 'static {
 
 /// What a request asks of its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wishes {
+pub struct RequestOptions {
     /// How long it is worth waiting for; the operator's limit holds as well.
     pub timeout: Option<Duration>,
     /// Whether it goes before others.
@@ -138,7 +139,7 @@ impl ServeError {
             Self::Batch(BatchError::QueueFull(_) | BatchError::QueueHeavy { .. }) => {
                 Some("queue_full")
             }
-            Self::Batch(BatchError::Hopeless { .. }) => Some("deadline"),
+            Self::Batch(BatchError::WouldMissDeadline { .. }) => Some("deadline"),
             _ => None,
         }
     }
@@ -146,7 +147,7 @@ impl ServeError {
     /// What went wrong with a request that satisfied the signature, when its fate says something of the version.
     pub(super) fn cause(&self) -> Option<Cause> {
         let failure = match self {
-            Self::Batch(BatchError::Hopeless { .. }) => return Some(Cause::Refused),
+            Self::Batch(BatchError::WouldMissDeadline { .. }) => return Some(Cause::Refused),
             Self::Deadline(_)
             | Self::Batch(BatchError::Expired | BatchError::Moving | BatchError::Withdrawn(_)) => {
                 EngineFailure::Timeout
@@ -197,7 +198,7 @@ pub struct InferenceService {
     metrics: Arc<Metrics>,
     demand: OnceLock<Arc<dyn Demand>>,
     /// More at a time than there are threads that can run: what takes long shares them with what comes later.
-    heavy: Aside,
+    heavy: BlockingPool,
 }
 
 impl std::fmt::Debug for InferenceService {
@@ -215,13 +216,16 @@ impl InferenceService {
             catalog,
             metrics,
             demand,
-            heavy: Aside::new((2 * threads).max(4)),
+            heavy: BlockingPool::new((2 * threads).max(4)),
         }
     }
 
-    /// Where work is done that takes too long for a thread that serves connections.
-    pub fn beside(&self) -> &Aside {
-        &self.heavy
+    /// Runs work that takes long without keeping a thread from its connections; callers take turns.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        self.heavy.run(Caller::current().turn(), work).await
     }
 
     /// From here on models are loaded on demand.
@@ -319,7 +323,7 @@ impl InferenceService {
                 };
             }
         };
-        servable.vitals().touch(started);
+        servable.health().touch(started);
         let mut exchange = Exchange::new(servable, selector, (started, &self.heavy));
         if let Some(trace) = trace::current() {
             exchange.describe(&trace);

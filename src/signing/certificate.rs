@@ -71,7 +71,7 @@ pub(super) fn signer(
     for authority in authorities {
         match vouches(authority, chain, &leaf) {
             Ok(()) if names.contains(&authority.identity) => {
-                let key = PublicKey::of(leaf.public_key())
+                let key = PublicKey::from_info(leaf.public_key())
                     .map_err(|problem| refused(&format!("it {problem}")))?;
                 return Ok((key, authority.identity.clone()));
             }

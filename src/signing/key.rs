@@ -18,7 +18,6 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::error::TrustError;
-use super::listing::hex;
 
 const EC: &str = "1.2.840.10045.2.1";
 const P256: &str = "1.2.840.10045.3.1.7";
@@ -97,13 +96,13 @@ impl PublicKey {
             return Err(content(not_public(path, &labels)));
         };
         match SubjectPublicKeyInfo::from_der(&block.contents) {
-            Ok((_, info)) => Self::of(&info).map_err(content),
+            Ok((_, info)) => Self::from_info(&info).map_err(content),
             Err(_) => Err(content("holds a public key that cannot be read".to_owned())),
         }
     }
 
     /// The key in a certificate or in a file.
-    pub(super) fn of(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, String> {
+    pub(super) fn from_info(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, String> {
         let algorithm = info.algorithm.algorithm.to_id_string();
         let curve = info.algorithm.parameters.as_ref();
         let curve = curve.and_then(|any| any.as_oid().ok());
@@ -146,7 +145,7 @@ impl PublicKey {
 
     /// SHA-256 of the key in PEM, by which a model signature names it.
     pub fn fingerprint(&self) -> String {
-        hex(&Sha256::digest(self.to_pem()))
+        hex::encode(Sha256::digest(self.to_pem()))
     }
 }
 

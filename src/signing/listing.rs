@@ -38,7 +38,7 @@ impl Listing {
     /// Reads all files of `root` but the seal, those of Git, and what is below the paths in `ignored`.
     ///
     /// The inner error is about what the directory holds, the outer one about reading it.
-    pub(super) fn of(
+    pub(super) fn new(
         root: &Path,
         seal: &Path,
         ignored: &[PathBuf],
@@ -137,14 +137,10 @@ fn digest(path: &Path, chunk: &mut [u8]) -> io::Result<String> {
     let mut hash = Sha256::new();
     loop {
         match file.read(chunk) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(0) => return Ok(hex::encode(hash.finalize())),
             Ok(count) => hash.update(&chunk[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -175,12 +175,12 @@ impl Trust {
             Seal::Bundle(bundle) => {
                 let by = self.signer(&bundle).map_err(bad)?;
                 let statement = bundle.statement().map_err(bad)?;
-                let listing = Listing::of(directory, &seal, &statement.ignored)?.map_err(bad)?;
+                let listing = Listing::new(directory, &seal, &statement.ignored)?.map_err(bad)?;
                 statement.agrees_with(&listing).map_err(bad)?;
                 (by, listing.names())
             }
             Seal::Plain(signature) => {
-                let listing = Listing::of(directory, &seal, &[])?.map_err(bad)?;
+                let listing = Listing::new(directory, &seal, &[])?.map_err(bad)?;
                 let digest = plain_digest(directory, &listing).map_err(bad)?;
                 let key = self.plain_signer(&digest, &signature);
                 (key.map_err(bad)?, listing.names())

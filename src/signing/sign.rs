@@ -33,7 +33,7 @@ pub fn sign(
         seal: seal.clone(),
         problem,
     };
-    let listing = Listing::of(directory, &seal, &[])?.map_err(bad)?;
+    let listing = Listing::new(directory, &seal, &[])?.map_err(bad)?;
     let public = key.public();
     if public.is_plain() {
         let digest = plain_digest(directory, &listing).map_err(bad)?;

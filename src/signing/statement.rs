@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::error::SealProblem;
-use super::listing::{GIT, Listing, hex};
+use super::listing::{GIT, Listing};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 
@@ -82,12 +82,17 @@ impl Statement {
                 return Err(SealProblem::Unsupported(kind));
             }
             let digest = resource.digest.to_lowercase();
-            root.update(unhex(&digest).ok_or_else(|| malformed("a digest is not hexadecimal"))?);
+            root.update(
+                hex::decode(&digest)
+                    .ok()
+                    .filter(|digest| digest.len() == 32)
+                    .ok_or_else(|| malformed("a digest is not hexadecimal"))?,
+            );
             if files.insert(resource.name, digest).is_some() {
                 return Err(malformed("it lists a file twice"));
             }
         }
-        if subject.digest.get("sha256") != Some(&hex(&root.finalize())) {
+        if subject.digest.get("sha256") != Some(&hex::encode(root.finalize())) {
             return Err(malformed("its root digest is not that of its files"));
         }
         let ignored = ignore_paths.iter().map(|path| ignored(path));
@@ -128,14 +133,19 @@ impl Statement {
         let mut root = Sha256::new();
         let mut resources = Vec::new();
         for (name, digest) in &listing.files {
-            root.update(unhex(digest).unwrap_or_default());
+            root.update(
+                hex::decode(digest)
+                    .ok()
+                    .filter(|digest| digest.len() == 32)
+                    .unwrap_or_default(),
+            );
             resources.push(json!({ "name": name, "algorithm": "sha256", "digest": digest }));
         }
         let mut ignored = GIT.to_vec();
         ignored.push(super::SEAL);
         let statement = json!({
             "_type": STATEMENT_TYPE,
-            "subject": [{ "name": name, "digest": { "sha256": hex(&root.finalize()) } }],
+            "subject": [{ "name": name, "digest": { "sha256": hex::encode(root.finalize()) } }],
             "predicateType": PREDICATE_TYPE,
             "predicate": {
                 "serialization": {
@@ -186,16 +196,6 @@ fn ignored(path: &str) -> Result<PathBuf, SealProblem> {
         }
     }
     Ok(normal)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
 }
 
 fn malformed(reason: &str) -> SealProblem {

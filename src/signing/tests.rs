@@ -281,7 +281,7 @@ fn the_statement_is_read_strictly() {
             .collect();
         let mut value = serde_json::json!({
             "_type": "https://in-toto.io/Statement/v1",
-            "subject": [{ "name": "x", "digest": { "sha256": listing::hex(&sha2::Sha256::digest(bytes)) } }],
+            "subject": [{ "name": "x", "digest": { "sha256": hex::encode(sha2::Sha256::digest(bytes)) } }],
             "predicateType": "https://model_signing/signature/v1.0",
             "predicate": {
                 "serialization": { "method": "files", "hash_type": "sha256", "ignore_paths": ["a/./b"] },

@@ -141,7 +141,7 @@ impl Families {
             ),
             request_duration: table.histogram(
                 "onstage_request_duration_seconds",
-                "Seconds from the arrival of a prediction request to its answer.",
+                "Seconds from the arrival of a prediction request to its response.",
                 &["model", "version", "protocol"],
                 durations,
             ),
@@ -153,24 +153,24 @@ impl Families {
             ),
             inference_duration: table.histogram(
                 "onstage_inference_duration_seconds",
-                "Seconds that the engine took for one batch.",
+                "Seconds that the engine ran one batch.",
                 &["model", "version", "engine"],
                 durations,
             ),
             batch_rows: table.histogram(
                 "onstage_batch_rows",
-                "Rows in a batch given to the engine.",
+                "Rows per batch.",
                 VERSION,
                 &ROW_BUCKETS,
             ),
             batch_rows_limit: table.gauge(
                 "onstage_batch_rows_limit",
-                "Most rows that one run of the engine may have now, as learned or configured; 1 without batches.",
+                "Current maximum number of rows per batch, learned or configured; 1 without batching.",
                 VERSION,
             ),
             rows: table.counter(
                 "onstage_rows_total",
-                "Rows given to the engine.",
+                "Rows run by the engine.",
                 VERSION,
             ),
             request_size: table.size_histogram(),
@@ -181,7 +181,7 @@ impl Families {
             ),
             queue_depth: table.gauge(
                 "onstage_queue_depth",
-                "Requests that wait for a runner.",
+                "Requests waiting for a runner.",
                 MODEL,
             ),
             rejected: table.counter(
@@ -196,12 +196,12 @@ impl Families {
             ),
             engine_errors: table.counter(
                 "onstage_engine_errors_total",
-                "Prediction requests that satisfied the signature and failed in the engine, by reason (run, panic, lost, timeout).",
+                "Prediction requests that matched the signature and failed in the engine, by reason (run, panic, lost, timeout).",
                 &["model", "version", "reason"],
             ),
             replays: table.counter(
                 "onstage_replays_total",
-                "Requests that failed on this version, on probation, and were run again on the version before, by outcome (answered, failed).",
+                "Requests that failed on this version during its probation and were retried on the previous version, by outcome (answered, failed).",
                 &["model", "version", "outcome"],
             ),
             info: table.gauge(
@@ -216,7 +216,7 @@ impl Families {
             ),
             memory: table.gauge(
                 "onstage_model_memory_bytes",
-                "Bytes of memory that a loaded version holds, as its engine reports or estimates.",
+                "Bytes of memory held by a loaded version, as reported or estimated by its engine.",
                 VERSION,
             ),
             lifecycle: LifecycleFamilies::register(&table),
@@ -234,7 +234,7 @@ impl ProcessFamilies {
             request_memory: table.registered(RequestMemory::new()),
             saturation: table.single_gauge(
                 "onstage_saturation_ratio",
-                "How busy the process is, from 0 to 1: the greater of its share of the CPU that it may use and of the runners' time in engines, over about ten seconds.",
+                "Saturation of the process from 0 to 1, over about ten seconds: its share of the available CPU, or the share of runner time spent in engines, whichever is greater.",
             ),
             build_info: table.gauge(
                 "onstage_build_info",
@@ -243,17 +243,17 @@ impl ProcessFamilies {
             ),
             worker_restarts: table.counter(
                 "onstage_worker_restarts_total",
-                "Times that the process of a model with a process of its own ended and was started again.",
+                "Restarts of the worker process of an isolated model.",
                 MODEL,
             ),
             abandoned_runs: table.counter(
                 "onstage_abandoned_runs_total",
-                "Runs that nobody waited for, that did not end when told to and were left behind with their threads.",
+                "Cancelled runs that did not stop and were abandoned with their threads.",
                 MODEL,
             ),
             spans_lost: table.counter(
                 "onstage_trace_spans_lost_total",
-                "Spans that no collector got, by reason (queue_full, export).",
+                "Spans that did not reach the collector, by reason (queue_full, export).",
                 &["reason"],
             ),
         }
@@ -266,12 +266,12 @@ impl ClientFamilies {
             connections: table.single("onstage_connections", "Connections that are open."),
             connections_refused: table.counter(
                 "onstage_connections_refused_total",
-                "Connections closed at once, as there were `limits.max_connections`.",
+                "Connections closed on arrival because `limits.max_connections` was reached.",
                 &[],
             ),
             refused: table.counter(
                 "onstage_clients_refused_total",
-                "Requests refused because their client sends too many, by limit.",
+                "Requests refused because their client exceeded a limit, by limit.",
                 &["reason"],
             ),
         }
@@ -283,17 +283,17 @@ impl TrustFamilies {
         Self {
             refusals: table.counter(
                 "onstage_auth_refusals_total",
-                "Requests refused because of who asked, by reason (missing, unknown_key, invalid_token, expired_token, unknown_certificate, permission).",
+                "Requests refused by authentication or authorization, by reason (missing, unknown_key, invalid_token, expired_token, unknown_certificate, permission).",
                 &["reason"],
             ),
             tls_reloads: table.counter(
                 "onstage_tls_reloads_total",
-                "Changes of the certificate files, by outcome (success, failure).",
+                "Reloads of the certificate files, by outcome (success, failure).",
                 &["outcome"],
             ),
             tls_expiry: table.gauge(
                 "onstage_tls_certificate_expiry_timestamp_seconds",
-                "Unix time at which the certificate that is shown expires.",
+                "Unix time at which the server certificate expires.",
                 &[],
             ),
         }
@@ -305,12 +305,12 @@ impl LifecycleFamilies {
         Self {
             alias_info: table.gauge(
                 "onstage_model_alias_info",
-                "Always 1: where an alias (`@name`) or a stage leads.",
+                "Always 1: the version that an alias (`@name`) or a stage points to.",
                 &["model", "version", "alias"],
             ),
             out_of_sync: table.seconds(
                 "onstage_model_out_of_sync_seconds",
-                "Seconds since another version is wanted than the one that is served; 0 when they agree.",
+                "Seconds since the registry wants another version than the one that serves; 0 when they agree.",
                 MODEL,
             ),
             held: table.gauge(
@@ -320,12 +320,12 @@ impl LifecycleFamilies {
             ),
             candidate_failures: table.counter(
                 "onstage_candidate_failures_total",
-                "Versions that could not go on stage, or were taken back, by reason.",
+                "Versions that failed to load or were rolled back, by reason.",
                 &["model", "reason"],
             ),
             swaps: table.counter(
                 "onstage_swaps_total",
-                "Changes of the version that a model serves, by outcome (published, rolled_back, failed, unloaded).",
+                "Version changes of a model, by outcome (published, rolled_back, failed, unloaded).",
                 &["model", "outcome"],
             ),
             swap_duration: table.histogram(
@@ -336,12 +336,12 @@ impl LifecycleFamilies {
             ),
             registry_syncs: table.counter(
                 "onstage_registry_syncs_total",
-                "Looks at the registry, by outcome (success, failure).",
+                "Polls of the registry, by outcome (success, failure).",
                 &["outcome"],
             ),
             registry_last_success: table.single_gauge(
                 "onstage_registry_last_success_timestamp_seconds",
-                "Unix time of the last complete look at the registry; 0 before the first.",
+                "Unix time of the last successful poll of the registry; 0 before the first.",
             ),
             cache_bytes: table.single(
                 "onstage_cache_bytes",
@@ -391,7 +391,7 @@ impl Table<'_> {
     fn size_histogram(&self) -> Histogram {
         let options = HistogramOpts::new(
             "onstage_request_size_bytes",
-            "Bytes in the body of a prediction request.",
+            "Body size of a prediction request in bytes.",
         );
         let made = Histogram::with_opts(options.buckets(SIZE_BUCKETS.to_vec()));
         self.registered(made.expect("the name and the buckets are well-formed constants"))

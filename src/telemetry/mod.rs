@@ -10,11 +10,13 @@ mod overview;
 mod statistics;
 pub mod trace;
 mod trust;
+mod version_metrics;
 
 pub use init::{AccessLog, LogFormat, LogGuard, LogOptions, TelemetryError, check_filter, init};
 pub use labels::{EngineFailure, Outcome, Protocol};
 pub use lines::{Lines, short};
-pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, InFlight, Metrics, VersionMetrics};
+pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, Metrics};
 pub use overview::ModelOverview;
 pub use statistics::{Sum, Totals};
 pub use trace::{Trace, TraceOptions, Tracer};
+pub use version_metrics::{InFlight, VersionMetrics};

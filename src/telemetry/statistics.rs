@@ -32,7 +32,7 @@ pub struct Totals {
     pub run: Sum,
     /// From the outputs to the answer.
     pub encode: Sum,
-    /// Rows given to the engine.
+    /// Rows run by the engine.
     pub rows: u64,
     /// Calls of the engine by their rows, ascending.
     pub batches: Vec<(u64, Sum)>,

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
-use crate::server::project;
+use crate::support::server::project;
 
 /// Where the code is kept.
-const HOME: &str = "src/protocol/v2_grpc/generated";
+const HOME: &str = "src/protocol/oip/grpc/generated";
 const CODE: &str = "inference.rs";
 const DESCRIPTORS: &str = "inference.bin";
 
@@ -20,7 +20,7 @@ fn compile() -> (String, Vec<u8>) {
     let directory = tempfile::tempdir().unwrap();
     tonic_prost_build::configure()
         .build_transport(false)
-        .codec_path("crate::protocol::v2_grpc::codec::MessageCodec")
+        .codec_path("crate::protocol::oip::grpc::codec::MessageCodec")
         // Tensors are slices of the message, not copies.
         .bytes(".")
         .emit_rerun_if_changed(false)

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use onstage::model::{Graph, Manifest};
-use onstage::registry::webhook::{Headers, Receiver, WebhookError};
+use onstage::registry::notify::webhook::{Headers, Receiver, WebhookError};
 use onstage::registry::{Environment, ObjectAccess, Query, Source, StoreRegistry};
 use sha2::Sha256;
 use tempfile::TempDir;

@@ -13,8 +13,9 @@ use onstage::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use onstage::budget::Budget;
 use onstage::engine::fake::{Fake, package};
 use onstage::engine::{CancelToken, Engine, EngineOptions};
+use onstage::http::Entry;
 use onstage::model::{Manifest, ModelName, Package, Version};
-use onstage::protocol::{Entry, Grpc, ProtocolOptions, Shared, entry, router};
+use onstage::protocol::{Grpc, ProtocolOptions, Shared, entry, router};
 use onstage::serving::{
     Catalog, InferenceService, Limits, ModelEntry, Servable, VersionEntry, VersionState,
 };

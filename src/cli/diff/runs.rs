@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::app::{Offline, Refusal};
 use crate::model::Package;
+use crate::scoring::offline::{Offline, Refusal};
 
 /// A request that the old package answers and the new one does not.
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ impl Runs {
     }
 
     /// Asks both the same. What the old one does not answer tells nothing about the new one.
-    pub(super) fn of((old, was): (&Package, &Offline), (new, is): (&Package, &Offline)) -> Self {
+    pub(super) fn new((old, was): (&Package, &Offline), (new, is): (&Package, &Offline)) -> Self {
         let mut runs = Self::default();
         for (name, package) in [("the example of A", old), ("the example of B", new)] {
             // One that cannot be read is refused with its package.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::app::{Cost, Point};
 use crate::cli::text::Page;
+use crate::scoring::measure::{Cost, Point};
 
 const EXAMPLE: &str = "input example";
 const ZEROS: &str = "zeros";

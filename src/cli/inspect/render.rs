@@ -185,9 +185,9 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    use crate::app::{Cost, Point};
     use crate::cli::inspect::cost::CostReport;
     use crate::cli::inspect::report::{GraphReport, Operator, Opset, Param, WorkReport};
+    use crate::scoring::measure::{Cost, Point};
 
     fn field(name: Option<&str>, kind: &str, shape: Option<&[i64]>) -> Field {
         Field {

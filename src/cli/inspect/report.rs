@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::cost::CostReport;
 use super::external::{ExternalFile, external_files};
-use crate::app::Cost;
 use crate::engine::{Engine, Support};
 use crate::model::{
     ColSpec, Dim, InputSpec, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof,
     Schema, Signature, TensorSpec, Work,
 };
+use crate::scoring::measure::Cost;
 use crate::signing::Claim;
 
 /// Everything that the command tells.
@@ -185,7 +185,7 @@ impl Report {
             path: package.root.display().to_string(),
             model_file: model_file.display().to_string(),
             digest: package.digest.clone(),
-            signed: SealReport::of(package),
+            signed: SealReport::new(package),
             weight_bytes: package.weight_bytes,
             external_data: external_files(package),
             manifest: ManifestReport::new(&package.manifest),
@@ -227,7 +227,7 @@ impl Report {
 }
 
 impl SealReport {
-    fn of(package: &Package) -> Option<Self> {
+    fn new(package: &Package) -> Option<Self> {
         match Claim::read(&package.root) {
             Ok(claim) => claim.map(|claim| Self {
                 file: claim.seal.display().to_string(),
@@ -291,7 +291,7 @@ impl GraphReport {
         let (graph, signature) = (&package.graph, package.signature());
         let lacking: Vec<_> = engines
             .iter()
-            .map(|engine| (engine.name(), engine.lacks(graph)))
+            .map(|engine| (engine.name(), engine.missing_operators(graph)))
             .collect();
         let operator = |(key, count): (&(String, String), &usize)| {
             let missing = lacking.iter().filter(|(_, lacking)| lacking.contains(key));

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::WhereArgs;
-use crate::app;
 use crate::cli::remote::block_on;
 use crate::cli::{Console, Failure};
+use crate::config::registry_access;
 use crate::model::{Alias, ModelId, ModelName, Stage, Version};
+use crate::registry::sources;
 use crate::registry::{Environment, RegistryWriter, SourceError};
 
 #[derive(Debug, Args)]
@@ -65,7 +66,10 @@ type Variables<'a> = &'a [(OsString, OsString)];
 fn writer(at: &WhereArgs, environment: Variables<'_>) -> Result<Box<dyn RegistryWriter>, Failure> {
     let (settings, uri) = at.load(environment, None)?;
     let variables = Arc::new(Environment::new(environment));
-    Ok(app::registry::writer(&uri, &settings, &variables)?)
+    Ok(sources::writer(
+        &uri,
+        &registry_access(&settings, &variables),
+    )?)
 }
 
 fn usage(error: impl std::fmt::Display) -> Failure {

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use super::{Console, Failure, flags};
 use crate::config::{self, Inputs, Settings};
 
-/// Look at and change a model registry
+/// Inspect and change a model registry
 #[derive(Debug, Args)]
 pub(super) struct RegistryArgs {
     #[command(subcommand)]
@@ -33,7 +33,7 @@ enum RegistryCommand {
     Alias(change::AliasArgs),
     /// Remove an alias
     Unalias(change::UnaliasArgs),
-    /// Print, or make, the call that lets MLflow tell a server about changes at once
+    /// Print, or make, the call that registers a webhook with MLflow
     Webhook(webhook::WebhookArgs),
 }
 

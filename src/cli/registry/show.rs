@@ -8,12 +8,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::WhereArgs;
-use crate::app;
 use crate::cli::doctor::to_json;
 use crate::cli::remote::block_on;
 use crate::cli::text::{self, Page};
 use crate::cli::{Console, Failure};
+use crate::config::registry_access;
 use crate::model::{ModelName, Version};
+use crate::registry::sources;
 use crate::registry::{Environment, Query, RegisteredModel, RegistryState, VersionStatus};
 
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ fn look(
 ) -> Result<RegistryState, Failure> {
     let (settings, uri) = at.load(environment, None)?;
     let variables = Arc::new(Environment::new(environment));
-    let source = app::registry::source(&uri, &settings, &variables)?;
+    let source = sources::source(&uri, &registry_access(&settings, &variables))?;
     block_on(async {
         let looked = source.snapshot(query).await;
         looked.map_err(|error| Failure::failed(error.to_string()))

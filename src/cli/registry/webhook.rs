@@ -9,8 +9,8 @@ use clap::Args;
 use reqwest::Url;
 
 use super::WhereArgs;
-use crate::app;
 use crate::cli::{Console, Failure, flags, remote};
+use crate::config::secret;
 use crate::registry::{Environment, Mlflow, SourceError, Webhook, WebhookRequest};
 
 const ROUTE: &str = "/webhooks/mlflow";
@@ -244,7 +244,7 @@ fn secret(file: Option<&Path>) -> Result<String, Failure> {
         Failure::usage("a webhook without a secret could be sent by anybody, and none is given")
             .hint("write one into a file, such as with `openssl rand -hex 32`, and name it with `--webhook-secret-file`")
     })?;
-    app::secret::read(None, file).map_err(|error| Failure::failed(error.to_string()))
+    secret::read(None, file).map_err(|error| Failure::failed(error.to_string()))
 }
 
 #[cfg(test)]

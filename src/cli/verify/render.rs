@@ -1,8 +1,8 @@
 //! The facts as text for people.
 
 use super::report::{Answers, Comparison, EngineReport, Outcome, Report};
-use crate::cli::difference::Difference;
 use crate::cli::text::Page;
+use crate::scoring::difference::Difference;
 
 pub(super) fn render(report: &Report, width: usize) -> String {
     let mut page = Page::new(width);

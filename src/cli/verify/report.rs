@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::requests::Requests;
-use crate::cli::difference::Difference;
 use crate::model::Package;
+use crate::scoring::difference::Difference;
 
 /// Everything that the command tells.
 #[derive(Debug, Serialize)]

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::cli::{Failure, difference};
+use crate::cli::Failure;
 use crate::model::Package;
+use crate::scoring::difference;
 
 /// The file with the answer to each `request*.json`.
 pub(super) const EXPECTED: &str = "expected.json";
@@ -40,7 +41,7 @@ impl Requests {
 
     /// The input example, then each `request*.json` beside the manifest with the answer in `expected.json`; zeros, ones
     /// and random numbers when there is neither. Beside a `bare` file may lie anything.
-    pub(super) fn of(package: &Package, bare: bool) -> Result<Self, Failure> {
+    pub(super) fn new(package: &Package, bare: bool) -> Result<Self, Failure> {
         let mut list = Vec::new();
         let mut notes = Vec::new();
         if let Some(body) = package.serving_input().map_err(anyhow::Error::from)? {

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use super::Config;
 use super::library::{Origin, Place, look_up, version_of};
 use super::threads::Nursery;
-use crate::engine::{EngineError, one_line, panic_text};
-use crate::machine;
+use crate::engine::{EngineError, one_line};
+use crate::error::panic_text;
+use crate::runtime::machine;
 
 /// The loaded library. `ort` allows one for each process and keeps only a weak reference to its environment, so the
 /// process keeps this one, whichever engine value loaded it.
@@ -191,7 +192,7 @@ fn open(library: &Path, config: &Config) -> Result<Environment, String> {
         let builder = ort::init_from(library).map_err(|error| explain(&error))?;
         build(builder, config).map_err(|error| one_line(&error.to_string()))
     });
-    loaded.unwrap_or_else(|panic| Err(panic_text(&*panic)))
+    loaded.unwrap_or_else(|panic| Err(one_line(panic_text(&*panic))))
 }
 
 /// Counted from the CPU quota of the container; ONNX Runtime would count the machine's cores.

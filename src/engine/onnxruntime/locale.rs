@@ -31,15 +31,18 @@ mod tests {
         let said = "Exception during initialization: string_normalizer.cc:235 Locale::Locale(const std::string&)::<lambda()> \
             Failed to construct locale with name:en_US.UTF-8:locale::facet::_S_create_c_locale name not valid:Please, install\n\
             necessary language-pack-en and configure locales";
-        let told = explained_text(said);
+        let described = explained_text(said);
         assert!(
-            told.starts_with("this system has no locale `en_US.UTF-8`, which"),
-            "{told}"
+            described.starts_with("this system has no locale `en_US.UTF-8`, which"),
+            "{described}"
         );
-        assert!(told.contains("attribute `locale=\"C.UTF-8\"`"), "{told}");
         assert!(
-            told.ends_with("necessary language-pack-en and configure locales)"),
-            "{told}"
+            described.contains("attribute `locale=\"C.UTF-8\"`"),
+            "{described}"
+        );
+        assert!(
+            described.ends_with("necessary language-pack-en and configure locales)"),
+            "{described}"
         );
         assert_eq!(explained_text("no such\noperator"), "no such operator");
     }

@@ -10,6 +10,7 @@ mod locale;
 mod model;
 mod operators;
 mod providers;
+mod running;
 mod threads;
 
 use std::sync::{Arc, OnceLock};

@@ -96,11 +96,7 @@ fn copy(library: &OperatorLibrary) -> Result<TempPath, String> {
         let written = copy.write_all(&chunk[..read]);
         written.map_err(|error| cannot("copied to a private file", error))?;
     }
-    let found: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let found = hex::encode(hash.finalize());
     if found != library.sha256 {
         return Err(format!(
             "the library of custom operators `{shown}` has SHA-256 `{found}`, `engine.custom_operators` says `{}`: it \

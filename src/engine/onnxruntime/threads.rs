@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 
 use ort::environment::ThreadManager;
 
-use crate::machine::Priority;
+use crate::runtime::machine::Priority;
 
 /// Starts threads at the priority of runs, whoever asks for them.
 #[derive(Debug, Clone)]
@@ -64,7 +64,7 @@ impl ThreadManager for Nursery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::niceness;
+    use crate::runtime::machine::niceness;
 
     #[test]
     fn a_thread_that_a_slow_one_asks_for_is_not_slow() {
@@ -72,8 +72,8 @@ mod tests {
         let nursery = Nursery::new().unwrap();
         let asking = std::thread::spawn(move || {
             Priority::Background.take();
-            let (told, heard) = channel();
-            let work = move || told.send(niceness()).unwrap();
+            let (described, heard) = channel();
+            let work = move || described.send(niceness()).unwrap();
             let thread = nursery.create(work).unwrap();
             Nursery::join(thread).unwrap();
             (niceness(), heard.recv().unwrap())

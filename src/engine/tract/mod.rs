@@ -25,6 +25,8 @@ use self::plan::{Plan, State};
 use super::{
     CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Outputs, Session, Support,
 };
+use crate::engine::one_line;
+use crate::error::panic_text;
 use crate::model::{Batch, Graph, InputSpec, Package, Signature};
 use crate::tensor::{Tensor, Value};
 
@@ -54,7 +56,7 @@ impl Engine for Tract {
         support::judge(graph)
     }
 
-    fn lacks(&self, graph: &Graph) -> Vec<(String, String)> {
+    fn missing_operators(&self, graph: &Graph) -> Vec<(String, String)> {
         support::lacking(graph)
     }
 
@@ -282,7 +284,7 @@ fn guarded<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Broken> {
             Ok(quirk) => Broken::Quirks(vec![quirk.to_string()]),
             Err(error) => Broken::Error(super::one_line(&format!("{error:#}"))),
         }),
-        Err(panic) => Err(Broken::Panic(super::panic_text(&*panic))),
+        Err(panic) => Err(Broken::Panic(one_line(panic_text(&*panic)))),
     }
 }
 

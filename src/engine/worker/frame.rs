@@ -229,7 +229,7 @@ fn labels(to: &mut Vec<u8>, labels: &Labels) {
 pub(super) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn of(body: &'a [u8]) -> Self {
+    pub(super) fn new(body: &'a [u8]) -> Self {
         Self(body)
     }
 
@@ -396,13 +396,13 @@ mod tests {
         #[test]
         fn tensors_arrive_bit_for_bit(tensors in proptest::collection::vec(any_tensor(), 0..4)) {
             let body = inputs(&tensors);
-            let read = Reader::of(&body).inputs().unwrap();
+            let read = Reader::new(&body).inputs().unwrap();
             prop_assert_eq!(read.len(), tensors.len());
             prop_assert!(read.iter().zip(&tensors).all(|(one, other)| same(one, other)));
             let mut values: Vec<Value> = tensors.iter().cloned().map(Value::Tensor).collect();
             values.push(Value::Sequence(tensors.clone()));
             let body = outputs(&values);
-            let read = Reader::of(&body).outputs().unwrap();
+            let read = Reader::new(&body).outputs().unwrap();
             prop_assert_eq!(read.len(), values.len());
             for (one, other) in read.iter().zip(&values) {
                 prop_assert_eq!(std::mem::discriminant(one), std::mem::discriminant(other));
@@ -414,8 +414,8 @@ mod tests {
 
         #[test]
         fn no_bytes_break_the_reader(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Reader::of(&body).inputs();
-            let _ = Reader::of(&body).outputs();
+            let _ = Reader::new(&body).inputs();
+            let _ = Reader::new(&body).outputs();
             let _ = Frame::read(&mut &body[..]);
         }
 
@@ -423,7 +423,7 @@ mod tests {
         fn what_is_cut_off_is_refused(tensor in any_tensor(), at in 0usize..100) {
             let body = inputs(&[tensor]);
             let at = at.min(body.len() - 1);
-            prop_assert!(Reader::of(&body[..at]).inputs().is_none());
+            prop_assert!(Reader::new(&body[..at]).inputs().is_none());
         }
     }
 
@@ -440,7 +440,7 @@ mod tests {
                 scores: scores.clone(),
             };
             let body = outputs(&[Value::Maps(maps)]);
-            let read = Reader::of(&body).outputs().unwrap();
+            let read = Reader::new(&body).outputs().unwrap();
             let [Value::Maps(read)] = read.as_slice() else {
                 panic!("{read:?}");
             };

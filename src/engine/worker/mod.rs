@@ -9,16 +9,16 @@
 //! [`Workers::isolate`] wraps any engine. A worker holds one version of one model; when it ends, requests that it had
 //! fail with [`EngineError::Lost`], a new one is started, at once and then ever later, and nobody else notices.
 
-#[cfg(unix)]
 mod frame;
+#[cfg(unix)]
+#[cfg(unix)]
+pub(crate) mod messages;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
 mod serve;
 #[cfg(unix)]
 mod session;
-#[cfg(unix)]
-mod told;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -121,8 +121,8 @@ impl Engine for Isolated {
         self.engine.supports(graph)
     }
 
-    fn lacks(&self, graph: &Graph) -> Vec<(String, String)> {
-        self.engine.lacks(graph)
+    fn missing_operators(&self, graph: &Graph) -> Vec<(String, String)> {
+        self.engine.missing_operators(graph)
     }
 
     fn estimate(&self, package: &Package) -> u64 {
@@ -136,7 +136,8 @@ impl Engine for Isolated {
         options: &EngineOptions,
         cancel: &CancelToken,
     ) -> Result<Arc<dyn CompiledModel>, EngineError> {
-        let order = told::Order::of(self.name(), package, options).within(self.memory);
+        let order = crate::engine::worker::messages::Order::new(self.name(), package, options)
+            .within(self.memory);
         session::compile(&self.workers, self.name(), (package, order), cancel)
     }
 

@@ -149,7 +149,7 @@ impl Link {
     }
 
     /// Waits for its end, and says how it ended. Whoever waits for an answer hears that there will be none.
-    pub(super) fn bury(&self) -> String {
+    pub(super) fn reap(&self) -> String {
         self.hang_up();
         self.waiting.lock().take();
         let deadline = Instant::now() + END_PATIENCE;

@@ -14,12 +14,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use parking_lot::Mutex;
 
 use super::frame::{Frame, Kind, Reader, outputs};
-use super::told::{Failure, Order, Report};
+use crate::engine::worker::messages::{Failure, Order, Report};
 use crate::engine::{
-    CancelToken, CompiledModel, Engine, EngineError, Interrupt, Session, panic_text,
+    CancelToken, CompiledModel, Engine, EngineError, Interrupt, Session, one_line,
 };
-use crate::machine;
+use crate::error::panic_text;
 use crate::model::{Batch, Package, Work};
+use crate::runtime::machine;
 
 /// Serves the server on standard input, which is a socket, with one of these engines; returns when the server has gone.
 ///
@@ -38,7 +39,7 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
         let answer = match opened {
             Ok(()) => Frame::new(Kind::Opened, 0, Vec::new()),
             Err(panic) => {
-                let failure = Failure::Panicked(panic_text(&*panic));
+                let failure = Failure::Panicked(one_line(panic_text(&*panic)));
                 Frame::new(Kind::Failed, 0, failure.to_body())
             }
         };
@@ -48,7 +49,7 @@ pub fn serve(engines: &[Arc<dyn Engine>]) -> io::Result<()> {
         Ok(loaded) => loaded,
         Err(panic) => Err(Failure::Load {
             file: String::new(),
-            reason: format!("loading panicked: {}", panic_text(&*panic)),
+            reason: format!("loading panicked: {}", one_line(panic_text(&*panic))),
         }),
     };
     let (model, work) = match loaded {
@@ -165,7 +166,7 @@ impl Sessions {
     fn run(&mut self, session: u32, body: &[u8]) -> io::Result<()> {
         let signature = self.model.signature();
         let names = signature.inputs.iter().map(|input| input.name.clone());
-        let Some(tensors) = Reader::of(body).inputs() else {
+        let Some(tensors) = Reader::new(body).inputs() else {
             return self.refuse(session, "the tensors cannot be read");
         };
         let fits = tensors.len() == signature.inputs.len();
@@ -233,7 +234,7 @@ fn work(
         let result = result.unwrap_or_else(|panic| {
             Err(EngineError::Panicked {
                 engine: "",
-                reason: panic_text(&*panic),
+                reason: one_line(panic_text(&*panic)),
             })
         });
         let answer = match result {

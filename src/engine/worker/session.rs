@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use super::Workers;
 use super::frame::{Frame, Kind, Reader, inputs};
 use super::process::Link;
-use super::told::{Failure, Order, Report};
+use crate::engine::worker::messages::{Failure, Order, Report};
 use crate::engine::{
     CancelToken, CompiledModel, EngineError, Interrupt, Outputs, Session, load_error,
 };
-use crate::machine;
 use crate::model::{Batch, ModelName, Package, Signature};
+use crate::runtime::machine;
 
 /// How often someone who waits for a worker looks whether it is still wanted.
 const TICK: Duration = Duration::from_millis(10);
@@ -70,10 +70,10 @@ pub(super) fn compile(
     });
     // Ends the supervisor, and with it the worker, when loading fails or is cancelled.
     let owner = Owner(Arc::clone(&remote));
-    let (told, loaded) = channel();
+    let (described, loaded) = channel();
     std::thread::Builder::new()
         .name("worker".to_owned())
-        .spawn(move || remote.supervise(&told, &unwanted))
+        .spawn(move || remote.supervise(&described, &unwanted))
         .map_err(|error| failed(format!("cannot start a thread: {error}")))?;
     match first_report(&loaded, cancel) {
         Ok(report) => Ok(Arc::new(RemoteModel {
@@ -98,12 +98,12 @@ pub(super) fn open(workers: &Workers, package: &Path, cancel: &CancelToken) -> R
     let order = Frame::new(Kind::Open, 0, package.as_os_str().as_bytes().to_vec());
     // One that has gone already tells nothing below.
     let _ = link.send(&order);
-    let (told, heard) = channel();
+    let (described, heard) = channel();
     let worker = Arc::clone(&link);
     let attend = move || {
         let answer = worker.read();
-        let ended = worker.bury();
-        let _ = told.send(match answer {
+        let ended = worker.reap();
+        let _ = described.send(match answer {
             Ok(Some(frame)) if frame.kind == Kind::Opened => Ok(()),
             Ok(Some(frame)) => Err(Failure::of_body(&frame.body).of_engine("").to_string()),
             _ => Err(ended),
@@ -128,11 +128,11 @@ fn first_report(
     cancel: &CancelToken,
 ) -> Result<Report, Failure> {
     loop {
-        let told = loaded.recv_timeout(TICK);
+        let described = loaded.recv_timeout(TICK);
         if cancel.is_cancelled() {
             return Err(Failure::Cancelled);
         }
-        match told {
+        match described {
             Ok(result) => return result,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -144,7 +144,7 @@ fn first_report(
 
 impl Remote {
     /// Keeps a worker alive until the model is not needed any more; gives up only on the first one.
-    fn supervise(&self, told: &Sender<Result<Report, Failure>>, unwanted: &Receiver<()>) {
+    fn supervise(&self, described: &Sender<Result<Report, Failure>>, unwanted: &Receiver<()>) {
         let mut in_a_row = 0;
         let mut has_loaded = false;
         loop {
@@ -152,11 +152,11 @@ impl Remote {
             let ended = self.live(|report| {
                 if !std::mem::replace(&mut has_loaded, true) {
                     // Whoever asked may have been cancelled.
-                    let _ = told.send(Ok(report));
+                    let _ = described.send(Ok(report));
                 }
             });
             if !has_loaded {
-                let _ = told.send(Err(ended));
+                let _ = described.send(Err(ended));
                 return;
             }
             if self.wanted.lock().is_none() {
@@ -195,7 +195,7 @@ impl Remote {
         }
         let refused = self.attend(&link, &mut loaded);
         self.link.lock().take();
-        let how = link.bury();
+        let how = link.reap();
         refused.unwrap_or(Failure::Lost(how))
     }
 
@@ -334,7 +334,7 @@ impl Session for RemoteSession {
         })?;
         let frame = self.wait(&link, &answered, cancel)?;
         match frame.kind {
-            Kind::Outputs => Reader::of(&frame.body).outputs().ok_or_else(|| {
+            Kind::Outputs => Reader::new(&frame.body).outputs().ok_or_else(|| {
                 let reason = "the worker answered what cannot be read";
                 self.remote.lost(reason, Some(link.process))
             }),

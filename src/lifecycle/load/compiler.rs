@@ -14,8 +14,8 @@ use crate::engine::worker::Workers;
 use crate::engine::{
     CancelToken, CompiledModel, Engine, EngineChoice, EngineError, EngineOptions, Engines,
 };
-use crate::machine;
 use crate::model::{Dim, Extent, Package, ResponseOutput};
+use crate::runtime::machine;
 use crate::serving::{Confinement, ExampleError, Limits, Servable, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
@@ -194,7 +194,7 @@ impl Compiler {
         };
         let inputs = package.graph.signature.inputs.iter();
         let one_row = inputs.map(|input| match &input.default {
-            Some(default) => Extent::of(&default.0),
+            Some(default) => Extent::from_tensor(&default.0),
             None => Extent {
                 shape: input.shape.iter().flatten().map(size).collect(),
                 longest: 0,

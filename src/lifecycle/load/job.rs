@@ -1,6 +1,5 @@
 //! One load as a task: it reports each step to the manager, which may cancel it.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::error::LoadError;
 use super::loader::Loader;
 use super::request::LoadRequest;
 use crate::engine::CancelToken;
+use crate::error::panic_text;
 use crate::telemetry::Tracer;
 
 /// One version that is being loaded.
@@ -43,7 +43,7 @@ impl Job {
             () = cancel.cancelled() => Err(LoadError::Cancelled),
             // A runtime that gets no thread panics; the version is tried again.
             result = AssertUnwindSafe(loader.load(request, &context)).catch_unwind() => {
-                result.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))))
+                result.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())))
             }
         };
         if let Some(trace) = &trace {
@@ -64,10 +64,4 @@ impl Job {
         };
         let _ = context.send(ended).await;
     }
-}
-
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "no message".to_owned())
 }

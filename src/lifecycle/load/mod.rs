@@ -1,6 +1,5 @@
 //! Brings one version from its files to a servable, off the request path.
 
-mod background;
 mod compiler;
 mod context;
 mod error;

@@ -9,16 +9,16 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::background::Background;
 use super::compiler::Compiler;
 use super::context::LoadContext;
 use super::error::LoadError;
-use super::job::panic_text;
 use super::loader::Loader;
 use super::request::{LoadRequest, Loaded};
-use crate::machine;
+use crate::error::panic_text;
 use crate::model::{ModelId, Package, PackageError};
-use crate::registry::{Held, Lease, PackageRef, PastRuns, SourceError, Wanted};
+use crate::registry::{CachedPackage, Lease, PackageRef, PastRuns, SourceError, Wanted};
+use crate::runtime::background::Background;
+use crate::runtime::machine;
 use crate::serving::{Servable, VersionState};
 
 /// A package, or why it is none.
@@ -31,7 +31,7 @@ pub trait Supply: Send + Sync {
     ///
     /// # Errors
     /// [`SourceError`].
-    async fn fetch(&self, package: &PackageRef) -> Result<Held, SourceError>;
+    async fn fetch(&self, package: &PackageRef) -> Result<CachedPackage, SourceError>;
 
     /// Forgets what was fetched, when it is not what the registry says: another attempt fetches it anew.
     async fn discard(&self, package: &PackageRef);
@@ -156,7 +156,7 @@ impl PackageLoader {
         supply: &Arc<dyn Supply>,
         package: &PackageRef,
         request: &LoadRequest,
-    ) -> Result<Held, SourceError> {
+    ) -> Result<CachedPackage, SourceError> {
         if !request.background {
             return supply.fetch(package).await;
         }
@@ -205,8 +205,8 @@ impl PackageLoader {
                 compile(&compiler, (&directory, opened), &request, &context)
             }));
             files.end();
-            let result =
-                caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic))));
+            let result = caught
+                .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())));
             // Nobody waits when it was cancelled: then the model is freed here, off the request path.
             let _ = done.send(result.map(|servable| Loaded::new(servable, lease, files.content)));
         });

@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::Manager;
-use crate::machine;
 use crate::model::{ModelName, Version};
+use crate::runtime::machine;
 use crate::serving::Released;
 
 impl Manager {

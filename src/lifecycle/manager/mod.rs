@@ -256,7 +256,7 @@ impl Manager {
             let mut record = Record::new((self.parts.options)(&name));
             record.remembered = self.served.remove(&name);
             let served = record.remembered.clone();
-            record.beginning = served.and_then(|served| Beginning::of(served, &wish));
+            record.beginning = served.and_then(|served| Beginning::resume(served, &wish));
             if let Some(beginning) = &record.beginning {
                 let (version, wanted) = (beginning.version(), wish.default);
                 let wanted = wanted.map(|wanted| wanted.to_string());

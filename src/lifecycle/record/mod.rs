@@ -141,14 +141,14 @@ impl Record {
     /// When it was used last, or wanted.
     pub(crate) fn last_used(&self) -> Option<Instant> {
         let servables = self.slots.values().filter_map(Slot::servable);
-        let used = servables.map(|servable| servable.vitals().last_used());
+        let used = servables.map(|servable| servable.health().last_used());
         used.chain(self.woken).max()
     }
 
     /// Whether a version of it was loaded for a request that has not come yet.
     pub(crate) fn is_unused(&self, now: Instant) -> bool {
         let mut servables = self.slots.values().filter_map(Slot::servable);
-        servables.any(|servable| servable.vitals().is_unused(now))
+        servables.any(|servable| servable.health().is_unused(now))
     }
 
     /// Whether a load of it has been granted memory and goes on.

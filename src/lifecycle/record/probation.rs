@@ -57,7 +57,7 @@ impl Record {
             fallback,
             since: now,
             until: now + self.options.probation,
-            before: beside.vitals().bad_share(),
+            before: beside.health().bad_share(),
             crowded: beside.connections() > 1,
         });
     }

@@ -20,7 +20,7 @@ use crate::lifecycle::{
 };
 use crate::model::{Alias, ModelId, ModelName, ResponseForm, Version};
 use crate::registry::{
-    DesiredModel, DesiredState, Held, PackageRef, PastRuns, Served, SourceError, Wanted,
+    CachedPackage, DesiredModel, DesiredState, PackageRef, PastRuns, Served, SourceError, Wanted,
 };
 use crate::serving::{
     Catalog, ModelEntry, Selector, ServableHandle, SwapRecord, VersionSelector, VersionState,
@@ -422,7 +422,7 @@ struct Found(Vec<PackageRef>);
 
 #[async_trait]
 impl Supply for Found {
-    async fn fetch(&self, package: &PackageRef) -> Result<Held, SourceError> {
+    async fn fetch(&self, package: &PackageRef) -> Result<CachedPackage, SourceError> {
         Err(SourceError::NotFound(package.id.to_string()))
     }
 
@@ -454,7 +454,7 @@ pub(super) struct Notes {
 
 impl Past {
     /// An earlier run that served this version.
-    pub(super) fn of(name: &str, version: u64) -> Self {
+    pub(super) fn new(name: &str, version: u64) -> Self {
         let served = Served {
             model: model(name),
             default: Version(version),

@@ -27,7 +27,7 @@ async fn load(scene: &Harness, name: &str) {
 /// A request uses it now.
 fn touch(scene: &Harness, name: &str) {
     let servable = scene.request(name);
-    servable.vitals().touch(tokio::time::Instant::now());
+    servable.health().touch(tokio::time::Instant::now());
 }
 
 #[tokio::test(start_paused = true)]

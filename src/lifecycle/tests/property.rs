@@ -183,7 +183,7 @@ impl World {
             Happens::Request(m) => {
                 if self.scene.serving(name(m)).is_some() {
                     let request = self.scene.request(name(m));
-                    request.vitals().touch(tokio::time::Instant::now());
+                    request.health().touch(tokio::time::Instant::now());
                     self.requests.push(request);
                 }
             }

@@ -13,7 +13,7 @@ use crate::registry::{DesiredModel, Wanted};
 #[tokio::test(start_paused = true)]
 async fn a_start_begins_with_the_version_that_served_before() {
     let scene = Setup::all(with_probation())
-        .past(Past::of("m", 1))
+        .past(Past::new("m", 1))
         .wanting("m", wish("m", &[2]))
         .start();
     settle().await;
@@ -31,7 +31,7 @@ async fn a_start_begins_with_the_version_that_served_before() {
 #[tokio::test(start_paused = true)]
 async fn a_start_moves_on_when_what_served_before_cannot() {
     let scene = Setup::all(options())
-        .past(Past::of("m", 1))
+        .past(Past::new("m", 1))
         .wanting("m", wish("m", &[2]))
         .start();
     let broken = || LoadError::Example("no".to_owned());
@@ -47,7 +47,7 @@ async fn a_version_that_the_configuration_names_is_begun_with() {
         ..wish("m", &[2])
     };
     let scene = Setup::all(options())
-        .past(Past::of("m", 1))
+        .past(Past::new("m", 1))
         .wanting("m", pinned)
         .start();
     after(2 * LOAD).await;
@@ -61,7 +61,7 @@ async fn what_served_before_is_better_than_nothing() {
         ..DesiredModel::default()
     };
     let scene = Setup::all(options())
-        .past(Past::of("m", 1))
+        .past(Past::new("m", 1))
         .wanting("m", absent)
         .start();
     after(seconds(60)).await;

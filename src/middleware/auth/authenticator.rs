@@ -77,7 +77,7 @@ impl Authenticator {
         extensions: &Extensions,
     ) -> Result<Arc<Identity>, Unknown> {
         let now = Timestamp::now();
-        match Credential::of(headers) {
+        match Credential::from_headers(headers) {
             Credential::Key(key) => match self.by_key(key, now) {
                 Some(found) => found,
                 None => Err(Unknown::Key),

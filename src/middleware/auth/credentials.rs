@@ -22,7 +22,7 @@ pub(super) enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
-    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+    pub(super) fn from_headers(headers: &'a HeaderMap) -> Self {
         let bearer = match only(headers, &header::AUTHORIZATION) {
             Ok(value) => value.and_then(bearer),
             Err(()) => return Self::Unclear,
@@ -101,7 +101,11 @@ mod tests {
             ),
             (&[("authorization", long.as_str())], Credential::Unclear),
         ] {
-            assert_eq!(Credential::of(&headers(pairs)), expected, "{pairs:?}");
+            assert_eq!(
+                Credential::from_headers(&headers(pairs)),
+                expected,
+                "{pairs:?}"
+            );
         }
     }
 }

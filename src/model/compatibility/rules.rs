@@ -36,7 +36,7 @@ pub(super) fn compare(
         };
         return vec![change];
     }
-    let pairs = Pairs::of(old, new);
+    let pairs = Pairs::new(old, new);
     let mut changes = Vec::new();
     for (place, (field, partner)) in new.list.iter().zip(&pairs.partners).enumerate() {
         let judge = Judge {
@@ -67,7 +67,7 @@ pub(super) fn compare(
 /// Whether an input that took a fixed number of rows now takes any number.
 pub(super) fn opens_batch(old: &Fields<'_>, new: &Fields<'_>) -> bool {
     let rows = |field: &Field<'_>| field.shape.as_ref()?.first().copied();
-    let pairs = Pairs::of(old, new);
+    let pairs = Pairs::new(old, new);
     new.list
         .iter()
         .zip(&pairs.partners)
@@ -91,7 +91,7 @@ struct Pairs {
 }
 
 impl Pairs {
-    fn of(old: &Fields<'_>, new: &Fields<'_>) -> Self {
+    fn new(old: &Fields<'_>, new: &Fields<'_>) -> Self {
         // Fields without a name share a key, so they are taken in their order.
         let mut waiting: HashMap<Option<&str>, VecDeque<usize>> = HashMap::new();
         for (index, field) in old.list.iter().enumerate() {

@@ -267,11 +267,11 @@ impl Graph {
             return Err(GraphProblem::NoOpset);
         }
         let signature = signature_of(graph, model.ir_version.unwrap_or_default())?;
-        let survey = Survey::of(graph, &model.functions)?;
+        let survey = Survey::new(graph, &model.functions)?;
         calls::check(graph, &model.functions)?;
         let rows = contained(|| rows::analyse(&model, &signature))
             .unwrap_or_else(|| RowProof::Unproven("the graph could not be followed".to_owned()));
-        let work = contained(|| Work::of(&model, &signature)).unwrap_or_else(Work::unknown);
+        let work = contained(|| Work::new(&model, &signature)).unwrap_or_else(Work::unknown);
         Ok(Self {
             rows,
             work,

@@ -23,7 +23,7 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Walks the graph, its subgraphs and the model's own functions.
-    pub(crate) fn of(
+    pub(crate) fn new(
         graph: &GraphProto,
         functions: &[FunctionProto],
     ) -> Result<Self, GraphProblem> {

@@ -15,7 +15,7 @@ pub(crate) struct Confined {
 
 impl Confined {
     /// The directory `root`, whose symbolic links are resolved already.
-    pub(crate) fn of(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 

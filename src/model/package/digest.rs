@@ -8,16 +8,13 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::confine::Confined;
-use super::discover::is_foreign;
+use super::entries::{MAX_ENTRIES, is_foreign};
 use super::error::PackageError;
 use crate::model::real_path;
 use crate::model::small_file;
 
 /// What a registry client writes beside the manifest; it says where the package came from, not what it is.
 const REGISTERED_META: &str = "registered_model_meta";
-
-/// Entries that are looked at in one package: links to directories can make few files look like very many.
-pub(super) const MAX_ENTRIES: usize = 100_000;
 
 /// Directories inside each other; MLflow makes two or three.
 const MAX_DEPTH: usize = 64;
@@ -36,8 +33,8 @@ impl Content {
     ///
     /// # Errors
     /// [`PackageError`] when one cannot be read, leads outside, or there are too many.
-    pub fn of(directory: &Path) -> Result<Self, PackageError> {
-        let files = Files::of(directory)?;
+    pub fn read(directory: &Path) -> Result<Self, PackageError> {
+        let files = Files::read(directory)?;
         Ok(Self {
             digest: files.digest()?,
             bytes: files.bytes()?,
@@ -49,7 +46,7 @@ impl Content {
     /// # Errors
     /// [`PackageError`], likewise.
     pub fn with(directory: &Path, name: &str, file: PathBuf) -> Result<Self, PackageError> {
-        let mut files = Files::of(directory)?;
+        let mut files = Files::read(directory)?;
         files.add(Path::new(name), file);
         Ok(Self {
             digest: files.digest()?,
@@ -65,7 +62,7 @@ impl Content {
         directory: &Path,
         left_out: &str,
     ) -> Result<(String, impl Fn(&str) -> bool + use<>), PackageError> {
-        let mut files = Files::of(directory)?;
+        let mut files = Files::read(directory)?;
         files.files.remove(left_out.as_bytes());
         let digest = files.digest()?;
         let has = move |name: &str| files.files.contains_key(name.as_bytes());
@@ -82,11 +79,11 @@ pub(crate) struct Files {
 
 impl Files {
     /// Those of a directory.
-    fn of(directory: &Path) -> Result<Self, PackageError> {
+    fn read(directory: &Path) -> Result<Self, PackageError> {
         let root = real_path(directory);
         let root = root.map_err(PackageError::io(directory))?;
         let mut files = Self::default();
-        files.add_directory(&Confined::of(root))?;
+        files.add_directory(&Confined::new(root))?;
         Ok(files)
     }
 
@@ -190,7 +187,7 @@ impl Files {
             hash.update(relative);
             hash_file(&mut hash, path, &mut chunk).map_err(PackageError::io(path))?;
         }
-        let hex: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let hex = hex::encode(hash.finalize());
         Ok(format!("sha256:{hex}"))
     }
 }

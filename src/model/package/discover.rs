@@ -1,12 +1,12 @@
 //! Which packages a path stands for.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MANIFEST;
-use super::digest::MAX_ENTRIES;
+use super::entries::{MAX_ENTRIES, is_foreign, version_of};
 use super::error::PackageError;
 use super::triton::VersionPolicy;
 use crate::model::Version;
@@ -75,15 +75,6 @@ pub(super) fn sort_key(path: &Path) -> (Option<PathBuf>, Option<Version>, PathBu
         ),
         None => (Some(path.to_owned()), None, path.to_owned()),
     }
-}
-
-pub(super) fn version_of(name: Option<&OsStr>) -> Option<Version> {
-    name?.to_str()?.parse().ok()
-}
-
-/// Whether an entry belongs to tools, Kubernetes (`..data`) or the file system (`lost+found`), not to a model.
-pub(crate) fn is_foreign(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "lost+found"
 }
 
 /// A directory that was listed; `None` when it is gone since. One that cannot be read may hold the very version that is
@@ -200,7 +191,7 @@ impl Directory {
         versions.sort();
         Ok(match versions.is_empty() {
             true => Vec::new(),
-            false => VersionPolicy::of(&self.path).chosen(&self.path, versions),
+            false => VersionPolicy::read(&self.path).chosen(&self.path, versions),
         })
     }
 

@@ -106,7 +106,7 @@ impl Draft<'_> {
 
     fn copy_weights(&self, directory: &Path) -> Result<(), DraftError> {
         let source = self.source;
-        let root = Confined::of(source.root.clone());
+        let root = Confined::new(source.root.clone());
         let (data, tensors) = (&source.manifest.onnx.data, &source.graph.external_data);
         let mut files = root.external_data(data, &source.model_file, tensors)?;
         let reserved = [

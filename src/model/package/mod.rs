@@ -4,6 +4,7 @@ mod confine;
 mod digest;
 mod discover;
 mod draft;
+mod entries;
 mod error;
 mod example;
 mod fit;
@@ -100,7 +101,7 @@ impl Package {
             })?;
         }
         let place = (path, manifest.onnx.data.as_path());
-        let told = triton::apply(place, &graph, bare.is_some(), &mut manifest.hints);
+        let described = triton::apply(place, &graph, bare.is_some(), &mut manifest.hints);
         let mut files = Files::default();
         files.add(&manifest.onnx.data, model_file.clone());
         let data = root.external_data(&manifest.onnx.data, &model_file, &graph.external_data)?;
@@ -120,9 +121,9 @@ impl Package {
             graph,
             digest: files.digest()?,
             weight_bytes,
-            labels: told.labels,
-            reshapes: told.reshapes,
-            notice: told.notice,
+            labels: described.labels,
+            reshapes: described.reshapes,
+            notice: described.notice,
         })
     }
 
@@ -158,7 +159,7 @@ impl Package {
     /// [`PackageError`] when the example is named in the manifest but cannot be read.
     pub fn serving_input(&self) -> Result<Option<Vec<u8>>, PackageError> {
         match &self.manifest.example {
-            Some(info) => example::request(&Confined::of(self.root.clone()), info),
+            Some(info) => example::request(&Confined::new(self.root.clone()), info),
             None => Ok(None),
         }
     }
@@ -176,11 +177,11 @@ fn layout(path: &Path) -> Result<Layout, PackageError> {
             return Err(PackageError::NotAModel(path.to_owned()));
         };
         return Ok(Layout {
-            root: Confined::of(directory.to_owned()),
+            root: Confined::new(directory.to_owned()),
             bare: Some(PathBuf::from(name)),
         });
     }
-    let root = Confined::of(real_path(path).map_err(PackageError::io(path))?);
+    let root = Confined::new(real_path(path).map_err(PackageError::io(path))?);
     let directory = discover::Directory::read(path)?;
     if directory.has_manifest {
         return Ok(Layout { root, bare: None });

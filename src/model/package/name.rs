@@ -56,7 +56,7 @@ pub(crate) fn identify(
 /// As [`identify`], for what may be broken.
 pub(crate) fn presume(path: &Path, chosen: Option<&ModelName>) -> ModelId {
     let root = real_path(path).unwrap_or_else(|_| path.to_owned());
-    let root = Confined::of(root);
+    let root = Confined::new(root);
     if let Ok(id) = identify(path, &root, path.is_dir(), chosen.cloned()) {
         return id;
     }

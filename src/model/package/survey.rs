@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::discover::{Directory, inspect, is_onnx, sort_key, version_of};
+use super::discover::{Directory, inspect, is_onnx, sort_key};
+use super::entries::version_of;
 use super::error::PackageError;
 use super::triton::VersionPolicy;
 
@@ -141,7 +142,7 @@ fn versions(path: &Path, directory: &Directory) -> Vec<PathBuf> {
         versions.extend(numbered(&directory.others));
     }
     versions.sort();
-    VersionPolicy::of(path).chosen(path, versions)
+    VersionPolicy::read(path).chosen(path, versions)
 }
 
 /// `fraud/v1/model.onnx`, where `fraud/1/model.onnx` was meant.

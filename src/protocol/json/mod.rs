@@ -5,6 +5,7 @@
 
 mod effort;
 mod elements;
+mod numbers;
 mod reader;
 mod value;
 mod writer;

@@ -2,11 +2,9 @@
 
 use std::ops::Range;
 
+use super::numbers::{MAX_EXACT, Numbers};
 use crate::budget::OverBudget;
 use crate::protocol::meter::{Meter, block, block_of};
-
-/// Whole numbers up to here are exact as `f64`.
-const MAX_EXACT: u64 = 1 << 53;
 
 /// A JSON value. Rectangular lists of scalars are [`Json::Array`]; only ragged ones and lists of objects are
 /// [`Json::List`].
@@ -41,29 +39,6 @@ pub(crate) enum Cells {
     Text(Vec<String>),
     Mixed(Vec<Json>),
 }
-
-/// Numbers of which at least one is a float, or missing.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub(crate) struct Numbers {
-    /// NaN where one is missing.
-    pub(crate) values: Vec<f64>,
-    marks: Marks,
-    /// How many are missing.
-    pub(crate) nulls: usize,
-}
-
-/// How each number was written: two bits for each, and none behind the last that is no float.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Marks(Vec<u64>);
-
-/// A number that was written as a whole one.
-const WHOLE: u64 = 1;
-
-/// None at all: `null`.
-const NULL: u64 = 2;
-
-/// Marks in each word.
-const MARKS: usize = 32;
 
 /// Rows turned into columns.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -141,7 +116,7 @@ impl Default for Items {
 
 impl Items {
     /// The cells of `count` items of a shape, which begin at `start`, are taken away from what was read.
-    pub(super) fn split_off(
+    pub(crate) fn split_off(
         cells: &mut Cells,
         start: usize,
         (inner, count): (&[usize], usize),
@@ -292,14 +267,14 @@ impl Cells {
     /// # Errors
     /// [`OverBudget`].
     pub(crate) fn one(value: Json, meter: &Meter) -> Result<Self> {
-        Self::of([value], meter)
+        Self::new([value], meter)
     }
 
     /// Values in order.
     ///
     /// # Errors
     /// [`OverBudget`].
-    pub(crate) fn of(values: impl IntoIterator<Item = Json>, meter: &Meter) -> Result<Self> {
+    pub(crate) fn new(values: impl IntoIterator<Item = Json>, meter: &Meter) -> Result<Self> {
         let mut cells = Self::default();
         for value in values {
             cells.push(value, meter)?;
@@ -390,7 +365,7 @@ impl Cells {
     }
 
     /// Drops what comes behind the first `len`. The form stays, though a narrower one may do.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         match self {
             Self::Int(values) => values.truncate(len),
             Self::Number(numbers) => numbers.truncate(len),
@@ -422,11 +397,11 @@ impl Cells {
     }
 
     /// The same values in the narrowest form.
-    pub(super) fn narrowed(self, meter: &Meter) -> Result<Self> {
+    pub(crate) fn narrowed(self, meter: &Meter) -> Result<Self> {
         match self {
             Self::Number(_) | Self::Mixed(_) => {
                 let slots = self.slots();
-                let narrow = Self::of(self.into_iter(), meter)?;
+                let narrow = Self::new(self.into_iter(), meter)?;
                 meter.release(slots);
                 Ok(narrow)
             }
@@ -468,92 +443,6 @@ fn split_off<T>(values: &mut Vec<T>, at: usize, meter: &Meter) -> Result<Vec<T>>
     Ok(tail)
 }
 
-impl Numbers {
-    /// Whole numbers, in the place that they have.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "callers check that the numbers are exact"
-    )]
-    fn whole(ints: Vec<i64>, meter: &Meter) -> Result<Self> {
-        let words = ints.len().div_ceil(MARKS);
-        let mut marks = meter.vec(words + words / 4 + 1)?;
-        marks.resize(words, u64::MAX / 3 * WHOLE);
-        let behind = words * MARKS - ints.len();
-        if let Some(last) = marks.last_mut() {
-            *last >>= 2 * behind;
-        }
-        Ok(Self {
-            values: ints.into_iter().map(|int| int as f64).collect(),
-            marks: Marks(marks),
-            nulls: 0,
-        })
-    }
-
-    fn push(&mut self, value: Json, meter: &Meter) -> Result<()> {
-        match value {
-            Json::Int(int) => self.push_whole(int, meter),
-            Json::Float(float) => meter.push(&mut self.values, float),
-            _ => self.push_null(meter),
-        }
-    }
-
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "callers check that the number is exact"
-    )]
-    fn push_whole(&mut self, value: i64, meter: &Meter) -> Result<()> {
-        self.marks.set(self.values.len(), WHOLE, meter)?;
-        meter.push(&mut self.values, value as f64)
-    }
-
-    fn push_null(&mut self, meter: &Meter) -> Result<()> {
-        self.marks.set(self.values.len(), NULL, meter)?;
-        self.nulls += 1;
-        meter.push(&mut self.values, f64::NAN)
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "exact by construction")]
-    fn get(&self, index: usize) -> Json {
-        match self.marks.get(index) {
-            WHOLE => Json::Int(self.values[index] as i64),
-            NULL => Json::Null,
-            _ => Json::Float(self.values[index]),
-        }
-    }
-
-    fn truncate(&mut self, len: usize) {
-        let dropped = len..self.values.len();
-        let nulls = dropped.filter(|&index| self.marks.get(index) == NULL);
-        self.nulls -= nulls.count();
-        self.values.truncate(len);
-        self.marks.0.truncate(len.div_ceil(MARKS));
-        if let Some(last) = self.marks.0.get_mut(len / MARKS) {
-            *last &= (1 << (2 * (len % MARKS))) - 1;
-        }
-    }
-
-    /// Whether none is there.
-    pub(crate) fn is_null(&self) -> bool {
-        self.nulls == self.values.len()
-    }
-}
-
-impl Marks {
-    fn get(&self, index: usize) -> u64 {
-        let word = self.0.get(index / MARKS).copied().unwrap_or(0);
-        (word >> (2 * (index % MARKS))) & 3
-    }
-
-    /// Marks one that has no mark yet.
-    fn set(&mut self, index: usize, mark: u64, meter: &Meter) -> Result<()> {
-        while self.0.len() <= index / MARKS {
-            meter.push(&mut self.0, 0)?;
-        }
-        self.0[index / MARKS] |= mark << (2 * (index % MARKS));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -589,7 +478,7 @@ mod tests {
             at in 0_usize..100,
         ) {
             let meter = Meter::unlimited();
-            let mut cells = Cells::of(values.clone(), &meter).unwrap();
+            let mut cells = Cells::new(values.clone(), &meter).unwrap();
             prop_assert_eq!(cells.heap(), meter.held() + cells_texts(&values));
             prop_assert!(!is_widest(&values) || matches!(cells, Cells::Mixed(_)));
             prop_assert_eq!(cells.clone().into_iter().collect::<Vec<_>>(), values.clone());
@@ -599,7 +488,7 @@ mod tests {
             prop_assert_eq!(cells.clone().into_iter().collect::<Vec<_>>(), values[..at].to_vec());
             cells.push(Json::Int(1), &meter).unwrap();
             prop_assert_eq!(cells.get(at), Some(Json::Int(1)));
-            let again = Cells::of(values[at..].to_vec(), &meter).unwrap();
+            let again = Cells::new(values[at..].to_vec(), &meter).unwrap();
             // By their text: a missing number is NaN inside. Nothing is nothing in every form.
             let narrowed = tail.narrowed(&meter).unwrap();
             if at < values.len() {

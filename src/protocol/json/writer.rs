@@ -1,11 +1,14 @@
 //! Tensors and numbers as JSON text, in the form that Python's `json.dumps` gives them.
 
+use serde::{Deserialize, Serialize};
+
 use half::{bf16, f16};
 
 use crate::tensor::{DType, Element, MapSequence, Tensor};
 
 /// How a NaN or an infinity is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NonFinite {
     /// As `null`: legal JSON.
     #[default]

@@ -14,7 +14,7 @@ use crate::tensor::{DType, Tensor, Value};
 ///
 /// # Errors
 /// When the outputs of a data frame have different numbers of elements, as MLflow refuses too.
-pub(super) fn write_answer(
+pub(crate) fn write_answer(
     form: Form,
     signature: &Signature,
     outputs: &Outputs,
@@ -38,7 +38,7 @@ pub(super) fn write_answer(
 
 /// `{"predictions": …}` with the labels or numbers alone, as scikit-learn's `predict` returns them: a matrix of one
 /// column is a list.
-pub(super) fn write_predictions(output: &Value, non_finite: NonFinite) -> Vec<u8> {
+pub(crate) fn write_predictions(output: &Value, non_finite: NonFinite) -> Vec<u8> {
     if let Value::Tensor(tensor) = output
         && let &[rows, 1] = tensor.shape()
         && let Ok(flat) = tensor.clone().reshaped(vec![rows])
@@ -49,7 +49,7 @@ pub(super) fn write_predictions(output: &Value, non_finite: NonFinite) -> Vec<u8
 }
 
 /// `{"predictions": …}` with one output alone; maps are the lists of their values.
-pub(super) fn write_one(output: &Value, non_finite: NonFinite) -> Vec<u8> {
+pub(crate) fn write_one(output: &Value, non_finite: NonFinite) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"predictions\": ");
     match output {

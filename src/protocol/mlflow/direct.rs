@@ -4,7 +4,6 @@
 //! Whatever is not of just this form takes the long way, errors included. What the short way gives, the long way gives
 //! too: the tests hold the one to the other.
 
-use super::array::{fitted, to_f32};
 use super::feed::Form;
 use crate::model::{
     ColSpec, ColType, DataType, InputSpec, ModelSignature, Schema, Signature, TensorSpec,
@@ -12,6 +11,7 @@ use crate::model::{
 };
 use crate::protocol::json::{JsonError, Reader};
 use crate::protocol::meter::{Meter, tensor_heap};
+use crate::protocol::pandas::array::{fitted, to_f32};
 use crate::tensor::{DType, Element, Tensor};
 
 /// A tensor with the name of its input, and the form of the answer.
@@ -23,7 +23,7 @@ type Table = ((String, Tensor), Form);
 /// {"dataframe_split": {"columns": […], "data": [[…], …]}}   the columns of a signature of doubles, in its order
 /// {"inputs": [[…], …]}, {"instances": [[…], …]}             the only tensor of the signature, which has two dimensions
 /// ```
-pub(super) fn table(
+pub(crate) fn table(
     body: &[u8],
     declared: Option<&ModelSignature>,
     signature: &Signature,
@@ -31,7 +31,7 @@ pub(super) fn table(
 ) -> Option<Table> {
     let declared = declared.filter(|declared| declared.params.is_none())?;
     let input = signature.sole_input()?;
-    let wanted = Wanted::of(declared.inputs.as_ref()?, input)?;
+    let wanted = Wanted::new(declared.inputs.as_ref()?, input)?;
     let tensor = match input.dtype {
         DType::F32 => wanted.read(body, to_f32, meter),
         DType::F64 => wanted.read(body, |value| value, meter),
@@ -50,7 +50,7 @@ enum Wanted<'s> {
 }
 
 impl<'s> Wanted<'s> {
-    fn of(schema: &'s Schema, input: &InputSpec) -> Option<Self> {
+    fn new(schema: &'s Schema, input: &InputSpec) -> Option<Self> {
         let is_double = |column: &ColSpec| column.kind == ColType::Scalar(DataType::Double);
         match schema {
             Schema::Columns(columns) if !columns.is_empty() => columns
@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    use crate::protocol::mlflow::{Content, tensors_of};
+    use crate::protocol::mlflow::codec::{Content, tensors_of};
 
     fn declared(kind: DataType, width: usize) -> ModelSignature {
         let column = |index: usize| ColSpec {

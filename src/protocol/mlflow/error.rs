@@ -3,17 +3,17 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::cast::CastError;
-use super::enforce::SchemaError;
 use crate::budget::OverBudget;
 use crate::error::{ErrorKind, Kinded};
 use crate::protocol::json::write_str;
+use crate::protocol::mlflow::schema::cast::CastError;
+use crate::protocol::mlflow::schema::data::SchemaError;
 use crate::serving::ServeError;
 use crate::telemetry::Lines;
 
 /// A scoring request that got no predictions.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ScoringError {
+pub(crate) enum ScoringError {
     /// No JSON, or JSON of another form.
     #[error("Invalid input. {0}")]
     Invalid(String),

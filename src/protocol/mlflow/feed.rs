@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::array::{Array, convert_each, filled, narrow};
-use super::enforce::Data;
-use super::frame::{Frame, Names, cells_of};
-use super::python::PyError;
 use crate::budget::OverBudget;
 use crate::model::{InputSpec, Signature};
 use crate::protocol::meter::{Meter, tensor_heap};
+use crate::protocol::mlflow::schema::data::Data;
+use crate::protocol::pandas::array::{Array, convert_each, filled, narrow};
+use crate::protocol::pandas::frame::{Frame, Names, cells_of};
+use crate::protocol::pandas::python::PyError;
 use crate::tensor::{DType, Tensor};
 
 /// Why data is no input of a graph.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FeedError {
+pub(crate) enum FeedError {
     /// What the graph could not take, in a sentence.
     #[error("{0}")]
     Unfit(String),
@@ -24,7 +24,7 @@ pub(super) enum FeedError {
 
 /// The form of the answer, which follows the form of the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// One object per row.
     Records,
     /// One list per output.
@@ -35,7 +35,7 @@ pub(super) enum Form {
 ///
 /// # Errors
 /// [`FeedError`].
-pub(super) fn feed(
+pub(crate) fn feed(
     data: Data,
     signature: &Signature,
     meter: &Meter,

@@ -2,22 +2,25 @@
 
 use std::collections::HashMap;
 
-use super::array::{Array, ragged};
-use super::cast;
-use super::datetime;
-use super::enforce::{Data, Scalars};
 use super::error::ScoringError;
-use super::frame::{Column, Frame, infer_column};
-use super::nested::{self, Stage};
-use super::python::{self, PyError};
 use crate::model::{ColSpec, ColType, DataType, Schema, TensorSpec, TensorType};
 use crate::protocol::json::{Cells, Columns, Json, JsonError, NoObject, Reader, Table};
 use crate::protocol::meter::Meter;
+use crate::protocol::mlflow::schema::astype;
+use crate::protocol::mlflow::schema::data::Data;
+use crate::protocol::mlflow::schema::enforce::Scalars;
+use crate::protocol::mlflow::schema::nested;
+use crate::protocol::mlflow::schema::nested::Stage;
+use crate::protocol::pandas::array::{Array, ragged};
+use crate::protocol::pandas::datetime;
+use crate::protocol::pandas::frame::{Column, Frame, infer_column};
+use crate::protocol::pandas::python;
+use crate::protocol::pandas::python::PyError;
 use crate::tensor::DType;
 
 /// The value of `inputs`.
 #[derive(Debug)]
-pub(super) enum Inputs {
+pub(crate) enum Inputs {
     /// A list of objects, by their keys.
     Objects(Columns),
     /// Anything else.
@@ -26,7 +29,7 @@ pub(super) enum Inputs {
 
 /// The value of `instances`.
 #[derive(Debug)]
-pub(super) enum Instances {
+pub(crate) enum Instances {
     /// A list that begins with an object, as one list for each key.
     Lists(Result<Vec<(String, Json)>, NoObject>),
     /// Anything else.
@@ -38,7 +41,7 @@ impl Inputs {
     ///
     /// # Errors
     /// [`JsonError`].
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
         if reader.next_is_list_of_objects_only()?
             && let Some(Table::Columns(columns)) = reader.records()?
         {
@@ -53,7 +56,7 @@ impl Instances {
     ///
     /// # Errors
     /// [`JsonError`].
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, JsonError> {
         if reader.next_is_list_of_objects()? {
             return reader.transposed().map(Self::Lists);
         }
@@ -161,7 +164,7 @@ fn convert_nested(
 fn convert_scalar(value: Json, kind: DataType, meter: &Meter) -> Result<Array, PyError> {
     match numeric(kind) {
         Some(dtype) => Array::of_type(value, dtype, meter),
-        None if kind == DataType::Binary => cast::bytes(&value),
+        None if kind == DataType::Binary => astype::bytes(&value),
         None => datetime::array(&value, meter),
     }
 }
@@ -202,7 +205,7 @@ fn names(schema: Option<&Schema>) -> Vec<&str> {
 }
 
 /// MLflow's `_cast_schema_type`.
-pub(super) fn inputs_data(
+pub(crate) fn inputs_data(
     value: Json,
     schema: Option<&Schema>,
     meter: &Meter,
@@ -260,7 +263,7 @@ fn mapping(
 }
 
 /// A list of objects: each value is converted as what its key is, and a table made of them.
-pub(super) fn objects_data(
+pub(crate) fn objects_data(
     columns: Columns,
     schema: Option<&Schema>,
     meter: &Meter,
@@ -362,7 +365,7 @@ fn each_nested(value: Json, spec: &ColSpec, meter: &Meter) -> Result<Array, PyEr
 }
 
 /// MLflow's `parse_instances_data`: a list of objects is turned into one array per key.
-pub(super) fn instances_data(
+pub(crate) fn instances_data(
     value: Instances,
     schema: Option<&Schema>,
     meter: &Meter,

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::datetime;
-use super::nested::{self, Stage};
-use super::python::{self, PyError};
 use crate::budget::OverBudget;
 use crate::model::{ColType, DataType, ParamSpec, ParamType};
 use crate::protocol::json::Json;
 use crate::protocol::meter::{Meter, block_of};
+use crate::protocol::mlflow::schema::nested;
+use crate::protocol::mlflow::schema::nested::Stage;
+use crate::protocol::pandas::datetime;
+use crate::protocol::pandas::python;
+use crate::protocol::pandas::python::PyError;
 
 /// Why parameters are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ParamsError {
+pub(crate) enum ParamsError {
     /// They contradict the signature, in MLflow's words.
     #[error("{0}")]
     Invalid(String),
@@ -31,7 +33,7 @@ fn invalid<T>(message: impl Into<String>) -> Result<T> {
 ///
 /// # Errors
 /// [`ParamsError`].
-pub(super) fn check(
+pub(crate) fn check(
     params: Option<&Json>,
     specs: Option<&[ParamSpec]>,
     meter: &Meter,

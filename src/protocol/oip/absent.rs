@@ -9,57 +9,57 @@ use tracing::level_filters::LevelFilter;
 use super::error::OipError;
 
 /// Why the log is as it is.
-pub(in crate::protocol) const LOGGING: &str =
+pub(crate) const LOGGING: &str =
     "log settings cannot be changed by a request: set `telemetry.log_level` and start again";
 /// Why there are no traces.
-pub(in crate::protocol) const TRACE: &str = "traces are not offered";
+pub(crate) const TRACE: &str = "traces are not offered";
 /// Why a repository has no name.
-pub(in crate::protocol) const REPOSITORY: &str = "there are no named repositories: ask for the index of the only one; load and unload on the admin listener";
+pub(crate) const REPOSITORY: &str = "there are no named repositories: ask for the index of the only one; load and unload on the admin listener";
 /// Why nothing is in shared memory.
-pub(in crate::protocol) const SHARED_MEMORY: &str =
+pub(crate) const SHARED_MEMORY: &str =
     "shared memory is not offered: send tensors in the request, as binary data";
 
 /// The log as it is written now.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct LogSettings {
+pub(crate) struct LogSettings {
     /// There is none.
-    pub(in crate::protocol) log_file: &'static str,
+    pub(crate) log_file: &'static str,
     /// Whether such lines are written.
-    pub(in crate::protocol) log_info: bool,
+    pub(crate) log_info: bool,
     /// Likewise.
-    pub(in crate::protocol) log_warning: bool,
+    pub(crate) log_warning: bool,
     /// Likewise.
-    pub(in crate::protocol) log_error: bool,
+    pub(crate) log_error: bool,
     /// How much more than these.
-    pub(in crate::protocol) log_verbose_level: u32,
+    pub(crate) log_verbose_level: u32,
     /// How times are written.
-    pub(in crate::protocol) log_format: &'static str,
+    pub(crate) log_format: &'static str,
 }
 
 /// The traces that are written.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct TraceSettings {
+pub(crate) struct TraceSettings {
     /// There is none.
-    pub(in crate::protocol) trace_file: &'static str,
+    pub(crate) trace_file: &'static str,
     /// None.
-    pub(in crate::protocol) trace_level: [&'static str; 1],
+    pub(crate) trace_level: [&'static str; 1],
     /// Which share of requests.
-    pub(in crate::protocol) trace_rate: &'static str,
+    pub(crate) trace_rate: &'static str,
     /// How many; -1 is no limit.
-    pub(in crate::protocol) trace_count: &'static str,
+    pub(crate) trace_count: &'static str,
     /// After how many a file is begun.
-    pub(in crate::protocol) log_frequency: &'static str,
+    pub(crate) log_frequency: &'static str,
     /// Whose form they have.
-    pub(in crate::protocol) trace_mode: &'static str,
+    pub(crate) trace_mode: &'static str,
 }
 
 /// The refusal of what is not there.
-pub(in crate::protocol) fn refused(reason: &str) -> OipError {
+pub(crate) fn refused(reason: &str) -> OipError {
     OipError::NotImplemented(reason.to_owned())
 }
 
 /// Loading and unloading is for operators.
-pub(in crate::protocol) fn only_for_operators() -> OipError {
+pub(crate) fn only_for_operators() -> OipError {
     OipError::PermissionDenied(
         "models are loaded and unloaded on the admin listener (`--admin-port`), not on this one"
             .to_owned(),
@@ -67,7 +67,7 @@ pub(in crate::protocol) fn only_for_operators() -> OipError {
 }
 
 /// A question for one region.
-pub(in crate::protocol) fn no_region(region: &str) -> OipError {
+pub(crate) fn no_region(region: &str) -> OipError {
     let region = region.escape_debug();
     OipError::NotFound(format!(
         "no shared memory region `{region}`; {SHARED_MEMORY}"
@@ -75,7 +75,7 @@ pub(in crate::protocol) fn no_region(region: &str) -> OipError {
 }
 
 /// See [`LogSettings`].
-pub(in crate::protocol) fn logging() -> LogSettings {
+pub(crate) fn logging() -> LogSettings {
     let level = LevelFilter::current();
     LogSettings {
         log_file: "",
@@ -92,7 +92,7 @@ pub(in crate::protocol) fn logging() -> LogSettings {
 }
 
 /// See [`TraceSettings`].
-pub(in crate::protocol) fn tracing() -> TraceSettings {
+pub(crate) fn tracing() -> TraceSettings {
     TraceSettings {
         trace_file: "",
         trace_level: ["OFF"],

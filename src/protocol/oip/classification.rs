@@ -15,7 +15,7 @@ use crate::tensor::{DType, Element, Tensor};
 ///
 /// # Errors
 /// When the output holds no numbers.
-pub(super) fn classify(
+pub(crate) fn classify(
     output: &str,
     scores: &Tensor,
     k: usize,

@@ -16,127 +16,127 @@ const PRIORITIES: u64 = 2;
 
 /// The configuration of a model.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct ModelConfig {
+pub(crate) struct ModelConfig {
     /// Its name.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// What runs it, in the protocol's words.
-    pub(in crate::protocol) platform: &'static str,
+    pub(crate) platform: &'static str,
     /// What runs it, in ours.
-    pub(in crate::protocol) backend: &'static str,
+    pub(crate) backend: &'static str,
     /// Which versions are loaded.
-    pub(in crate::protocol) version_policy: VersionPolicy,
+    pub(crate) version_policy: VersionPolicy,
     /// The most rows of a request; 0 for a model that takes no rows.
-    pub(in crate::protocol) max_batch_size: i32,
+    pub(crate) max_batch_size: i32,
     /// In the graph's order.
-    pub(in crate::protocol) input: Vec<ConfigTensor>,
+    pub(crate) input: Vec<ConfigTensor>,
     /// In the graph's order.
-    pub(in crate::protocol) output: Vec<ConfigTensor>,
+    pub(crate) output: Vec<ConfigTensor>,
     /// How requests run together, for a model that takes rows.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::protocol) dynamic_batching: Option<DynamicBatching>,
+    pub(crate) dynamic_batching: Option<DynamicBatching>,
     /// Its sessions.
-    pub(in crate::protocol) instance_group: [InstanceGroup; 1],
+    pub(crate) instance_group: [InstanceGroup; 1],
     /// What has no place elsewhere.
-    pub(in crate::protocol) parameters: BTreeMap<&'static str, Parameter>,
+    pub(crate) parameters: BTreeMap<&'static str, Parameter>,
     /// One answer for one request.
-    pub(in crate::protocol) model_transaction_policy: TransactionPolicy,
+    pub(crate) model_transaction_policy: TransactionPolicy,
 }
 
 /// Which versions are loaded.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct VersionPolicy {
+pub(crate) struct VersionPolicy {
     /// These.
-    pub(in crate::protocol) specific: Specific,
+    pub(crate) specific: Specific,
 }
 
 /// Versions by their number.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct Specific {
+pub(crate) struct Specific {
     /// Ascending.
-    pub(in crate::protocol) versions: Vec<i64>,
+    pub(crate) versions: Vec<i64>,
 }
 
 /// An input or output.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(in crate::protocol) struct ConfigTensor {
+pub(crate) struct ConfigTensor {
     /// Its name.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// Its datatype: `TYPE_FP32`, …
-    pub(in crate::protocol) data_type: String,
+    pub(crate) data_type: String,
     /// Its dimensions, without the rows where the model takes rows.
-    pub(in crate::protocol) dims: Vec<i64>,
+    pub(crate) dims: Vec<i64>,
     /// The dimensions without the one that `dims` may not lack.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::protocol) reshape: Option<Reshape>,
+    pub(crate) reshape: Option<Reshape>,
     /// Whether a request may leave it out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(in crate::protocol) optional: bool,
+    pub(crate) optional: bool,
 }
 
 /// The dimensions that a tensor has in truth.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(in crate::protocol) struct Reshape {
+pub(crate) struct Reshape {
     /// Without the rows.
-    pub(in crate::protocol) shape: Vec<i64>,
+    pub(crate) shape: Vec<i64>,
 }
 
 /// How requests run together.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct DynamicBatching {
+pub(crate) struct DynamicBatching {
     /// What was measured to pay, or chosen.
-    pub(in crate::protocol) preferred_batch_size: Vec<i32>,
+    pub(crate) preferred_batch_size: Vec<i32>,
     /// The longest wait for more rows.
-    pub(in crate::protocol) max_queue_delay_microseconds: u64,
+    pub(crate) max_queue_delay_microseconds: u64,
     /// Whether answers come in the order of the requests.
-    pub(in crate::protocol) preserve_ordering: bool,
+    pub(crate) preserve_ordering: bool,
     /// Priorities that are told apart.
-    pub(in crate::protocol) priority_levels: u64,
+    pub(crate) priority_levels: u64,
     /// That of a request without one.
-    pub(in crate::protocol) default_priority_level: u64,
+    pub(crate) default_priority_level: u64,
     /// How requests wait.
-    pub(in crate::protocol) default_queue_policy: QueuePolicy,
+    pub(crate) default_queue_policy: QueuePolicy,
 }
 
 /// How requests wait.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct QueuePolicy {
+pub(crate) struct QueuePolicy {
     /// What happens to those that wait too long.
-    pub(in crate::protocol) timeout_action: &'static str,
+    pub(crate) timeout_action: &'static str,
     /// How long is too long.
-    pub(in crate::protocol) default_timeout_microseconds: u64,
+    pub(crate) default_timeout_microseconds: u64,
     /// Whether a request may ask for less.
-    pub(in crate::protocol) allow_timeout_override: bool,
+    pub(crate) allow_timeout_override: bool,
     /// Requests that may wait.
-    pub(in crate::protocol) max_queue_size: u32,
+    pub(crate) max_queue_size: u32,
 }
 
 /// The sessions of a model.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct InstanceGroup {
+pub(crate) struct InstanceGroup {
     /// A name.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// Where they run.
-    pub(in crate::protocol) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// How many there are at most.
-    pub(in crate::protocol) count: i32,
+    pub(crate) count: i32,
 }
 
 /// A free value.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct Parameter {
+pub(crate) struct Parameter {
     /// As text.
-    pub(in crate::protocol) string_value: String,
+    pub(crate) string_value: String,
 }
 
 /// Whether one request has one answer.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct TransactionPolicy {
+pub(crate) struct TransactionPolicy {
     /// It has.
-    pub(in crate::protocol) decoupled: bool,
+    pub(crate) decoupled: bool,
 }
 
 /// One version, with the others of its model.
-pub(in crate::protocol) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelConfig {
+pub(crate) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelConfig {
     let name = servable.id().name.as_str();
     let limit = servable.batcher().rows_limit();
     // Triton's batch axis is one of every tensor.

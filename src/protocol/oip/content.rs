@@ -13,7 +13,7 @@ const KEY: &str = "content_type";
 
 /// What the codec of an input did to its elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::protocol) enum Content {
+pub(crate) enum Content {
     /// Nothing: `np`, `str`, `pd`, or no content type.
     #[default]
     Plain,
@@ -26,7 +26,7 @@ impl Content {
     ///
     /// # Errors
     /// When it means nothing for a tensor.
-    pub(in crate::protocol) fn named(parameters: &Parameters) -> Result<Option<Self>, OipError> {
+    pub(crate) fn named(parameters: &Parameters) -> Result<Option<Self>, OipError> {
         match parameters.text(KEY)? {
             None => Ok(None),
             Some("np" | "str" | "pd") => Ok(Some(Self::Plain)),
@@ -42,11 +42,7 @@ impl Content {
     ///
     /// # Errors
     /// When its elements are not what the content type says.
-    pub(in crate::protocol) fn undone(
-        self,
-        name: &str,
-        tensor: Tensor,
-    ) -> Result<Tensor, OipError> {
+    pub(crate) fn undone(self, name: &str, tensor: Tensor) -> Result<Tensor, OipError> {
         if self == Self::Plain {
             return Ok(tensor);
         }
@@ -79,7 +75,7 @@ impl Content {
 }
 
 /// Gives columns of a data frame, which come as `[n]`, the shape `[n, 1]` where the model takes that.
-pub(in crate::protocol) fn columns(signature: &Signature, named: &mut [(String, Tensor)]) {
+pub(crate) fn columns(signature: &Signature, named: &mut [(String, Tensor)]) {
     for (name, tensor) in named {
         let &[rows] = tensor.shape() else {
             continue;

@@ -2,8 +2,8 @@
 
 use crate::budget::OverBudget;
 use crate::error::{ErrorKind, Kinded};
+use crate::http::body::BodyError;
 use crate::model::SignatureError;
-use crate::protocol::body::BodyError;
 use crate::protocol::json::JsonError;
 use crate::serving::{LookupError, ServeError};
 use crate::telemetry::Lines;
@@ -11,7 +11,7 @@ use crate::tensor::TensorError;
 
 /// A request that got no answer.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::protocol) enum OipError {
+pub(crate) enum OipError {
     /// No request, or one that contradicts itself.
     #[error("{0}")]
     Invalid(String),
@@ -51,7 +51,7 @@ static FAILED: Lines = Lines::new(10);
 
 impl OipError {
     /// What the client is told: what went wrong inside is for the log alone.
-    pub(in crate::protocol) fn public_message(&self) -> String {
+    pub(crate) fn public_message(&self) -> String {
         if self.kind() == ErrorKind::Internal {
             if let Some(untold) = FAILED.next() {
                 tracing::error!(error = %self, untold, "inference failed");

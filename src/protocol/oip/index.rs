@@ -7,19 +7,19 @@ use crate::serving::{CatalogSnapshot, VersionEntry, VersionState};
 
 /// One version.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(in crate::protocol) struct IndexRow {
+pub(crate) struct IndexRow {
     /// Its model.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// Its number.
-    pub(in crate::protocol) version: String,
+    pub(crate) version: String,
     /// Where it stands, in the protocol's words.
-    pub(in crate::protocol) state: &'static str,
+    pub(crate) state: &'static str,
     /// More, in ours.
-    pub(in crate::protocol) reason: String,
+    pub(crate) reason: String,
 }
 
 /// Every version, or those that answer.
-pub(in crate::protocol) fn rows(snapshot: &CatalogSnapshot, only_ready: bool) -> Vec<IndexRow> {
+pub(crate) fn rows(snapshot: &CatalogSnapshot, only_ready: bool) -> Vec<IndexRow> {
     let rows = snapshot.models.iter().flat_map(|(name, model)| {
         let versions = model.versions.iter();
         let listed = versions.filter(|(_, entry)| !only_ready || answers(entry));

@@ -21,48 +21,48 @@ const EXTENSIONS: &[&str] = &[
 
 /// A server.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct ServerMetadata {
+pub(crate) struct ServerMetadata {
     /// The program.
-    pub(in crate::protocol) name: &'static str,
+    pub(crate) name: &'static str,
     /// Its version.
-    pub(in crate::protocol) version: &'static str,
+    pub(crate) version: &'static str,
     /// What it can do beyond the protocol.
-    pub(in crate::protocol) extensions: &'static [&'static str],
+    pub(crate) extensions: &'static [&'static str],
 }
 
 /// A model, or one version of it.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct ModelMetadata {
+pub(crate) struct ModelMetadata {
     /// Its name.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// The versions that answer, ascending.
-    pub(in crate::protocol) versions: Vec<String>,
+    pub(crate) versions: Vec<String>,
     /// What runs it.
-    pub(in crate::protocol) platform: &'static str,
+    pub(crate) platform: &'static str,
     /// In the graph's order.
-    pub(in crate::protocol) inputs: Vec<TensorMetadata>,
+    pub(crate) inputs: Vec<TensorMetadata>,
     /// In the graph's order.
-    pub(in crate::protocol) outputs: Vec<TensorMetadata>,
+    pub(crate) outputs: Vec<TensorMetadata>,
     /// Where it comes from.
-    pub(in crate::protocol) properties: BTreeMap<String, String>,
+    pub(crate) properties: BTreeMap<String, String>,
 }
 
 /// An input or output.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(in crate::protocol) struct TensorMetadata {
+pub(crate) struct TensorMetadata {
     /// Its name.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// Its datatype in the protocol's words.
-    pub(in crate::protocol) datatype: &'static str,
+    pub(crate) datatype: &'static str,
     /// Its dimensions; -1 is any size.
-    pub(in crate::protocol) shape: Vec<i64>,
+    pub(crate) shape: Vec<i64>,
     /// Whether a request may leave it out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(in crate::protocol) optional: bool,
+    pub(crate) optional: bool,
 }
 
 /// This server.
-pub(in crate::protocol) fn server() -> ServerMetadata {
+pub(crate) fn server() -> ServerMetadata {
     ServerMetadata {
         name: "onstage",
         version: env!("CARGO_PKG_VERSION"),
@@ -71,7 +71,7 @@ pub(in crate::protocol) fn server() -> ServerMetadata {
 }
 
 /// One version, with the others of its model.
-pub(in crate::protocol) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelMetadata {
+pub(crate) fn model(snapshot: &CatalogSnapshot, servable: &Servable) -> ModelMetadata {
     let id = servable.id();
     let (inputs, outputs) = tensors(servable.signature());
     ModelMetadata {
@@ -87,7 +87,7 @@ pub(in crate::protocol) fn model(snapshot: &CatalogSnapshot, servable: &Servable
 }
 
 /// The versions of the servable's model that answer, ascending.
-pub(super) fn ready_versions<'s>(
+pub(crate) fn ready_versions<'s>(
     snapshot: &'s CatalogSnapshot,
     servable: &Servable,
 ) -> impl Iterator<Item = u64> + use<'s> {
@@ -99,7 +99,7 @@ pub(super) fn ready_versions<'s>(
 }
 
 /// The inputs and the outputs.
-pub(super) fn tensors(signature: &Signature) -> (Vec<TensorMetadata>, Vec<TensorMetadata>) {
+pub(crate) fn tensors(signature: &Signature) -> (Vec<TensorMetadata>, Vec<TensorMetadata>) {
     let inputs = signature.inputs.iter();
     let inputs = inputs.map(|input| TensorMetadata {
         optional: input.is_optional(),
@@ -136,7 +136,7 @@ fn tensor(name: &str, dtype: DType, shape: Option<&[Dim]>) -> TensorMetadata {
 }
 
 /// Triton's name where there is one: clients switch on it.
-pub(super) fn platform(engine: &str) -> &'static str {
+pub(crate) fn platform(engine: &str) -> &'static str {
     if engine == "onnxruntime" {
         "onnxruntime_onnx"
     } else {

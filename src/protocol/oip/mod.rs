@@ -3,15 +3,17 @@
 //!
 //! A transport turns its own messages into these types and these types into its own messages; nothing here knows HTTP.
 
-pub(super) mod absent;
-pub(super) mod classification;
-pub(super) mod config;
-pub(super) mod content;
-pub(super) mod error;
-pub(super) mod index;
-pub(super) mod metadata;
-pub(super) mod outputs;
-pub(super) mod parameters;
-pub(super) mod raw;
-pub(super) mod selector;
-pub(super) mod statistics;
+pub(crate) mod absent;
+pub(crate) mod classification;
+pub(crate) mod config;
+pub(crate) mod content;
+pub(crate) mod error;
+pub(crate) mod grpc;
+pub(crate) mod index;
+pub(crate) mod metadata;
+pub(crate) mod outputs;
+pub(crate) mod parameters;
+pub(crate) mod raw;
+pub(crate) mod rest;
+pub(crate) mod selector;
+pub(crate) mod statistics;

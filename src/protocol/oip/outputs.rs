@@ -16,7 +16,7 @@ const SHOWN: usize = 1_000;
 
 /// An output that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::protocol) struct Requested {
+pub(crate) struct Requested {
     name: String,
     /// How many of the best classes.
     classes: Option<usize>,
@@ -28,10 +28,7 @@ impl Requested {
     ///
     /// # Errors
     /// A parameter of the wrong type, or one that asks for what is not there.
-    pub(in crate::protocol) fn new(
-        name: String,
-        parameters: &Parameters,
-    ) -> Result<Self, OipError> {
+    pub(crate) fn new(name: String, parameters: &Parameters) -> Result<Self, OipError> {
         parameters.refuse_shared_memory(&name)?;
         // 0 asks for none.
         let classes = parameters.count("classification")?.filter(|&k| k > 0);
@@ -54,19 +51,19 @@ struct Chosen {
 
 /// The outputs of an answer, in its order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::protocol) struct Selection(Vec<Chosen>);
+pub(crate) struct Selection(Vec<Chosen>);
 
 /// One output as it is sent.
 #[derive(Debug)]
-pub(in crate::protocol) struct Sent<'s> {
+pub(crate) struct Sent<'s> {
     /// Its name.
-    pub(in crate::protocol) name: &'s str,
+    pub(crate) name: &'s str,
     /// Its elements: of maps the scores, of a classification the texts.
-    pub(in crate::protocol) tensor: Tensor,
+    pub(crate) tensor: Tensor,
     /// The labels of the columns, as JSON text, where they are not in the tensor.
-    pub(in crate::protocol) labels: Option<String>,
+    pub(crate) labels: Option<String>,
     /// Whether it was asked for as bytes.
-    pub(in crate::protocol) binary: bool,
+    pub(crate) binary: bool,
 }
 
 impl Selection {
@@ -74,7 +71,7 @@ impl Selection {
     ///
     /// # Errors
     /// A name that the model does not give, or one that comes twice.
-    pub(in crate::protocol) fn new(
+    pub(crate) fn new(
         requested: &[Requested],
         signature: &Signature,
         binary: bool,
@@ -114,7 +111,7 @@ impl Selection {
     }
 
     /// Bytes of the outputs in that form, at most.
-    pub(in crate::protocol) fn size(
+    pub(crate) fn size(
         &self,
         (signature, classes): (&Signature, &ClassLabels),
         outputs: &Outputs,
@@ -138,7 +135,7 @@ impl Selection {
     ///
     /// # Errors
     /// When one has no classes.
-    pub(in crate::protocol) fn apply<'s>(
+    pub(crate) fn apply<'s>(
         &self,
         (signature, classes): (&'s Signature, &ClassLabels),
         outputs: &Outputs,

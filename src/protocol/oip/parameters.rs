@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::content::Content;
 use super::error::OipError;
-use crate::serving::Wishes;
+use crate::serving::RequestOptions;
 
 /// More parameters of one request, input or output than any client sends.
 const MOST: usize = 100;
 
 /// The one name beginning with `triton_` that a client may send: it asks for an empty last answer of a stream.
-pub(in crate::protocol) const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
+pub(crate) const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
 
 /// A parameter's value, as both transports can say it.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::protocol) enum Parameter {
+pub(crate) enum Parameter {
     Bool(bool),
     Int(i64),
     /// A whole number beyond `i64`.
@@ -27,19 +27,19 @@ pub(in crate::protocol) enum Parameter {
 
 /// Named values; of a name that comes twice the last one counts.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(in crate::protocol) struct Parameters(Vec<(String, Parameter)>);
+pub(crate) struct Parameters(Vec<(String, Parameter)>);
 
 /// What a request's own parameters ask for. Those that mean nothing to a model without state are passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::protocol) struct RequestParameters {
+pub(crate) struct RequestParameters {
     /// `priority` and `timeout`.
-    pub(in crate::protocol) wishes: Wishes,
+    pub(crate) request_options: RequestOptions,
     /// `binary_data_output`: whether outputs are binary that do not say it themselves.
-    pub(in crate::protocol) binary_output: bool,
+    pub(crate) binary_output: bool,
     /// `triton_enable_empty_final_response`.
-    pub(in crate::protocol) empty_final_response: bool,
+    pub(crate) empty_final_response: bool,
     /// `content_type`: of inputs that have none of their own.
-    pub(in crate::protocol) content: Content,
+    pub(crate) content: Content,
 }
 
 impl Parameters {
@@ -47,11 +47,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When there are too many.
-    pub(in crate::protocol) fn push(
-        &mut self,
-        name: String,
-        value: Parameter,
-    ) -> Result<(), OipError> {
+    pub(crate) fn push(&mut self, name: String, value: Parameter) -> Result<(), OipError> {
         if self.0.len() == MOST {
             return Err(OipError::Invalid(format!(
                 "more than {MOST} parameters of one request, input or output"
@@ -65,7 +61,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When the value is anything else.
-    pub(in crate::protocol) fn count(&self, name: &str) -> Result<Option<u64>, OipError> {
+    pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, OipError> {
         let number = match self.get(name) {
             None => return Ok(None),
             Some(Parameter::Int(number)) => u64::try_from(*number).ok(),
@@ -82,7 +78,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When the value is anything else.
-    pub(in crate::protocol) fn flag(&self, name: &str) -> Result<Option<bool>, OipError> {
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, OipError> {
         match self.get(name) {
             None => Ok(None),
             Some(Parameter::Bool(flag)) => Ok(Some(*flag)),
@@ -96,7 +92,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When the value is anything else.
-    pub(in crate::protocol) fn text(&self, name: &str) -> Result<Option<&str>, OipError> {
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, OipError> {
         match self.get(name) {
             None => Ok(None),
             Some(Parameter::Text(text)) => Ok(Some(text)),
@@ -110,7 +106,7 @@ impl Parameters {
     ///
     /// # Errors
     /// A value of the wrong type, or a reserved name.
-    pub(in crate::protocol) fn of_request(&self) -> Result<RequestParameters, OipError> {
+    pub(crate) fn of_request(&self) -> Result<RequestParameters, OipError> {
         let reserved = |name: &str| name.starts_with("triton_") && name != EMPTY_FINAL_RESPONSE;
         if let Some((name, _)) = self.0.iter().find(|(name, _)| reserved(name)) {
             return Err(OipError::Invalid(format!(
@@ -119,7 +115,7 @@ impl Parameters {
         }
         let timeout = self.count("timeout")?.filter(|&timeout| timeout > 0);
         Ok(RequestParameters {
-            wishes: Wishes {
+            request_options: RequestOptions {
                 timeout: timeout.map(Duration::from_micros),
                 // 0 is the model's usual priority, 1 the highest; between the others there is no difference.
                 urgent: self.count("priority")? == Some(1),
@@ -134,7 +130,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`OipError::NotImplemented`].
-    pub(in crate::protocol) fn refuse_shared_memory(&self, tensor: &str) -> Result<(), OipError> {
+    pub(crate) fn refuse_shared_memory(&self, tensor: &str) -> Result<(), OipError> {
         let is_meant = |name: &str| name.starts_with("shared_memory_");
         if self.0.iter().any(|(name, _)| is_meant(name)) {
             return Err(OipError::NotImplemented(format!(
@@ -176,8 +172,13 @@ mod tests {
             ("list", Parameter::Other),
         ]);
         let request = request.of_request().unwrap();
-        assert!(request.wishes.urgent && request.binary_output && request.empty_final_response);
-        assert_eq!(request.wishes.timeout, Some(Duration::from_micros(1500)));
+        assert!(
+            request.request_options.urgent && request.binary_output && request.empty_final_response
+        );
+        assert_eq!(
+            request.request_options.timeout,
+            Some(Duration::from_micros(1500))
+        );
         let none = parameters(&[
             ("priority", Parameter::Int(0)),
             ("timeout", Parameter::Int(0)),

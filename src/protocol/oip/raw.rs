@@ -25,7 +25,7 @@ const LENGTH: usize = 4;
 ///
 /// # Errors
 /// When the protocol has no such name.
-pub(in crate::protocol) fn dtype(input: &str, datatype: &str) -> Result<DType, OipError> {
+pub(crate) fn dtype(input: &str, datatype: &str) -> Result<DType, OipError> {
     DType::from_oip(datatype).ok_or_else(|| {
         let datatype: String = datatype.chars().take(40).collect();
         OipError::Invalid(format!(
@@ -38,7 +38,7 @@ pub(in crate::protocol) fn dtype(input: &str, datatype: &str) -> Result<DType, O
 ///
 /// # Errors
 /// When a dimension is negative, or there are too many.
-pub(in crate::protocol) fn shape(input: &str, dims: &[i64]) -> Result<Vec<usize>, OipError> {
+pub(crate) fn shape(input: &str, dims: &[i64]) -> Result<Vec<usize>, OipError> {
     if dims.len() > MAX_DIMENSIONS {
         return Err(OipError::Invalid(format!(
             "the shape of input `{input}` has {} dimensions, more than {MAX_DIMENSIONS}",
@@ -58,7 +58,7 @@ pub(in crate::protocol) fn shape(input: &str, dims: &[i64]) -> Result<Vec<usize>
 /// # Errors
 /// [`OipError::Tensor`] when they do not fill the shape, [`OipError::Invalid`] when they hold no such elements,
 /// [`OipError::OverBudget`].
-pub(in crate::protocol) fn decode(
+pub(crate) fn decode(
     input: &str,
     dtype: DType,
     shape: Vec<usize>,
@@ -131,7 +131,7 @@ fn text(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
 ///
 /// # Errors
 /// When a text is longer than its length can say.
-pub(in crate::protocol) fn encode(tensor: &Tensor) -> Result<Bytes, OipError> {
+pub(crate) fn encode(tensor: &Tensor) -> Result<Bytes, OipError> {
     let Some(texts) = tensor.as_strings() else {
         return Ok(tensor.shared_bytes());
     };

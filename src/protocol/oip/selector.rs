@@ -8,10 +8,7 @@ use crate::serving::{Selector, VersionSelector};
 ///
 /// # Errors
 /// A name or version that no model can have.
-pub(in crate::protocol) fn select(
-    model: String,
-    version: Option<&str>,
-) -> Result<Selector, OipError> {
+pub(crate) fn select(model: String, version: Option<&str>) -> Result<Selector, OipError> {
     let model = ModelName::new(model).map_err(|error| OipError::NotFound(error.to_string()))?;
     let version = match version {
         Some(version) => VersionSelector::Exactly(

@@ -11,87 +11,87 @@ use crate::telemetry::Sum;
 
 /// The answer to a question for statistics.
 #[derive(Debug, Default, Serialize)]
-pub(in crate::protocol) struct Statistics {
+pub(crate) struct Statistics {
     /// One for each loaded version.
-    pub(in crate::protocol) model_stats: Vec<ModelStatistics>,
+    pub(crate) model_stats: Vec<ModelStatistics>,
 }
 
 /// One version.
 #[derive(Debug, Serialize)]
-pub(in crate::protocol) struct ModelStatistics {
+pub(crate) struct ModelStatistics {
     /// Its model.
-    pub(in crate::protocol) name: String,
+    pub(crate) name: String,
     /// Its number.
-    pub(in crate::protocol) version: String,
+    pub(crate) version: String,
     /// Milliseconds since the epoch; 0 for never.
-    pub(in crate::protocol) last_inference: u64,
-    /// Rows given to the engine.
-    pub(in crate::protocol) inference_count: u64,
+    pub(crate) last_inference: u64,
+    /// Rows run by the engine.
+    pub(crate) inference_count: u64,
     /// Calls of the engine.
-    pub(in crate::protocol) execution_count: u64,
+    pub(crate) execution_count: u64,
     /// By the part of a request's way.
-    pub(in crate::protocol) inference_stats: InferStatistics,
+    pub(crate) inference_stats: InferStatistics,
     /// Of models that answer one request several times; there are none.
-    pub(in crate::protocol) response_stats: BTreeMap<String, ()>,
+    pub(crate) response_stats: BTreeMap<String, ()>,
     /// By the rows of a call.
-    pub(in crate::protocol) batch_stats: Vec<BatchStatistics>,
+    pub(crate) batch_stats: Vec<BatchStatistics>,
     /// What it holds.
-    pub(in crate::protocol) memory_usage: [MemoryUsage; 1],
+    pub(crate) memory_usage: [MemoryUsage; 1],
 }
 
 /// How often, and how long together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(in crate::protocol) struct StatisticDuration {
+pub(crate) struct StatisticDuration {
     /// How often.
-    pub(in crate::protocol) count: u64,
+    pub(crate) count: u64,
     /// Nanoseconds.
-    pub(in crate::protocol) ns: u64,
+    pub(crate) ns: u64,
 }
 
 /// The parts of a request's way.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(in crate::protocol) struct InferStatistics {
+pub(crate) struct InferStatistics {
     /// Answered requests, from arrival to answer.
-    pub(in crate::protocol) success: StatisticDuration,
+    pub(crate) success: StatisticDuration,
     /// Requests without an answer.
-    pub(in crate::protocol) fail: StatisticDuration,
+    pub(crate) fail: StatisticDuration,
     /// The wait for the engine.
-    pub(in crate::protocol) queue: StatisticDuration,
+    pub(crate) queue: StatisticDuration,
     /// From the message to the tensors.
-    pub(in crate::protocol) compute_input: StatisticDuration,
+    pub(crate) compute_input: StatisticDuration,
     /// Calls of the engine.
-    pub(in crate::protocol) compute_infer: StatisticDuration,
+    pub(crate) compute_infer: StatisticDuration,
     /// From the outputs to the message.
-    pub(in crate::protocol) compute_output: StatisticDuration,
+    pub(crate) compute_output: StatisticDuration,
     /// There is no cache.
-    pub(in crate::protocol) cache_hit: StatisticDuration,
+    pub(crate) cache_hit: StatisticDuration,
     /// There is no cache.
-    pub(in crate::protocol) cache_miss: StatisticDuration,
+    pub(crate) cache_miss: StatisticDuration,
 }
 
 /// The calls of one number of rows; requests are read and written outside of them.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(in crate::protocol) struct BatchStatistics {
+pub(crate) struct BatchStatistics {
     /// The rows.
-    pub(in crate::protocol) batch_size: u64,
+    pub(crate) batch_size: u64,
     /// Nothing.
-    pub(in crate::protocol) compute_input: StatisticDuration,
+    pub(crate) compute_input: StatisticDuration,
     /// The calls.
-    pub(in crate::protocol) compute_infer: StatisticDuration,
+    pub(crate) compute_infer: StatisticDuration,
     /// Nothing.
-    pub(in crate::protocol) compute_output: StatisticDuration,
+    pub(crate) compute_output: StatisticDuration,
 }
 
 /// Memory of one kind.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(in crate::protocol) struct MemoryUsage {
+pub(crate) struct MemoryUsage {
     /// `CPU`.
     #[serde(rename = "type")]
-    pub(in crate::protocol) kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Which device.
-    pub(in crate::protocol) id: i64,
+    pub(crate) id: i64,
     /// How much.
-    pub(in crate::protocol) byte_size: u64,
+    pub(crate) byte_size: u64,
 }
 
 impl From<Sum> for StatisticDuration {
@@ -101,7 +101,7 @@ impl From<Sum> for StatisticDuration {
 }
 
 /// Of every loaded version.
-pub(in crate::protocol) fn all(snapshot: &CatalogSnapshot) -> Statistics {
+pub(crate) fn all(snapshot: &CatalogSnapshot) -> Statistics {
     let versions = snapshot
         .models
         .values()
@@ -113,7 +113,7 @@ pub(in crate::protocol) fn all(snapshot: &CatalogSnapshot) -> Statistics {
 ///
 /// # Errors
 /// When none is loaded.
-pub(in crate::protocol) fn selected(
+pub(crate) fn selected(
     snapshot: &CatalogSnapshot,
     selector: &Selector,
 ) -> Result<Statistics, OipError> {
@@ -180,7 +180,7 @@ fn version(servable: &Servable) -> ModelStatistics {
 }
 
 fn milliseconds(servable: &Servable) -> u64 {
-    let date = servable.vitals().last_used_date();
+    let date = servable.health().last_used_date();
     let since = date
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

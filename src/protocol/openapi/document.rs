@@ -6,35 +6,30 @@ use serde_json::{Map, Value, json};
 
 use super::models::{self, Model};
 use super::operation::{Answer, Operation, RequestBody};
+use super::reference::reference;
 use super::shared_schemas;
+use crate::http::Surface;
 use crate::protocol::access::Access;
-use crate::protocol::{Route, Surface};
 use crate::serving::CatalogSnapshot;
 
 /// A row of the route table without its handlers.
 #[derive(Debug)]
-pub(super) struct Row {
-    pub(super) path: String,
-    pub(super) surface: Surface,
-    pub(super) operations: Vec<Operation>,
-}
-
-impl Row {
-    pub(super) fn of(route: &Route) -> Self {
-        Self {
-            path: route.path.to_string(),
-            surface: route.surface,
-            operations: route.operations.clone(),
-        }
-    }
+pub(crate) struct Row {
+    pub(crate) path: String,
+    pub(crate) surface: Surface,
+    pub(crate) operations: Vec<Operation>,
 }
 
 /// The whole document.
-pub(super) fn write(rows: &[Row], snapshot: &CatalogSnapshot, base_path: &str) -> Value {
+pub(crate) fn write(rows: &[Row], snapshot: &CatalogSnapshot, base_path: &str) -> Value {
     let models = models::documented(snapshot);
     let mut paths = Map::new();
     for row in rows {
-        for operation in &row.operations {
+        for operation in row
+            .operations
+            .iter()
+            .filter(|operation| operation.is_offered())
+        {
             let path = format!("{}{}", row.path, operation.verb);
             let described = describe(row, operation, &path);
             put(&mut paths, path, operation.method, described);
@@ -68,7 +63,7 @@ pub(super) fn write(rows: &[Row], snapshot: &CatalogSnapshot, base_path: &str) -
 }
 
 /// Says which operations need a key or a token: all but those for everybody.
-pub(super) fn secure(document: &mut Value, rows: &[Row]) {
+pub(crate) fn secure(document: &mut Value, rows: &[Row]) {
     document["components"]["securitySchemes"] = json!({
         "bearer": { "type": "http", "scheme": "bearer", "description": "an API key, or a token" },
         "key": { "type": "apiKey", "in": "header", "name": "X-API-Key" },
@@ -125,7 +120,7 @@ fn operation_id(method: &str, path: &str) -> String {
 }
 
 fn tag(path: &str) -> &'static str {
-    match Surface::of(path) {
+    match Surface::from_path(path) {
         Surface::V1 => "V1",
         Surface::V2 => "Open Inference Protocol v2",
         Surface::Mlflow if matches!(path, "/docs" | "/docs/{file}" | "/openapi.json") => {
@@ -175,10 +170,6 @@ fn request_body(body: RequestBody) -> Option<Value> {
         RequestBody::Json(schema) => (true, json_content(schema)),
     };
     Some(json!({ "required": required, "content": content }))
-}
-
-pub(super) fn reference(schema: &str) -> Value {
-    json!({ "$ref": format!("#/components/schemas/{schema}") })
 }
 
 fn json_content(schema: &str) -> Value {
@@ -278,7 +269,10 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::protocol::{ProtocolOptions, Shared, entry, platforms, router, sagemaker, table};
+    use crate::protocol::platforms::{sagemaker, vertex};
+    use crate::protocol::route::Route;
+    use crate::protocol::router::{entry, router, table};
+    use crate::protocol::state::{ProtocolOptions, Shared};
     use crate::serving::{Catalog, InferenceService};
     use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
@@ -295,8 +289,8 @@ mod tests {
     /// Every row that there can be.
     fn rows() -> Vec<Row> {
         let mut rows: Vec<Route> = table().chain(sagemaker::routes(true)).collect();
-        rows.extend(platforms::routes(&options(), &rows));
-        rows.iter().map(Row::of).collect()
+        rows.extend(vertex::routes(&options(), &rows));
+        rows.iter().map(Route::row).collect()
     }
 
     #[test]
@@ -310,7 +304,14 @@ mod tests {
         }
         let rows = rows
             .iter()
-            .map(|row| (row.path.as_str(), row.operations.len()));
+            .map(|row| {
+                let offered = row
+                    .operations
+                    .iter()
+                    .filter(|operation| operation.is_offered());
+                (row.path.as_str(), offered.count())
+            })
+            .filter(|(_, offered)| *offered > 0);
         assert_eq!(documented, rows.collect());
         assert!(documented.contains_key("/openapi.json") && documented.contains_key("/own/health"));
     }

@@ -19,13 +19,13 @@ const MOST_ELEMENTS: usize = 4096;
 
 /// The same data for both protocols, where they can carry it.
 #[derive(Debug, Default)]
-pub(super) struct Examples {
-    pub(super) scoring: Option<Value>,
-    pub(super) infer: Option<Value>,
+pub(crate) struct Examples {
+    pub(crate) scoring: Option<Value>,
+    pub(crate) infer: Option<Value>,
 }
 
 /// Examples that this model takes.
-pub(super) fn of(servable: &Servable) -> Examples {
+pub(crate) fn examples(servable: &Servable) -> Examples {
     saved(servable).unwrap_or_else(|| made(servable))
 }
 
@@ -35,7 +35,7 @@ fn saved(servable: &Servable) -> Option<Examples> {
         return None;
     }
     let scoring = serde_json::from_slice(&body).ok()?;
-    let batch = mlflow::batch_of(servable, body).ok()?;
+    let batch = mlflow::example_batch(servable, body).ok()?;
     Some(Examples {
         scoring: Some(scoring),
         infer: infer(servable.signature(), &batch),
@@ -51,7 +51,7 @@ fn made(servable: &Servable) -> Examples {
         Some(Schema::Columns(_)) => None,
         _ => zeros.as_ref().and_then(|zeros| inputs(graph, zeros)),
     };
-    let is_taken = |body: &Value| mlflow::batch_of(servable, body.to_string().into()).is_ok();
+    let is_taken = |body: &Value| mlflow::example_batch(servable, body.to_string().into()).is_ok();
     Examples {
         scoring: scoring.filter(is_taken),
         infer: zeros.and_then(|zeros| infer(graph, &zeros)),
@@ -59,7 +59,7 @@ fn made(servable: &Servable) -> Examples {
 }
 
 /// Whether a batch of one row is small enough to be made.
-pub(in crate::protocol) fn is_small(graph: &Signature) -> bool {
+pub(crate) fn is_small(graph: &Signature) -> bool {
     let elements = |shape: &[Dim]| {
         shape.iter().try_fold(1_usize, |count, dim| match dim {
             Dim::Fixed(size) => count.checked_mul(*size),
@@ -94,7 +94,7 @@ fn answers_rows(servable: &Servable) -> bool {
 }
 
 /// A data frame of one row of this number.
-pub(in crate::protocol) fn row(columns: &[ColSpec], number: u8) -> Option<Value> {
+pub(crate) fn row(columns: &[ColSpec], number: u8) -> Option<Value> {
     let cells = columns.iter().map(|column| cell(&column.kind, number));
     let cells: Option<Vec<Value>> = cells.collect();
     let names: Option<Vec<&str>> = columns
@@ -123,7 +123,7 @@ fn cell(kind: &ColType, number: u8) -> Option<Value> {
 }
 
 /// A scoring body: one tensor alone, or each under its name.
-pub(in crate::protocol) fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
+pub(crate) fn inputs(graph: &Signature, batch: &Batch) -> Option<Value> {
     let mut named = graph.as_sent(batch);
     if batch.inputs().len() == 1 {
         let (_, tensor) = named.next()?;
@@ -136,7 +136,7 @@ pub(in crate::protocol) fn inputs(graph: &Signature, batch: &Batch) -> Option<Va
 }
 
 /// A body of the Open Inference Protocol; `None` when there are too many elements.
-pub(in crate::protocol) fn infer(graph: &Signature, batch: &Batch) -> Option<Value> {
+pub(crate) fn infer(graph: &Signature, batch: &Batch) -> Option<Value> {
     let elements: usize = batch.inputs().iter().map(Tensor::len).sum();
     if elements > MOST_ELEMENTS {
         return None;

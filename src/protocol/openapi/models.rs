@@ -22,7 +22,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 
 /// One model that answers.
 #[derive(Debug)]
-pub(super) struct Model {
+pub(crate) struct Model {
     name: String,
     number: usize,
     scoring: Interface,
@@ -39,14 +39,14 @@ struct Interface {
 
 /// A path of a model, and the row of the table that answers it.
 #[derive(Debug)]
-pub(super) struct ModelPath {
-    pub(super) general: &'static str,
-    pub(super) concrete: String,
+pub(crate) struct ModelPath {
+    pub(crate) general: &'static str,
+    pub(crate) concrete: String,
     is_scoring: bool,
 }
 
 /// The models of the document.
-pub(super) fn documented(snapshot: &CatalogSnapshot) -> Vec<Model> {
+pub(crate) fn documented(snapshot: &CatalogSnapshot) -> Vec<Model> {
     let servables = snapshot.models.keys().filter_map(|name| {
         let selector = Selector {
             model: Some(name.clone()),
@@ -56,12 +56,12 @@ pub(super) fn documented(snapshot: &CatalogSnapshot) -> Vec<Model> {
     });
     let shown = servables.take(MOST_MODELS).enumerate();
     shown
-        .map(|(index, servable)| Model::of(index + 1, &servable))
+        .map(|(index, servable)| Model::new(index + 1, &servable))
         .collect()
 }
 
 /// The one behind paths without a name.
-pub(super) fn default_model<'m>(
+pub(crate) fn default_model<'m>(
     snapshot: &CatalogSnapshot,
     models: &'m [Model],
 ) -> Option<&'m Model> {
@@ -75,8 +75,8 @@ pub(super) fn default_model<'m>(
 }
 
 impl Model {
-    fn of(number: usize, servable: &Servable) -> Self {
-        let Examples { scoring, infer } = example::of(servable);
+    fn new(number: usize, servable: &Servable) -> Self {
+        let Examples { scoring, infer } = example::examples(servable);
         let graph = servable.signature();
         let declared = servable.package().manifest.signature.as_ref();
         Self {
@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// The paths that are described for this model.
-    pub(super) fn paths(&self) -> [ModelPath; 2] {
+    pub(crate) fn paths(&self) -> [ModelPath; 2] {
         let name = utf8_percent_encode(&self.name, ENCODED);
         [
             ModelPath {
@@ -113,7 +113,7 @@ impl Model {
     }
 
     /// The operation of a path of this model, made of the general one.
-    pub(super) fn specialise(&self, general: &Value, path: &ModelPath) -> Value {
+    pub(crate) fn specialise(&self, general: &Value, path: &ModelPath) -> Value {
         let interface = if path.is_scoring {
             &self.scoring
         } else {
@@ -133,7 +133,7 @@ impl Model {
     }
 
     /// The operation of the path without a name.
-    pub(super) fn specialise_default(&self, general: &Value) -> Value {
+    pub(crate) fn specialise_default(&self, general: &Value) -> Value {
         self.scoring.put_into(general)
     }
 }

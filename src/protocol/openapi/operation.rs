@@ -5,25 +5,25 @@ use crate::protocol::access::Access;
 
 /// One method of a row: what a client sends and what comes back.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::protocol) struct Operation {
+pub(crate) struct Operation {
     /// In lower case, as OpenAPI has it.
-    pub(in crate::protocol) method: &'static str,
+    pub(crate) method: &'static str,
     /// Who may use it.
-    pub(in crate::protocol) access: Access,
-    pub(super) summary: &'static str,
+    pub(crate) access: Access,
+    pub(crate) summary: &'static str,
     /// What follows the path and is no part of its last name: `:predict`.
-    pub(super) verb: &'static str,
-    pub(super) body: RequestBody,
-    pub(super) answer: Answer,
+    pub(crate) verb: &'static str,
+    pub(crate) body: RequestBody,
+    pub(crate) answer: Answer,
     /// Whether 503 has the same body as 200.
-    pub(super) tells_unready: bool,
+    pub(crate) tells_unready: bool,
     /// The statuses of what goes wrong.
-    pub(super) errors: &'static [u16],
+    pub(crate) errors: &'static [u16],
 }
 
 /// The kinds of request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::protocol) enum RequestBody {
+pub(crate) enum RequestBody {
     /// None, or one that is not looked at.
     None,
     /// MLflow's.
@@ -40,7 +40,7 @@ pub(in crate::protocol) enum RequestBody {
 
 /// The kinds of answer with status 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::protocol) enum Answer {
+pub(crate) enum Answer {
     /// There is none: it is always refused.
     Never,
     /// A body that nobody reads, or none.
@@ -60,12 +60,13 @@ const PREDICT: Access = Access::Model(Scope::Predict);
 const PREDICTION_ERRORS: &[u16] = &[400, 404, 413, 415, 429, 500, 501, 503, 504];
 
 impl Operation {
+    /// Whether it does anything: what clients of other servers ask for and onstage does not have is only refused.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.answer != Answer::Never
+    }
+
     /// Something to be read.
-    pub(in crate::protocol) const fn get(
-        access: Access,
-        summary: &'static str,
-        answer: Answer,
-    ) -> Self {
+    pub(crate) const fn get(access: Access, summary: &'static str, answer: Answer) -> Self {
         Self {
             method: "get",
             access,
@@ -79,7 +80,7 @@ impl Operation {
     }
 
     /// Something to be done.
-    pub(in crate::protocol) const fn post(
+    pub(crate) const fn post(
         access: Access,
         summary: &'static str,
         body: RequestBody,
@@ -93,11 +94,7 @@ impl Operation {
     }
 
     /// Something to be taken away.
-    pub(in crate::protocol) const fn delete(
-        access: Access,
-        summary: &'static str,
-        answer: Answer,
-    ) -> Self {
+    pub(crate) const fn delete(access: Access, summary: &'static str, answer: Answer) -> Self {
         Self {
             method: "delete",
             ..Self::get(access, summary, answer)
@@ -105,25 +102,25 @@ impl Operation {
     }
 
     /// Scoring as MLflow has it.
-    pub(in crate::protocol) const fn scoring(summary: &'static str) -> Self {
+    pub(crate) const fn scoring(summary: &'static str) -> Self {
         let answer = Answer::Prediction("ScoringAnswer");
         Self::post(PREDICT, summary, RequestBody::Scoring, answer).fails(PREDICTION_ERRORS)
     }
 
     /// Inference as the Open Inference Protocol has it.
-    pub(in crate::protocol) const fn infer(summary: &'static str) -> Self {
+    pub(crate) const fn infer(summary: &'static str) -> Self {
         let answer = Answer::Prediction("InferAnswer");
         Self::post(PREDICT, summary, RequestBody::Infer, answer).fails(PREDICTION_ERRORS)
     }
 
     /// Prediction as V1 has it.
-    pub(in crate::protocol) const fn predict(summary: &'static str) -> Self {
+    pub(crate) const fn predict(summary: &'static str) -> Self {
         let answer = Answer::Prediction("PredictAnswer");
         Self::post(PREDICT, summary, RequestBody::Predict, answer).fails(PREDICTION_ERRORS)
     }
 
     /// A part of a protocol that is refused with this status.
-    pub(in crate::protocol) const fn refused(
+    pub(crate) const fn refused(
         access: Access,
         summary: &'static str,
         errors: &'static [u16],
@@ -132,12 +129,12 @@ impl Operation {
     }
 
     /// The statuses of what goes wrong.
-    pub(in crate::protocol) const fn fails(self, errors: &'static [u16]) -> Self {
+    pub(crate) const fn fails(self, errors: &'static [u16]) -> Self {
         Self { errors, ..self }
     }
 
     /// The answer is the same, with status 503, while it says no.
-    pub(in crate::protocol) const fn or_unready(self) -> Self {
+    pub(crate) const fn or_unready(self) -> Self {
         Self {
             tells_unready: true,
             ..self
@@ -145,7 +142,7 @@ impl Operation {
     }
 
     /// The path names no model: the default model is meant.
-    pub(in crate::protocol) const fn of_default(self) -> Self {
+    pub(crate) const fn of_default(self) -> Self {
         Self {
             access: Access::Default(Scope::Predict),
             ..self
@@ -153,7 +150,7 @@ impl Operation {
     }
 
     /// The path ends with this verb.
-    pub(in crate::protocol) const fn verb(self, verb: &'static str) -> Self {
+    pub(crate) const fn verb(self, verb: &'static str) -> Self {
         Self { verb, ..self }
     }
 }

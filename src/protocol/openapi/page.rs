@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui::Config;
 
-use crate::protocol::Surface;
+use crate::http::Surface;
 
 /// Nothing from elsewhere, and nothing of it in a frame. Swagger UI writes `style` attributes and has its icons in `data:`.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -53,7 +53,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
 });
 
 /// `GET /docs`.
-pub(super) async fn page() -> Response {
+pub(crate) async fn page() -> Response {
     guarded(
         "text/html; charset=utf-8",
         Bytes::from_static(PAGE.as_bytes()),
@@ -61,7 +61,7 @@ pub(super) async fn page() -> Response {
 }
 
 /// `GET /docs/{file}`.
-pub(super) async fn file(Path(name): Path<String>) -> Response {
+pub(crate) async fn file(Path(name): Path<String>) -> Response {
     let known = FILES.contains(&name.as_str());
     let config = Arc::clone(&CONFIG);
     let found = known.then(|| utoipa_swagger_ui::serve(&name, config).ok().flatten());

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::document::reference;
+use super::reference::reference;
 use crate::model::{
     ColSpec, ColType, DataType, Dim, InputSpec, ModelSignature, OutputKind, OutputSpec, ParamSpec,
     ParamType, Property, ResponseOutput, Schema, Signature, TensorSpec, TensorType,
@@ -10,7 +10,7 @@ use crate::model::{
 use crate::tensor::DType;
 
 /// A body of `/invocations`.
-pub(super) fn scoring_request(declared: Option<&ModelSignature>, graph: &Signature) -> Value {
+pub(crate) fn scoring_request(declared: Option<&ModelSignature>, graph: &Signature) -> Value {
     let mut fields = Fields::default();
     match declared.and_then(|declared| declared.inputs.as_ref()) {
         Some(Schema::Columns(columns)) => fields.of_columns(columns),
@@ -223,12 +223,12 @@ fn parameters(specs: &[ParamSpec]) -> Value {
 }
 
 /// An answer of `/invocations`.
-pub(super) fn scoring_answer(response: ResponseOutput, graph: &Signature) -> Value {
+pub(crate) fn scoring_answer(response: ResponseOutput, graph: &Signature) -> Value {
     let predictions = match response {
         ResponseOutput::All => {
             let outputs = graph.outputs.iter();
             let outputs: Map<String, Value> = outputs
-                .map(|output| (output.name.clone(), told(output)))
+                .map(|output| (output.name.clone(), output_schema(output)))
                 .collect();
             let names: Vec<&String> = outputs.keys().collect();
             let whole = json!({ "type": "object", "required": names, "properties": outputs });
@@ -246,14 +246,14 @@ pub(super) fn scoring_answer(response: ResponseOutput, graph: &Signature) -> Val
 }
 
 /// Declared shapes of outputs are hints: they are told, and not required.
-fn told(output: &OutputSpec) -> Value {
-    let mut told = json!({ "description": output.kind.type_name() });
+fn output_schema(output: &OutputSpec) -> Value {
+    let mut output_schema = json!({ "description": output.kind.type_name() });
     if let OutputKind::Tensor { dtype, shape } = &output.kind
         && let Some(example) = shape.as_deref().and_then(|shape| one_row(*dtype, shape))
     {
-        told["examples"] = json!([example]);
+        output_schema["examples"] = json!([example]);
     }
-    told
+    output_schema
 }
 
 /// Lists in lists of zeros, 1 for any size; `None` for more than a reader looks at.
@@ -279,7 +279,7 @@ fn one_row(dtype: DType, shape: &[Dim]) -> Option<Value> {
 }
 
 /// A body of `…/infer`.
-pub(super) fn infer_request(graph: &Signature) -> Value {
+pub(crate) fn infer_request(graph: &Signature) -> Value {
     let inputs: Vec<Value> = graph.inputs.iter().map(input).collect();
     let outputs: Vec<&str> = output_names(graph);
     json!({
@@ -334,7 +334,7 @@ fn shape(dims: Option<&[Dim]>) -> Value {
 }
 
 /// An answer of `…/infer`.
-pub(super) fn infer_answer(graph: &Signature) -> Value {
+pub(crate) fn infer_answer(graph: &Signature) -> Value {
     let text = json!({ "type": "string" });
     let output = json!({
         "type": "object",

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::document::reference;
+use super::reference::reference;
 
 /// All of them, by name.
-pub(super) fn all() -> Value {
+pub(crate) fn all() -> Value {
     let mut all = errors();
     for group in [scoring(), open_inference(), v1(), multi_model()] {
         if let (Value::Object(all), Value::Object(group)) = (&mut all, group) {

@@ -19,7 +19,7 @@ const BYTES: &str = "_bytes";
 ///
 /// # Errors
 /// When rows were asked for and an output does not have one for each.
-pub(super) fn write_answer(
+pub(crate) fn write_answer(
     form: Form,
     signature: &Signature,
     outputs: &Outputs,

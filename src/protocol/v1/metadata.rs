@@ -10,14 +10,14 @@ use crate::tensor::DType;
 const SIGNATURE: &str = "serving_default";
 
 /// `GET /v1/models`.
-pub(super) fn models(snapshot: &CatalogSnapshot) -> Vec<u8> {
+pub(crate) fn models(snapshot: &CatalogSnapshot) -> Vec<u8> {
     let names: Vec<&str> = snapshot.models.keys().map(ModelName::as_str).collect();
     bytes(&json!({ "models": names }))
 }
 
 /// The status of a model, or of one version: TensorFlow Serving's `model_version_status` beside KServe's `name` and
 /// `ready`. A client of the one passes over what is for the other.
-pub(super) fn status(
+pub(crate) fn status(
     snapshot: &CatalogSnapshot,
     name: &ModelName,
     version: Option<Version>,
@@ -55,7 +55,7 @@ fn one(version: Version, entry: &VersionEntry) -> Value {
 }
 
 /// `GET …/metadata`: TensorFlow Serving's `signature_def`.
-pub(super) fn signature(servable: &Servable) -> Vec<u8> {
+pub(crate) fn signature(servable: &Servable) -> Vec<u8> {
     let signature = servable.signature();
     let inputs = signature.inputs.iter();
     let inputs = inputs.map(|input| tensor(&input.name, input.dtype, input.shape.as_deref()));

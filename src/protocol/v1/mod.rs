@@ -20,42 +20,52 @@ use axum::routing::get;
 use tokio::time::Instant;
 
 use self::path::Target;
-pub(super) use self::path::{allowed, normalized};
+pub(crate) use self::path::{allowed, normalized};
 use self::request::Form;
 use super::access::Access;
-use super::body::{BodyError, Head, Received, held};
 use super::json::{self, NonFinite};
 use super::meter::{Meter, tensor_heap};
 use super::oip::error::OipError;
 use super::openapi::{Answer, Operation};
-use super::{Route, Shared, Surface, cloud_events, model_headers, size, timeout_header};
+use super::size;
 use crate::budget::Allowance;
 use crate::engine::Outputs;
+use crate::http::Surface;
+use crate::http::body::{BodyError, Head, Received, held};
+use crate::http::headers::{model_headers, timeout_header};
 use crate::middleware::auth::Scope;
 use crate::model::{Batch, Version};
-use crate::serving::{Codec, LookupError, Selector, Servable, VersionSelector, Wishes};
+use crate::protocol::platforms::cloud_events;
+use crate::protocol::route::Route;
+use crate::protocol::state::Shared;
+use crate::serving::{Codec, LookupError, RequestOptions, Selector, Servable, VersionSelector};
 use crate::telemetry::Protocol;
 
-pub(super) fn routes() -> Vec<Route> {
+pub(crate) fn routes() -> Vec<Route> {
     let row = |path: &'static str, methods, operations| {
         Route::new(path, Surface::V1, methods, operations)
     };
-    let told = |access, summary, schema| Operation::get(access, summary, Answer::Json(schema));
+    let documented =
+        |access, summary, schema| Operation::get(access, summary, Answer::Json(schema));
     let model = || get(status).post(act);
     let described = || {
-        let told = told(READ, "what it takes and gives", "SignatureDef");
-        vec![told.fails(&[400, 404, 500, 503, 504])]
+        let documented = documented(READ, "what it takes and gives", "SignatureDef");
+        vec![documented.fails(&[400, 404, 500, 503, 504])]
     };
     vec![
         row(
             "/",
             get(|| async { json(StatusCode::OK, r#"{"status": "alive"}"#.into()) }),
-            vec![told(Access::Public, "whether the process lives", "Alive")],
+            vec![documented(
+                Access::Public,
+                "whether the process lives",
+                "Alive",
+            )],
         ),
         row(
             "/v1/models",
             get(models),
-            vec![told(
+            vec![documented(
                 Access::Every(Scope::Read),
                 "the names of the models",
                 "ModelNames",
@@ -119,9 +129,9 @@ async fn status(
     Path(parameters): Parameters,
 ) -> Result<Response, OipError> {
     let snapshot = shared.service().catalog().snapshot();
-    let target = Target::of(parameters, &snapshot)?;
+    let target = Target::parse(parameters, &snapshot)?;
     if target.verb.is_some() {
-        return Ok(Surface::V1.method_not_allowed_at(uri.path()));
+        return Ok(method_not_allowed(Surface::V1, uri.path()));
     }
     let ready = match snapshot.lookup(&target.selector) {
         // What is loaded on demand would be answered.
@@ -155,7 +165,7 @@ async fn metadata(
     Path(parameters): Parameters,
 ) -> Result<Response, OipError> {
     let service = shared.service();
-    let target = Target::of(parameters, &service.catalog().snapshot())?;
+    let target = Target::parse(parameters, &service.catalog().snapshot())?;
     let servable = service.find(&target.selector, Instant::now()).await?;
     Ok(json(StatusCode::OK, metadata::signature(&servable)))
 }
@@ -166,7 +176,7 @@ async fn act(
     Path(parameters): Parameters,
     received: Received,
 ) -> Result<Response, OipError> {
-    let target = Target::of(parameters, &shared.service().catalog().snapshot())?;
+    let target = Target::parse(parameters, &shared.service().catalog().snapshot())?;
     match target.verb.as_deref() {
         Some("predict") => {
             let Received {
@@ -195,7 +205,7 @@ fn malformed() -> OipError {
 }
 
 /// Answers a body of V1.
-pub(super) async fn predict(
+pub(crate) async fn predict(
     shared: &Shared,
     selector: &Selector,
     head: Head<'_>,
@@ -251,8 +261,8 @@ impl Codec for PredictCodec {
         self.allowance.clone()
     }
 
-    fn wishes(&self) -> Wishes {
-        Wishes {
+    fn request_options(&self) -> RequestOptions {
+        RequestOptions {
             timeout: self.timeout,
             urgent: false,
         }
@@ -272,5 +282,14 @@ impl Codec for PredictCodec {
         self.allowance.charge(size::in_json(&outputs))?;
         answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
             .map_err(OipError::Invalid)
+    }
+}
+
+/// The answer to a method that the path does not have, with those that it has where its route alone does not tell them.
+pub(crate) fn method_not_allowed(surface: Surface, path: &str) -> Response {
+    let refusal = surface.method_not_allowed();
+    match allowed(path).filter(|_| surface == Surface::V1) {
+        Some(allowed) => ([(header::ALLOW, allowed)], refusal).into_response(),
+        None => refusal,
     }
 }

@@ -11,10 +11,10 @@ use crate::serving::{CatalogSnapshot, Selector, VersionSelector};
 
 /// What a path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) selector: Selector,
+pub(crate) struct Target {
+    pub(crate) selector: Selector,
     /// What stands after the colon, in lower case.
-    pub(super) verb: Option<String>,
+    pub(crate) verb: Option<String>,
 }
 
 impl Target {
@@ -22,7 +22,7 @@ impl Target {
     ///
     /// # Errors
     /// A name, version or label that cannot be one.
-    pub(super) fn of(
+    pub(crate) fn parse(
         parameters: Vec<(String, String)>,
         snapshot: &CatalogSnapshot,
     ) -> Result<Self, OipError> {
@@ -79,14 +79,14 @@ fn pointer(
 }
 
 /// The methods of a path with a model, of which one route has both kinds: those with a verb are called, the others read.
-pub(in crate::protocol) fn allowed(path: &str) -> Option<&'static str> {
+pub(crate) fn allowed(path: &str) -> Option<&'static str> {
     let names = path.strip_prefix("/v1/models/")?;
     let has_verb = percent_encoding::percent_decode_str(names).any(|byte| byte == b':');
     Some(if has_verb { "POST" } else { "GET, HEAD" })
 }
 
 /// The path with its fixed parts in lower case, when it is one of V1; TensorFlow Serving reads them in any case.
-pub(in crate::protocol) fn normalized(uri: Uri) -> Uri {
+pub(crate) fn normalized(uri: Uri) -> Uri {
     let path = uri.path();
     let is_v1 = |prefix: &[u8]| prefix.eq_ignore_ascii_case(b"/v1");
     if !path
@@ -144,7 +144,7 @@ mod tests {
 
     fn target(parameters: &[(&str, &str)], snapshot: &CatalogSnapshot) -> Result<Target, String> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        Target::of(parameters.iter().map(owned).collect(), snapshot)
+        Target::parse(parameters.iter().map(owned).collect(), snapshot)
             .map_err(|error| error.to_string())
     }
 

@@ -20,7 +20,7 @@ const BASE64: &str = "b64";
 
 /// How the request gave its tensors, which is how the answer gives its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// One entry for each of so many examples.
     Rows(usize),
     /// Whole tensors.
@@ -29,9 +29,9 @@ pub(super) enum Form {
 
 /// A body that was read.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) form: Form,
-    pub(super) named: Vec<(String, Tensor)>,
+pub(crate) struct Request {
+    pub(crate) form: Form,
+    pub(crate) named: Vec<(String, Tensor)>,
 }
 
 /// Values under the names of inputs, in the order of the signature.
@@ -41,7 +41,7 @@ type Named = Vec<Option<Json>>;
 ///
 /// # Errors
 /// [`OipError`], naming the input that is wrong.
-pub(super) fn parse(
+pub(crate) fn parse(
     body: Bytes,
     signature: &Signature,
     meter: &Meter,

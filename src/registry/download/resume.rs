@@ -82,7 +82,7 @@ impl Tags {
 
     fn place(&self, path: &str) -> PathBuf {
         let digest = Sha256::digest(path);
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex::encode(digest);
         self.0.join(name)
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Artifacts<'a> {
 impl Artifacts<'_> {
     /// Fetches what an artifact URI names.
     pub(super) async fn fetch(self, uri: &str, directory: &Path) -> Result<(), SourceError> {
-        if let Some(proxied) = Proxied::of(self, uri)? {
+        if let Some(proxied) = Proxied::parse(self, uri)? {
             let files = proxied.list().await?;
             if files.is_empty() {
                 let address = proxied.api.address();
@@ -75,7 +75,7 @@ impl Artifacts<'_> {
 
     /// Whether an artifact URI holds any file. Only the server can tell cheaply; of other places it is assumed.
     async fn holds_files(self, uri: &str) -> Result<bool, SourceError> {
-        if let Some(proxied) = Proxied::of(self, uri)? {
+        if let Some(proxied) = Proxied::parse(self, uri)? {
             return Ok(!proxied.entries("").await?.is_empty());
         }
         let url = object_url(uri)?;
@@ -164,7 +164,7 @@ struct Proxied<'a> {
 
 impl<'a> Proxied<'a> {
     /// `None` when the URI leads past the server.
-    fn of(from: Artifacts<'a>, uri: &str) -> Result<Option<Self>, SourceError> {
+    fn parse(from: Artifacts<'a>, uri: &str) -> Result<Option<Self>, SourceError> {
         let decode = |path: &str| -> Vec<String> {
             let parts = path.split('/').filter(|part| !part.is_empty());
             let decoded = parts.map(|part| percent_decode_str(part).decode_utf8_lossy());
@@ -479,7 +479,7 @@ mod tests {
                 ..ArtifactPlaces::default()
             },
         };
-        let found = Proxied::of(from, uri).map_err(|error| error.to_string())?;
+        let found = Proxied::parse(from, uri).map_err(|error| error.to_string())?;
         Ok(found.map(|found| {
             let shown = format!("{:?}", found.api);
             let knows_us = shown.contains("Bearer");

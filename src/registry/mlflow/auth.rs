@@ -27,7 +27,7 @@ pub(super) enum Credentials {
 
 impl Credentials {
     /// As MLflow's own client chooses: name and password, of the environment before those of the file, win over a token.
-    pub(super) fn of(environment: &Environment) -> Result<Self, SourceError> {
+    pub(super) fn from_environment(environment: &Environment) -> Result<Self, SourceError> {
         let (file_user, file_password) = file(environment)?;
         let variable = |name: &str| environment.get(name).map(str::to_owned);
         let user = variable("MLFLOW_TRACKING_USERNAME").or(file_user);
@@ -232,7 +232,7 @@ mod tests {
             (vec![home, token], basic("from file", "p=w")),
             (vec![home, user], basic("u", "p=w")),
         ] {
-            let found = Credentials::of(&environment(&variables)).unwrap();
+            let found = Credentials::from_environment(&environment(&variables)).unwrap();
             assert!(found == expected, "{variables:?}");
         }
         assert_eq!(format!("{:?}", basic("u", "s3cret")), "Basic(…)");

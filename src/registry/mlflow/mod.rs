@@ -9,7 +9,6 @@ mod client;
 mod databricks;
 mod registration;
 mod snapshot;
-pub mod webhook;
 mod wire;
 mod writer;
 
@@ -96,7 +95,11 @@ impl Mlflow {
             (dialect, base, Credentials::Bearer(token))
         } else {
             let base = server(uri)?;
-            (Dialect::OpenSource, base, Credentials::of(&environment)?)
+            (
+                Dialect::OpenSource,
+                base,
+                Credentials::from_environment(&environment)?,
+            )
         };
         let tracking = tracking(uri, &environment).map(|base| api(base, credentials.clone()));
         let api = api(base, credentials);

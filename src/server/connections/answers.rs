@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::Pulse;
+use super::Activity;
 use super::counted::InWork;
 
 /// A client that takes less than this in `limits.body_timeout` takes nothing.
@@ -78,9 +78,9 @@ impl Answers {
 
 /// Keeps a request in work until its answer has been sent, or taken back.
 pub(super) fn until_sent(body: Body, work: InWork) -> Body {
-    let pulse = work.pulse();
+    let activity = work.activity();
     // The client is asked for room before anything else happens.
-    let waits = pulse.answers.begin(pulse.now());
+    let waits = activity.answers.begin(activity.now());
     Body::new(Pieces {
         body,
         left: Bytes::new(),
@@ -89,13 +89,13 @@ pub(super) fn until_sent(body: Body, work: InWork) -> Body {
 }
 
 impl Answer {
-    fn pulse(&self) -> &Pulse {
-        self.work.pulse()
+    fn activity(&self) -> &Activity {
+        self.work.activity()
     }
 
     /// The client has it, or has to make room for it.
     fn is_with_client(&self) {
-        self.waits.0.store(self.pulse().now(), Ordering::Relaxed);
+        self.waits.0.store(self.activity().now(), Ordering::Relaxed);
     }
 
     fn is_with_server(&self) {
@@ -105,7 +105,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.pulse().answers.end(&self.waits);
+        self.activity().answers.end(&self.waits);
     }
 }
 
@@ -180,34 +180,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_its_client_until_the_last_piece_has_gone() {
-        let pulse = Arc::new(Pulse::new(None));
-        let work = InWork::begin(&pulse, false);
+        let activity = Arc::new(Activity::new(None));
+        let work = InWork::begin(&activity, false);
         advance(Duration::from_millis(5)).await;
         let mut body = until_sent(Body::from(vec![7; PIECE + 1]), work);
-        assert_eq!(pulse.answers.waiting_since(), Some(5));
+        assert_eq!(activity.answers.waiting_since(), Some(5));
         advance(Duration::from_millis(5)).await;
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(
-            (first.len(), pulse.answers.waiting_since()),
+            (first.len(), activity.answers.waiting_since()),
             (PIECE, Some(10))
         );
         let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert!(last.len() == 1 && body.is_end_stream());
         drop((body, first));
-        assert_eq!(pulse.in_work.load(Ordering::Relaxed), 1);
+        assert_eq!(activity.in_work.load(Ordering::Relaxed), 1);
         drop(last);
-        assert_eq!(pulse.in_work.load(Ordering::Relaxed), 0);
-        assert_eq!(pulse.answers.waiting_since(), None);
+        assert_eq!(activity.in_work.load(Ordering::Relaxed), 0);
+        assert_eq!(activity.answers.waiting_since(), None);
     }
 
     #[tokio::test]
     async fn a_body_that_has_nothing_yet_keeps_its_client_waiting_and_not_the_other_way() {
-        let pulse = Arc::new(Pulse::new(None));
+        let activity = Arc::new(Activity::new(None));
         let never = futures_util::stream::pending::<Result<Bytes, axum::Error>>();
-        let work = InWork::begin(&pulse, true);
+        let work = InWork::begin(&activity, true);
         let mut body = until_sent(Body::from_stream(never), work);
-        assert!(pulse.answers.waiting_since().is_some());
+        assert!(activity.answers.waiting_since().is_some());
         assert!(futures_util::poll!(body.frame()).is_pending());
-        assert_eq!(pulse.answers.waiting_since(), None);
+        assert_eq!(activity.answers.waiting_since(), None);
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Version, header};
 use axum::response::Response;
 use tower::Service;
 
-use super::Pulse;
+use super::Activity;
 use super::answers::until_sent;
 use crate::middleware::{ClientAddress, IsKnown};
 
@@ -21,15 +21,15 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 #[derive(Debug, Clone)]
 pub(crate) struct Counted<S> {
     service: S,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     address: Option<ClientAddress>,
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(service: S, pulse: Arc<Pulse>, address: Option<ClientAddress>) -> Self {
+    pub(super) fn new(service: S, activity: Arc<Activity>, address: Option<ClientAddress>) -> Self {
         Self {
             service,
-            pulse,
+            activity,
             address,
         }
     }
@@ -54,7 +54,7 @@ where
         }
         let is_http2 = request.version() == Version::HTTP_2;
         let watches = is_http2 && request.uri().path() == WATCH;
-        let work = InWork::begin(&self.pulse, watches);
+        let work = InWork::begin(&self.activity, watches);
         Answer {
             answer: self.service.call(request),
             work: Some(work),
@@ -66,25 +66,25 @@ where
 /// A request that is in work for as long as this lives.
 #[derive(Debug)]
 pub(super) struct InWork {
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     watches: bool,
 }
 
 impl InWork {
-    pub(super) fn begin(pulse: &Arc<Pulse>, watches: bool) -> Self {
-        pulse.begin(watches);
-        let pulse = Arc::clone(pulse);
-        Self { pulse, watches }
+    pub(super) fn begin(activity: &Arc<Activity>, watches: bool) -> Self {
+        activity.begin(watches);
+        let activity = Arc::clone(activity);
+        Self { activity, watches }
     }
 
-    pub(super) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 }
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        self.pulse.end(self.watches);
+        self.activity.end(self.watches);
     }
 }
 
@@ -108,12 +108,12 @@ where
         if let (Ok(response), Some(work)) = (&answer, &work)
             && response.extensions().get::<IsKnown>().is_some()
         {
-            work.pulse().known();
+            work.activity().known();
         }
         Poll::Ready(match (answer, work) {
             // Of HTTP/1 each write is seen; on HTTP/2 a stream may wait for long, and its connection with it.
             (Ok(response), Some(work)) if self.is_http2 => Ok(sent(response, work)),
-            (Ok(response), Some(work)) if work.pulse().is_old() => Ok(last(response)),
+            (Ok(response), Some(work)) if work.activity().is_old() => Ok(last(response)),
             (answer, _) => answer,
         })
     }

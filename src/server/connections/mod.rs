@@ -35,7 +35,7 @@ use crate::telemetry::Metrics;
 
 /// How slow a client may be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Timeouts {
     /// From the first byte of a request's head to the last.
     pub(crate) header: Duration,
     /// Between two pieces of an answer that the client takes.
@@ -50,14 +50,14 @@ pub(crate) struct Patience {
 #[derive(Debug, Clone)]
 pub(crate) struct Connections {
     places: Arc<Places>,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl Connections {
     /// At most `most` at a time.
-    pub(crate) fn new(most: Most, patience: Patience, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(most: Most, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
         let places = Places::new(most, metrics);
-        Self { places, patience }
+        Self { places, timeouts }
     }
 
     /// Connections that another acceptor accepts, within the limits.
@@ -90,11 +90,11 @@ where
     type Future = Accepted<A::Stream, A::Service>;
 
     fn accept(&self, arrived: Arrived, service: S) -> Self::Future {
-        let Arrived { stream, seat } = arrived;
-        let Connections { places, patience } = self.connections.clone();
+        let Arrived { stream, slot } = arrived;
+        let Connections { places, timeouts } = self.connections.clone();
         let address = stream.peer_addr().ok().map(ClientAddress);
-        let pulse = Arc::new(Pulse::new(patience.age));
-        let Some(place) = places.take(address.map(ClientAddress::network), &pulse, seat) else {
+        let activity = Arc::new(Activity::new(timeouts.age));
+        let Some(place) = places.take(address.map(ClientAddress::network), &activity, slot) else {
             // Closed at once: whoever waits to be accepted learns less.
             return Box::pin(async {
                 Err(io::Error::other("as many connections as there may be"))
@@ -103,15 +103,15 @@ where
         let accepted = self.acceptor.accept(stream, service);
         Box::pin(async move {
             let (stream, service) = accepted.await?;
-            let watched = Watched::new(stream, &pulse, (patience, place));
-            Ok((watched, Counted::new(service, pulse, address)))
+            let watched = Watched::new(stream, &activity, (timeouts, place));
+            Ok((watched, Counted::new(service, activity, address)))
         })
     }
 }
 
 /// What the requests of a connection tell its stream.
 #[derive(Debug)]
-struct Pulse {
+struct Activity {
     since: Instant,
     /// When its client is asked to open another one.
     until: Option<Instant>,
@@ -130,7 +130,7 @@ struct Pulse {
     last: AtomicU64,
 }
 
-impl Pulse {
+impl Activity {
     fn new(age: Option<Duration>) -> Self {
         Self {
             since: Instant::now(),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Pulse;
-use crate::server::listen::Seat;
+use super::Activity;
+use crate::server::listen::ConnectionSlot;
 use crate::telemetry::Metrics;
 
 /// A connection that came or was in use a moment ago is not idle.
@@ -45,7 +45,7 @@ struct Taken {
 #[derive(Debug)]
 struct Connection {
     client: Option<IpAddr>,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
 }
 
 /// A place that is taken for as long as this lives.
@@ -53,7 +53,7 @@ struct Connection {
 pub(super) struct Place {
     places: Arc<Places>,
     number: u64,
-    _seat: Option<Seat>,
+    _seat: Option<ConnectionSlot>,
 }
 
 impl Places {
@@ -69,8 +69,8 @@ impl Places {
     pub(super) fn take(
         self: &Arc<Self>,
         client: Option<IpAddr>,
-        pulse: &Arc<Pulse>,
-        seat: Option<Seat>,
+        activity: &Arc<Activity>,
+        slot: Option<ConnectionSlot>,
     ) -> Option<Place> {
         let mut taken = self.taken.lock();
         let own = client.and_then(|client| taken.of_client.get(&client).copied());
@@ -87,10 +87,10 @@ impl Places {
         }
         let number = taken.next;
         taken.next += 1;
-        let pulse = Arc::clone(pulse);
+        let activity = Arc::clone(activity);
         taken
             .connections
-            .insert(number, Connection { client, pulse });
+            .insert(number, Connection { client, activity });
         if let Some(client) = client {
             *taken.of_client.entry(client).or_default() += 1;
         }
@@ -98,7 +98,7 @@ impl Places {
         Some(Place {
             places: Arc::clone(self),
             number,
-            _seat: seat,
+            _seat: slot,
         })
     }
 }
@@ -108,7 +108,7 @@ impl Taken {
     fn make_room(&mut self, may_leave: impl Fn(&Connection) -> bool) -> bool {
         let now = Instant::now();
         let idle = self.connections.iter().filter_map(|(number, connection)| {
-            let since = connection.pulse.idle_since()?;
+            let since = connection.activity.idle_since()?;
             let leaves = may_leave(connection) && since + MOMENT <= now;
             let client = connection.client.as_ref();
             let crowd = client.and_then(|client| self.of_client.get(client));
@@ -122,7 +122,7 @@ impl Taken {
             return false;
         };
         if let Some(gone) = self.remove(number) {
-            gone.pulse.evict();
+            gone.activity.evict();
         }
         true
     }
@@ -165,23 +165,23 @@ mod tests {
 
     struct Come {
         places: Arc<Places>,
-        pulse: Arc<Pulse>,
+        activity: Arc<Activity>,
         place: Option<Place>,
     }
 
     fn come(places: &Arc<Places>, last: u8) -> Come {
-        let pulse = Arc::new(Pulse::new(None));
-        let place = places.take(client(last), &pulse, None);
+        let activity = Arc::new(Activity::new(None));
+        let place = places.take(client(last), &activity, None);
         Come {
             places: Arc::clone(places),
-            pulse,
+            activity,
             place,
         }
     }
 
     impl Come {
         fn left(&self) -> bool {
-            self.place.is_none() || self.pulse.is_evicted()
+            self.place.is_none() || self.activity.is_evicted()
         }
     }
 
@@ -208,18 +208,18 @@ mod tests {
     async fn whoever_works_or_is_known_stays_and_public_streams_are_no_work() {
         let places = places(3, 10);
         let works = come(&places, 1);
-        works.pulse.begin(false);
+        works.activity.begin(false);
         let known = come(&places, 2);
-        known.pulse.known();
+        known.activity.known();
         let watches = come(&places, 3);
-        watches.pulse.begin(true);
+        watches.activity.begin(true);
         tokio::time::advance(MOMENT * 2).await;
         assert!(!come(&places, 4).left());
         assert!(watches.left() && !works.left() && !known.left());
         let last = come(&places, 5);
         tokio::time::advance(MOMENT * 2).await;
         assert!(!last.left());
-        last.pulse.begin(false);
+        last.activity.begin(false);
         assert!(come(&places, 6).left(), "nobody has to leave");
         assert_eq!(last.places.taken.lock().connections.len(), 3);
     }

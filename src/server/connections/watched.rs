@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::aged::{self, Frames};
-use super::{Patience, Place, Pulse};
+use super::{Activity, Place, Timeouts};
 
 /// Which part of a request is being read.
 #[derive(Debug, Default)]
@@ -33,8 +33,8 @@ const HTTP2: &[u8] = b"PRI";
 #[derive(Debug)]
 pub(crate) struct Watched<T> {
     stream: T,
-    pulse: Arc<Pulse>,
-    patience: Patience,
+    activity: Arc<Activity>,
+    timeouts: Timeouts,
     head: Head,
     /// What is sent on HTTP/2.
     frames: Frames,
@@ -44,11 +44,15 @@ pub(crate) struct Watched<T> {
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(stream: T, pulse: &Arc<Pulse>, (patience, place): (Patience, Place)) -> Self {
+    pub(super) fn new(
+        stream: T,
+        activity: &Arc<Activity>,
+        (timeouts, place): (Timeouts, Place),
+    ) -> Self {
         Self {
             stream,
-            pulse: Arc::clone(pulse),
-            patience,
+            activity: Arc::clone(activity),
+            timeouts,
             head: Head::default(),
             frames: Frames::default(),
             waits: None,
@@ -63,10 +67,10 @@ impl<T> Watched<T> {
             head.heard = true;
             head.is_http2 = bytes.starts_with(HTTP2);
         }
-        let in_work = self.pulse.in_work.load(Ordering::Relaxed) > 0;
+        let in_work = self.activity.in_work.load(Ordering::Relaxed) > 0;
         if !head.is_http2 && !in_work && head.begun.is_none() {
             head.begun = Some(Instant::now());
-            head.before = self.pulse.begun.load(Ordering::Relaxed);
+            head.before = self.activity.begun.load(Ordering::Relaxed);
         }
     }
 
@@ -76,29 +80,29 @@ impl<T> Watched<T> {
         if !self.head.is_http2 {
             return None;
         }
-        let waits = self.pulse.answers.waiting_since();
+        let waits = self.activity.answers.waiting_since();
         let since = match waits {
-            Some(after) => self.pulse.since + Duration::from_millis(after),
+            Some(after) => self.activity.since + Duration::from_millis(after),
             None => Instant::now(),
         };
-        Some(since + self.patience.body)
+        Some(since + self.timeouts.body)
     }
 
     /// Until when the next byte must have come; `None` while it is the server's turn.
     fn deadline(&mut self) -> Option<Instant> {
-        if self.head.before != self.pulse.begun.load(Ordering::Relaxed) {
+        if self.head.before != self.activity.begun.load(Ordering::Relaxed) {
             self.head.begun = None;
         }
-        if self.pulse.in_work.load(Ordering::Relaxed) > 0 {
+        if self.activity.in_work.load(Ordering::Relaxed) > 0 {
             return self.answer_deadline();
         }
         Some(match self.head.begun {
-            Some(begun) => begun + self.patience.header,
-            None if !self.head.heard => self.pulse.since + self.patience.header,
+            Some(begun) => begun + self.timeouts.header,
+            None if !self.head.heard => self.activity.since + self.timeouts.header,
             None if self.frames.has_said_farewell() => {
-                self.pulse.last() + self.patience.idle.min(aged::GRACE)
+                self.activity.last() + self.timeouts.idle.min(aged::GRACE)
             }
-            None => self.pulse.last() + self.patience.idle,
+            None => self.activity.last() + self.timeouts.idle,
         })
     }
 
@@ -116,7 +120,7 @@ impl<T> Watched<T> {
 
     fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.stalls.is_none() {
-            self.stalls = Some(Box::pin(sleep_until(Instant::now() + self.patience.body)));
+            self.stalls = Some(Box::pin(sleep_until(Instant::now() + self.timeouts.body)));
         }
         match &mut self.stalls {
             Some(stalls) => ready!(stalls.as_mut().poll(cx)),
@@ -136,7 +140,7 @@ impl<T> Watched<T> {
                 self.stalls = None;
                 // HTTP/2 asks on its own whether its peer is there.
                 if !self.head.is_http2 {
-                    self.pulse.beat();
+                    self.activity.beat();
                 }
                 written
             }
@@ -170,8 +174,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
                 Poll::Ready(read)
             }
             Poll::Pending => {
-                this.pulse.reader.register(cx.waker());
-                if this.pulse.is_evicted() {
+                this.activity.reader.register(cx.waker());
+                if this.activity.is_evicted() {
                     return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
                 }
                 this.too_slow(cx).map(Err)
@@ -183,12 +187,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 impl<T: AsyncWrite + Unpin> Watched<T> {
     /// Whether frames go out, among which a farewell may be.
     fn sends_frames(&self) -> bool {
-        self.head.is_http2 && self.pulse.until.is_some()
+        self.head.is_http2 && self.activity.until.is_some()
     }
 
     /// Sends what is left of the farewell of an old connection, where it may stand now.
     fn say_farewell(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.sends_frames() || !self.pulse.is_old() {
+        if !self.sends_frames() || !self.activity.is_old() {
             return Poll::Ready(Ok(()));
         }
         loop {

@@ -8,7 +8,7 @@ use axum_server::{AddrListener, Address};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 
-use super::event_loops::{EventLoop, Seat};
+use super::event_loops::{ConnectionSlot, EventLoop};
 
 /// Connections that were accepted and not yet taken by their event loop.
 const WAITING: usize = 64;
@@ -29,7 +29,7 @@ impl Address for Local {
 #[derive(Debug)]
 pub(crate) struct Arrived {
     pub(crate) stream: TcpStream,
-    pub(crate) seat: Option<Seat>,
+    pub(crate) slot: Option<ConnectionSlot>,
 }
 
 /// See the module.
@@ -47,7 +47,7 @@ pub(crate) enum Arrivals {
 pub(crate) struct Handed {
     stream: IdleStream,
     from: SocketAddr,
-    seat: Seat,
+    slot: ConnectionSlot,
 }
 
 impl AddrListener<Arrived, Local> for Arrivals {
@@ -59,13 +59,13 @@ impl AddrListener<Arrived, Local> for Arrivals {
         match self {
             Self::Socket(listener) => {
                 let (stream, from) = listener.accept().await?;
-                Ok((Arrived { stream, seat: None }, Local(from)))
+                Ok((Arrived { stream, slot: None }, Local(from)))
             }
             Self::Shared { handed, .. } => match handed.lock().await.recv().await {
-                Some(Handed { stream, from, seat }) => {
+                Some(Handed { stream, from, slot }) => {
                     let stream = TcpStream::from_std(stream)?;
-                    let seat = Some(seat);
-                    Ok((Arrived { stream, seat }, Local(from)))
+                    let slot = Some(slot);
+                    Ok((Arrived { stream, slot }, Local(from)))
                 }
                 // Nobody accepts any more.
                 None => std::future::pending().await,
@@ -82,24 +82,24 @@ impl AddrListener<Arrived, Local> for Arrivals {
 }
 
 /// Gives each connection to the event loop that has the fewest.
-pub(super) struct Spread {
+pub(super) struct Distributor {
     listener: TcpListener,
-    desks: Vec<(EventLoop, mpsc::Sender<Handed>)>,
+    workers: Vec<(EventLoop, mpsc::Sender<Handed>)>,
 }
 
-impl Spread {
+impl Distributor {
     /// Of what this socket accepts.
-    pub(super) fn of(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: TcpListener) -> Self {
         Self {
             listener,
-            desks: Vec::new(),
+            workers: Vec::new(),
         }
     }
 
     /// One more event loop takes part.
     pub(super) fn over(&mut self, event_loop: &EventLoop) -> io::Result<Arrivals> {
         let (sender, handed) = mpsc::channel(WAITING);
-        self.desks.push((event_loop.clone(), sender));
+        self.workers.push((event_loop.clone(), sender));
         Ok(Arrivals::Shared {
             address: self.listener.local_addr()?,
             handed: Mutex::new(handed),
@@ -108,7 +108,7 @@ impl Spread {
 
     /// Accepts until the servers of the event loops want no more connections.
     pub(super) async fn run(self) {
-        let Some((_, first)) = self.desks.first() else {
+        let Some((_, first)) = self.workers.first() else {
             return;
         };
         loop {
@@ -129,12 +129,12 @@ impl Spread {
     }
 
     async fn hand(&self, stream: IdleStream, from: SocketAddr) {
-        let desks = self.desks.iter();
-        let Some((event_loop, sender)) = desks.min_by_key(|(each, _)| each.connections()) else {
+        let workers = self.workers.iter();
+        let Some((event_loop, sender)) = workers.min_by_key(|(each, _)| each.connections()) else {
             return;
         };
-        let seat = event_loop.take_seat();
+        let slot = event_loop.take_slot();
         // It fails when the server stops; then the connection is closed like all others.
-        let _ = sender.send(Handed { stream, from, seat }).await;
+        let _ = sender.send(Handed { stream, from, slot }).await;
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::machine::Priority;
+use crate::runtime::machine::Priority;
 
 /// How long a thread of work beside the connections stays for more.
 const ASIDE_STAYS: Duration = Duration::from_secs(1);
@@ -78,9 +78,9 @@ impl EventLoop {
     }
 
     /// One more, for as long as the result lives.
-    pub(super) fn take_seat(&self) -> Seat {
+    pub(super) fn take_slot(&self) -> ConnectionSlot {
         self.load.0.fetch_add(1, Ordering::Relaxed);
-        Seat(self.load.clone())
+        ConnectionSlot(self.load.clone())
     }
 }
 
@@ -94,9 +94,9 @@ struct Load(Arc<AtomicUsize>);
 
 /// A connection that an event loop has.
 #[derive(Debug)]
-pub(crate) struct Seat(Load);
+pub(crate) struct ConnectionSlot(Load);
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -111,7 +111,7 @@ mod tests {
         let loops = EventLoops::start().unwrap();
         assert_eq!(loops.iter().count(), 3);
         let first = loops.iter().next().unwrap();
-        let seats = [first.take_seat(), first.take_seat()];
+        let seats = [first.take_slot(), first.take_slot()];
         let connections: Vec<_> = loops.iter().map(EventLoop::connections).collect();
         assert_eq!(connections, [2, 0, 0]);
         drop(seats);
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(name.unwrap().as_deref(), Some("http-0"));
         #[cfg(target_os = "linux")]
         {
-            let niceness = crate::machine::niceness;
+            let niceness = crate::runtime::machine::niceness;
             let here = first
                 .runtime
                 .spawn(async move { niceness() })

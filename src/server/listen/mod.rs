@@ -19,14 +19,14 @@ use hyper_util::rt::TokioTimer;
 use tokio::task::JoinSet;
 use tower::make::Shared;
 
-use self::arrivals::Spread;
+use self::arrivals::Distributor;
 pub(crate) use self::arrivals::{Arrivals, Arrived, Local};
-pub(crate) use self::event_loops::{EventLoops, Seat};
-use super::connections::{Connections, Most, Patience};
+pub(crate) use self::event_loops::{ConnectionSlot, EventLoops};
+use super::connections::{Connections, Most, Timeouts};
 use super::tls::Tls;
 use crate::config::Settings;
-use crate::machine;
 use crate::middleware::{Inner, Layered};
+use crate::runtime::machine;
 use crate::telemetry::Metrics;
 
 /// A bound socket, and the address that it got when port 0 was asked for.
@@ -64,9 +64,9 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn of(settings: &Settings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
+    pub(crate) fn new(settings: &Settings, metrics: Arc<Metrics>, tls: Option<Arc<Tls>>) -> Self {
         let limits = &settings.limits;
-        let patience = Patience {
+        let timeouts = Timeouts {
             header: limits.header_timeout,
             body: limits.body_timeout,
             idle: limits.idle_timeout,
@@ -78,7 +78,7 @@ impl Listening {
             of_client: { limits.client_connections }.unwrap_or_else(|| (all / 2).max(100)),
         };
         Self {
-            connections: Connections::new(most, patience, metrics),
+            connections: Connections::new(most, timeouts, metrics),
             tls,
             max_headers: limits.max_headers,
             max_header_size: u32::try_from(limits.max_header_size).unwrap_or(u32::MAX),
@@ -114,7 +114,7 @@ impl Listening {
             .context("there is no event loop")?;
         let mut spread = {
             let _runtime = first.runtime.enter();
-            Spread::of(bound.listener.try_into()?)
+            Distributor::new(bound.listener.try_into()?)
         };
         let accepting = first.runtime.clone();
         let mut servers = JoinSet::new();

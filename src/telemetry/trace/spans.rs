@@ -41,10 +41,10 @@ impl Tracer {
     /// [`TraceError`], when a setting is wrong.
     pub fn start(options: &TraceOptions) -> Result<Self, TraceError> {
         let provider = otlp::provider(options)?;
-        Ok(Self::of(provider))
+        Ok(Self::new(provider))
     }
 
-    fn of(provider: SdkTracerProvider) -> Self {
+    fn new(provider: SdkTracerProvider) -> Self {
         let tracer = provider.tracer("onstage");
         let propagator = TraceContextPropagator::new();
         Self(Some(Arc::new(Exporting {
@@ -210,7 +210,7 @@ mod tests {
             .with_simple_exporter(exporter.clone())
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .build();
-        (Tracer::of(provider), exporter)
+        (Tracer::new(provider), exporter)
     }
 
     fn headers(sampled: bool) -> HeaderMap {

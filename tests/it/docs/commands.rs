@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::server::{onnxruntime, project};
+use crate::support::server::{onnxruntime, project};
 
 /// A fenced block whose lines are typed into a shell.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::server::project;
+use crate::support::server::project;
 
 /// The text of each page, by its path in the project.
 pub(super) type Pages = BTreeMap<PathBuf, String>;

@@ -5,7 +5,7 @@ mod links;
 
 use std::fs;
 
-use crate::server::project;
+use crate::support::server::project;
 
 fn read(path: &str) -> String {
     fs::read_to_string(project().join(path)).unwrap()

@@ -10,13 +10,13 @@ use tract_onnx::tract_core::ops::array::OneHot;
 
 /// `f32` and `f64`.
 pub(super) trait Float: Datum + Copy + tract_num_traits::Float {
-    fn of(number: f64) -> Self;
+    fn from_f64(number: f64) -> Self;
     fn widened(self) -> f64;
 }
 
 impl Float for f32 {
     #[expect(clippy::cast_possible_truncation, reason = "the nearest one is meant")]
-    fn of(number: f64) -> Self {
+    fn from_f64(number: f64) -> Self {
         number as Self
     }
 
@@ -26,7 +26,7 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
-    fn of(number: f64) -> Self {
+    fn from_f64(number: f64) -> Self {
         number
     }
 
@@ -59,20 +59,20 @@ impl Unary {
             Self::Tanh => x.tanh(),
             Self::Silu => x * Self::Sigmoid.of(x),
             Self::HardSwish => {
-                let share = x * T::of(1.0 / 6.0) + T::of(0.5);
+                let share = x * T::from_f64(1.0 / 6.0) + T::from_f64(0.5);
                 let share = End::Least.of(share, T::one());
                 x * End::Greatest.of(share, T::zero())
             }
             Self::Gelu { power } => {
-                let slope = T::of((2.0 / std::f64::consts::PI).sqrt());
-                let inner = slope * (x + T::of(0.044_715) * x.powi(power));
-                T::of(0.5) * x * (T::one() + inner.tanh())
+                let slope = T::from_f64((2.0 / std::f64::consts::PI).sqrt());
+                let inner = slope * (x + T::from_f64(0.044_715) * x.powi(power));
+                T::from_f64(0.5) * x * (T::one() + inner.tanh())
             }
             Self::Exp => x.exp(),
             Self::Ln => x.ln(),
             // The square of a large number has no room in single precision.
-            Self::Acosh => T::of(x.widened().acosh()),
-            Self::Asinh => T::of(x.widened().asinh()),
+            Self::Acosh => T::from_f64(x.widened().acosh()),
+            Self::Asinh => T::from_f64(x.widened().asinh()),
         }
     }
 }

@@ -46,7 +46,7 @@ impl TokenAlgorithm {
         names.join(", ")
     }
 
-    pub(super) fn of(algorithm: Algorithm) -> Option<Self> {
+    pub(super) fn new(algorithm: Algorithm) -> Option<Self> {
         match algorithm {
             Algorithm::RS256 => Some(Self::Rs256),
             Algorithm::PS256 => Some(Self::Ps256),

@@ -61,7 +61,7 @@ impl KeySet {
             return Err(KeySetError::TooLarge);
         }
         let set: JwkSet = serde_json::from_slice(bytes).map_err(|_| KeySetError::Form)?;
-        let keys = set.keys.iter().filter_map(Key::of).take(MOST_KEYS);
+        let keys = set.keys.iter().filter_map(Key::from_jwk).take(MOST_KEYS);
         let keys: Vec<Key> = keys.collect();
         if keys.is_empty() {
             return Err(KeySetError::NoKey);
@@ -97,7 +97,7 @@ impl KeySet {
 
 impl Key {
     /// `None` for keys of other kinds, or for other ends.
-    fn of(jwk: &Jwk) -> Option<Self> {
+    fn from_jwk(jwk: &Jwk) -> Option<Self> {
         if !is_for_signatures(&jwk.common) {
             return None;
         }

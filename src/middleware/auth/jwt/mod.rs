@@ -205,7 +205,7 @@ impl Tokens {
         // Algorithms that this library does not know, such as `none`, end here.
         let header = jsonwebtoken::decode_header(token);
         let header = header.map_err(|_| Unknown::Token("its header is not understood"))?;
-        let algorithm = TokenAlgorithm::of(header.alg);
+        let algorithm = TokenAlgorithm::new(header.alg);
         let algorithm = algorithm.filter(|one| self.options.algorithms.contains(one));
         let algorithm = algorithm.ok_or(Unknown::Token(
             "its algorithm is not one of `auth.jwt.algorithms`",

@@ -219,12 +219,12 @@ async fn tokens_of_others_for_others_and_of_other_times_are_refused() {
         (json!({}), "token"),
     ] {
         let answer = ask(&tokens, &signer.token("a", &claims)).await;
-        let told = match answer {
+        let described = match answer {
             Ok(_) => "good",
             Err(Unknown::Expired) => "expired",
             Err(_) => "token",
         };
-        assert_eq!(told, expected, "{claims}");
+        assert_eq!(described, expected, "{claims}");
     }
 }
 

@@ -5,6 +5,18 @@ use super::flow;
 use super::program::{Attribute, Body, Place, Step};
 use crate::tensor::DType;
 
+/// What is known of operators, by their domain and name.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// What one does to sizes.
+    pub(super) find: fn(&str, &str) -> Rule,
+    /// Whether shapes do not tell how much there is to do.
+    pub(super) is_open: fn(&str, &str) -> bool,
+}
+
+/// What an operator does to sizes.
+pub(super) type Rule = fn(&Call<'_>) -> Result<Effect, Unbounded>;
+
 /// Why nothing is known of the sizes of a value before the operator runs.
 pub(super) type Unbounded = &'static str;
 
@@ -310,7 +322,7 @@ impl Values {
         if let Some(reason) = refused {
             self.note_unbounded(&step.op, reason);
         }
-        if super::rules::is_open(&step.domain, &step.op) {
+        if step.is_open {
             self.note_open(&step.op);
         }
         effect

@@ -53,7 +53,7 @@ pub struct Extent {
 
 impl Extent {
     /// That of a tensor.
-    pub fn of(tensor: &Tensor) -> Self {
+    pub fn from_tensor(tensor: &Tensor) -> Self {
         let texts = tensor.as_strings().unwrap_or_default();
         let longest = texts.iter().map(String::len).max().unwrap_or_default();
         Self {
@@ -74,9 +74,13 @@ const SOME_SIZE: u64 = 16;
 
 impl Work {
     /// Follows a graph for some shapes, to see whether shapes tell everything.
-    pub(super) fn of(model: &ModelProto, signature: &Signature) -> Self {
+    pub(super) fn new(model: &ModelProto, signature: &Signature) -> Self {
         let inputs = signature.inputs.iter();
-        let program = Program::of(model, inputs.clone().map(|input| input.name.clone()));
+        let program = Program::compile(
+            model,
+            rules::RULES,
+            inputs.clone().map(|input| input.name.clone()),
+        );
         let work = Self {
             program: Arc::new(program),
             dtypes: inputs.map(|input| input.dtype).collect(),

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::fact::Fact;
-use super::rules::{self, Rule};
+use super::follow::{Rule, Rules};
 use crate::model::graph::domain;
 use crate::model::graph::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -39,6 +39,8 @@ pub(super) struct Step {
     pub(super) domain: Box<str>,
     pub(super) opset: i64,
     pub(super) rule: Rule,
+    /// Whether shapes do not tell how much it does.
+    pub(super) is_open: bool,
     pub(super) attributes: Vec<(Box<str>, Attribute)>,
     pub(super) inputs: Vec<Option<Place>>,
     pub(super) outputs: Vec<Option<Place>>,
@@ -82,7 +84,12 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub(super) fn of(model: &ModelProto, inputs: impl Iterator<Item = String>) -> Self {
+    /// The program of a graph with these inputs.
+    pub(super) fn compile(
+        model: &ModelProto,
+        rules: Rules,
+        inputs: impl Iterator<Item = String>,
+    ) -> Self {
         let Some(graph) = &model.graph else {
             return Self {
                 is_cut: true,
@@ -91,6 +98,7 @@ impl Program {
         };
         let functions = model.functions.iter();
         let compiler = Compiler {
+            rules,
             functions: functions
                 .map(|function| (key(function), function))
                 .collect(),
@@ -156,6 +164,7 @@ impl Scope<'_, '_> {
 }
 
 struct Compiler<'a> {
+    rules: Rules,
     functions: HashMap<Key<'a>, &'a FunctionProto>,
     places: Cell<u32>,
     nodes: Cell<u32>,
@@ -236,7 +245,8 @@ impl<'a> Compiler<'a> {
         let step = Step {
             op: op.into(),
             opset: scope.opset(&key.0),
-            rule: rules::find(&key.0, op),
+            rule: (self.rules.find)(&key.0, op),
+            is_open: (self.rules.is_open)(&key.0, op),
             domain: key.0.into(),
             attributes: attributes.iter().filter_map(kept).collect(),
             inputs,

@@ -16,7 +16,7 @@ use std::time::Duration;
 use self::notice::Notice;
 use self::text::{Message, Value};
 use super::confine::Confined;
-use super::discover::version_of;
+use super::entries::version_of;
 use super::error::PackageError;
 use crate::model::{Graph, Hints, Reshapes, Version, real_path, small_file};
 
@@ -49,7 +49,7 @@ pub(super) enum VersionPolicy {
 impl VersionPolicy {
     /// That of the tree in `directory`; every version where nothing else is said. What is wrong with the file is told
     /// when a version is opened.
-    pub(super) fn of(directory: &Path) -> Self {
+    pub(super) fn read(directory: &Path) -> Self {
         let text = read(&directory.join(CONFIG), MAX_BYTES);
         let text = text.ok().flatten().unwrap_or_default();
         let policy = Message::read(&text).ok();
@@ -105,7 +105,7 @@ impl VersionPolicy {
 
 /// What a configuration means for a graph without a manifest.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Described {
     /// The names of classes, by output.
     pub(super) labels: BTreeMap<String, Vec<String>>,
     /// Tensors whose shape for clients is another one.
@@ -121,32 +121,32 @@ pub(super) fn apply(
     graph: &Graph,
     is_bare: bool,
     hints: &mut Hints,
-) -> Told {
+) -> Described {
     let Some(Place {
         directory,
         is_above,
     }) = place_of(path)
     else {
-        return Told::default();
+        return Described::default();
     };
     let file = directory.join(CONFIG);
-    let unreadable = |reason: String| Told {
+    let unreadable = |reason: String| Described {
         notice: Some(format!(
             "`{}` is not used, the model serves without it: {reason}; expected Triton's model configuration as protobuf text",
             file.display()
         )),
-        ..Told::default()
+        ..Described::default()
     };
     let text = match read(&file, MAX_BYTES) {
         Ok(Some(text)) => text,
-        Ok(None) => return Told::default(),
+        Ok(None) => return Described::default(),
         Err(reason) => return unreadable(reason),
     };
     let config = match Message::read(&text) {
         Ok(config) => config,
         Err(error) => return unreadable(error.to_string()),
     };
-    let mut notice = Notice::of(&config, is_bare);
+    let mut notice = Notice::new(&config, is_bare);
     let (mut labels, mut reshapes) = (BTreeMap::new(), Reshapes::default());
     if !is_above {
         notice.without_versions(&config);
@@ -157,7 +157,7 @@ pub(super) fn apply(
         reshapes = shapes::reshapes(&config, graph, &mut notice);
         wish(&config, hints, &mut notice);
     }
-    Told {
+    Described {
         labels,
         reshapes,
         notice: notice.into_text(&file),
@@ -233,7 +233,7 @@ fn labels_of(
 
 fn lines(directory: &Path, file: &str) -> Result<Vec<String>, String> {
     let root = real_path(directory).map_err(|error| error.to_string())?;
-    let path = Confined::of(root).file("label file", Path::new(file));
+    let path = Confined::new(root).file("label file", Path::new(file));
     let path = path.map_err(|error| match error {
         PackageError::Outside { reason, .. } | PackageError::Missing { reason, .. } => {
             format!("`{file}` {reason}")

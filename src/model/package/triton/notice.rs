@@ -96,7 +96,7 @@ const LONGEST_ENTRY: usize = 300;
 
 impl Notice {
     /// What is set and not heeded; of a package with a manifest (`is_bare` is false) that is all but the versions.
-    pub(super) fn of(config: &Message<'_>, is_bare: bool) -> Self {
+    pub(super) fn new(config: &Message<'_>, is_bare: bool) -> Self {
         let mut notice = Self::default();
         for (name, value) in &config.fields {
             if is_bare || *name == "version_policy" {
@@ -189,14 +189,14 @@ impl Notice {
     fn tensors(&mut self, config: &Message<'_>, side: Side, of_graph: &[Tensor<'_>]) {
         let has_rows = has_rows(config);
         let side = side.field();
-        for told in config.messages(side) {
-            let name = told.text("name").unwrap_or_default();
+        for described in config.messages(side) {
+            let name = described.text("name").unwrap_or_default();
             let Some(tensor) = of_graph.iter().find(|tensor| tensor.name == name) else {
                 let remark = format!("the graph has no {side} `{name}`");
                 self.add(&format!("{side}.name"), &remark);
                 continue;
             };
-            let other_type = told.text("data_type").zip(tensor.dtype);
+            let other_type = described.text("data_type").zip(tensor.dtype);
             if let Some((said, dtype)) = other_type
                 && said != type_name(dtype)
             {
@@ -204,8 +204,8 @@ impl Notice {
                 self.add(&format!("{side}.data_type"), &remark);
             }
             // What is reshaped is looked at where that is read.
-            let is_reshaped = told.message("reshape").is_some();
-            let dims: Vec<&str> = told.all("dims").filter_map(Value::as_text).collect();
+            let is_reshaped = described.message("reshape").is_some();
+            let dims: Vec<&str> = described.all("dims").filter_map(Value::as_text).collect();
             if !dims.is_empty() && !is_reshaped && !tensor.fits(&dims, has_rows) {
                 let remark = format!("`{name}` has another shape in the graph");
                 self.add(&format!("{side}.dims"), &remark);

@@ -42,17 +42,17 @@ pub(super) fn reshapes(config: &Message<'_>, graph: &Graph, notice: &mut Notice)
     let mut reshapes = Reshapes::default();
     for side in Side::BOTH {
         let tensors = side.tensors(graph);
-        for told in config.messages(side.field()) {
-            let Some(reshape) = told.message("reshape") else {
+        for described in config.messages(side.field()) {
+            let Some(reshape) = described.message("reshape") else {
                 continue;
             };
-            let name = told.text("name").unwrap_or_default();
+            let name = described.text("name").unwrap_or_default();
             let place = tensors.iter().position(|tensor| tensor.name == name);
             // One that the graph does not have is told elsewhere.
             let Some(place) = place else {
                 continue;
             };
-            match shapes(told, reshape, &tensors[place], has_rows(config)) {
+            match shapes(described, reshape, &tensors[place], has_rows(config)) {
                 Ok(reshape) if side == Side::Input => reshapes.add_input(place, reshape),
                 Ok(reshape) => reshapes.add_output(place, reshape),
                 Err(reason) => {
@@ -69,7 +69,7 @@ pub(super) fn reshapes(config: &Message<'_>, graph: &Graph, notice: &mut Notice)
 const MOST_DIMS: usize = 64;
 
 fn shapes(
-    told: &Message<'_>,
+    described: &Message<'_>,
     reshape: &Message<'_>,
     tensor: &Tensor<'_>,
     has_rows: bool,
@@ -82,7 +82,7 @@ fn shapes(
         let texts = texts.filter_map(|value| value.as_text().map(str::to_owned));
         texts.collect()
     };
-    let (dims, shape) = (texts(told, "dims"), texts(reshape, "shape"));
+    let (dims, shape) = (texts(described, "dims"), texts(reshape, "shape"));
     if dims.len().max(shape.len()) > MOST_DIMS {
         return Err(format!("expected at most {MOST_DIMS} dimensions"));
     }

@@ -285,21 +285,21 @@ fn what_the_graph_contradicts_is_told() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_told_and_the_model_serves() {
-    let told = notice("name: {").unwrap();
+    let described = notice("name: {").unwrap();
     assert!(
-        told.contains("is not used, the model serves without it: line 1: "),
-        "{told}"
+        described.contains("is not used, the model serves without it: line 1: "),
+        "{described}"
     );
-    let told = notice(&"#".repeat((1 << 20) + 1)).unwrap();
-    assert!(told.contains("more than 1048576 bytes"), "{told}");
+    let described = notice(&"#".repeat((1 << 20) + 1)).unwrap();
+    assert!(described.contains("more than 1048576 bytes"), "{described}");
     let (_directory, tree) = tree(&["1"], "");
     fs::write(tree.join(CONFIG), b"name: '\xff'").unwrap();
-    let told = Package::open(&tree.join("1")).unwrap().notice.unwrap();
-    assert!(told.contains("it is not UTF-8"), "{told}");
+    let described = Package::open(&tree.join("1")).unwrap().notice.unwrap();
+    assert!(described.contains("it is not UTF-8"), "{described}");
     fs::remove_file(tree.join(CONFIG)).unwrap();
     fs::create_dir(tree.join(CONFIG)).unwrap();
-    let told = Package::open(&tree.join("1")).unwrap().notice.unwrap();
-    assert!(told.contains("is not a regular file"), "{told}");
+    let described = Package::open(&tree.join("1")).unwrap().notice.unwrap();
+    assert!(described.contains("is not a regular file"), "{described}");
 }
 
 #[test]

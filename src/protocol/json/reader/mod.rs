@@ -537,7 +537,7 @@ mod tests {
             value(r#"{"a": 1, "b": 2, "a": 3}"#),
             value(r#"{"a": 3, "b": 2}"#)
         );
-        for (bad, told) in [
+        for (bad, described) in [
             ("", "EOF while parsing a value at line 1 column 0"),
             ("{", "EOF while parsing an object at line 1 column 1"),
             ("[1,]", "trailing comma at line 1 column 4"),
@@ -550,7 +550,7 @@ mod tests {
             ("\"abc", "EOF while parsing a string at line 1 column 4"),
             ("[1 /* c */]", "expected `,` or `]` at line 1 column 4"),
         ] {
-            assert_eq!(error(bad.as_bytes()), told, "{bad}");
+            assert_eq!(error(bad.as_bytes()), described, "{bad}");
         }
         assert_eq!(error(b"\"\xff\xfe\""), "the body is not UTF-8 from byte 1");
     }

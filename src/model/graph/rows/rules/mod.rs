@@ -10,6 +10,7 @@ mod layout;
 mod linear;
 mod ml;
 mod neural;
+mod pieces;
 mod reduction;
 mod spatial;
 mod text;
@@ -102,6 +103,7 @@ fn rule(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
             text::rule,
             elementwise::rule,
             layout::rule,
+            pieces::rule,
             indexing::rule,
             reduction::rule,
             linear::rule,

@@ -1,8 +1,8 @@
 //! Operators whose outputs have the shapes of their inputs.
 
 use super::super::fact::Fact;
-use super::super::follow::{Call, Effect, Unbounded};
-use super::{Rule, dtype_of, numbers};
+use super::super::follow::{Call, Effect, Rule, Unbounded};
+use super::{dtype_of, numbers};
 use crate::tensor::DType;
 
 pub(super) fn find(op: &str) -> Option<Rule> {

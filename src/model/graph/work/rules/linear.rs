@@ -1,8 +1,7 @@
 //! Products of matrices, recurrent networks, attention.
 
 use super::super::fact::{Fact, axis_of, product};
-use super::super::follow::{Call, Effect, Unbounded};
-use super::Rule;
+use super::super::follow::{Call, Effect, Rule, Unbounded};
 use super::elementwise::broadcasted;
 use crate::tensor::DType;
 

@@ -1,8 +1,7 @@
 //! Classic machine learning: trees, support vectors, encoders.
 
 use super::super::fact::{Content, Fact};
-use super::super::follow::{Call, Effect, Unbounded};
-use super::Rule;
+use super::super::follow::{Call, Effect, Rule, Unbounded};
 use crate::tensor::DType;
 
 /// Bytes of an entry of a map from labels to scores.

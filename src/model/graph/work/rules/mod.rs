@@ -8,26 +8,28 @@ mod layout;
 mod linear;
 mod ml;
 mod numbers;
+mod picked;
 mod sequences;
 mod sized;
 mod spatial;
 mod text;
 
-use super::follow::{Call, Effect, Unbounded};
+use super::follow::{Call, Effect, Rule, Rules, Unbounded};
 use crate::tensor::DType;
-
-/// What an operator does to sizes.
-pub(super) type Rule = fn(&Call<'_>) -> Result<Effect, Unbounded>;
 
 const ML: &str = "ai.onnx.ml";
 const MICROSOFT: &str = "com.microsoft";
 
+/// What is known of operators.
+pub(super) const RULES: Rules = Rules { find, is_open };
+
 /// The rule of an operator.
-pub(super) fn find(domain: &str, op: &str) -> Rule {
+fn find(domain: &str, op: &str) -> Rule {
     let families: &[fn(&str) -> Option<Rule>] = match domain {
         "" => &[
             elementwise::find,
             layout::find,
+            picked::find,
             sized::find,
             spatial::find,
             linear::find,
@@ -50,7 +52,7 @@ pub(super) fn find(domain: &str, op: &str) -> Rule {
 }
 
 /// Whether shapes do not tell how much there is to do.
-pub(super) fn is_open(domain: &str, op: &str) -> bool {
+fn is_open(domain: &str, op: &str) -> bool {
     match domain {
         "" => matches!(
             op,

@@ -1,8 +1,7 @@
 //! Sequences and optionals: what they hold takes as much as it took before.
 
 use super::super::fact::{Fact, derived};
-use super::super::follow::{Call, Effect, Unbounded};
-use super::Rule;
+use super::super::follow::{Call, Effect, Rule, Unbounded};
 
 pub(super) fn find(op: &str) -> Option<Rule> {
     Some(match op {

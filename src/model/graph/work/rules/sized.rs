@@ -1,10 +1,10 @@
 //! Operators whose outputs are as large as the numbers in an input say.
 
 use super::super::fact::{Content, Fact, Number, axis_of, number};
-use super::super::follow::{Call, Effect, Unbounded};
+use super::super::follow::{Call, Effect, Rule, Unbounded};
+use super::dtype_of;
 use super::elementwise::broadcasted;
 use super::layout::sizes;
-use super::{Rule, dtype_of};
 use crate::tensor::DType;
 
 pub(super) fn find(op: &str) -> Option<Rule> {

@@ -1,8 +1,7 @@
 //! Convolutions, pooling and their like.
 
 use super::super::fact::{Fact, product};
-use super::super::follow::{Call, Effect, Unbounded};
-use super::Rule;
+use super::super::follow::{Call, Effect, Rule, Unbounded};
 use crate::tensor::DType;
 
 pub(super) fn find(op: &str) -> Option<Rule> {

@@ -1,8 +1,7 @@
 //! Text: as many words as there are letters, at most.
 
 use super::super::fact::Fact;
-use super::super::follow::{Call, Effect, Unbounded};
-use super::Rule;
+use super::super::follow::{Call, Effect, Rule, Unbounded};
 use crate::tensor::DType;
 
 pub(super) fn find(op: &str) -> Option<Rule> {

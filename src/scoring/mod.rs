@@ -1,0 +1,5 @@
+//! Scoring without a server: `predict`, `verify`, `diff` and what a model costs.
+
+pub mod difference;
+pub mod measure;
+pub mod offline;
