@@ -20,16 +20,21 @@ pub(crate) struct Row {
     pub(crate) operations: Vec<Operation>,
 }
 
+impl Row {
+    /// Whether one of its methods does anything.
+    fn is_offered(&self) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|operation| operation.answer != Answer::Never)
+    }
+}
+
 /// The whole document.
 pub(crate) fn write(rows: &[Row], snapshot: &CatalogSnapshot, base_path: &str) -> Value {
     let models = models::documented(snapshot);
     let mut paths = Map::new();
-    for row in rows {
-        for operation in row
-            .operations
-            .iter()
-            .filter(|operation| operation.is_offered())
-        {
+    // A path of which every method is refused is for clients of other servers, not for readers.
+    for row in rows.iter().filter(|row| row.is_offered()) {
+        for operation in &row.operations {
             let path = format!("{}{}", row.path, operation.verb);
             let described = describe(row, operation, &path);
             put(&mut paths, path, operation.method, described);
@@ -304,14 +309,8 @@ mod tests {
         }
         let rows = rows
             .iter()
-            .map(|row| {
-                let offered = row
-                    .operations
-                    .iter()
-                    .filter(|operation| operation.is_offered());
-                (row.path.as_str(), offered.count())
-            })
-            .filter(|(_, offered)| *offered > 0);
+            .filter(|row| row.is_offered())
+            .map(|row| (row.path.as_str(), row.operations.len()));
         assert_eq!(documented, rows.collect());
         assert!(documented.contains_key("/openapi.json") && documented.contains_key("/own/health"));
     }

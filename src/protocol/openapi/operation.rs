@@ -60,11 +60,6 @@ const PREDICT: Access = Access::Model(Scope::Predict);
 const PREDICTION_ERRORS: &[u16] = &[400, 404, 413, 415, 429, 500, 501, 503, 504];
 
 impl Operation {
-    /// Whether it does anything: what clients of other servers ask for and onstage does not have is only refused.
-    pub(crate) fn is_offered(&self) -> bool {
-        self.answer != Answer::Never
-    }
-
     /// Something to be read.
     pub(crate) const fn get(access: Access, summary: &'static str, answer: Answer) -> Self {
         Self {
