@@ -344,7 +344,7 @@ async fn drain(
     // They would keep their connections open.
     services.end_streams().await;
     for handle in handles {
-        // A server that does not listen yet would miss what it is told here.
+        // A server that does not listen yet would miss this call.
         handle.listening().await;
         handle.graceful_shutdown(Some(settings.server.drain_timeout));
     }

@@ -12,7 +12,7 @@ use crate::lifecycle::Compiler;
 use crate::runtime::machine::Priority;
 use crate::telemetry::Metrics;
 
-/// What a worker is told of the configuration: no secret is in it, as lists of processes show it.
+/// The configuration of a worker. It holds no secret, because process lists show it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkerSettings {
     /// `[engine]`

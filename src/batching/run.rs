@@ -21,7 +21,7 @@ pub(super) trait Owner: Send + Sync {
     fn left(self: Arc<Self>);
 }
 
-/// A call that is stopped when nobody waits for it any more.
+/// An engine call, cancelled once all its clients are gone.
 pub(super) struct Run {
     cancel: CancelToken,
     /// `None` for one on the thread of a connection, which nobody can give up meanwhile.

@@ -619,7 +619,7 @@ async fn who_is_told_to_wait_for_company_waits_no_longer_than_that() {
     let alone = timeout(HANG, batcher.submit(column(&[7.0]), None)).await;
     assert_eq!(values_of(&alone.unwrap().unwrap()), [7.0]);
     assert!(started.elapsed() >= delay, "it did not wait for anybody");
-    // A full batch waits for nobody.
+    // A full batch runs immediately.
     let long = Arc::new(batcher_of(&fake, together(Some(3), Duration::from_secs(3600)), &pool).0);
     let three = [1.0, 2.0, 3.0].map(|value| long.submit(column(&[value]), None));
     let answers = timeout(HANG, futures_util::future::join_all(three))

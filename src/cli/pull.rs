@@ -42,7 +42,7 @@ pub(super) struct PullArgs {
     at: WhereArgs,
 }
 
-/// One version, as it is told.
+/// One version, as reported.
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,

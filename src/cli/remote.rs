@@ -15,7 +15,7 @@ use crate::network::{self, NetworkConfig, NetworkError};
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// How a server that asks who calls is reached.
+/// How to reach a server with authentication.
 #[derive(Debug, Default, Args)]
 pub(super) struct Way {
     /// Additional CA certificates (PEM) [default: `network.ca_file`]

@@ -27,7 +27,7 @@ pub enum Place {
     Directory(&'static str),
 }
 
-/// Every platform, in the order in which they are asked for a model.
+/// Every platform, in the order in which onstage looks for a model.
 pub const PLATFORMS: &[Platform] = &[
     Platform {
         name: "Vertex AI",

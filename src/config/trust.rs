@@ -30,7 +30,7 @@ pub struct TlsSettings {
 pub enum ClientAuth {
     /// They are not asked for one.
     None,
-    /// They are asked, and one that they show must be good.
+    /// Optional, but verified if a client sends one.
     Optional,
     /// Without one there is no connection.
     Required,
@@ -47,7 +47,7 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// `[auth]`: callers are asked who they are when there is a file of them, or a place with the keys of tokens.
+/// `[auth]`: authentication is on if there is a callers file or a JWKS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthSettings {
@@ -80,7 +80,7 @@ pub struct JwtSettings {
 }
 
 impl AuthSettings {
-    /// Whether callers are asked who they are.
+    /// Whether authentication is on.
     pub fn is_on(&self) -> bool {
         self.callers_file.is_some() || self.jwt.jwks.is_some()
     }

@@ -38,7 +38,7 @@ pub struct Fake {
     refusal: Option<String>,
     behaviour: Behaviour,
     delay: Duration,
-    /// Whether it waits even when it is told to stop.
+    /// Whether it ignores cancellation.
     is_deaf: bool,
     /// The only value that it waits for.
     slow_for: Option<f32>,

@@ -102,7 +102,7 @@ impl Engines {
 
     /// Starts what all models of a choice share, if it is there: its threads inherit the priority of the caller.
     pub fn start(&self, choice: EngineChoice) {
-        // What is missing or broken is told to the model that needs it.
+        // A missing or broken engine is reported for the model that needs it.
         let _ = self.chosen(choice);
     }
 

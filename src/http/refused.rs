@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use super::json;
 use crate::error::{ErrorKind, Kinded};
 
-/// What is told, as `{"error": …}` with the status of its kind. Made of any error that knows its kind.
+/// An error as `{"error": …}` with the status of its kind, made from any error that knows its kind.
 #[derive(Debug)]
 pub(crate) struct Refused {
     kind: ErrorKind,

@@ -48,7 +48,7 @@ pub struct MiddlewareOptions {
     pub request_timeout: Duration,
     /// Which requests are logged.
     pub access_log: AccessLog,
-    /// Who finds out who sent a request; `None` where nobody is asked.
+    /// What authenticates requests; `None` without authentication.
     pub authenticator: Option<Authenticator>,
     /// Where requests are traced.
     pub tracer: Tracer,
@@ -200,7 +200,7 @@ where
 #[derive(Debug, Clone, Copy)]
 pub struct IsKnown;
 
-/// In which form a request is told what went wrong around its handler.
+/// The form of errors that occur outside a request's handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,

@@ -31,7 +31,7 @@ struct Gate {
     decisions: Arc<[(Method, Access)]>,
 }
 
-/// The methods of a route behind their decisions; as they are where nobody is asked.
+/// The methods of a route behind their access checks; unchanged without authentication.
 pub(crate) fn guarded(route: &Route, shared: &Shared) -> MethodRouter<Shared> {
     let methods = route.methods.clone();
     let Some(guard) = shared.guard().cloned() else {
@@ -107,7 +107,7 @@ fn default_model(shared: &Shared) -> Option<String> {
     Some(name.as_str().to_owned())
 }
 
-/// Whether the caller of a gRPC message may do this; everybody may where nobody is asked.
+/// Whether the caller of a gRPC message may do this; without authentication everybody may.
 ///
 /// # Errors
 /// The answer to a caller that may not.

@@ -15,7 +15,7 @@ pub(crate) struct Route {
     pub(crate) path: Cow<'static, str>,
     pub(crate) surface: Surface,
     pub(crate) methods: MethodRouter<Shared>,
-    /// What is told of it in `/openapi.json`: one for each method.
+    /// Its description in `/openapi.json`: one operation per method.
     pub(crate) operations: Vec<Operation>,
 }
 

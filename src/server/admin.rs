@@ -17,7 +17,7 @@ use crate::server::listen::{self, Local};
 use crate::serving::Admin;
 use crate::telemetry::Tracer;
 
-/// A swap by hand is answered when the version serves, which may take as long as it loads.
+/// A manual swap is answered when the version serves, which may take as long as loading it.
 const LONGEST_REQUEST: Duration = Duration::from_secs(660);
 
 /// A management API that listens.

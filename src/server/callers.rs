@@ -32,7 +32,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What the settings name; `None` when nobody is asked.
+    /// The callers that the settings name; `None` without authentication.
     ///
     /// # Errors
     /// A file that cannot be read or holds something else, or settings that do not fit together.

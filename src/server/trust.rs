@@ -40,7 +40,7 @@ impl Trust {
         })
     }
 
-    /// Who finds out who sent a request; `None` where nobody is asked.
+    /// What authenticates requests; `None` without authentication.
     pub(crate) fn authenticator(&self) -> Option<Authenticator> {
         let known = self.known.as_ref();
         known.map(|known| known.authenticator.clone())
@@ -53,7 +53,7 @@ fn warn(settings: &Settings) {
     if !is_loopback(host) {
         tracing::warn!(
             "anybody who reaches `{host}` can use every model and read what they are: there are no callers \
-             (`auth.callers_file`, `auth.jwt.jwks`); this is fine behind something that asks who calls"
+             (`auth.callers_file`, `auth.jwt.jwks`); this is fine behind something that authenticates requests"
         );
     }
 }

@@ -74,7 +74,7 @@ impl Kinded for AdminError {
     }
 }
 
-/// A manual decision that stands against the registry's.
+/// A manual override of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HoldRecord {
     /// The model.

@@ -48,7 +48,7 @@ impl RequestMemory {
         }
     }
 
-    /// From here on this budget is told of.
+    /// Reports this budget from here on.
     pub(super) fn watch(&self, budget: Budget) {
         // There is one, once.
         let _ = self.budget.set(budget);

@@ -223,7 +223,7 @@ impl Metrics {
         Duration::from_nanos(self.shared.engine_nanoseconds.load(Ordering::Relaxed))
     }
 
-    /// From here on what requests hold of this budget is told.
+    /// Reports what requests hold of this budget from here on.
     pub fn watch_memory(&self, budget: crate::budget::Budget) {
         self.shared.families.process.request_memory.watch(budget);
     }

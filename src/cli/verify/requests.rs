@@ -1,4 +1,4 @@
-//! What a package is asked, and what it is known to answer.
+//! Requests for a package, and its known answers.
 
 use std::fs;
 use std::path::Path;

@@ -39,7 +39,7 @@ pub struct Config {
     pub custom_operators: Vec<OperatorLibrary>,
 }
 
-/// The engine. Nothing is loaded before it is asked for something.
+/// The engine. It loads nothing before its first use.
 #[derive(Debug)]
 pub struct OnnxRuntime {
     config: Config,

@@ -1,4 +1,4 @@
-//! What is told in words between server and worker: what to load, and why something failed.
+//! Messages between server and worker: what to load, and why something failed.
 
 use std::path::PathBuf;
 

@@ -321,7 +321,7 @@ impl Compiler {
     }
 }
 
-/// What the process has grown by since `before`, within reason: other loads and requests grow it at the same time, and
+/// The growth of the process since `before`, within reason: other loads and requests grow it at the same time, and
 /// memory of models that have gone is used again.
 fn footprint(before: Option<u64>, weights: u64, estimate: u64) -> u64 {
     let grown = before.and_then(|before| Some(machine::resident()?.saturating_sub(before)));

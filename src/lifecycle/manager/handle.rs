@@ -68,7 +68,7 @@ impl Admin for ManagerHandle {
             name: model.clone(),
             version,
         };
-        // Looked up here and not by the manager, which waits for nobody.
+        // Looked up here because the manager never waits.
         let wanted = match &self.supply {
             Some(supply) => supply.find(&id).await.ok().map(Wanted::Package),
             None => None,

@@ -97,7 +97,7 @@ impl Record {
         };
     }
 
-    /// The manual decision that stands against the registry's.
+    /// The manual override of the registry.
     pub(crate) fn held(&self, model: &ModelName) -> Option<HoldRecord> {
         let hold = self.hold.as_ref()?;
         Some(HoldRecord {

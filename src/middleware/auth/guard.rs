@@ -135,7 +135,7 @@ impl Refusal {
     fn of_stranger(unknown: Unknown) -> Self {
         let message = match unknown {
             Unknown::Missing => {
-                "this server asks who calls: send `Authorization: Bearer` with an API key or a token, or `X-API-Key`"
+                "authentication required: send `Authorization: Bearer` with an API key or a token, or `X-API-Key`"
                     .to_owned()
             }
             Unknown::Key => "the API key is not known".to_owned(),

@@ -35,7 +35,7 @@ pub use self::key::{ApiKey, digest};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::peer::Peer;
 
-/// Who sent a request, as far as that is known; an extension of every request once callers are asked.
+/// Who sent a request, as far as that is known; with authentication, an extension of every request.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Who it is, or why that is not known.

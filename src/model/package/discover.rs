@@ -153,7 +153,7 @@ impl Directory {
             // Follows links, as Kubernetes makes them.
             let found = fs::metadata(path.join(&name));
             if name == MANIFEST {
-                // Also where it is no file: what is wrong with it is told when it is read.
+                // Even if it is not a file: reading it reports what is wrong.
                 directory.has_manifest = true;
             } else if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
                 directory.directories.push(name);

@@ -19,7 +19,7 @@ const CONDA: &str = "conda.yaml";
 const PYTHON_ENV: &str = "python_env.yaml";
 const REQUIREMENTS: &str = "requirements.txt";
 
-/// The Python that MLflow sets up when it is asked to make an environment of its own.
+/// The Python version of the environment that MLflow creates.
 const PYTHON: &str = "3.11";
 
 /// What MLflow needs to load the model; any version that has the `onnx` flavor will do.

@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Vec<Route> {
         row(
             "/ping",
             get(ping),
-            described("whether the server wants requests").or_unready(),
+            described("readiness of the server").or_unready(),
         ),
         row(
             "/health",

@@ -50,7 +50,7 @@ pub(crate) enum OipError {
 static FAILED: Lines = Lines::new(10);
 
 impl OipError {
-    /// What the client is told: what went wrong inside is for the log alone.
+    /// The message for the client; internal causes go only to the log.
     pub(crate) fn public_message(&self) -> String {
         if self.kind() == ErrorKind::Internal {
             if let Some(untold) = FAILED.next() {

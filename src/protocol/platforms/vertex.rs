@@ -27,7 +27,7 @@ pub(crate) fn routes(options: &ProtocolOptions, table: &[Route]) -> Vec<Route> {
         |path: String, methods, operations| Route::new(path, Surface::V1, methods, operations);
     let health_told = Operation::get(
         Access::Public,
-        "whether the server wants requests",
+        "readiness of the server",
         Answer::Json("Ready"),
     )
     .or_unready();

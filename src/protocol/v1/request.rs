@@ -133,7 +133,7 @@ impl<'s> Inputs<'s> {
             _ => None,
         };
         let rows = rows.ok_or_else(|| {
-            let message = "`instances` is no list: expected an entry for each example";
+            let message = "`instances` must be a list with an entry for each example";
             OipError::Invalid(message.to_owned())
         })?;
         Ok((Form::Rows(rows), self.only("instances", value)?))
@@ -474,7 +474,7 @@ mod tests {
             ("{}", "neither `instances` nor `inputs`"),
             (r#"{"inputs": {}, "instances": []}"#, "exclude each other"),
             (r#"{"inputs": {}, "inputs": {}}"#, "exclude each other"),
-            (r#"{"instances": 3}"#, "`instances` is no list"),
+            (r#"{"instances": 3}"#, "`instances` must be a list"),
             (r#"{"instances": [1, 2]}"#, "inputs `a`, `s`"),
             (r#"{"inputs": [1, 2]}"#, "`inputs` to be an object"),
             (

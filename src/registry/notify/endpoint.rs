@@ -1,6 +1,6 @@
 //! `POST /webhooks/mlflow`: MLflow says that something changed, and the watcher looks at once.
 //!
-//! A hint, never truth: the registry is asked all the same. Registered only with a secret.
+//! A delivery is only a hint: onstage polls the registry all the same. The route exists only with a secret.
 
 use std::sync::Arc;
 use std::time::SystemTime;

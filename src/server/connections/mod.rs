@@ -42,7 +42,7 @@ pub(crate) struct Timeouts {
     pub(crate) body: Duration,
     /// Between two requests.
     pub(crate) idle: Duration,
-    /// From the beginning of a connection until its client is asked to open another one; `None` is for ever.
+    /// Age at which a connection is closed gracefully; `None` is never.
     pub(crate) age: Option<Duration>,
 }
 
@@ -113,7 +113,7 @@ where
 #[derive(Debug)]
 struct Activity {
     since: Instant,
-    /// When its client is asked to open another one.
+    /// When it is closed gracefully.
     until: Option<Instant>,
     in_work: AtomicUsize,
     /// Those of them that are public streams.

@@ -90,7 +90,7 @@ impl Reload for Tls {
             Ok(files) if files == *seen => return,
             Ok(files) => {
                 let renewed = self.renew(&files);
-                // A broken change is told once, not at every look.
+                // Report a broken change once, not at every look.
                 *seen = files;
                 renewed
             }

@@ -1,4 +1,4 @@
-//! `config.pbtxt`: what Triton is told of a model, in the directory above its versions.
+//! `config.pbtxt`: Triton's configuration of a model, in the directory above its versions.
 //!
 //! It can only change which versions are served, what their classes are called, in which shapes clients send and get tensors, and wishes that a
 //! package may have too.
@@ -219,7 +219,7 @@ fn labels_of(
         let name = output.text("name").unwrap_or_default();
         let file = output.text("label_filename").unwrap_or_default();
         let mut outputs = graph.signature.outputs.iter();
-        // One that the graph does not have is told elsewhere.
+        // The notice of contradictions names tensors that the graph does not have.
         if file.is_empty() || !outputs.any(|output| output.name == name) {
             continue;
         }

@@ -48,7 +48,7 @@ pub(super) fn reshapes(config: &Message<'_>, graph: &Graph, notice: &mut Notice)
             };
             let name = described.text("name").unwrap_or_default();
             let place = tensors.iter().position(|tensor| tensor.name == name);
-            // One that the graph does not have is told elsewhere.
+            // The notice of contradictions names tensors that the graph does not have.
             let Some(place) = place else {
                 continue;
             };
@@ -150,7 +150,7 @@ impl Tensor<'_> {
             Dim::Any(_) => true,
             Dim::Fixed(size) => said.starts_with('-') || said.parse() == Ok(*size),
         };
-        // `dims` may not be empty, so a scalar is told as one element.
+        // `dims` must not be empty, so configurations describe a scalar as one element.
         let is_scalar = shape.is_empty() && dims == ["1"];
         is_scalar || shape.len() == dims.len() && dims.iter().zip(shape).all(fits)
     }

@@ -48,7 +48,7 @@ enum Event {
     Broken(Status),
 }
 
-/// What the client is told of it.
+/// How it is reported to the client.
 enum Step {
     Answer(Box<ModelStreamInferResponse>, Option<Allowance>),
     Fail(Status),

@@ -14,7 +14,7 @@ use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::raw;
 use crate::tensor::{DType, Tensor};
 
-/// How the length of the JSON in front of binary tensors was told, and is told in the answer.
+/// How request and response state the length of the JSON in front of binary tensors.
 #[derive(Debug)]
 pub(crate) struct Framing {
     /// The length; `None` when there is nothing but JSON.

@@ -96,7 +96,7 @@ fn documented(access: Access, summary: &'static str, schema: &'static str) -> Op
     Operation::get(access, summary, Answer::Json(schema))
 }
 
-/// What is told of a model, which may have to be loaded first.
+/// The description of a model, which may have to be loaded first.
 fn found(summary: &'static str, schema: &'static str) -> Operation {
     documented(Access::Model(Scope::Read), summary, schema).fails(&[404, 500, 503, 504])
 }

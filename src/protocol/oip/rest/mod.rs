@@ -68,7 +68,7 @@ pub(crate) fn routes() -> Vec<Route> {
         row(
             "/v2/health/ready",
             get(ready),
-            described(Access::Public, "whether the server wants requests", "Ready").or_unready(),
+            described(Access::Public, "readiness of the server", "Ready").or_unready(),
         ),
         row("/v2/repository/index", post(list_repository), INDEX),
         row(

@@ -98,7 +98,7 @@ fn read_list<T>(
     if is_list {
         Ok(items)
     } else {
-        Err(OipError::Invalid(format!("`{what}` is no list")))
+        Err(OipError::Invalid(format!("`{what}` must be a list")))
     }
 }
 
@@ -200,7 +200,7 @@ fn dims(value: Json, index: usize) -> Result<Vec<i64>, OipError> {
         return Ok(dims);
     }
     Err(OipError::Invalid(format!(
-        "`inputs[{index}].shape` is no list of whole numbers from 0 up"
+        "`inputs[{index}].shape` must be a list of whole numbers from 0 up"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! The commands that talk to a server which asks who calls, and the one that makes keys.
+//! The commands that talk to a server with authentication, and the one that makes keys.
 
 use serde_json::Value;
 

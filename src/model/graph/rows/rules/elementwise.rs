@@ -49,7 +49,7 @@ fn clip(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     unary(call)
 }
 
-/// Drops nothing, unless it is told to train.
+/// Drops nothing outside of training.
 fn dropout(call: &Call<'_>) -> Result<Vec<Value>, Refusal> {
     let training = "may drop elements at random, as in training";
     let trains = match call.opset {
