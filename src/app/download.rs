@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use super::{ServeRequest, ServeTarget};
-use crate::network::{self, NetworkConfig};
+use crate::network::{self};
 use crate::registry::{ObjectAccess, fetch_objects, without_secrets};
 
 /// The request with paths for URLs, and the directory that holds their files; it goes when that is dropped.
@@ -25,9 +25,7 @@ pub(super) async fn fetched(
         let directory = tempfile::tempdir().context("cannot make a directory for the model")?;
         let place = directory.path().join(name_of(url));
         std::fs::create_dir(&place).context("cannot make a directory for the model")?;
-        let config = NetworkConfig {
-            ca_file: request.settings.network.ca_file.clone(),
-        };
+        let config = request.settings.network.config();
         let client = network::client(&config)?;
         let access = ObjectAccess::new(client, Arc::clone(&request.environment));
         fetch_objects(&access, url, &place)

@@ -32,7 +32,6 @@ use crate::engine::Engines;
 use crate::lifecycle::{Compiler, LONGEST_HOSTING, WarmUp, Warmed};
 use crate::middleware::auth::Guard;
 use crate::middleware::{MiddlewareOptions, cors, layered, layered_grpc};
-use crate::network::NetworkConfig;
 use crate::protocol::{self, ProtocolOptions, Shared};
 use crate::registry::notify::endpoint;
 use crate::registry::{Environment, ModelUri, UriError};
@@ -268,9 +267,7 @@ fn webhook(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<Router> {
         peers: &registry.peers,
         secret: secret.transpose()?,
     };
-    let network = NetworkConfig {
-        ca_file: settings.network.ca_file.clone(),
-    };
+    let network = settings.network.config();
     endpoint::router(options, network, hint)
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::config::secret;
 use crate::config::{ServerSettings, Settings};
-use crate::network::{self, NetworkConfig, NetworkError};
+use crate::network::{self, NetworkError};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 16 << 20;
@@ -117,7 +117,7 @@ impl Remote {
         way: &Way,
         change: impl Fn(ClientBuilder) -> ClientBuilder,
     ) -> Result<Self, Failure> {
-        let mut config = config(settings);
+        let mut config = settings.network.config();
         if let Some(file) = &way.ca_file {
             config.ca_file = Some(file.clone());
         }
@@ -245,13 +245,6 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     let runtime =
         runtime.map_err(|error| Failure::failed(format!("cannot start the network: {error}")))?;
     runtime.block_on(work)
-}
-
-/// What the settings say of outgoing connections.
-pub(super) fn config(settings: &Settings) -> NetworkConfig {
-    NetworkConfig {
-        ca_file: settings.network.ca_file.clone(),
-    }
 }
 
 fn no_client(error: NetworkError) -> Failure {

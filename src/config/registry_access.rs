@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Settings;
-use crate::network::NetworkConfig;
 use crate::registry::sources::RegistryAccess;
 use crate::registry::{ArtifactPlaces, Environment};
 
@@ -15,9 +14,7 @@ pub(crate) fn registry_access(
 ) -> RegistryAccess {
     let local = settings.registry.local_artifacts.iter();
     RegistryAccess {
-        network: NetworkConfig {
-            ca_file: settings.network.ca_file.clone(),
-        },
+        network: settings.network.config(),
         places: ArtifactPlaces {
             local: local.map(PathBuf::from).collect(),
             hosts: settings.registry.artifact_hosts.clone(),

@@ -12,6 +12,7 @@ use super::{Entry, KeyPath};
 use crate::engine::EngineChoice;
 use crate::lifecycle::RowPolicy;
 use crate::model::ResponseForm;
+use crate::network::NetworkConfig;
 use crate::protocol::NonFinite;
 use crate::telemetry::{AccessLog, LogFormat};
 
@@ -216,6 +217,15 @@ pub struct RegistrySettings {
 pub struct NetworkSettings {
     /// Certificates to trust.
     pub ca_file: Option<PathBuf>,
+}
+
+impl NetworkSettings {
+    /// How other servers are called.
+    pub(crate) fn config(&self) -> NetworkConfig {
+        NetworkConfig {
+            ca_file: self.ca_file.clone(),
+        }
+    }
 }
 
 /// `[models.<name>]`: what is `None` is as for every model.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use url::Url;
 
 use crate::config::Settings;
-use crate::network::{self, NetworkConfig};
+use crate::network::{self};
 use crate::registry::Environment;
 use crate::telemetry::trace::{TraceError, check_endpoint};
 use crate::telemetry::{Metrics, TraceOptions, Tracer};
@@ -44,9 +44,7 @@ pub(crate) fn start(
         checked => checked.with_context(|| format!("invalid `{}`", found.origin))?,
     };
     let grpc = speaks_grpc(&base, environment);
-    let network = NetworkConfig {
-        ca_file: settings.network.ca_file.clone(),
-    };
+    let network = settings.network.config();
     let metrics = Arc::clone(metrics);
     let tracer = Tracer::start(&TraceOptions {
         endpoint: if grpc { base } else { found.complete(base) },

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRef, FromRequest, Request};
+use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -85,14 +85,11 @@ impl BodyLimits {
     }
 }
 
-impl<S: Send + Sync> FromRequest<S> for Received
-where
-    BodyLimits: FromRef<S>,
-{
+impl<S: AsRef<BodyLimits> + Send + Sync> FromRequest<S> for Received {
     type Rejection = Infallible;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Infallible> {
-        let limits = BodyLimits::from_ref(state);
+        let limits = state.as_ref();
         let (mut parts, body) = request.into_parts();
         let limit = limits.max_bytes;
         let head = head(&parts.headers);

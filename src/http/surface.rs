@@ -51,7 +51,7 @@ impl Surface {
 
     /// An error with this JSON as its body.
     pub(crate) fn json_error(self, status: StatusCode, body: String) -> Response {
-        (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        json(status, body.into_bytes())
     }
 
     /// The answer to a caller that may not do what it asked for.

@@ -18,9 +18,9 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::gate;
-use crate::http::Surface;
 use crate::http::body::object;
 use crate::http::refused::Refused;
+use crate::http::{Surface, json};
 use crate::middleware::auth::{Caller, Guard};
 use crate::model::{ModelName, Version};
 use crate::protocol::oip::rest;
@@ -180,7 +180,7 @@ async fn perform(
 async fn index(State(state): State<AdminState>, body: Bytes) -> Response {
     let snapshot = state.shared.service().catalog().snapshot();
     match rest::repository_index(&snapshot, &body) {
-        Ok(list) => rest::json(StatusCode::OK, list),
+        Ok(list) => json(StatusCode::OK, list),
         Err(error) => error.into_response(),
     }
 }
@@ -215,7 +215,7 @@ fn version_of(body: &Bytes) -> Result<Version, Refused> {
 
 fn answer(value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => rest::json(StatusCode::OK, body),
+        Ok(body) => json(StatusCode::OK, body),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::FromRef;
 use tokio_util::sync::CancellationToken;
 
 use super::json::NonFinite;
@@ -180,8 +179,8 @@ impl Shared {
     }
 }
 
-impl FromRef<Shared> for BodyLimits {
-    fn from_ref(shared: &Shared) -> Self {
-        shared.0.limits.clone()
+impl AsRef<BodyLimits> for Shared {
+    fn as_ref(&self) -> &BodyLimits {
+        &self.0.limits
     }
 }

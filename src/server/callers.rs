@@ -44,9 +44,7 @@ impl Known {
         let file = auth.callers_file.as_deref();
         let read = file.map(read_callers).transpose()?;
         let (callers, seen) = read.unwrap_or_default();
-        let network = NetworkConfig {
-            ca_file: settings.network.ca_file.clone(),
-        };
+        let network = settings.network.config();
         let tokens = match &auth.jwt.jwks {
             Some(place) => Some(Arc::new(tokens(place, &auth.jwt, &network)?)),
             None => None,

@@ -50,7 +50,7 @@ pub(super) fn run(
         ));
     }
     let variables = Arc::new(Environment::new(environment));
-    let network = remote::config(&settings);
+    let network = settings.network.config();
     let mlflow = Mlflow::new(&uri, &network, variables.clone())
         .map_err(|error| Failure::failed(error.to_string()))?;
     let request = WebhookRequest {

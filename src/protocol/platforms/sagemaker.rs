@@ -4,15 +4,15 @@ use std::fmt::Display;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::http::Surface;
 use crate::http::body::{Received, object};
 use crate::http::refused::Refused;
+use crate::http::{self, Surface};
 use crate::middleware::auth::{Caller, Scope};
 use crate::model::ModelName;
 use crate::protocol::access::Access;
@@ -82,7 +82,7 @@ pub(crate) fn routes(wanted: bool) -> Vec<Route> {
 
 fn answer(status: StatusCode, value: &impl Serialize) -> Response {
     let body = serde_json::to_vec(value).unwrap_or_default();
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    http::json(status, body)
 }
 
 /// The body of a load; what else is in it is of no concern.

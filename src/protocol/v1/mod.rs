@@ -30,9 +30,9 @@ use super::openapi::{Answer, Operation};
 use super::size;
 use crate::budget::Allowance;
 use crate::engine::Outputs;
-use crate::http::Surface;
 use crate::http::body::{BodyError, Head, Received, held};
 use crate::http::headers::{model_headers, timeout_header};
+use crate::http::{Surface, json};
 use crate::middleware::auth::Scope;
 use crate::model::{Batch, Version};
 use crate::protocol::platforms::cloud_events;
@@ -112,10 +112,6 @@ fn acts(summary: &'static str) -> Vec<Operation> {
 
 /// The parameters of a route: `model`, and `version` or `label` where it has one.
 type Parameters = Path<Vec<(String, String)>>;
-
-fn json(status: StatusCode, body: Vec<u8>) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
 
 async fn models(State(shared): State<Shared>) -> Response {
     let snapshot = shared.service().catalog().snapshot();

@@ -20,7 +20,7 @@ mod response;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
@@ -28,9 +28,9 @@ pub(crate) use self::binary::Framing;
 use self::infer::{InferCodec, Received};
 pub(crate) use self::repository::{index as repository_index, refuse_overrides};
 use crate::budget::Allowance;
-use crate::http::Surface;
 use crate::http::body::{self, BodyError};
 use crate::http::headers::{model_headers, timeout_header};
+use crate::http::{Surface, json};
 use crate::middleware::auth::Scope;
 use crate::protocol::access::Access;
 use crate::protocol::json::NonFinite;
@@ -104,10 +104,6 @@ const INDEX: Operation = Operation::post(
     Answer::Json("RepositoryIndex"),
 )
 .fails(&[400, 413]);
-
-pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
 
 pub(crate) async fn ready(State(shared): State<Shared>) -> Response {
     let ready = shared.is_ready();
