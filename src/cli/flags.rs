@@ -91,7 +91,7 @@ impl clap::Args for SettingFlags {
             }
             let off = Arg::new(NO_GRPC)
                 .long(NO_GRPC)
-                .help("No gRPC; the same as --grpc-port off")
+                .help("Disable gRPC; same as --grpc-port off")
                 .help_heading(heading(def))
                 .action(ArgAction::SetTrue)
                 .overrides_with(GRPC_PORT);

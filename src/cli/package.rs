@@ -21,13 +21,13 @@ const MANIFEST: &str = "MLmodel";
 
 #[derive(Debug, Args)]
 pub(super) struct PackageArgs {
-    /// The .onnx file; its external data comes along
+    /// The .onnx file; its external data is copied too
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Directory of the package
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Name of the model [default: the directory's name, wherever it is copied]
+    /// Name of the model [default: the name of whichever directory holds the package]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// JSON file with a request for the model, or only its `inputs`; onstage runs it before it writes the package

@@ -32,7 +32,7 @@ pub(super) struct PullArgs {
     /// Alias (`@champion`) or stage (`Production`) to copy for every model; repeatable
     #[arg(long, value_name = "POINTER")]
     follow: Vec<String>,
-    /// Which models to follow, by name pattern and tags
+    /// Copy only models whose name and tags match, such as `fraud-*,tag.team=payments`
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Print JSON instead of text

@@ -31,14 +31,14 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    /// Package directory, .onnx file, tree of versions, or directory of packages; models:/NAME/VERSION,
-    /// models:/NAME/latest, models:/NAME/STAGE or models:/NAME@ALIAS of the registry
+    /// What to serve: a package directory, an .onnx file, a tree of versions, a directory of packages, or a
+    /// registry URI (models:/NAME/VERSION, models:/NAME/latest, models:/NAME/STAGE, models:/NAME@ALIAS)
     #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
-    /// Name of the model; only with one TARGET
+    /// Name of the model; only for a single TARGET
     #[arg(long, value_name = "NAME", visible_alias = "model-name")]
     name: Option<String>,
-    /// Location of the model without a TARGET; with SAGEMAKER_MULTI_MODEL=true, the directory of models
+    /// Where the model is, in place of a TARGET; with SAGEMAKER_MULTI_MODEL=true, the directory of all models
     #[arg(long, value_name = "DIR")]
     model_dir: Option<PathBuf>,
     /// Configuration file (TOML)

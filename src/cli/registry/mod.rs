@@ -33,7 +33,7 @@ enum RegistryCommand {
     Alias(change::AliasArgs),
     /// Remove an alias
     Unalias(change::UnaliasArgs),
-    /// Print, or make, the call that registers a webhook with MLflow
+    /// Print the call that registers a webhook with MLflow, or make it
     Webhook(webhook::WebhookArgs),
 }
 

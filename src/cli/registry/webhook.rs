@@ -17,7 +17,7 @@ const ROUTE: &str = "/webhooks/mlflow";
 
 #[derive(Debug, Args)]
 pub(super) struct WebhookArgs {
-    /// Address under which MLflow reaches the server that should be told; /webhooks/mlflow is added
+    /// URL at which MLflow reaches the onstage server; /webhooks/mlflow is appended
     #[arg(long, value_name = "URL")]
     url: String,
     /// Name of the webhook in MLflow
@@ -26,7 +26,7 @@ pub(super) struct WebhookArgs {
     /// File with the secret that both sides know
     #[arg(long, value_name = "FILE")]
     webhook_secret_file: Option<PathBuf>,
-    /// Make the webhook, unless there is one for this address
+    /// Register the webhook, unless one exists for this URL
     #[arg(long)]
     register: bool,
     #[command(flatten)]

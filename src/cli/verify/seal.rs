@@ -10,10 +10,10 @@ use crate::signing::{Authority, Claim, PublicKey, Sealed, Trust};
 
 #[derive(Debug, Args)]
 pub(super) struct SealArgs {
-    /// Public key (PEM) of which one must have signed the package; repeatable
+    /// Trusted public key (PEM); repeatable, and one of the keys must have signed the package
     #[arg(long, value_name = "KEY")]
     key: Vec<PathBuf>,
-    /// Certificates (PEM) of an authority that must know the signer
+    /// CA certificates (PEM) that must have certified the signer
     #[arg(long, value_name = "FILE", requires = "identity")]
     ca: Option<PathBuf>,
     /// Email address, URI, DNS name or common name of the signer
