@@ -85,7 +85,7 @@ struct LostLines(IntCounter);
 impl LostLines {
     fn new() -> Self {
         let name = "onstage_log_lines_lost_total";
-        let help = "Lines of the log that were lost because nobody read stderr.";
+        let help = "Log lines dropped because stderr was not read fast enough.";
         Self(IntCounter::new(name, help).expect("the name is a well-formed constant"))
     }
 }
@@ -310,12 +310,12 @@ impl LifecycleFamilies {
             ),
             out_of_sync: table.seconds(
                 "onstage_model_out_of_sync_seconds",
-                "Seconds since the registry wants another version than the one that serves; 0 when they agree.",
+                "Seconds that the desired version has not been serving; 0 while it serves.",
                 MODEL,
             ),
             held: table.gauge(
                 "onstage_model_held",
-                "1 while a manual swap or unload keeps the registry from deciding.",
+                "1 while a manual hold overrides the registry.",
                 MODEL,
             ),
             candidate_failures: table.counter(
