@@ -20,6 +20,7 @@ pub use batch::Batch;
 pub use compatibility::{
     Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
 };
+pub(crate) use graph::onnx;
 pub use graph::{
     Extent, ExternalData, Graph, GraphError, GraphProblem, MlNode, Needs, Origin, RowProof, Work,
 };

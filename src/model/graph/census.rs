@@ -334,7 +334,7 @@ fn deeper((messages, graphs): (u32, u32), inner: Kind) -> Result<(u32, u32), Sto
 mod tests {
     use prost::Message as _;
 
-    use super::super::proto::{ModelProto, TensorHead};
+    use super::super::proto::{ModelProto, WholeTensor};
     use super::*;
 
     fn refused(model: &ModelProto) -> Option<&'static str> {
@@ -376,9 +376,9 @@ mod tests {
             }],
             ..NodeProto::default()
         };
-        let tensor = TensorHead {
+        let tensor = WholeTensor {
             dims: vec![-1; 64],
-            ..TensorHead::default()
+            ..WholeTensor::default()
         };
         let graph = GraphProto {
             node: vec![node; 10],
@@ -423,9 +423,9 @@ mod tests {
         assert_eq!(refused(&model(name(64 << 10))), None);
         let what = refused(&model(name((64 << 10) + 1)));
         assert_eq!(what, Some("bytes in one name"));
-        let tensor = TensorHead {
+        let tensor = WholeTensor {
             dims: vec![1; 1000],
-            ..TensorHead::default()
+            ..WholeTensor::default()
         };
         let graph = GraphProto {
             initializer: vec![tensor.into()],

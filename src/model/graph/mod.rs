@@ -3,11 +3,13 @@
 mod calls;
 mod census;
 mod file_buf;
+pub(crate) mod onnx;
 mod proto;
 mod rows;
 mod small_tensor;
 mod values;
 mod walk;
+mod whole_tensor;
 mod work;
 
 pub use self::rows::RowProof;

@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::proto::{
     AttributeProto, Dimension, DimensionValue, ElementType, FunctionProto, GraphProto, MapType,
-    NodeProto, OperatorSetIdProto, TensorHead, TensorProto, TensorShapeProto, TensorType,
-    TypeProto, TypeValue, ValueInfoProto,
+    NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue,
+    ValueInfoProto, WholeTensor,
 };
 use super::*;
 use crate::model::{Dim, OutputKind};
@@ -88,7 +88,7 @@ fn external(name: &str, entries: &[(&str, &str)]) -> TensorProto {
         key: text(key),
         value: text(value),
     };
-    TensorProto::from(TensorHead {
+    TensorProto::from(WholeTensor {
         dims: vec![2, 3],
         data_type: Some(1),
         name: text(name),
@@ -265,11 +265,11 @@ fn with_initializer() -> ModelProto {
     let mut model = model();
     let graph = graph_of(&mut model);
     graph.input.push(value("k", tensor_type(7, &[None])));
-    let head = TensorHead {
+    let head = WholeTensor {
         dims: vec![2],
         data_type: Some(7),
         name: text("k"),
-        ..TensorHead::default()
+        ..WholeTensor::default()
     };
     let initializer = TensorProto::with_integers(head, vec![3, 4]);
     graph.initializer.push(initializer);

@@ -3,8 +3,8 @@
 use rstest::rstest;
 
 use super::super::proto::{
-    Dimension, DimensionValue, TensorHead, TensorShapeProto, TensorType, TypeProto, TypeValue,
-    ValueInfoProto,
+    Dimension, DimensionValue, TensorShapeProto, TensorType, TypeProto, TypeValue, ValueInfoProto,
+    WholeTensor,
 };
 use super::super::values::signature_of;
 use super::*;
@@ -27,11 +27,11 @@ fn model(text: &str) -> ModelProto {
         } else if let Some(weights) = line.strip_prefix("const ") {
             let (name, dims) = named_dims(weights);
             let dims = dims.iter().map(|dim| dim.parse().unwrap()).collect();
-            let head = TensorHead {
+            let head = WholeTensor {
                 name: Some(name),
                 dims,
                 data_type: Some(1),
-                ..TensorHead::default()
+                ..WholeTensor::default()
             };
             graph.initializer.push(head.into());
         } else {
@@ -100,11 +100,11 @@ fn integers(name: &str, text: &str) -> TensorProto {
     } else {
         vec![]
     };
-    let head = TensorHead {
+    let head = WholeTensor {
         name: Some(name.to_owned()),
         dims,
         data_type: Some(7),
-        ..TensorHead::default()
+        ..WholeTensor::default()
     };
     TensorProto::with_integers(head, numbers)
 }
