@@ -46,11 +46,16 @@ pub(super) struct VerifyArgs {
     look: LookArgs,
 }
 
-fn tolerance(text: &str) -> Result<f64, String> {
+/// A text that is no tolerance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number from 0 on, such as `1e-4`")]
+struct NoTolerance;
+
+fn tolerance(text: &str) -> Result<f64, NoTolerance> {
     let number = text.parse::<f64>().ok();
     number
         .filter(|number| number.is_finite() && *number >= 0.0)
-        .ok_or_else(|| "expected a number from 0 on, such as `1e-4`".to_owned())
+        .ok_or(NoTolerance)
 }
 
 pub(super) fn run(

@@ -18,7 +18,8 @@ pub(crate) mod small_file;
 
 pub use batch::Batch;
 pub use compatibility::{
-    Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
+    Aspect, Change, Comparison, ContractError, Label, Part, PolicyError, SignaturePolicy, Verdict,
+    compare,
 };
 pub use graph::{
     Extent, ExternalData, Graph, GraphError, GraphProblem, MlNode, Needs, Origin, RowProof, Work,

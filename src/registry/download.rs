@@ -65,8 +65,20 @@ pub(crate) struct Opened {
     pub(crate) offset: u64,
     /// The tag of the content, where the answer tells.
     pub(crate) tag: Option<String>,
-    /// The bytes up to the end; an error is the transport's words.
-    pub(crate) bytes: BoxStream<'static, Result<Bytes, String>>,
+    /// The bytes up to the end.
+    pub(crate) bytes: BoxStream<'static, Result<Bytes, TransferError>>,
+}
+
+/// Why the bytes of a file end too early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TransferError {
+    /// In the words of the transport.
+    #[error("{0}")]
+    Transport(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("it changed while it was read")]
+    Changed,
 }
 
 /// Where files come from.
@@ -340,7 +352,7 @@ async fn write(
         match next {
             Err(_) => break Err(silent(remote, file)),
             Ok(None) => break Ok(length),
-            Ok(Some(Err(reason))) => break Err(unreachable(remote, file, &reason)),
+            Ok(Some(Err(error))) => break Err(unreachable(remote, file, &error.to_string())),
             Ok(Some(Ok(chunk))) => {
                 length = length.saturating_add(chunk.len() as u64);
                 if length > most {

@@ -49,7 +49,8 @@ pub use places::ArtifactPlaces;
 pub use pull::{Pull, Pulls};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
-    PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
+    NotLoadable, PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState,
+    VersionStatus,
 };
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};

@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use url::Url;
 
-use super::download::{Opened, Part, Remote, RemoteFile, download};
+use super::download::{Opened, Part, Remote, RemoteFile, TransferError, download};
 use super::object_url::without_secrets;
 use super::{ObjectAccess, SourceError, local_files};
 
@@ -132,7 +132,8 @@ impl Remote for ObjectFiles {
                 reason: format!("`{}` changed while it was fetched", file.path),
             });
         }
-        let bytes = found.into_stream().map_err(|error| plain(&error));
+        let bytes = found.into_stream();
+        let bytes = bytes.map_err(|error| TransferError::Transport(plain(&error)));
         let bytes = bytes.boxed();
         Ok(Opened { offset, tag, bytes })
     }

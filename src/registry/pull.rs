@@ -101,7 +101,7 @@ impl Pulls {
         };
         let package = match model.package(name, version) {
             Ok(package) => package,
-            Err(reason) => return Err((id, reason)),
+            Err(error) => return Err((id, error.to_string())),
         };
         let pull = self.versions.entry(id).or_insert_with(|| Pull {
             package,

@@ -349,7 +349,7 @@ impl Target {
 fn wanted(model: &RegisteredModel, name: &ModelName, version: Version) -> Wanted {
     match model.package(name, version) {
         Ok(package) => Wanted::Package(package),
-        Err(reason) => Wanted::Unready(reason),
+        Err(error) => Wanted::Unready(error.to_string()),
     }
 }
 

@@ -204,7 +204,7 @@ impl Report {
     }
 
     /// Adds what came of measuring on the engine of this name.
-    pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, String>) {
+    pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, &anyhow::Error>) {
         let verdict = self.engines.iter_mut();
         let Some(verdict) = { verdict }.find(|verdict| verdict.engine == engine) else {
             return;
@@ -218,9 +218,9 @@ impl Report {
                 let cost = CostReport::new(verdict.engine, cost);
                 self.costs.get_or_insert_default().push(cost);
             }
-            Err(reason) => {
+            Err(error) => {
                 verdict.supported = false;
-                verdict.reasons.push(reason);
+                verdict.reasons.push(format!("{error:#}"));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{NoSuchOutput, PackageError};
+use crate::model::{ContractError, NoSuchOutput, PackageError};
 use crate::registry::{SourceError, without_paths};
 use crate::signing::SealError;
 
@@ -46,7 +46,7 @@ pub enum LoadError {
     NonFinite(usize),
     /// Clients of the version that serves would break.
     #[error("its contract breaks clients of the version that serves: {0}")]
-    Contract(String),
+    Contract(ContractError),
     /// It does not fit.
     #[error("{0}")]
     Memory(String),

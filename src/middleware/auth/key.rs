@@ -8,6 +8,11 @@ use sha2::{Digest as _, Sha256};
 /// So that programs which look for secrets in files and logs find ours.
 const PREFIX: &str = "onstage_";
 
+/// The operating system gives no random numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random numbers")]
+pub struct NoRandomness;
+
 /// A new API key.
 pub struct ApiKey(String);
 
@@ -21,11 +26,11 @@ impl ApiKey {
     /// 256 random bits.
     ///
     /// # Errors
-    /// When the operating system gives none.
-    pub fn generate() -> Result<Self, String> {
+    /// [`NoRandomness`] when the operating system gives none.
+    pub fn generate() -> Result<Self, NoRandomness> {
         let mut bytes = [0; 32];
         let filled = SystemRandom::new().fill(&mut bytes);
-        filled.map_err(|_| "the operating system gives no random numbers".to_owned())?;
+        filled.map_err(|_| NoRandomness)?;
         let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self(format!("{PREFIX}{text}")))
     }

@@ -27,11 +27,14 @@ use std::sync::Arc;
 use axum::http::HeaderValue;
 
 pub use self::authenticator::Authenticator;
-pub use self::callers::{CallerLine, Callers, CallersError};
-pub use self::grant::{Grant, Identity, On, Scope};
+pub use self::callers::{CallerLine, Callers, CallersError, LineError};
+pub use self::grant::{Grant, Identity, On, Scope, UnknownScope};
 pub use self::guard::{Guard, Refusal};
-pub use self::jwt::{KeySetError, KeySource, TokenAlgorithm, TokenOptions, Tokens};
-pub use self::key::{ApiKey, digest};
+pub use self::jwt::{
+    KeySetError, KeySource, KeySourceError, RefreshError, TokenAlgorithm, TokenOptions, Tokens,
+    UnknownAlgorithm,
+};
+pub use self::key::{ApiKey, NoRandomness, digest};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::peer::Peer;
 

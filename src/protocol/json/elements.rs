@@ -190,13 +190,12 @@ mod tests {
     use super::*;
     use crate::protocol::json::Reader;
 
-    fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
+    fn read(text: &str, dtype: DType) -> Result<Tensor, ElementError> {
         let value = Reader::new(text.as_bytes()).unwrap().value().unwrap();
         let Json::Array(flat) = value else {
             panic!("{text} is no array");
         };
         tensor_of(dtype, flat.shape, flat.cells, &Meter::unlimited())
-            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -215,7 +214,7 @@ mod tests {
             ("[1]", DType::Bool, "1"),
             ("[true]", DType::F64, "true"),
         ] {
-            let error = read(text, dtype).unwrap_err();
+            let error = read(text, dtype).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!("the data holds {given}, expected values of {dtype}")
@@ -234,7 +233,7 @@ mod tests {
             ("1e39", DType::Bf16, "1e39"),
             (&digits, DType::F64, &digits[..40]),
         ] {
-            let error = read(&format!("[{text}]"), dtype).unwrap_err();
+            let error = read(&format!("[{text}]"), dtype).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!("the data holds {given}, expected values of {dtype}")

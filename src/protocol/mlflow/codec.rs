@@ -169,7 +169,7 @@ impl Codec for ScoringCodec {
         match servable.response() {
             ResponseOutput::All => {
                 answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
-                    .map_err(ScoringError::Evaluate)
+                    .map_err(|error| ScoringError::Evaluate(error.to_string()))
             }
             ResponseOutput::Predictions(index) => {
                 Ok(answer::write_predictions(&outputs[index], self.non_finite))

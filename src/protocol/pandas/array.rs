@@ -393,11 +393,11 @@ mod tests {
         Reader::new(text.as_bytes()).unwrap().value().unwrap()
     }
 
-    fn typed(text: &str, dtype: DType) -> Result<Tensor, String> {
+    fn typed(text: &str, dtype: DType) -> Result<Tensor, PyError> {
         match Array::of_type(json(text), dtype, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         }
     }
 
@@ -464,13 +464,16 @@ mod tests {
             [f32::INFINITY]
         );
         let error = typed("[2147483648]", DType::I32).unwrap_err();
-        assert_eq!(error, "Python integer 2147483648 out of bounds for int32");
         assert_eq!(
-            typed("[-1]", DType::U8).unwrap_err(),
+            error.to_string(),
+            "Python integer 2147483648 out of bounds for int32"
+        );
+        assert_eq!(
+            typed("[-1]", DType::U8).unwrap_err().to_string(),
             "Python integer -1 out of bounds for uint8"
         );
         assert_eq!(
-            typed("[1e20]", DType::I64).unwrap_err(),
+            typed("[1e20]", DType::I64).unwrap_err().to_string(),
             "Python int too large to convert to C long"
         );
     }

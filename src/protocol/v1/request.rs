@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, String> {
+    fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, OipError> {
         let outputs = vec![];
         let body = Bytes::copy_from_slice(body.as_bytes());
         parse(
@@ -379,7 +379,6 @@ mod tests {
             },
             &Meter::unlimited(),
         )
-        .map_err(|error| error.to_string())
     }
 
     fn matrix() -> Vec<InputSpec> {
@@ -458,7 +457,7 @@ mod tests {
                 "not UTF-8 from byte 0",
             ),
         ] {
-            let error = read(body, flat()).unwrap_err();
+            let error = read(body, flat()).unwrap_err().to_string();
             assert!(
                 error.contains(part) && error.contains("`t`"),
                 "{body}: {error}"
@@ -518,7 +517,7 @@ mod tests {
                 "`signature_name`",
             ),
         ] {
-            let error = read(body, pair()).unwrap_err();
+            let error = read(body, pair()).unwrap_err().to_string();
             assert!(error.contains(part), "{body}: {error}");
         }
     }

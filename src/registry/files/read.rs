@@ -50,10 +50,6 @@ fn words(error: SourceError) -> String {
     }
 }
 
-fn alone(text: Text) -> Result<Option<String>, String> {
-    text.map_err(words)
-}
-
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 16;
 
@@ -126,7 +122,7 @@ impl StoreRegistry {
             match objects {
                 Ok(objects) => {
                     for (meaning, path, text) in objects {
-                        self.take(state, (name.clone(), meaning), &path, alone(text));
+                        self.take(state, (name.clone(), meaning), &path, text);
                     }
                 }
                 Err(error) => drop(state.broken.insert(name, words(error))),
@@ -169,7 +165,7 @@ impl StoreRegistry {
                     Err(
                         error @ (SourceError::Malformed { .. }
                         | SourceError::Unauthenticated { .. }),
-                    ) => Err(words(error)),
+                    ) => Err(error),
                     text => Ok(text?),
                 };
                 Ok::<_, SourceError>((name, meaning, object.location, text))
@@ -190,20 +186,19 @@ impl StoreRegistry {
         state: &mut RegistryState,
         (name, meaning): (ModelName, Meaning),
         path: &Path,
-        text: Result<Option<String>, String>,
+        text: Text,
     ) {
         let noted = match text {
             Ok(Some(text)) => {
                 let model = state.models.entry(name.clone()).or_default();
                 self.note(model, (&name, meaning), path, &text)
-                    .map_err(words)
             }
             // Gone between the list and the look: as if it had been gone before.
             Ok(None) => Ok(()),
-            Err(reason) => Err(reason),
+            Err(error) => Err(error),
         };
-        if let Err(reason) = noted {
-            state.broken.insert(name, reason);
+        if let Err(error) = noted {
+            state.broken.insert(name, words(error));
         }
     }
 

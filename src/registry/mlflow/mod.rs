@@ -3,6 +3,7 @@
 //! Stages, aliases and versions are polled: a stage transition fires no webhook, and a webhook is only a reason to look
 //! at once. Files come through the server's artifact proxy, by its signed URLs, or directly from where they are.
 
+mod answer;
 mod artifacts;
 mod auth;
 mod client;

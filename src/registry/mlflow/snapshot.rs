@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::answer::AnswerError;
 use super::client::{self, Api};
 use super::{Dialect, wire};
 use crate::model::{ModelId, ModelName, Version};
@@ -19,7 +20,7 @@ use crate::registry::{
 };
 
 /// A model of an answer, or why it cannot be read.
-type Found = Result<wire::Model, String>;
+type Found = Result<wire::Model, AnswerError>;
 
 /// By name.
 type AllFound = BTreeMap<String, Found>;
@@ -99,7 +100,7 @@ impl Snapshot<'_> {
             });
             match read {
                 Ok(model) => drop(state.models.insert(name, model)),
-                Err(reason) => drop(state.broken.insert(name, reason)),
+                Err(error) => drop(state.broken.insert(name, error.to_string())),
             }
         }
         self.add_versions(query, &created, &mut state).await?;
@@ -246,9 +247,9 @@ impl Snapshot<'_> {
                         model.versions.insert(id.version, version);
                     }
                 }
-                Err(reason) => {
+                Err(error) => {
                     state.models.remove(&id.name);
-                    state.broken.insert(id.name, reason);
+                    state.broken.insert(id.name, error.to_string());
                 }
             }
         }
@@ -279,8 +280,8 @@ impl Snapshot<'_> {
                 }
                 let page: wire::SearchVersions = self.api.get(&path, &query).await?;
                 for found in page.model_versions {
-                    let number =
-                        number(&found.version).map_err(|reason| self.api.malformed(&reason))?;
+                    let number = number(&found.version)
+                        .map_err(|error| self.api.malformed(&error.to_string()))?;
                     let version = self::version(found);
                     model.versions.entry(number).or_insert(version);
                 }
@@ -296,7 +297,7 @@ impl Snapshot<'_> {
     async fn details(
         self,
         needed: BTreeSet<Key>,
-    ) -> Result<Vec<(ModelId, Result<RegisteredVersion, String>)>, SourceError> {
+    ) -> Result<Vec<(ModelId, Result<RegisteredVersion, AnswerError>)>, SourceError> {
         let ask = self.to_ask(&needed);
         let get = |key: Key| async move {
             let id = &key.0;
@@ -322,9 +323,9 @@ impl Snapshot<'_> {
                     let asked = Instant::now();
                     learned.versions.insert(key, Detail { asked, version });
                 }
-                Some(Err(reason)) => {
+                Some(Err(error)) => {
                     learned.versions.remove(&key);
-                    unreadable.push((key.0, Err(reason)));
+                    unreadable.push((key.0, Err(error)));
                 }
                 None => drop(learned.versions.remove(&key)),
             }
@@ -369,13 +370,14 @@ impl Snapshot<'_> {
 fn named(model: Value) -> Option<(String, Found)> {
     let name = model.get("name")?.as_str()?.to_owned();
     let model = serde_json::from_value(model);
-    Some((
-        name,
-        model.map_err(|error| client::words(&error.to_string())),
-    ))
+    Some((name, model.map_err(|error| unreadable(&error))))
 }
 
-fn registered(model: wire::Model) -> Result<RegisteredModel, String> {
+fn unreadable(error: &serde_json::Error) -> AnswerError {
+    AnswerError::Unreadable(client::words(&error.to_string()))
+}
+
+fn registered(model: wire::Model) -> Result<RegisteredModel, AnswerError> {
     let tags = model.tags.into_iter().map(|tag| (tag.key, tag.value));
     let mut registered = RegisteredModel {
         tags: tags.collect(),
@@ -400,25 +402,22 @@ fn registered(model: wire::Model) -> Result<RegisteredModel, String> {
     Ok(registered)
 }
 
-fn number(text: &str) -> Result<Version, String> {
+fn number(text: &str) -> Result<Version, AnswerError> {
     let invalid = |_| {
         let text = client::words(&text.escape_debug().to_string());
-        format!("it has the version `{text}`, expected a number")
+        AnswerError::VersionNumber(text)
     };
     text.parse().map_err(invalid)
 }
 
 /// The version of an answer, when it is the one that was asked for.
-fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, String> {
+fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, AnswerError> {
     let read = serde_json::from_value(answer);
-    let found: wire::ModelVersion = read.map_err(|error| client::words(&error.to_string()))?;
+    let found: wire::ModelVersion = read.map_err(|error| unreadable(&error))?;
     if number(&found.version)? == id.version {
         return Ok(version(found));
     }
-    Err(format!(
-        "asked for version {}, the registry answers with another one",
-        id.version
-    ))
+    Err(AnswerError::OtherVersion(id.version))
 }
 
 fn version(version: wire::ModelVersion) -> RegisteredVersion {

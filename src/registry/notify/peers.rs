@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::bail;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::network::{self, NetworkConfig};
+use crate::network::{self, NetworkConfig, NetworkError};
 use crate::registry::notify::webhook::{DELIVERY_ID, SIGNATURE, TIMESTAMP};
 
 /// Says that another replica passed it on: it goes no further.
@@ -48,17 +48,32 @@ struct Peer {
 ///
 /// # Errors
 /// What was expected.
-pub(crate) fn check_peer(text: &str) -> Result<(), String> {
+pub(crate) fn check_peer(text: &str) -> Result<(), PeerError> {
     Peer::parse(text).map(drop)
 }
 
+/// A text that names no peers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` names no peers: expected a host and a port, such as `onstage-headless:8080` or `https://onstage-headless:8080`"
+)]
+pub(crate) struct PeerError(String);
+
+/// Why a replica did not take a delivery.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// In the words of the transport.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
 impl Peer {
-    fn parse(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "`{text}` names no peers: expected a host and a port, such as `onstage-headless:8080` or `https://onstage-headless:8080`"
-            )
-        };
+    fn parse(text: &str) -> Result<Self, PeerError> {
+        let expected = || PeerError(text.to_owned());
         let (scheme, rest) = match text.split_once("://") {
             None | Some(("http", _)) => ("http", text.trim_start_matches("http://")),
             Some(("https", rest)) => ("https", rest),
@@ -186,11 +201,12 @@ impl Peers {
             let places = Arc::clone(&places);
             tasks.spawn(async move {
                 let _place = places.acquire_owned().await;
-                let error = match request {
-                    Ok(request) => described(request).await.err(),
-                    Err(error) => Some(error.to_string()),
+                let delivered = match request {
+                    Ok(request) => deliver(request).await,
+                    Err(error) => Err(error.into()),
                 };
-                if let Some(error) = error {
+                if let Err(error) = delivered {
+                    let error = error.to_string();
                     tracing::warn!(peer = %replica.address, error, "a hint was not passed on; the peer hears of it by its own poll");
                 }
             });
@@ -205,7 +221,7 @@ impl Peers {
         replica: &Replica,
         headers: &HeaderMap,
         body: &Bytes,
-    ) -> Result<reqwest::RequestBuilder, network::NetworkError> {
+    ) -> Result<reqwest::RequestBuilder, NetworkError> {
         let (host, address) = (&replica.host, replica.address);
         let client = network::client_with(&self.network, |builder| {
             builder.no_proxy().timeout(PATIENCE).resolve(host, address)
@@ -228,11 +244,11 @@ impl Peers {
     }
 }
 
-async fn described(request: reqwest::RequestBuilder) -> Result<(), String> {
+async fn deliver(request: reqwest::RequestBuilder) -> Result<(), DeliveryError> {
     match request.send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("it answered {}", answer.status())),
-        Err(error) => Err(network::reason(error)),
+        Ok(answer) => Err(DeliveryError::Status(answer.status())),
+        Err(error) => Err(DeliveryError::Unreachable(network::reason(error))),
     }
 }
 
@@ -264,7 +280,7 @@ mod tests {
             "a/b:1",
             "me@a:1",
         ] {
-            let error = Peer::parse(text).unwrap_err();
+            let error = Peer::parse(text).unwrap_err().to_string();
             assert!(
                 error.contains("expected a host and a port"),
                 "{text}: {error}"

@@ -261,11 +261,11 @@ mod tests {
         infer_column(Cells::new(values, &meter).unwrap(), &meter).unwrap()
     }
 
-    fn to_i32(value: Json) -> Result<i32, String> {
+    fn to_i32(value: Json) -> Result<i32, PyError> {
         match astype(column(vec![value]), DType::I32, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor.as_slice::<i32>().unwrap()[0]),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         }
     }
 
@@ -280,13 +280,13 @@ mod tests {
         assert_eq!(to_i32(Json::Float(-2_147_483_648.9)), Ok(i32::MIN));
         assert_eq!(to_i32(Json::Bool(true)), Ok(1));
         assert_eq!(to_i32(Json::Text("7".to_owned())), Ok(7));
+        let refusal = |value| to_i32(value).unwrap_err().to_string();
         assert_eq!(
-            to_i32(Json::Text("3000000000".to_owned())),
-            Err("Python integer 3000000000 out of bounds for int32".to_owned())
+            refusal(Json::Text("3000000000".to_owned())),
+            "Python integer 3000000000 out of bounds for int32"
         );
-        let not_finite = to_i32(Json::Float(f64::NAN)).unwrap_err();
         assert_eq!(
-            not_finite,
+            refusal(Json::Float(f64::NAN)),
             "Cannot convert non-finite values (NA or inf) to integer"
         );
     }

@@ -252,8 +252,8 @@ mod tests {
     use crate::model::ColSpec;
     use crate::protocol::pandas::array::Array;
 
-    fn read(body: &str, schema: Option<&Schema>) -> std::result::Result<Frame, String> {
-        super::read(body, schema, &Meter::unlimited()).map_err(|error| error.to_string())
+    fn read(body: &str, schema: Option<&Schema>) -> Result<Frame> {
+        super::read(body, schema, &Meter::unlimited())
     }
 
     fn schema(columns: &[(&str, DataType)]) -> Schema {
@@ -290,7 +290,7 @@ mod tests {
             panic!()
         };
         assert_eq!(a.as_slice::<i64>().unwrap(), [1, 3]);
-        let error = read("a,b\n1,2\n1,2,3\n", None).unwrap_err();
+        let error = read("a,b\n1,2\n1,2,3\n", None).unwrap_err().to_string();
         assert_eq!(
             error,
             "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"
@@ -324,7 +324,7 @@ mod tests {
             ("", "No columns to parse from file"),
             ("s\n\"open\n", "EOF inside string"),
         ] {
-            let error = read(body, Some(&types)).unwrap_err();
+            let error = read(body, Some(&types)).unwrap_err().to_string();
             assert!(error.contains(reason), "{body:?}: {error}");
         }
     }
