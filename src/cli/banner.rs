@@ -40,7 +40,9 @@ pub(super) async fn print(stage: OnStage) {
 
 /// A request that one of the models has answered, and where it goes.
 async fn sample(stage: &OnStage) -> Option<Sample> {
-    let mut paths: Vec<(ModelPath, Arc<Servable>)> = { stage.servables.iter() }
+    let mut paths: Vec<(ModelPath, Arc<Servable>)> = stage
+        .servables
+        .iter()
         .map(|servable| {
             (
                 ModelPath::leading_to(servable, &stage.catalog),
@@ -210,7 +212,7 @@ fn render(stage: &OnStage, sample: Option<&Sample>) -> String {
         out.push_str("  no models\n");
     }
     let _ = writeln!(out, "\n  HTTP     {base}");
-    let on_http = { settings.server.grpc_on_http }.then_some(addresses.http);
+    let on_http = settings.server.grpc_on_http.then_some(addresses.http);
     if let Some(grpc) = addresses.grpc.or(on_http) {
         let _ = writeln!(out, "  gRPC     {}", reachable(grpc));
     }

@@ -274,8 +274,9 @@ fn compare(
     tolerances: &Tolerances,
     report: &mut Report,
 ) {
-    let answered =
-        { answers.iter() }.filter_map(|(engine, answer)| Some((*engine, answer.as_ref()?)));
+    let answered = answers
+        .iter()
+        .filter_map(|(engine, answer)| Some((*engine, answer.as_ref()?)));
     let mut first: Option<(&'static str, &Value)> = None;
     let mut comparisons = Vec::new();
     let mut engines = Vec::new();
@@ -390,7 +391,9 @@ mod tests {
         let report = report(vec![refuses(), refuses()], None);
         assert!(!report.passed);
         assert_eq!(report.problems, ["no engine gave an answer to any request"]);
-        let asked: Vec<&str> = { report.requests.iter() }
+        let asked: Vec<&str> = report
+            .requests
+            .iter()
             .map(|one| one.request.as_str())
             .collect();
         let probes = Probe::ALL.map(Probe::name);
@@ -409,7 +412,9 @@ mod tests {
             .only_for(0.0);
         let report = report(vec![refuses], None);
         assert!(report.passed, "{report:?}");
-        let asked: Vec<&str> = { report.requests.iter() }
+        let asked: Vec<&str> = report
+            .requests
+            .iter()
             .map(|one| one.request.as_str())
             .collect();
         assert_eq!(asked, ["zeros", "ones"]);

@@ -198,7 +198,7 @@ impl Selection {
         // Why not is in the log: what stands there may be anybody's words.
         for name in state.broken.keys() {
             let reason = "the registry's records of it cannot be read";
-            for target in { self.targets.iter() }.filter(|target| target.is_of(name)) {
+            for target in self.targets.iter().filter(|target| target.is_of(name)) {
                 target.lack(reason.to_owned(), desired);
             }
             let unknown = RegisteredModel::default();
@@ -210,7 +210,10 @@ impl Selection {
 
     /// Why a target that may not be missing cannot be found.
     pub fn unreadable<'s>(&self, state: &'s RegistryState) -> Option<&'s str> {
-        let required = { self.targets.iter() }.filter(|target| !target.is_among(&self.optional));
+        let required = self
+            .targets
+            .iter()
+            .filter(|target| !target.is_among(&self.optional));
         let mut broken = required.filter_map(|target| match &target.uri {
             ModelUri::Registered { name, .. } => state.broken.get(name),
             ModelUri::Logged(_) | ModelUri::Run { .. } => None,
@@ -234,7 +237,9 @@ impl Selection {
 
     /// Whether it names a version that the server cannot do without.
     pub fn has_required(&self) -> bool {
-        { self.targets.iter() }.any(|target| !target.is_among(&self.optional))
+        self.targets
+            .iter()
+            .any(|target| !target.is_among(&self.optional))
     }
 
     fn optional_targets(&self) -> impl Iterator<Item = &Target> {
@@ -547,7 +552,8 @@ mod tests {
             ("models:/x@y", None),
             ("models:/m/1", None),
         ]);
-        let missing: Vec<_> = { selection.missing(&state) }
+        let missing: Vec<_> = selection
+            .missing(&state)
             .iter()
             .map(ToString::to_string)
             .collect();

@@ -562,8 +562,8 @@ mod tests {
         });
         let (desired, _) = watcher(scripted(&[Ok(0)]), None, memory).first_look().await;
         assert_eq!(champion(&desired.unwrap()), 3);
-        let nothing = watcher(scripted(&[Ok(0)]), None, Arc::default());
-        let (desired, look) = { nothing }.first_look().await;
+        let mut nothing = watcher(scripted(&[Ok(0)]), None, Arc::default());
+        let (desired, look) = nothing.first_look().await;
         assert!(desired.unwrap().models.is_empty());
         assert!(matches!(look, FirstLook::Read { .. }));
     }

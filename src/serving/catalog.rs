@@ -347,8 +347,8 @@ impl ModelEntry {
     /// Whether a request would see no difference.
     pub fn is_same(&self, other: &Self) -> bool {
         let same_versions = || {
-            let pairs = self.versions.iter().zip(&other.versions);
-            { pairs }.all(|((version, entry), (other_version, other_entry))| {
+            let mut pairs = self.versions.iter().zip(&other.versions);
+            pairs.all(|((version, entry), (other_version, other_entry))| {
                 version == other_version && entry.is_same(other_entry)
             })
         };

@@ -230,7 +230,9 @@ impl Servable {
             signature,
             batcher,
             limits,
-            permits: { limits.max_concurrency }.map(|most| Arc::new(Semaphore::new(most))),
+            permits: limits
+                .max_concurrency
+                .map(|most| Arc::new(Semaphore::new(most))),
             response: ResponseOutput::default(),
             sharing: RowSharing::Alone("nothing was tried".to_owned()),
             confinement: None,

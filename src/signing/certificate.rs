@@ -113,7 +113,8 @@ fn vouches(
     chain: &[Vec<u8>],
     leaf: &X509Certificate<'_>,
 ) -> Result<(), webpki::Error> {
-    let ders: Vec<CertificateDer<'_>> = { chain.iter() }
+    let ders: Vec<CertificateDer<'_>> = chain
+        .iter()
         .map(|der| CertificateDer::from(der.as_slice()))
         .collect();
     let Some((first, others)) = ders.split_first() else {

@@ -205,8 +205,8 @@ impl Report {
 
     /// Adds what came of measuring on the engine of this name.
     pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, &anyhow::Error>) {
-        let verdict = self.engines.iter_mut();
-        let Some(verdict) = { verdict }.find(|verdict| verdict.engine == engine) else {
+        let mut verdict = self.engines.iter_mut();
+        let Some(verdict) = verdict.find(|verdict| verdict.engine == engine) else {
             return;
         };
         match measured {

@@ -119,7 +119,7 @@ impl Compiler {
         package: &Package,
         options: &EngineOptions,
     ) -> Option<Rescue> {
-        let engine = { self.engines.iter() }.find(|own| own.name() == engine)?;
+        let engine = self.engines.iter().find(|own| own.name() == engine)?;
         let isolated = self.workers.as_ref()?.isolate(Arc::clone(engine), None);
         let (package, options) = (package.clone(), options.clone());
         Some(Box::new(move || {

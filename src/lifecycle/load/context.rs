@@ -151,7 +151,7 @@ impl Clock {
             _ => return,
         };
         let mut entered = self.0.lock();
-        if { entered.last() }.is_none_or(|(last, _)| *last != phase) {
+        if entered.last().is_none_or(|(last, _)| *last != phase) {
             entered.push((phase, Instant::now()));
         }
     }

@@ -134,7 +134,9 @@ impl PackageLoader {
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
             Wanted::Package(package) => package,
         };
-        let supply = { self.supply.as_ref() }
+        let supply = self
+            .supply
+            .as_ref()
             .ok_or_else(|| SourceError::Unsupported("no registry is configured".to_owned()))?;
         context.enter(VersionState::Fetching).await;
         let within = request.options.limits.fetch;

@@ -41,7 +41,9 @@ impl Loaded {
 
     /// The name of the engine that runs it.
     pub(super) fn engine(&self) -> &'static str {
-        { self.0.as_ref() }.map_or("", |(servable, ..)| servable.engine())
+        self.0
+            .as_ref()
+            .map_or("", |(servable, ..)| servable.engine())
     }
 
     /// The version, what keeps its files, and their name.

@@ -108,7 +108,7 @@ impl Manager {
     }
 
     fn found_broken(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {
-        let serving = { self.records.get(&id.name) }.and_then(Record::serving);
+        let serving = self.records.get(&id.name).and_then(Record::serving);
         let instead = serving.map(|version| version.to_string());
         tracing::error!(
             model = %id.name,

@@ -62,11 +62,11 @@ impl Manager {
             return Answer::Granted;
         }
         let is_leaving = |status: &Status| matches!(status, Status::Draining(_));
-        let slots = self
+        let mut slots = self
             .records
             .values()
             .flat_map(|record| record.slots.values());
-        if { slots }.any(|slot| is_leaving(&slot.status)) {
+        if slots.any(|slot| is_leaving(&slot.status)) {
             return Answer::Wait;
         }
         if let Some((name, version)) = self.expendable() {
@@ -97,8 +97,8 @@ impl Manager {
                 *name != for_model && record.options.on_demand.evictable && record.hold.is_none()
             })
             .collect();
-        let is_unused = { may_go.iter() }.any(|(_, record)| record.is_unused(now));
-        let is_loading = { may_go.iter() }.any(|(_, record)| record.is_loading());
+        let is_unused = may_go.iter().any(|(_, record)| record.is_unused(now));
+        let is_loading = may_go.iter().any(|(_, record)| record.is_loading());
         may_go.retain(|(_, record)| !record.ready().is_empty() && !record.is_unused(now));
         let oldest = may_go
             .into_iter()

@@ -155,7 +155,10 @@ impl Manager {
             judged: None,
             judge_at: None,
             memory_look_at: None,
-            served: { parts.past.as_ref() }.map_or_else(BTreeMap::new, |past| past.served()),
+            served: parts
+                .past
+                .as_ref()
+                .map_or_else(BTreeMap::new, |past| past.served()),
             parts,
             inbox: Inbox {
                 messages,

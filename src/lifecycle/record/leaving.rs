@@ -84,7 +84,9 @@ impl Record {
             _ => None,
         });
         let drained: Vec<(Version, Leaving)> = drained.collect();
-        let gone = { rolled_back.iter() }.chain(drained.iter().map(|(_, leaving)| leaving));
+        let gone = rolled_back
+            .iter()
+            .chain(drained.iter().map(|(_, leaving)| leaving));
         let series = gone.map(|leaving| (now + SERIES_LINGER, Arc::clone(&leaving.metrics)));
         self.lingering_metrics.extend(series);
         (rolled_back, drained)

@@ -46,7 +46,7 @@ impl Record {
     /// Where a version comes from: it is wanted, or it served last and has to come back.
     fn origin(&self, version: Version) -> Option<Wanted> {
         let wanted = self.effective().versions.remove(&version);
-        let last_good = { self.last_good.as_ref() }.filter(|(last, _)| *last == version);
+        let last_good = self.last_good.as_ref().filter(|(last, _)| *last == version);
         wanted.or_else(|| last_good.map(|(_, wanted)| wanted.clone()))
     }
 

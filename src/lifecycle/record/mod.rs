@@ -219,13 +219,13 @@ impl Record {
             matches!(slot.map(Slot::phase), Some(Phase::Failed(_)))
         };
         let nothing_serves = || {
-            let others = self
+            let mut others = self
                 .slots
                 .iter()
                 .filter(|(version, _)| Some(**version) != desired.default);
             let last = self.last_good.as_ref().map(|(version, _)| *version);
             // The last good one itself may be on its way or back already.
-            { others }.all(|(version, slot)| Some(*version) == last || slot.servable().is_none())
+            others.all(|(version, slot)| Some(*version) == last || slot.servable().is_none())
         };
         desired.default.is_some_and(failed) && nothing_serves()
     }

@@ -17,8 +17,9 @@ impl Record {
         let versions = beginning.desired(wish).versions.into_keys();
         let phases: Vec<Option<Phase>> = versions.map(|version| self.phase(version)).collect();
         let serves = self.phase(beginning.version()) == Some(Phase::Ready);
-        let is_over =
-            { phases.iter() }.all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
+        let is_over = phases
+            .iter()
+            .all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
         // While nobody can tell what is wanted, what served is better than nothing.
         if !is_over || (serves && wish.absent.is_some()) {
             return false;

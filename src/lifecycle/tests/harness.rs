@@ -239,7 +239,7 @@ impl Harness {
 
     /// The state of a version in one word; `-` when requests do not see it.
     pub(super) fn label(&self, name: &str, version: u64) -> &'static str {
-        { self.state(name, version) }.map_or("-", |state| state.label())
+        self.state(name, version).map_or("-", |state| state.label())
     }
 
     /// A request that has found the model's default version.

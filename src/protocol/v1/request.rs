@@ -152,7 +152,7 @@ impl<'s> Inputs<'s> {
             let (mut place, mut count) = (0, 0);
             reader.object(|reader, key| {
                 // Rows repeat their keys in the same order: names are searched only when they do not.
-                if { self.specs.get(place) }.is_none_or(|input| input.name != key) {
+                if self.specs.get(place).is_none_or(|input| input.name != key) {
                     place = self.place(key)?;
                 }
                 if columns[place].len() > row {

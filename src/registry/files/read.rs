@@ -74,10 +74,8 @@ impl StoreRegistry {
         }
         for (name, model) in &mut state.models {
             model.latest = model.versions.keys().next_back().copied();
-            let pointers = model.aliases.values().chain(model.stages.values());
-            if let Some(missing) =
-                { pointers }.find(|version| !model.versions.contains_key(version))
-            {
+            let mut pointers = model.aliases.values().chain(model.stages.values());
+            if let Some(missing) = pointers.find(|version| !model.versions.contains_key(version)) {
                 let reason = format!(
                     "model `{name}` has an alias or stage that points to version {missing}, which does not exist"
                 );
@@ -138,13 +136,15 @@ impl StoreRegistry {
             .try_collect()
             .await
             .map_err(|error| self.failed(error))?;
-        let meanings: Vec<_> = { listed.into_iter() }
+        let meanings: Vec<_> = listed
+            .into_iter()
             .filter_map(|object| {
                 let (name, meaning) = layout::meaning(&self.root, &object.location)?;
                 Some((name, meaning, object))
             })
             .collect();
-        let there: BTreeSet<Path> = { meanings.iter() }
+        let there: BTreeSet<Path> = meanings
+            .iter()
             .map(|(_, _, object)| object.location.clone())
             .collect();
         self.memory.lock().forget(path, &there);

@@ -189,7 +189,7 @@ fn place_of(path: &Path) -> Option<Place> {
     } else {
         lexical.parent()?
     };
-    let beside = { is_directory }.then(|| place(directory, false)).flatten();
+    let beside = is_directory.then(|| place(directory, false)).flatten();
     beside.or_else(|| {
         version_of(directory.file_name())?;
         place(directory.parent()?, true)

@@ -295,7 +295,9 @@ mod tests {
             "a missing key is NaN"
         );
         assert_eq!(cells(1), "[Int(2), Int(3), Float(NaN)]");
-        let gaps: Vec<Vec<usize>> = { columns.gaps.iter() }
+        let gaps: Vec<Vec<usize>> = columns
+            .gaps
+            .iter()
             .map(|gaps| gaps.iter().cloned().flatten().collect())
             .collect();
         assert_eq!(gaps, [vec![1], vec![2], vec![0, 2]]);
