@@ -142,19 +142,35 @@ async fn act(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let actions = ["swap", "load", "unload", "hold", "resume"];
-    let name = perform(&state, &caller, model, (&action, &actions), &body).await?;
+    let action = Action {
+        name: &action,
+        known: &["swap", "load", "unload", "hold", "resume"],
+        body: &body,
+    };
+    let name = perform(&state, &caller, model, action).await?;
     described(&state, &name)
 }
 
-/// Does what a path asks for, when it is among `actions`; the answer is the model.
+/// What a path wants to be done to a model.
+struct Action<'r> {
+    name: &'r str,
+    /// Those that there are.
+    known: &'r [&'r str],
+    body: &'r Bytes,
+}
+
+/// Performs an action, when it is a known one; the answer is the model.
 async fn perform(
     state: &AdminState,
     caller: &Caller,
     model: String,
-    (action, actions): (&str, &[&str]),
-    body: &Bytes,
+    action: Action<'_>,
 ) -> Result<ModelName, Refused> {
+    let Action {
+        name: action,
+        known: actions,
+        body,
+    } = action;
     let name = model_name(model)?;
     let admin = state.admin()?;
     if !actions.contains(&action) {
@@ -193,8 +209,12 @@ async fn act_as_v2(
     body: Bytes,
 ) -> Result<Response, Refused> {
     rest::refuse_overrides(&body)?;
-    let actions = ["load", "unload"];
-    perform(&state, &caller, model, (&action, &actions), &Bytes::new()).await?;
+    let action = Action {
+        name: &action,
+        known: &["load", "unload"],
+        body: &Bytes::new(),
+    };
+    perform(&state, &caller, model, action).await?;
     Ok(StatusCode::OK.into_response())
 }
 

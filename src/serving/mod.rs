@@ -21,6 +21,8 @@ pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
-pub use servable::{Confinement, Health, Limits, RowSharing, Servable, ServableHandle};
+pub use servable::{
+    Confinement, Health, Limits, RowSharing, Servable, ServableHandle, ServableParts,
+};
 pub use service::{Answered, Codec, Demand, InferenceService, RequestOptions, ServeError};
 pub use state::{ExampleError, FailureReason, VersionState};

@@ -17,7 +17,8 @@ use onstage::http::Entry;
 use onstage::model::{Manifest, ModelName, Package, Version};
 use onstage::protocol::{Grpc, ProtocolOptions, Shared, entry, router};
 use onstage::serving::{
-    Catalog, InferenceService, Limits, ModelEntry, Servable, VersionEntry, VersionState,
+    Catalog, InferenceService, Limits, ModelEntry, Servable, ServableParts, VersionEntry,
+    VersionState,
 };
 use onstage::telemetry::{DURATION_BUCKETS, Metrics};
 use onstage::tensor::DType;
@@ -218,7 +219,14 @@ fn publish(catalog: &Catalog, package: Package, metrics: &Metrics, pool: &Arc<Ru
         max_concurrency: None,
         max_rows: None,
     };
-    let servable = Servable::new(package, "fake", &*model, batcher, (limits, series));
+    let servable = Servable::new(ServableParts {
+        package,
+        engine: "fake",
+        model: &*model,
+        batcher,
+        limits,
+        metrics: series,
+    });
     let entry = VersionEntry {
         state: VersionState::Ready,
         servable: Some(Arc::new(servable)),

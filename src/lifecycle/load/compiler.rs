@@ -16,7 +16,7 @@ use crate::engine::{
 };
 use crate::model::{Dim, Extent, Package, ResponseOutput};
 use crate::runtime::machine;
-use crate::serving::{Confinement, ExampleError, Limits, Servable, VersionState};
+use crate::serving::{Confinement, ExampleError, Limits, Servable, ServableParts, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Makes servables out of packages.
@@ -162,10 +162,13 @@ impl Compiler {
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
         context.enter_blocking(VersionState::WarmingUp);
-        let isolated = options.isolated || confinement.is_some();
-        let place = (engine.name(), isolated);
-        let wanted = (options, context.cancel());
-        let warmed = self.warm(package, (place, &model), wanted, &metrics);
+        let compiled = Compiled {
+            engine: engine.name(),
+            isolated: options.isolated || confinement.is_some(),
+            model: &model,
+            metrics: &metrics,
+        };
+        let warmed = self.warm(package, &compiled, options, context.cancel());
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
             _ if context.cancel().is_cancelled() => Err(LoadError::Cancelled),
             1.. if replaces => Err(LoadError::NonFinite(non_finite)),
@@ -215,10 +218,16 @@ impl Compiler {
     fn warm(
         &self,
         package: Package,
-        ((engine, isolated), model): ((&'static str, bool), &Arc<dyn CompiledModel>),
-        (options, cancel): (&LoadOptions, &CancelToken),
-        metrics: &Arc<VersionMetrics>,
+        compiled: &Compiled<'_>,
+        options: &LoadOptions,
+        cancel: &CancelToken,
     ) -> Result<(Servable, usize), LoadError> {
+        let Compiled {
+            engine,
+            isolated,
+            model,
+            metrics,
+        } = *compiled;
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
         let hints = &package.manifest.hints;
@@ -263,13 +272,14 @@ impl Compiler {
             max_concurrency: options.max_concurrency,
             max_rows: options.max_rows,
         };
-        let servable = Servable::new(
+        let servable = Servable::new(ServableParts {
             package,
             engine,
-            &**model,
+            model: &**model,
             batcher,
-            (limits, Arc::clone(metrics)),
-        );
+            limits,
+            metrics: Arc::clone(metrics),
+        });
         let servable = servable.with_response(response);
         let warmed = match example {
             Some(body) => self.run_example(&servable, body, options.example)?,
@@ -319,6 +329,16 @@ impl Compiler {
             }
         }
     }
+}
+
+/// What came of compiling a package.
+struct Compiled<'c> {
+    /// The name of the engine.
+    engine: &'static str,
+    /// Whether it runs in a process of its own.
+    isolated: bool,
+    model: &'c Arc<dyn CompiledModel>,
+    metrics: &'c Arc<VersionMetrics>,
 }
 
 /// The growth of the process since `before`, within reason: other loads and requests grow it at the same time, and

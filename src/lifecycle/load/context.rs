@@ -42,12 +42,15 @@ pub(crate) enum LoadUpdate {
         reply: oneshot::Sender<Result<(), LoadError>>,
     },
     /// It ended.
-    Ended {
-        result: Result<Loaded, LoadError>,
-        phases: Phases,
-        /// The trace of the load, where traces are kept; what follows belongs to it.
-        trace: Option<Trace>,
-    },
+    Ended(LoadEnd),
+}
+
+/// How a load ended.
+pub(crate) struct LoadEnd {
+    pub(crate) result: Result<Loaded, LoadError>,
+    pub(crate) phases: Phases,
+    /// The trace of the load, where traces are kept; what follows belongs to it.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// How long each phase took.

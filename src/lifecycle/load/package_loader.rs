@@ -67,6 +67,14 @@ impl Files {
     }
 }
 
+/// A package on this machine that is about to be loaded.
+struct Fetched {
+    directory: PathBuf,
+    /// Keeps it in the cache; `None` outside of the cache.
+    lease: Option<Lease>,
+    files: Files,
+}
+
 /// Loads of the same files that never returned, after which they are not tried again.
 const MOST_UNFINISHED: u32 = 2;
 
@@ -128,9 +136,15 @@ impl PackageLoader {
         &self,
         request: &LoadRequest,
         context: &LoadContext,
-    ) -> Result<(PathBuf, Option<Lease>, Files), LoadError> {
+    ) -> Result<Fetched, LoadError> {
         let package = match &request.wanted {
-            Wanted::Local(path) => return Ok((path.clone(), None, Files::default())),
+            Wanted::Local(path) => {
+                return Ok(Fetched {
+                    directory: path.clone(),
+                    lease: None,
+                    files: Files::default(),
+                });
+            }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
             Wanted::Package(package) => package,
         };
@@ -150,7 +164,11 @@ impl PackageLoader {
             is_suspect: held.unfinished > 0,
             past: self.past.clone(),
         };
-        Ok((held.directory, Some(held.lease), files))
+        Ok(Fetched {
+            directory: held.directory,
+            lease: Some(held.lease),
+            files,
+        })
     }
 
     async fn fetch(
@@ -175,10 +193,15 @@ impl PackageLoader {
     async fn load_in(
         &self,
         place: OwnedSemaphorePermit,
-        (directory, lease, files): (PathBuf, Option<Lease>, Files),
+        fetched: Fetched,
         request: LoadRequest,
         context: &LoadContext,
     ) -> Result<Loaded, LoadError> {
+        let Fetched {
+            directory,
+            lease,
+            files,
+        } = fetched;
         let (done, finished) = oneshot::channel();
         let limit = request.options.limits.phase;
         let (ended, has_ended) = oneshot::channel::<()>();
@@ -230,10 +253,10 @@ impl PackageLoader {
 #[async_trait]
 impl Loader for PackageLoader {
     async fn load(&self, request: LoadRequest, context: &LoadContext) -> Result<Loaded, LoadError> {
-        let files = self.files(&request, context).await?;
+        let fetched = self.files(&request, context).await?;
         let wanted = request.wanted.clone();
-        let place = self.place(files.2.is_suspect).await;
-        let result = self.load_in(place, files, request, context).await;
+        let place = self.place(fetched.files.is_suspect).await;
+        let result = self.load_in(place, fetched, request, context).await;
         // What was altered on its way, or signed since, is another package when it is fetched again.
         if let (
             Err(LoadError::Digest { .. } | LoadError::Seal(_)),

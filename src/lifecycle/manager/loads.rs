@@ -3,11 +3,10 @@
 use super::Manager;
 use super::leaving::free;
 use super::message::MemoryRequest;
-use crate::lifecycle::load::{LoadError, LoadEvent, LoadUpdate, Loaded, Phases};
+use crate::lifecycle::load::{LoadEnd, LoadError, LoadEvent, LoadUpdate, Phases};
 use crate::lifecycle::record::{OnStage, Record, Status};
 use crate::model::ModelId;
 use crate::serving::{FailureReason, SwapOutcome, VersionState};
-use crate::telemetry::Trace;
 
 impl Manager {
     pub(super) fn load_reports(&mut self, event: LoadEvent) {
@@ -26,11 +25,7 @@ impl Manager {
                     let _ = reply.send(Err(LoadError::Cancelled));
                 }
             }
-            LoadUpdate::Ended {
-                result,
-                phases,
-                trace,
-            } => self.ended(&id, ticket, (result, phases, trace)),
+            LoadUpdate::Ended(end) => self.ended(&id, ticket, end),
         }
     }
 
@@ -55,12 +50,12 @@ impl Manager {
         }
     }
 
-    fn ended(
-        &mut self,
-        id: &ModelId,
-        ticket: u64,
-        (result, phases, trace): (Result<Loaded, LoadError>, Phases, Option<Trace>),
-    ) {
+    fn ended(&mut self, id: &ModelId, ticket: u64, end: LoadEnd) {
+        let LoadEnd {
+            result,
+            phases,
+            trace,
+        } = end;
         if !self.is_current(id, ticket) {
             // What nobody wants any more is freed where nobody waits.
             result.into_iter().for_each(free);

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Manager;
 use super::message::MemoryRequest;
+use super::publish::Change;
 use crate::lifecycle::load::LoadError;
 use crate::lifecycle::record::{Record, Status, SwapOrder};
 use crate::model::{ModelId, ModelName, Version};
@@ -118,7 +119,11 @@ impl Manager {
         for version in gone {
             self.drain(&name, version, now);
         }
-        self.remember_from(&name, (served, None), SwapOutcome::Unloaded, Vec::new());
+        let change = Change {
+            from: served,
+            to: None,
+        };
+        self.remember_change(&name, change, SwapOutcome::Unloaded, Vec::new());
         Some(Answer::Wait)
     }
 

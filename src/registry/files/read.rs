@@ -50,6 +50,13 @@ fn words(error: SourceError) -> String {
     }
 }
 
+/// An object of a store that says something of a model.
+struct Object {
+    name: ModelName,
+    meaning: Meaning,
+    path: Path,
+}
+
 /// Objects that are read at the same time.
 const AT_ONCE: usize = 16;
 
@@ -120,7 +127,13 @@ impl StoreRegistry {
             match objects {
                 Ok(objects) => {
                     for (meaning, path, text) in objects {
-                        self.take(state, (name.clone(), meaning), &path, text);
+                        let name = name.clone();
+                        let object = Object {
+                            name,
+                            meaning,
+                            path,
+                        };
+                        self.take(state, object, text);
                     }
                 }
                 Err(error) => drop(state.broken.insert(name, words(error))),
@@ -168,30 +181,30 @@ impl StoreRegistry {
                     ) => Err(error),
                     text => Ok(text?),
                 };
-                Ok::<_, SourceError>((name, meaning, object.location, text))
+                let object = Object {
+                    name,
+                    meaning,
+                    path: object.location,
+                };
+                Ok::<_, SourceError>((object, text))
             });
         let read: Vec<_> = futures_util::stream::iter(read)
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        for (name, meaning, path, text) in read {
-            self.take(state, (name, meaning), &path, text);
+        for (object, text) in read {
+            self.take(state, object, text);
         }
         Ok(())
     }
 
     /// Notes what an object says of its model; what cannot be read stops that model alone.
-    fn take(
-        &self,
-        state: &mut RegistryState,
-        (name, meaning): (ModelName, Meaning),
-        path: &Path,
-        text: Text,
-    ) {
+    fn take(&self, state: &mut RegistryState, object: Object, text: Text) {
+        let name = object.name.clone();
         let noted = match text {
             Ok(Some(text)) => {
                 let model = state.models.entry(name.clone()).or_default();
-                self.note(model, (&name, meaning), path, &text)
+                self.note(model, object, &text)
             }
             // Gone between the list and the look: as if it had been gone before.
             Ok(None) => Ok(()),
@@ -205,16 +218,20 @@ impl StoreRegistry {
     fn note(
         &self,
         model: &mut RegisteredModel,
-        (name, meaning): (&ModelName, Meaning),
-        path: &Path,
+        object: Object,
         text: &str,
     ) -> Result<(), SourceError> {
+        let Object {
+            name,
+            meaning,
+            path,
+        } = object;
         let version = || -> Result<Option<Version>, SourceError> {
             let text = text.trim();
             // A pointer that was left points nowhere.
             let text = (!text.is_empty()).then_some(text);
             let version = text.map(str::parse).transpose();
-            version.map_err(|error| self.malformed(path, error))
+            version.map_err(|error| self.malformed(&path, error))
         };
         match meaning {
             Meaning::Alias(alias) => {
@@ -229,10 +246,10 @@ impl StoreRegistry {
             }
             Meaning::Version(version) => {
                 let file: VersionFile =
-                    serde_json::from_str(text).map_err(|error| self.malformed(path, error))?;
+                    serde_json::from_str(text).map_err(|error| self.malformed(&path, error))?;
                 let registered = RegisteredVersion {
                     status: VersionStatus::Ready,
-                    location: self.location(name, version),
+                    location: self.location(&name, version),
                     revision: format!("{} {}", file.created, file.digest),
                     digest: Some(file.digest),
                 };

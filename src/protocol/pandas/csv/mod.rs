@@ -9,7 +9,7 @@ mod fields;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use self::column::{Builder, Natural};
+use self::column::{Builder, Natural, Place};
 use self::fields::Fields;
 use super::frame::{Column, Frame};
 use crate::budget::OverBudget;
@@ -62,13 +62,9 @@ pub(crate) fn read(body: &str, schema: Option<&Schema>, meter: &Meter) -> Result
         let unnamed = types.get(index).filter(|(name, _)| name.is_none());
         let wanted = named.get(name.as_str()).copied();
         let wanted = wanted.or(unnamed.map(|(_, kind)| *kind));
-        let rows = table.rows;
-        builders.push(Builder::new(
-            *natural,
-            wanted,
-            (index, name),
-            (rows, meter),
-        )?);
+        let place = Place { index, name };
+        let builder = Builder::new(*natural, wanted, place, table.rows, meter)?;
+        builders.push(builder);
     }
     table.fill(body, &mut builders, meter)?;
     let mut columns = meter.vec(builders.len())?;
