@@ -10,17 +10,29 @@ use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
 use crate::config::{memory, model_options};
 use crate::lifecycle::{
-    Compiler, HostedModels, Manager, ManagerHandle, ManagerParts, PackageLoader, Requirements,
-    Supply,
+    Compiler, HostedModels, Mailbox, Manager, ManagerHandle, ManagerParts, PackageLoader,
+    Requirements, Supply,
 };
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
-use crate::serving::{Demand as _, Servable};
+use crate::serving::{Demand as _, ModelHost, Running, Servable};
 use crate::telemetry::Metrics;
+
+/// What the start of the models needs from the start of the servers.
+pub(super) struct Beginning {
+    /// The manager's own end of its handles.
+    pub(super) mailbox: Mailbox,
+    pub(super) manager: ManagerHandle,
+    /// Told when the registry may have changed.
+    pub(super) hint: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
 
 /// What runs beside the servers.
 pub(super) struct Stage {
-    pub(super) manager: ManagerHandle,
+    manager: ManagerHandle,
+    /// What requests can use from now on.
+    pub(super) running: Running,
     /// What the first look at the registry found.
     first_look: Option<tokio::sync::oneshot::Receiver<FirstLook>>,
     /// Whether versions of the registry were named, which the server cannot do without.
@@ -37,8 +49,14 @@ impl Stage {
         request: &ServeRequest,
         shared: &Shared,
         compiler: Compiler,
-        (hint, stop): (Arc<Notify>, CancellationToken),
+        beginning: Beginning,
     ) -> anyhow::Result<Self> {
+        let Beginning {
+            mailbox,
+            manager: handle,
+            hint,
+            stop,
+        } = beginning;
         let settings = &request.settings;
         let plan = open(request.clone()).await?;
         let default = plan::default_model(settings)?;
@@ -84,7 +102,6 @@ impl Stage {
         let loader = PackageLoader::new(compiler, supply.clone(), past.clone(), opened);
         let parts = ManagerParts {
             loader: Arc::new(loader),
-            supply,
             past,
             catalog,
             metrics: shared.service().shared_metrics(),
@@ -93,15 +110,18 @@ impl Stage {
             memory_budget: memory::of_models(settings),
             drain_timeout: settings.server.drain_timeout,
         };
-        let (manager, handle) = Manager::new(parts, desires, stop);
-        shared.service().load_on_demand(Arc::new(handle.clone()));
-        if let Some((root, desired)) = request.multi_model.clone().zip(hosted) {
-            let catalog = shared.service().shared_catalog();
-            let hosted = HostedModels::new(root, desired, catalog, handle.progress());
-            shared.host_models(Arc::new(hosted));
-        }
-        tokio::spawn(manager.run());
+        let handle = handle.with_supply(supply);
+        let hosted = request.multi_model.clone().zip(hosted);
+        let host = hosted.map(|(root, desired)| -> Arc<dyn ModelHost> {
+            let catalog = Arc::clone(&parts.catalog);
+            Arc::new(HostedModels::new(root, desired, catalog, handle.progress()))
+        });
+        tokio::spawn(Manager::new(parts, mailbox, desires, stop).run());
         Ok(Self {
+            running: Running {
+                admin: Some(Arc::new(handle.clone())),
+                host,
+            },
             manager: handle,
             first_look,
             names_targets,

@@ -33,11 +33,10 @@ const LONGEST_BODY: usize = 64 << 10;
 /// Swaps that `/admin/history` tells without `limit`.
 const TOLD: usize = 100;
 
-/// The router of the management API. `admin` is asked for each request; it is `None` until there is one.
-pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
+/// The router of the management API. Until models begin to load, it answers that the server starts.
+pub fn admin_router(shared: &Shared, guard: Guard) -> Router {
     let state = AdminState {
         shared: shared.clone(),
-        admin,
     };
     Router::new()
         .route("/admin/models", get(models))
@@ -53,18 +52,14 @@ pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
         .layer(from_fn_with_state(guard, gate::pass_admin))
 }
 
-/// Where the manager is put once it runs.
-pub type AdminSlot = Arc<std::sync::OnceLock<Arc<dyn Admin>>>;
-
 #[derive(Clone)]
 struct AdminState {
     shared: Shared,
-    admin: AdminSlot,
 }
 
 impl AdminState {
-    fn admin(&self) -> Result<&Arc<dyn Admin>, Refused> {
-        self.admin.get().ok_or_else(Refused::starting)
+    fn admin(&self) -> Result<Arc<dyn Admin>, Refused> {
+        self.shared.admin().ok_or_else(Refused::starting)
     }
 }
 

@@ -8,6 +8,7 @@ mod exchange;
 mod host;
 mod lease;
 mod observation;
+mod running;
 mod servable;
 mod service;
 mod state;
@@ -21,6 +22,7 @@ pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
+pub use running::Running;
 pub use servable::{
     Confinement, Health, Limits, RowSharing, Servable, ServableHandle, ServableParts,
 };

@@ -17,12 +17,13 @@ use onstage::http::Entry;
 use onstage::model::{Manifest, ModelName, Package, Version};
 use onstage::protocol::{Grpc, ProtocolOptions, Shared, entry, router};
 use onstage::serving::{
-    Catalog, InferenceService, Limits, ModelEntry, Servable, ServableParts, VersionEntry,
+    Catalog, InferenceService, Limits, ModelEntry, Running, Servable, ServableParts, VersionEntry,
     VersionState,
 };
 use onstage::telemetry::{DURATION_BUCKETS, Metrics};
 use onstage::tensor::DType;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Bytes of the largest body: small, so that a body that grows is found out.
@@ -98,7 +99,7 @@ impl Stage {
                 ..ProtocolOptions::default()
             };
             let service = InferenceService::new(Arc::clone(&catalog), Arc::clone(&metrics));
-            Shared::new(service, options)
+            Shared::new(service, options, watch::channel(Running::default()).1)
         };
         let (shared, prefixed) = (served(""), served(BASE_PATH));
         let plain = entry(&shared, router(&shared));

@@ -32,12 +32,12 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::handle::ManagerHandle;
+pub use self::handle::{Mailbox, ManagerHandle, mailbox};
 use self::message::{AdminView, MemoryRequest, Message, PendingSwap, Reply};
 #[cfg(test)]
 pub(super) use self::totals::Totals;
 use super::beginning::Beginning;
-use super::load::{LoadEvent, Loader, Supply};
+use super::load::{LoadEvent, Loader};
 use super::policy::{Action, next_action};
 use super::record::{ModelOptions, Record, Slot, Status};
 use crate::model::{ModelId, ModelName, Version};
@@ -49,8 +49,6 @@ use crate::telemetry::{Metrics, Tracer};
 pub struct ManagerParts {
     /// Makes servables.
     pub loader: Arc<dyn Loader>,
-    /// Knows versions that are not wanted yet.
-    pub supply: Option<Arc<dyn Supply>>,
     /// What earlier runs left, and the next one will find.
     pub past: Option<Arc<dyn PastRuns>>,
     /// What requests see.
@@ -133,19 +131,23 @@ const INBOX: usize = 1024;
 const BATCH: usize = 256;
 
 impl Manager {
-    /// A manager and the way to talk to it. Reads what earlier runs left.
+    /// A manager, which reads what comes to `mailbox`. Reads what earlier runs left.
     pub fn new(
         parts: ManagerParts,
+        mailbox: Mailbox,
         desired: watch::Receiver<DesiredState>,
         stop: CancellationToken,
-    ) -> (Self, ManagerHandle) {
-        let (sender, messages) = mpsc::channel(INBOX);
+    ) -> Self {
+        let Mailbox {
+            messages,
+            view,
+            settled,
+        } = mailbox;
         let (load_events, loads) = mpsc::channel(INBOX);
         let (leases, released) = Leases::new();
-        let view = Arc::new(Mutex::new(AdminView::default()));
-        let (settled, progress) = watch::channel(0);
-        let handle = ManagerHandle::new(sender, Arc::clone(&view), progress, parts.supply.clone());
-        let manager = Self {
+        let past = parts.past.as_ref();
+        let served = past.map_or_else(BTreeMap::new, |past| past.served());
+        Self {
             records: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -155,10 +157,7 @@ impl Manager {
             judged: None,
             judge_at: None,
             memory_look_at: None,
-            served: parts
-                .past
-                .as_ref()
-                .map_or_else(BTreeMap::new, |past| past.served()),
+            served,
             parts,
             inbox: Inbox {
                 messages,
@@ -180,8 +179,7 @@ impl Manager {
             known: false,
             #[cfg(test)]
             work: Arc::default(),
-        };
-        (manager, handle)
+        }
     }
 
     /// Runs until the process stops.
