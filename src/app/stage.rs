@@ -15,6 +15,7 @@ use crate::lifecycle::{
 };
 use crate::protocol::Shared;
 use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
+use crate::runtime::threads;
 use crate::serving::{Demand as _, ModelHost, Running, Servable};
 use crate::telemetry::Metrics;
 
@@ -165,11 +166,8 @@ impl Stage {
 
 /// Reads the packages on a thread that may block.
 async fn open(request: ServeRequest) -> anyhow::Result<Plan> {
-    let (done, opened) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || drop(done.send(Plan::read(&request))))
-        .context("cannot start a thread")?;
+    let opened = threads::run("open", move || Plan::read(&request));
+    let opened = opened.context("cannot start a thread")?;
     opened.await.context("reading the packages panicked")?
 }
 

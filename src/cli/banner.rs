@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::app::OnStage;
@@ -16,6 +14,7 @@ use crate::config::{ClientAuth, Settings};
 use crate::engine::CancelToken;
 use crate::model::{ModelName, Version};
 use crate::protocol::{SampleProtocol, SampleRequest, sample_request};
+use crate::runtime::threads;
 use crate::serving::{
     CatalogSnapshot, Confinement, RowSharing, Selector, Servable, VersionSelector,
 };
@@ -54,18 +53,15 @@ async fn sample(stage: &OnStage) -> Option<Sample> {
     paths.sort_by_key(|(path, _)| path.rank());
     let max_body = usize::try_from(stage.settings.server.max_body).unwrap_or(usize::MAX);
     let cancel = CancelToken::new();
-    let (found, finding) = oneshot::channel();
     let stopped = cancel.clone();
     let find = move || {
-        let sample = paths.into_iter().find_map(|(path, servable)| {
+        paths.into_iter().find_map(|(path, servable)| {
             let request = sample_request(&servable, max_body, &stopped)?;
             Some(Sample { path, request })
-        });
-        drop(found.send(sample));
+        })
     };
     // Models run on it, which takes as long as it takes.
-    let thread = thread::Builder::new().name("sample".to_owned());
-    thread.spawn(find).ok()?;
+    let finding = threads::run("sample", find).ok()?;
     let sample = timeout(PATIENCE, finding).await;
     cancel.cancel();
     sample.ok()?.ok()?

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::model::{ModelName, Version, real_path};
 use crate::registry::local_packages::packages;
 use crate::registry::{DesiredState, Wanted};
+use crate::runtime::threads;
 use crate::serving::{Catalog, CatalogSnapshot, HostError, HostedModel, ModelHost};
 
 /// How long a model may take to come on stage, and to leave it: the platform waits six minutes.
@@ -215,15 +216,9 @@ async fn find(
     model: ModelName,
     path: PathBuf,
 ) -> Result<Vec<(Version, PathBuf)>, HostError> {
-    let (done, found) = oneshot::channel();
-    let spawned = std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || drop(done.send(look(&root, &model, &path))));
-    if spawned.is_err() {
-        return Err(HostError::Invalid(
-            "there is no thread to read it".to_owned(),
-        ));
-    }
+    let found = threads::run("open", move || look(&root, &model, &path));
+    let found =
+        found.map_err(|_| HostError::Invalid("there is no thread to read it".to_owned()))?;
     found.await.unwrap_or(Err(HostError::Stopping))
 }
 

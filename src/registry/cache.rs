@@ -38,6 +38,7 @@ use sha2::{Digest, Sha256};
 use self::cache_dir::CacheDir;
 use self::past::PastFiles;
 use super::{LastKnown, PackageRef, PastRuns, Query, Source, SourceError};
+use crate::runtime::threads;
 use crate::telemetry::Metrics;
 
 /// Where packages are kept, and how many.
@@ -250,10 +251,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         path: PathBuf::from("cache"),
         error,
     };
-    let (done, finished) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new().name("cache".to_owned());
-    let spawned = thread.spawn(move || drop(done.send(work())));
-    spawned.map_err(failed)?;
+    let finished = threads::run("cache", work).map_err(failed)?;
     let ended = || failed(io::Error::other("its thread ended"));
     finished.await.unwrap_or_else(|_| Err(ended()))
 }

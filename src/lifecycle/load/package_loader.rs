@@ -18,7 +18,7 @@ use crate::error::panic_text;
 use crate::model::{ModelId, Package, PackageError};
 use crate::registry::{CachedPackage, Lease, PackageRef, PastRuns, SourceError, Wanted};
 use crate::runtime::background::Background;
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::serving::{Servable, VersionState};
 
 /// A package, or why it is none.
@@ -219,7 +219,7 @@ impl PackageLoader {
         let (compiler, watched) = (Arc::clone(&self.compiler), context);
         let opened = self.opened.lock().remove(&request.id);
         let context = context.clone();
-        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let spawned = threads::spawn(name, move || {
             let _ended = ended;
             if request.background {
                 compiler.start_engine(request.options.engine);

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::Manager;
 use crate::model::{ModelName, Version};
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::serving::Released;
 
 impl Manager {
@@ -46,9 +46,8 @@ impl Manager {
 
 /// Drops something where nobody waits for it: freeing a large model takes longer than a request may.
 pub(super) fn free<T: Send + 'static>(stage: T) {
-    let freed = std::thread::Builder::new().name("unload".to_owned());
     // Without a thread it is freed here.
-    let _ = freed.spawn(move || {
+    let _ = threads::spawn("unload", move || {
         machine::Priority::Background.take();
         drop(stage);
     });

@@ -21,7 +21,7 @@ use super::past::unfinished;
 use super::{CachedPackage, RepositoryConfig, digest_of, make_directories, open_lock};
 use crate::model::{Content, PackageError, small_file};
 use crate::registry::{LastKnown, Query, SourceError};
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::telemetry::Metrics;
 
 /// The cache's directory.
@@ -262,8 +262,7 @@ impl CacheDir {
             drop(claim);
         };
         // Waiting for the disk must not delay the swap.
-        let thread = std::thread::Builder::new().name("cache".to_owned());
-        drop(thread.spawn(write_down));
+        drop(threads::spawn("cache", write_down));
         Ok(held)
     }
 
