@@ -8,7 +8,7 @@ use super::python::{self, PyError};
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Flat, Json};
 use crate::protocol::meter::{Meter, block, block_of, tensor_heap};
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 /// A numpy array or a pandas column.
 #[derive(Debug, Clone)]
@@ -246,28 +246,22 @@ pub(crate) fn convert_each<'c>(
 ) -> Result<Tensor, PyError> {
     let count = shape.iter().product();
     let into = Maker { count, meter };
-    Ok(match dtype {
+    Ok(dispatch!(
+        dtype,
+        integer T => filled(shape, into.ints::<T>(cells)?),
         DType::Bool => {
             let values = into.each(cells, |cell| Ok(python::truthy(cell)))?;
             metered_bools(shape, values, meter)?
-        }
+        },
         DType::String => {
             let values = into.each(cells, |cell| Ok(python::text(cell, meter)?))?;
             metered_texts(shape, values, meter)?
-        }
+        },
         DType::F64 => filled(shape, into.floats(cells, |value| value)?),
         DType::F32 => filled(shape, into.floats(cells, to_f32)?),
         DType::F16 => filled(shape, into.floats(cells, f16::from_f64)?),
         DType::Bf16 => filled(shape, into.floats(cells, half::bf16::from_f64)?),
-        DType::U8 => filled(shape, into.ints::<u8>(cells)?),
-        DType::U16 => filled(shape, into.ints::<u16>(cells)?),
-        DType::U32 => filled(shape, into.ints::<u32>(cells)?),
-        DType::U64 => filled(shape, into.ints::<u64>(cells)?),
-        DType::I8 => filled(shape, into.ints::<i8>(cells)?),
-        DType::I16 => filled(shape, into.ints::<i16>(cells)?),
-        DType::I32 => filled(shape, into.ints::<i32>(cells)?),
-        DType::I64 => filled(shape, into.ints::<i64>(cells)?),
-    })
+    ))
 }
 
 /// Makes a vector of so many elements.

@@ -11,7 +11,7 @@ use crate::protocol::pandas::datetime;
 use crate::protocol::pandas::frame::{cells_of, into_cells, to_f64, to_i64};
 use crate::protocol::pandas::python;
 use crate::protocol::pandas::python::PyError;
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 pub(super) fn cast_data(data: Array, wanted: DataType, meter: &Meter) -> Result<Array, PyError> {
     let dtype = match wanted {
@@ -187,16 +187,17 @@ fn wrapped(
         out.extend(ints.iter().map(cut));
         Ok(out)
     }
-    Ok(match dtype {
-        DType::I8 => filled(shape, cut::<i8>(&ints, meter)?),
-        DType::I16 => filled(shape, cut::<i16>(&ints, meter)?),
-        DType::I32 => filled(shape, cut::<i32>(&ints, meter)?),
-        DType::U8 => filled(shape, cut::<u8>(&ints, meter)?),
-        DType::U16 => filled(shape, cut::<u16>(&ints, meter)?),
-        DType::U32 => filled(shape, cut::<u32>(&ints, meter)?),
-        DType::U64 => filled(shape, cut::<u64>(&ints, meter)?),
-        _ => filled(shape, ints),
-    })
+    Ok(dispatch!(
+        dtype,
+        integer T => filled(shape, cut::<T>(&ints, meter)?),
+        DType::I64
+        | DType::Bool
+        | DType::F16
+        | DType::Bf16
+        | DType::F32
+        | DType::F64
+        | DType::String => filled(shape, ints),
+    ))
 }
 
 /// `np.array(data, dtype=bytes)`: anything, but text must be ASCII.
