@@ -29,7 +29,7 @@ use crate::runtime::machine;
 use crate::serving::{CatalogSnapshot, Demand as _, Running, Servable};
 use crate::shutdown::StopSignals;
 
-/// What `onstage serve` was asked to do, checked as far as that goes without touching a package.
+/// What `onstage serve` does, checked as far as possible without touching a package.
 #[derive(Debug, Clone)]
 pub struct ServeRequest {
     /// The settings; everything in them is built.
@@ -38,7 +38,7 @@ pub struct ServeRequest {
     pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
-    /// The directory below which models come and go by request, where a platform wants that.
+    /// The directory below which models are loaded and unloaded by request, on platforms that do so.
     pub multi_model: Option<PathBuf>,
     /// The environment, for the variables of registries and their credentials.
     pub environment: Arc<Environment>,

@@ -26,7 +26,7 @@ const MOST_EXTRA: usize = 16;
 /// An extra runner that finds nothing to do for so long ends.
 const EXTRA_STAYS: Duration = Duration::from_secs(5);
 
-/// Whoever drops the pool waits for runners that end something, and so long for one that does not.
+/// How long dropping the pool waits for runners that do not finish.
 const LAST_RUNS: Duration = Duration::from_millis(300);
 
 /// Something with work for a runner. Each run should be short: the pool takes turns between those that wait.

@@ -29,7 +29,7 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// Prints models, addresses and a request to paste. Data, so on stdout; nobody reading it is no error.
+/// Prints models, addresses and a request to paste. It is data, so it goes to stdout; a closed stdout is not an error.
 pub(super) async fn print(stage: OnStage) {
     let sample = sample(&stage).await;
     let text = render(&stage, sample.as_ref());

@@ -125,7 +125,7 @@ impl HostedModels {
 #[async_trait]
 impl ModelHost for HostedModels {
     async fn add(&self, model: &ModelName, url: &str) -> Result<(), HostError> {
-        // Named at once: whoever else adds it meanwhile is told that it is there.
+        // Reserved at once: a second request for the same name gets an error.
         match self.hosted.lock().entry(model.clone()) {
             Entry::Occupied(_) => return Err(HostError::Exists(model.clone())),
             Entry::Vacant(place) => {
@@ -164,7 +164,7 @@ impl ModelHost for HostedModels {
     }
 }
 
-/// Ends a model's stay when it is dropped, unless it came on stage: also when whoever asked has gone away.
+/// Removes the model again when it is dropped, unless the model came on stage; also when the client disconnects.
 struct LoadGuard<'g> {
     hosted: &'g HostedModels,
     model: &'g ModelName,

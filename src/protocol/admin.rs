@@ -30,7 +30,7 @@ use crate::serving::Admin;
 /// A management request is a few words.
 const LONGEST_BODY: usize = 64 << 10;
 
-/// Swaps that `/admin/history` tells without `limit`.
+/// Swaps that `/admin/history` returns without `limit`.
 const TOLD: usize = 100;
 
 /// The router of the management API. Until models begin to load, it answers that the server starts.
@@ -146,7 +146,7 @@ async fn act(
     described(&state, &name)
 }
 
-/// What a path wants to be done to a model.
+/// An action on a model, from the path of a request.
 struct Action<'r> {
     name: &'r str,
     /// Those that there are.

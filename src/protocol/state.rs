@@ -49,15 +49,15 @@ pub struct ProtocolOptions {
     pub body_timeout: Option<Duration>,
     /// A path in front of every other, such as `/models-api`; empty for none.
     pub base_path: String,
-    /// Another path that tells whether the server is ready.
+    /// Another path for readiness.
     pub health_route: Option<String>,
     /// Another path that answers V1 predictions of the default model.
     pub predict_route: Option<String>,
     /// Whether models come and go by request.
     pub multi_model: bool,
-    /// Who decides whether a caller may do what it asks for; `None` where everybody may.
+    /// Authorizes requests; `None` without authentication.
     pub guard: Option<Guard>,
-    /// Whether everybody may read the metrics.
+    /// Whether metrics need no authentication.
     pub public_metrics: bool,
     /// What requests may hold together.
     pub budget: Budget,
@@ -94,7 +94,7 @@ impl Shared {
         &self.0.service
     }
 
-    /// Whether the server wants new requests: each wanted model serves or has settled, and no stop was asked for.
+    /// Readiness: each desired model serves or has settled, and the server is not draining.
     pub fn is_ready(&self) -> bool {
         !self.0.draining.load(Ordering::Relaxed) && self.service().catalog().snapshot().is_ready()
     }
@@ -104,7 +104,7 @@ impl Shared {
         &self.0.options.tracer
     }
 
-    /// Turns true once a stop was asked for.
+    /// Turns true when the server begins to drain.
     pub fn draining(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0.draining)
     }
@@ -134,7 +134,7 @@ impl Shared {
         self.0.streams_end.cancelled().await;
     }
 
-    /// Who decides whether a caller may do what it asks for.
+    /// Authorizes requests; `None` without authentication.
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.0.options.guard.as_ref()
     }

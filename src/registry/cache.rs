@@ -14,7 +14,7 @@
 //!   loads/<digest>.json     whether a package has served, or how often loading it never returned
 //! ```
 //!
-//! Only its owner can read it: a package may be a secret, and whoever could write there could choose what is served.
+//! Only its owner can read it: packages may be confidential, and write access would decide what is served.
 //!
 //! Every lock is the operating system's and goes with its process, so nothing is left to clean up after `kill -9`.
 
@@ -46,7 +46,7 @@ use crate::telemetry::Metrics;
 pub struct RepositoryConfig {
     /// The directory, which outlives the process; `None` keeps packages for as long as this process runs.
     pub directory: Option<PathBuf>,
-    /// Bytes above which packages that nobody uses go, the one used longest ago first.
+    /// Bytes above which unused packages are removed, the one used longest ago first.
     pub limit: u64,
 }
 
@@ -79,7 +79,7 @@ impl std::fmt::Debug for CachedPackage {
     }
 }
 
-/// How often to look whether another process has fetched what we want too.
+/// How often to check whether another process has fetched the same package.
 const CLAIM_AGAIN: Duration = Duration::from_millis(50);
 
 impl Repository {
@@ -120,13 +120,13 @@ impl Repository {
         blocking(move || cache_dir.admit(&key, &files, claim)).await
     }
 
-    /// Forgets what was fetched for `package`, which turned out not to be it: the next one who wants it fetches it anew.
+    /// Forgets what was fetched for `package`, which turned out to be something else: it is fetched again when needed.
     ///
     /// # Errors
     /// What the file system says.
     pub async fn discard(&self, address: &str, package: &PackageRef) -> Result<(), SourceError> {
         let key = key(address, package);
-        // Whoever still writes it down finishes first.
+        // A write that is still running finishes first.
         let claim = self.claim(&key).await?;
         let cache_dir = Arc::clone(&self.cache_dir);
         blocking(move || {
@@ -184,7 +184,7 @@ impl Repository {
         source.fetch(package, files).await
     }
 
-    /// Waits until nobody else, in this process or another one, fetches the same.
+    /// Waits until no other task, in this process or another one, fetches the same.
     async fn claim(&self, key: &str) -> Result<File, SourceError> {
         let path = self.cache_dir.claim(key);
         loop {

@@ -46,7 +46,7 @@ pub(crate) struct RemoteFile {
     pub(crate) path: String,
     /// Its length, where known.
     pub(crate) size: Option<u64>,
-    /// Changes with its content, where the list tells.
+    /// Changes with its content, where the list has one.
     pub(crate) tag: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Part {
 pub(crate) struct Opened {
     /// Where they begin: after the part, or 0.
     pub(crate) offset: u64,
-    /// The tag of the content, where the answer tells.
+    /// The tag of the content, where the response has one.
     pub(crate) tag: Option<String>,
     /// The bytes up to the end.
     pub(crate) bytes: BoxStream<'static, Result<Bytes, TransferError>>,
@@ -144,7 +144,7 @@ async fn refuse_foreign(manifest: PathBuf) -> Result<(), SourceError> {
         return Ok(());
     };
     let error = PackageError::from(error);
-    // What else is wrong with it is told once it is complete.
+    // Other mistakes are reported once it is complete.
     if error.is_foreign() {
         return Err(SourceError::Package(Box::new(error)));
     }

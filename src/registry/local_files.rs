@@ -237,7 +237,7 @@ fn chunks(
     })
 }
 
-/// Opens a regular file below one of `allowed`, and waits for nobody.
+/// Opens a regular file below one of `allowed`, without blocking on pipes.
 fn open(path: &Path, allowed: &[PathBuf]) -> Result<fs::File, SourceError> {
     let mut options = fs::OpenOptions::new();
     options.read(true);

@@ -92,7 +92,7 @@ pub trait Source: Send + Sync {
     /// May be dropped at any time; what was written stays.
     async fn fetch(&self, package: &PackageRef, directory: &Path) -> Result<(), SourceError>;
 
-    /// Notified when something may have changed, where the registry can tell. A hint only: the snapshot decides.
+    /// Notified when something may have changed, where the registry supports that. A hint only: the snapshot decides.
     fn changes(&self) -> Option<Arc<Notify>> {
         None
     }

@@ -139,7 +139,7 @@ impl Remote for ObjectFiles {
     }
 }
 
-/// What changes with the content of an object, where the store tells. Lists leave out the quotes in some.
+/// What changes with the content of an object, where the store has such a tag. Lists leave out the quotes in some.
 fn tag(meta: &ObjectMeta) -> Option<String> {
     let tag = meta.e_tag.as_deref()?;
     let tag = tag.trim_start_matches("W/").trim_matches('"');
@@ -186,7 +186,7 @@ fn unanswered(reason: String, error: &object_store::Error) -> String {
     format!("{reason}: {words}")
 }
 
-/// The status and the words of an answer that says no; lists and credentials tell it in no other way than in words.
+/// The status and the text of an error response; errors of lists and credentials hold them only as text.
 fn answer(reason: &str) -> Option<(u16, String)> {
     let (_, answer) = reason.split_once("non-2xx status code: ")?;
     let (status, words) = answer.split_at_checked(3)?;

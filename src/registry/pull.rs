@@ -12,7 +12,7 @@ use crate::model::{ModelId, ModelName, Pointer, Version};
 pub struct Pull {
     /// Where its files are.
     pub package: PackageRef,
-    /// What of that which was asked for points to it.
+    /// The requested aliases and stages that point to it.
     pub pointers: BTreeSet<Pointer>,
     /// Whether a target names it, so that it cannot be left out.
     pub named: bool,

@@ -8,7 +8,7 @@ use super::state::{PackageRef, Query, RegisteredModel, RegistryState};
 use super::uri::{ModelUri, Which};
 use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version, fits_pattern};
 
-/// What the operator wants served out of a registry.
+/// What to serve from a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Single models, first listed first.
@@ -54,7 +54,7 @@ pub struct FilterError(String);
 pub struct DesiredState {
     /// By the name it is served under.
     pub models: BTreeMap<ModelName, DesiredModel>,
-    /// Whether everyone who may want something has been heard; until then a missing model may only be late.
+    /// Whether every source of the desired state has answered; until then a missing model may only be late.
     pub complete: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct DesiredModel {
     pub aliases: BTreeMap<Alias, Version>,
     /// Stages of these versions.
     pub stages: BTreeMap<Stage, Version>,
-    /// Why it is not known which version is wanted; then there is none.
+    /// Why the desired version is unknown; then there is none.
     pub absent: Option<String>,
     /// Whether the configuration names the version itself: then no other one may stand in for it.
     pub pinned: bool,

@@ -42,7 +42,7 @@ pub struct RegisteredModel {
     pub latest: Option<Version>,
     /// Tags of the model.
     pub tags: BTreeMap<String, String>,
-    /// At least each version named above, and those that were asked for.
+    /// At least each version named above, and the requested ones.
     pub versions: BTreeMap<Version, RegisteredVersion>,
 }
 

@@ -45,10 +45,10 @@ pub struct Point {
     pub per_call: Duration,
 }
 
-/// Compiles `package` on `engine` and times it. Blocking. `tell` hears the number of rows that comes next.
+/// Compiles `package` on `engine` and times it. Blocking. `tell` is called with the number of rows that comes next.
 ///
 /// # Errors
-/// When the engine refuses the package; what fails later is told in [`Cost::stopped`].
+/// When the engine refuses the package; later failures are in [`Cost::stopped`].
 pub fn measure(
     package: &Package,
     engine: &dyn Engine,

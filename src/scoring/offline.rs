@@ -63,7 +63,7 @@ impl Offline {
         })
     }
 
-    /// Compiles `package` on the engine that is asked for, else on the one that `serve` would take.
+    /// Compiles `package` on the requested engine, else on the one that `serve` would take.
     ///
     /// # Errors
     /// When there is no such engine, or it refuses the package.

@@ -70,7 +70,7 @@ impl AdminServer {
             },
         );
         let handle = Handle::new();
-        // Places of its own: whoever takes all others must not keep the operator out.
+        // Places of its own: clients that take all others must not lock the operator out.
         let listening = listen::Listening::new(
             settings,
             shared.service().shared_metrics(),

@@ -1,4 +1,4 @@
-//! Who may ask for what: the file of callers and the keys of tokens, as the settings name them.
+//! The file of callers and the keys of tokens, as configured.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// A set of keys is a few kilobytes.
 const LARGEST_SET: usize = 1 << 20;
 
-/// Everybody who is known, and what keeps that true.
+/// The callers, and what keeps them up to date.
 pub(crate) struct Known {
     pub(crate) authenticator: Authenticator,
     pub(crate) watched: Option<Arc<dyn Reload>>,
@@ -157,7 +157,7 @@ fn is_address(place: &str) -> bool {
 /// Looks at the keys once, and from then on from time to time.
 ///
 /// # Errors
-/// When they are in a file that cannot be used: nobody else will put it right. A provider may be late.
+/// When they are in a file that cannot be used: that does not resolve itself, while a provider may only be late.
 async fn refresher(tokens: &Arc<Tokens>, jwt: &JwtSettings) -> anyhow::Result<JoinHandle<()>> {
     let place = jwt.jwks.as_deref().unwrap_or_default();
     let mut result = tokens.refresh().await;

@@ -82,7 +82,7 @@ impl RowSharing {
     }
 }
 
-/// Why a version runs in a process of its own with bounded memory, which nobody asked for.
+/// Why a version runs in a process of its own with bounded memory, although that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
     /// What its graph has that no shape bounds.
@@ -383,7 +383,7 @@ impl Servable {
         &self.sharing
     }
 
-    /// Why it runs in a process of its own, where nobody asked for that.
+    /// Why it runs in a process of its own, where that is not configured.
     pub fn confinement(&self) -> Option<&Confinement> {
         self.confinement.as_ref()
     }

@@ -286,12 +286,12 @@ impl InferenceService {
         &self.catalog
     }
 
-    /// The same, for whoever loads models into it.
+    /// The same, to load models into it.
     pub fn shared_catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog)
     }
 
-    /// The metrics, for whoever adds series to them.
+    /// The metrics, to add series to them.
     pub fn shared_metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }

@@ -59,7 +59,7 @@ impl Authority {
     }
 }
 
-/// The key of whoever the chain belongs to, and their name, when one of the authorities vouches for them.
+/// The key and the name of the owner of the chain, when one of the authorities vouches for them.
 pub(super) fn signer(
     chain: &[Vec<u8>],
     authorities: &[Authority],

@@ -141,7 +141,7 @@ impl Trust {
         Ok(trust)
     }
 
-    /// Believes whoever has the private half of this key.
+    /// Trusts signatures by the private half of this key.
     pub fn add_key(&mut self, key: PublicKey) {
         self.keys.push(key);
     }
@@ -151,7 +151,7 @@ impl Trust {
         self.authorities.push(authority);
     }
 
-    /// Whether nobody is believed.
+    /// Whether no signature is trusted.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.authorities.is_empty()
     }

@@ -14,7 +14,7 @@ use crate::model::{
 use crate::scoring::measure::Cost;
 use crate::signing::Claim;
 
-/// Everything that the command tells.
+/// Everything that the command prints.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,

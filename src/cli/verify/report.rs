@@ -6,7 +6,7 @@ use super::requests::Requests;
 use crate::model::Package;
 use crate::scoring::difference::Difference;
 
-/// Everything that the command tells.
+/// Everything that the command prints.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,

@@ -60,7 +60,7 @@ impl Compiler {
         self
     }
 
-    /// The same, with processes for models that want one of their own.
+    /// The same, with worker processes for isolated models.
     #[must_use]
     pub fn with_workers(mut self, workers: Workers) -> Self {
         self.workers = Some(workers);

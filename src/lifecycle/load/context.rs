@@ -116,7 +116,7 @@ impl LoadContext {
     }
 
     /// # Errors
-    /// When the manager is gone: then nobody wants the model any more.
+    /// When the manager is gone: the model is not needed any more.
     pub(super) async fn send(&self, update: LoadUpdate) -> Result<(), LoadError> {
         let sent = self.events.send(self.event(update)).await;
         sent.map_err(|_| LoadError::Cancelled)

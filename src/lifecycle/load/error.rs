@@ -50,13 +50,13 @@ pub enum LoadError {
     /// It does not fit.
     #[error("{0}")]
     Memory(String),
-    /// The process that was to read it did not live to tell.
+    /// The worker process that read it died.
     #[error("the process that was to read the package went meanwhile: {0}")]
     Unreadable(String),
     /// The registry is too slow.
     #[error("it was not fetched within {0:?} (`registry.fetch_timeout`); what has come is kept")]
     Slow(Duration),
-    /// A phase takes too long: nobody waits for it, and its thread may go on for ever.
+    /// A phase takes too long. It is abandoned; its thread may never end.
     #[error(
         "to {phase} took longer than {limit:?} (`engine.load_timeout`): it is left alone, and other models load in its place"
     )]

@@ -189,7 +189,7 @@ impl PackageLoader {
         })?
     }
 
-    /// Loads on a thread of its own, for which nobody waits longer than each phase may take.
+    /// Loads on a thread of its own, and abandons it when a phase takes longer than its limit.
     async fn load_in(
         &self,
         place: OwnedSemaphorePermit,
@@ -205,7 +205,7 @@ impl PackageLoader {
         let (done, finished) = oneshot::channel();
         let limit = request.options.limits.phase;
         let (ended, has_ended) = oneshot::channel::<()>();
-        // Whoever loses interest does not make room for others before this has ended, or nobody believes that it will.
+        // A cancelled load keeps its place until the thread ends or is overdue.
         let keeper = Arc::clone(context.clock());
         tokio::spawn(async move {
             tokio::select! {

@@ -144,7 +144,7 @@ impl Admin for ManagerHandle {
 #[async_trait]
 impl Demand for ManagerHandle {
     async fn wake(&self, model: &ModelName) {
-        // A manager that has gone wakes nobody; the request ends by its deadline.
+        // Without a manager the request ends by its deadline.
         let _ = self.messages.send(Message::Wake(model.clone())).await;
     }
 

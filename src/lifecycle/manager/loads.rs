@@ -57,7 +57,7 @@ impl Manager {
             trace,
         } = end;
         if !self.is_current(id, ticket) {
-            // What nobody wants any more is freed where nobody waits.
+            // A load that is no longer needed is freed in the background.
             result.into_iter().for_each(free);
             return;
         }
@@ -78,7 +78,7 @@ impl Manager {
                 tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
                 slot.phases = phases;
                 slot.attempts = 0;
-                // From here on it answers whoever names it.
+                // From here on it answers requests that name it.
                 if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
                     past.has_served(&content);
                 }

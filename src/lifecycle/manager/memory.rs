@@ -152,7 +152,7 @@ impl Manager {
         Some(Answer::Wait)
     }
 
-    /// A loaded version that no path leads to and nobody falls back to: the one that served longest ago.
+    /// A loaded version that no path leads to and that is no fallback: the one that served longest ago.
     fn expendable(&self) -> Option<(ModelName, Version)> {
         let kept = self.records.iter().flat_map(|(name, record)| {
             let desired = record.effective();

@@ -124,7 +124,7 @@ impl std::fmt::Debug for Manager {
     }
 }
 
-/// Messages that wait for the manager, of each kind; whoever sends one more waits.
+/// Capacity of each queue of messages to the manager; when it is full, senders wait.
 const INBOX: usize = 1024;
 
 /// Messages of one kind that are taken before the next decision.
@@ -202,7 +202,7 @@ impl Manager {
             () = self.stop.cancelled() => return false,
             changed = self.desired.changed(), if !self.desires_end => match changed {
                 Ok(()) => self.adopt(),
-                // Nobody will want anything else; what is there is served on.
+                // The desired state cannot change any more; what is there is served on.
                 Err(_) => self.desires_end = true,
             },
             _ = self.inbox.released.recv_many(&mut released, BATCH) => {}

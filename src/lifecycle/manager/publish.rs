@@ -193,7 +193,7 @@ impl Manager {
         self.parts
             .metrics
             .describe_model(name.as_str(), overview, &VersionState::LABELS);
-        // A model that nobody wants is not there for requests, while its last version drains.
+        // Requests do not see a model that is not desired, while its last version drains.
         (record.desired.is_some() || record.hold.is_some()).then_some(entry)
     }
 

@@ -10,8 +10,8 @@ use crate::registry::Wanted;
 use crate::serving::VersionState;
 
 impl Record {
-    /// Marks a version as loading, and returns the job that loads it; `None` when nobody knows where it comes from.
-    /// `ticket` tells its events from those of an earlier load.
+    /// Marks a version as loading, and returns the job that loads it; `None` when its source is unknown.
+    /// `ticket` distinguishes its events from those of an earlier load.
     pub(crate) fn begin_load(&mut self, id: ModelId, ticket: u64, background: bool) -> Option<Job> {
         let wanted = self.origin(id.version)?;
         let gate = self.gate(id.version);

@@ -28,7 +28,7 @@ use crate::telemetry::VersionMetrics;
 /// One model.
 pub(crate) struct Record {
     pub(crate) options: ModelOptions,
-    /// What the registry, or the command line, wants.
+    /// The desired state, from the registry or the command line.
     pub(crate) desired: Option<DesiredModel>,
     /// What a start begins with instead.
     pub(crate) beginning: Option<Beginning>,
@@ -129,7 +129,7 @@ impl Record {
         !self.awake && self.hold.is_none()
     }
 
-    /// A request wants it loaded.
+    /// A request needs it loaded.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.woken = Some(now);
         if !self.awake {

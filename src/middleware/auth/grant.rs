@@ -56,7 +56,7 @@ impl FromStr for Scope {
 /// What something is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On<'a> {
-    /// The server, in a way that tells nothing about models.
+    /// The server, in a way that reveals nothing about models.
     Server,
     /// One model.
     Model(&'a str),

@@ -48,7 +48,7 @@ impl ApiKey {
 
 /// The digest by which a key is known.
 ///
-/// SHA-256 and no slow hash: keys are 256 random bits, so that nobody can try them one after the other, and a slow
+/// SHA-256 and no slow hash: keys are 256 random bits, which cannot be guessed, and a slow
 /// hash of each request would be a way to keep this server busy. Passwords would need one.
 pub fn digest(secret: &[u8]) -> [u8; 32] {
     Sha256::digest(secret).into()

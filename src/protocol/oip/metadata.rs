@@ -1,4 +1,4 @@
-//! What a server and a model tell about themselves.
+//! Metadata of the server and of models.
 
 use std::collections::BTreeMap;
 

@@ -31,7 +31,7 @@ pub(crate) struct RowsError {
 /// output, objects with the names of the outputs for one with several.
 ///
 /// # Errors
-/// When rows were asked for and an output does not have one for each.
+/// [`RowsError`] when the request has rows and an output does not have one for each.
 pub(crate) fn write_answer(
     form: Form,
     signature: &Signature,

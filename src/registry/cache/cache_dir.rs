@@ -217,7 +217,7 @@ impl CacheDir {
         let known = self.locked(|holder| {
             let mut known = entry.is_file();
             if known && !directory.is_dir() {
-                // Somebody removed the files by hand.
+                // The files were removed from outside.
                 fs::remove_file(&entry)?;
                 known = false;
             }
@@ -241,7 +241,7 @@ impl CacheDir {
             remove(files);
         }
         let lease = self.lease(&digest);
-        // Whoever wanted it may lose interest at once: what is being written down must not be swept away meanwhile.
+        // The load may be cancelled at once: what is being written must not be swept away meanwhile.
         self.locked(|holder| holder.add(&digest))?;
         let written_down = self.lease(&digest);
         let held = CachedPackage {

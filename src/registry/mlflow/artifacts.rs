@@ -22,7 +22,7 @@ use crate::registry::{ArtifactPlaces, Environment, ObjectAccess, SourceError, ob
 /// More folders are no package but a wrong place.
 const MOST_FOLDERS: usize = 1_000;
 
-/// The age at which a time of a change tells one content from another.
+/// The age at which a modification time distinguishes one content from another.
 const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 const PROXY: &str = "/api/2.0/mlflow-artifacts/artifacts";
@@ -413,7 +413,7 @@ fn tag(headers: &HeaderMap) -> Option<String> {
     (age >= SETTLED).then(|| changed.to_owned())
 }
 
-/// Whether a refusal may mean that the server wants its signed URLs to be used.
+/// Whether a refusal may mean that the server requires its signed URLs.
 fn may_sign(refused: &SourceError) -> bool {
     match refused {
         SourceError::Status { status, .. } => matches!(status, 400..=499 | 501) && *status != 429,

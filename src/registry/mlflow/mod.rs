@@ -36,7 +36,7 @@ use snapshot::{Memory, Snapshot};
 #[derive(Debug)]
 pub struct Mlflow {
     api: Api,
-    /// The server that `mlflow-artifacts:` and runs are asked of; mostly the same.
+    /// The server for `mlflow-artifacts:` and runs; usually the same.
     tracking: Api,
     dialect: Dialect,
     objects: ObjectAccess,

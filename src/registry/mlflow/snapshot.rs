@@ -1,6 +1,6 @@
 //! What a server's answers say of its registry, in as few requests as possible.
 //!
-//! One search tells the aliases of all models and the highest version of each stage. Only a version that none of them is
+//! One search returns the aliases of all models and the highest version of each stage. Only a version that none of them is
 //! needs a request of its own, and its answer is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ type Found = Result<wire::Model, AnswerError>;
 /// By name.
 type AllFound = BTreeMap<String, Found>;
 
-/// A name that is asked for where no model is known, to hear MLflow say that there is no such thing.
+/// A name to look up where no model is known: only MLflow answers in its own words that it does not exist.
 const NOBODY: &str = "onstage-asks-whether-this-is-mlflow";
 
 /// Requests at the same time.
@@ -34,10 +34,10 @@ const CONCURRENT: usize = 4;
 /// Models in one answer of a search; the most that MLflow takes.
 const PAGE: &str = "1000";
 
-/// A registry with more is asked for each model by name.
+/// In a larger registry each model is looked up by name.
 const MOST_PAGES: usize = 1_000;
 
-/// How long the answer about one version is taken for true, and how often at most one such is asked for again.
+/// How long an answer about one version stays fresh, and the shortest time between two refreshes.
 const FRESH: Duration = Duration::from_secs(60);
 const REFRESH_EVERY: Duration = Duration::from_secs(30);
 
@@ -150,7 +150,7 @@ impl Snapshot<'_> {
             self.confirm_emptiness().await?;
         }
         if self.dialect == Dialect::UnityCatalog {
-            // Its search tells names only.
+            // Its search returns names only.
             return self.each(found.into_keys().collect()).await;
         }
         let mut known = self.remember_search(pages);
@@ -208,7 +208,7 @@ impl Snapshot<'_> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// A name that MLflow takes and we do not is told once, not at each poll.
+    /// A name that MLflow accepts and we do not is logged once, not at each poll.
     fn servable_name(self, name: &str) -> Option<ModelName> {
         match ModelName::new(name) {
             Ok(name) => Some(name),
@@ -335,7 +335,7 @@ impl Snapshot<'_> {
         Ok(known.chain(unreadable).collect())
     }
 
-    /// What is not known or not ready, and now and then the oldest answer once more.
+    /// Versions that are unknown or not ready, and now and then the one whose answer is oldest.
     fn to_ask(self, needed: &BTreeSet<Key>) -> BTreeSet<Key> {
         let mut learned = self.memory.0.lock();
         let is_known = |key: &&Key| {
@@ -410,7 +410,7 @@ fn number(text: &str) -> Result<Version, AnswerError> {
     text.parse().map_err(invalid)
 }
 
-/// The version of an answer, when it is the one that was asked for.
+/// The version of an answer, when it is the requested one.
 fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, AnswerError> {
     let read = serde_json::from_value(answer);
     let found: wire::ModelVersion = read.map_err(|error| unreadable(&error))?;

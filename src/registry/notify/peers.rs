@@ -21,13 +21,13 @@ use crate::registry::notify::webhook::{DELIVERY_ID, SIGNATURE, TIMESTAMP};
 /// Says that another replica passed it on: it goes no further.
 pub(crate) const HOP: HeaderName = HeaderName::from_static("x-onstage-passed-on");
 
-/// Replicas that are told, at most.
+/// Maximum number of replicas that are notified.
 const MOST_PEERS: usize = 256;
 
 /// Deliveries that are being passed on at a time; more are left to the peers' own polls.
 const AT_A_TIME: usize = 4;
 
-/// Peers that are told at a time.
+/// Peers that are notified at the same time.
 const CONNECTIONS: usize = 16;
 
 /// For the look-up of a name, and for the answer of a peer.
@@ -179,12 +179,12 @@ impl Peers {
         passed.insert(HOP, header::HeaderValue::from_static("1"));
         let (peers, body) = (Arc::clone(self), body.clone());
         tokio::spawn(async move {
-            peers.tell_all(&passed, &body).await;
+            peers.notify_all(&passed, &body).await;
             drop(turn);
         });
     }
 
-    async fn tell_all(&self, headers: &HeaderMap, body: &Bytes) {
+    async fn notify_all(&self, headers: &HeaderMap, body: &Bytes) {
         let mut replicas = BTreeSet::new();
         for peer in &self.peers {
             replicas.extend(peer.addresses().await.into_iter().map(|address| Replica {

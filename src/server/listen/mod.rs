@@ -29,7 +29,7 @@ use crate::middleware::{Inner, Layered};
 use crate::runtime::machine;
 use crate::telemetry::Metrics;
 
-/// A bound socket, and the address that it got when port 0 was asked for.
+/// A bound socket, and its address, which the system chooses for port 0.
 #[derive(Debug)]
 pub(crate) struct Bound {
     listener: TcpListener,

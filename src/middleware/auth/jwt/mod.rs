@@ -185,7 +185,7 @@ impl Tokens {
         if has_key(&known) {
             return known;
         }
-        // Whoever waits here finds what the one before has fetched.
+        // Requests that waited here find the keys that the first one fetched.
         let _looking = self.looking.lock().await;
         let known = self.keys.load_full();
         if has_key(&known) || self.looks.check().is_err() {

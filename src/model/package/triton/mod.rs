@@ -2,7 +2,7 @@
 //!
 //! It can only change which versions are served, what their classes are called, in which shapes clients send and get tensors, and wishes that a
 //! package may have too.
-//! All else that it says is named once, so that nobody takes it for heeded.
+//! Everything else in it is ignored, and named once in the log.
 
 mod error;
 mod notice;
@@ -49,7 +49,7 @@ pub(super) enum VersionPolicy {
 }
 
 impl VersionPolicy {
-    /// That of the tree in `directory`; every version where nothing else is said. What is wrong with the file is told
+    /// That of the tree in `directory`; every version where nothing else is said. Mistakes in the file are reported
     /// when a version is opened.
     pub(super) fn read(directory: &Path) -> Self {
         let text = read(&directory.join(CONFIG), MAX_BYTES);

@@ -193,7 +193,7 @@ impl Reader<'_> {
         Ok(is_regular)
     }
 
-    /// The column of a key, which may be a new one. Records repeat their keys in the same order: the map is asked only when
+    /// The column of a key, which may be a new one. Records repeat their keys in the same order: the map is used only when
     /// they do not.
     fn place(
         &self,

@@ -100,7 +100,7 @@ fn types_of(schema: Option<&Schema>) -> Result<Vec<(Option<&str>, DataType)>> {
     })
 }
 
-/// What a first look at the body tells.
+/// What the first pass over the body finds.
 struct Table {
     names: Vec<String>,
     naturals: Vec<Natural>,
