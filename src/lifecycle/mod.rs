@@ -19,6 +19,6 @@ pub use load::{
     Warmed,
 };
 pub use manager::{Mailbox, Manager, ManagerHandle, ManagerParts, mailbox};
-pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};
+pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, OptionsOf, SwapOrder};
 pub use registry_supply::RegistrySupply;
 pub use requirements::Requirements;

@@ -305,41 +305,50 @@ impl Transfer<'_> {
         }
     }
 
-    /// The length of the file in the end.
-    async fn write(self, opened: Opened, part: Option<Part>) -> Result<u64, SourceError> {
+    /// The file to write to, at the place where the bytes begin.
+    async fn output(
+        self,
+        offset: u64,
+        tag: Option<&String>,
+        part: Option<Part>,
+    ) -> Result<File, SourceError> {
         let Self {
-            remote,
-            file,
-            target,
-            tags,
+            file, target, tags, ..
         } = self;
         let io = || SourceError::io(target);
-        let mut output = match (opened.offset, part) {
+        match (offset, part) {
             (0, _) => {
                 // The old tag must not outlive the old content.
                 tags.forget(&file.path).await?;
                 let output = create(target).await.map_err(io())?;
-                if let Some(tag) = opened.tag.as_ref().or(file.tag.as_ref()) {
+                if let Some(tag) = tag.or(file.tag.as_ref()) {
                     tags.keep(&file.path, tag).await?;
                 }
-                output
+                Ok(output)
             }
             (offset, Some(part)) if offset == part.length => {
                 let output = OpenOptions::new().append(true).open(target).await;
                 let output = output.map_err(io())?;
                 output.set_len(offset).await.map_err(io())?;
-                output
+                Ok(output)
             }
-            (offset, _) => {
-                return Err(SourceError::Malformed {
-                    registry: remote.address().to_owned(),
-                    reason: format!(
-                        "`{}`: bytes from {offset} on, which nobody asked for",
-                        file.path
-                    ),
-                });
-            }
-        };
+            (offset, _) => Err(SourceError::Malformed {
+                registry: self.remote.address().to_owned(),
+                reason: format!(
+                    "`{}`: bytes from {offset} on, which nobody asked for",
+                    file.path
+                ),
+            }),
+        }
+    }
+
+    /// The length of the file in the end.
+    async fn write(self, opened: Opened, part: Option<Part>) -> Result<u64, SourceError> {
+        let Self { remote, file, .. } = self;
+        let io = || SourceError::io(self.target);
+        let mut output = self
+            .output(opened.offset, opened.tag.as_ref(), part)
+            .await?;
         let (mut length, mut bytes) = (opened.offset, opened.bytes);
         let most = file.size.unwrap_or(MOST_BYTES);
         let end = loop {

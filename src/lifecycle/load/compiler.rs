@@ -8,7 +8,7 @@ use super::context::LoadContext;
 use super::error::LoadError;
 use super::options::{ExamplePolicy, LoadOptions};
 use super::warm_up::{WarmUp, Warmed, answers_something, calibrate, try_sharing};
-use crate::batching::{Batcher, Rescue, RunnerPool};
+use crate::batching::{BatchObserver, Batcher, BatcherConfig, Rescue, RunnerPool};
 use crate::budget::Budget;
 use crate::engine::worker::Workers;
 use crate::engine::{
@@ -243,24 +243,7 @@ impl Compiler {
             config.in_place = Duration::ZERO;
         }
         let warmup = options.warmup.or(hints.warmup).unwrap_or(true);
-        let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
-        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
-        // other work.
-        let own = RunnerPool::new(1).map(Arc::new);
-        let batcher = Batcher::new(
-            Arc::clone(model),
-            own.unwrap_or_else(|_| Arc::clone(&self.pool)),
-            config,
-            observer,
-        );
-        let work = package.graph.work.clone();
-        let mut batcher = batcher.within(self.budget.clone(), work);
-        if let Some(rescue) = (!isolated)
-            .then(|| self.rescue(engine, &package, &options.engine_options))
-            .flatten()
-        {
-            batcher = batcher.rescued_by(rescue);
-        }
+        let batcher = self.batcher(&package, compiled, config, &options.engine_options);
         batcher.prepare_session()?;
         let example = if warmup {
             package.serving_input()?
@@ -303,6 +286,30 @@ impl Compiler {
         };
         let pool = pool.unwrap_or_else(|_| Arc::clone(&self.pool));
         Ok((servable.on(pool), non_finite))
+    }
+
+    /// What runs the model while it warms up.
+    fn batcher(
+        &self,
+        package: &Package,
+        compiled: &Compiled<'_>,
+        config: BatcherConfig,
+        options: &EngineOptions,
+    ) -> Batcher {
+        let observer = Arc::clone(compiled.metrics) as Arc<dyn BatchObserver>;
+        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
+        // other work.
+        let own = RunnerPool::new(1).map(Arc::new);
+        let pool = own.unwrap_or_else(|_| Arc::clone(&self.pool));
+        let batcher = Batcher::new(Arc::clone(compiled.model), pool, config, observer);
+        let batcher = batcher.within(self.budget.clone(), package.graph.work.clone());
+        if compiled.isolated {
+            return batcher;
+        }
+        match self.rescue(compiled.engine, package, options) {
+            Some(rescue) => batcher.rescued_by(rescue),
+            None => batcher,
+        }
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks

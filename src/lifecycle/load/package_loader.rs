@@ -75,6 +75,21 @@ struct Fetched {
     files: Files,
 }
 
+impl Fetched {
+    /// Lets `compile` load it, and notes for the next run of the server that it is being loaded.
+    fn load(
+        self,
+        compile: impl FnOnce(&Path) -> Result<Arc<Servable>, LoadError>,
+    ) -> Result<Loaded, LoadError> {
+        self.files.begin();
+        let caught = catch_unwind(AssertUnwindSafe(|| compile(&self.directory)));
+        self.files.end();
+        let result =
+            caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())));
+        result.map(|servable| Loaded::new(servable, self.lease, self.files.content))
+    }
+}
+
 /// Loads of the same files that never returned, after which they are not tried again.
 const MOST_UNFINISHED: u32 = 2;
 
@@ -197,11 +212,6 @@ impl PackageLoader {
         request: LoadRequest,
         context: &LoadContext,
     ) -> Result<Loaded, LoadError> {
-        let Fetched {
-            directory,
-            lease,
-            files,
-        } = fetched;
         let (done, finished) = oneshot::channel();
         let limit = request.options.limits.phase;
         let (ended, has_ended) = oneshot::channel::<()>();
@@ -225,15 +235,10 @@ impl PackageLoader {
                 compiler.start_engine(request.options.engine);
                 machine::Priority::Background.take();
             }
-            files.begin();
-            let caught = catch_unwind(AssertUnwindSafe(|| {
-                compile(&compiler, (&directory, opened), &request, &context)
-            }));
-            files.end();
-            let result = caught
-                .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())));
-            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
-            let _ = done.send(result.map(|servable| Loaded::new(servable, lease, files.content)));
+            let loaded = fetched
+                .load(|directory| compile(&compiler, (directory, opened), &request, &context));
+            // The receiver is gone when it was cancelled: then the model is freed here, off the request path.
+            let _ = done.send(loaded);
         });
         if let Err(error) = spawned {
             return Err(LoadError::Panicked(format!("no thread: {error}")));

@@ -3,10 +3,11 @@
 use super::Manager;
 use super::leaving::free;
 use super::message::MemoryRequest;
-use crate::lifecycle::load::{LoadEnd, LoadError, LoadEvent, LoadUpdate, Phases};
+use crate::lifecycle::load::{LoadEnd, LoadError, LoadEvent, LoadUpdate, Loaded, Phases};
 use crate::lifecycle::record::{OnStage, Record, Status};
 use crate::model::ModelId;
 use crate::serving::{FailureReason, SwapOutcome, VersionState};
+use crate::telemetry::Trace;
 
 impl Manager {
     pub(super) fn load_reports(&mut self, event: LoadEvent) {
@@ -51,16 +52,16 @@ impl Manager {
     }
 
     fn ended(&mut self, id: &ModelId, ticket: u64, end: LoadEnd) {
+        if !self.is_current(id, ticket) {
+            // A load that is no longer needed is freed in the background.
+            end.result.into_iter().for_each(free);
+            return;
+        }
         let LoadEnd {
             result,
             phases,
             trace,
         } = end;
-        if !self.is_current(id, ticket) {
-            // A load that is no longer needed is freed in the background.
-            result.into_iter().for_each(free);
-            return;
-        }
         self.dirty.insert(id.name.clone());
         for (phase, took) in &phases {
             self.parts.metrics.swap_phase(phase, *took);
@@ -69,26 +70,7 @@ impl Manager {
             return;
         };
         match result {
-            Ok(loaded) => {
-                let Some(slot) = record.slots.get_mut(&id.version) else {
-                    return;
-                };
-                let (servable, files, content) = loaded.keep();
-                let took: std::time::Duration = phases.iter().map(|(_, took)| *took).sum();
-                tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
-                slot.phases = phases;
-                slot.attempts = 0;
-                // From here on it answers requests that name it.
-                if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
-                    past.has_served(&content);
-                }
-                slot.status = Status::Ready(OnStage {
-                    footprint: servable.footprint(),
-                    servable,
-                    files,
-                    trace,
-                });
-            }
+            Ok(loaded) => self.loaded(id, loaded, phases, trace),
             Err(error) => {
                 let Some(reason) = record.failed(id.version, &error) else {
                     return;
@@ -100,6 +82,28 @@ impl Manager {
                 }
             }
         }
+    }
+
+    fn loaded(&mut self, id: &ModelId, loaded: Loaded, phases: Phases, trace: Option<Trace>) {
+        let record = self.records.get_mut(&id.name);
+        let Some(slot) = record.and_then(|record| record.slots.get_mut(&id.version)) else {
+            return;
+        };
+        let (servable, files, content) = loaded.keep();
+        let took: std::time::Duration = phases.iter().map(|(_, took)| *took).sum();
+        tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
+        slot.phases = phases;
+        slot.attempts = 0;
+        // From here on it answers requests that name it.
+        if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
+            past.has_served(&content);
+        }
+        slot.status = Status::Ready(OnStage {
+            footprint: servable.footprint(),
+            servable,
+            files,
+            trace,
+        });
     }
 
     fn found_broken(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {

@@ -39,7 +39,7 @@ pub(super) use self::totals::Totals;
 use super::beginning::Beginning;
 use super::load::{LoadEvent, Loader};
 use super::policy::{Action, next_action};
-use super::record::{ModelOptions, Record, Slot, Status};
+use super::record::{OptionsOf, Record, Slot, Status};
 use crate::model::{ModelId, ModelName, Version};
 use crate::registry::{DesiredState, PastRuns, Served};
 use crate::serving::{AdminError, Catalog, Cause, Leases, Released};
@@ -58,7 +58,7 @@ pub struct ManagerParts {
     /// Where loads are traced.
     pub tracer: Tracer,
     /// What the operator chose for a model.
-    pub options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
+    pub options: Box<OptionsOf>,
     /// Bytes that all models may take together.
     pub memory_budget: Option<u64>,
     /// How long a version that leaves waits for its last requests.

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-pub use self::options::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};
+pub use self::options::{Contract, ContractCheck, ModelOptions, OnDemand, OptionsOf, SwapOrder};
 pub(super) use self::slot::{Leaving, OnStage, Slot, Status};
 use super::beginning::Beginning;
 use super::policy::{ModelView, Paths, Phase};

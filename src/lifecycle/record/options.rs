@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lifecycle::load::LoadOptions;
-use crate::model::{ContractError, Package};
+use crate::model::{ContractError, ModelName, Package};
 
 /// What the operator chose for one model's life.
 #[derive(Debug, Clone)]
@@ -33,6 +33,9 @@ pub struct OnDemand {
     /// It is unloaded when others need the memory, and loaded again by the next request.
     pub evictable: bool,
 }
+
+/// What the operator chose for the model of a name.
+pub type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
 
 /// Says what clients of the first package would miss in the second one.
 #[derive(Clone)]

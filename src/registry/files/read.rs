@@ -164,17 +164,7 @@ impl StoreRegistry {
         let read = meanings
             .into_iter()
             .map(|(name, meaning, object)| async move {
-                let longest = match meaning {
-                    Meaning::Version(_) => LONGEST_RECORD,
-                    Meaning::Stage(_) | Meaning::Alias(_) => LONGEST_POINTER,
-                };
-                let text = if object.size > longest {
-                    let what = format!("it has {} bytes, expected at most {longest}", object.size);
-                    Err(self.malformed(&object.location, what))
-                } else {
-                    self.remembered(&object).await
-                };
-                let text = match text {
+                let text = match self.small_text(&meaning, &object).await {
                     Err(
                         error @ (SourceError::Malformed { .. }
                         | SourceError::Unauthenticated { .. }),
@@ -196,6 +186,19 @@ impl StoreRegistry {
             self.take(state, object, text);
         }
         Ok(())
+    }
+
+    /// The text of an object, unless it is larger than what it means can be.
+    async fn small_text(&self, meaning: &Meaning, object: &ObjectMeta) -> Text {
+        let longest = match meaning {
+            Meaning::Version(_) => LONGEST_RECORD,
+            Meaning::Stage(_) | Meaning::Alias(_) => LONGEST_POINTER,
+        };
+        if object.size > longest {
+            let what = format!("it has {} bytes, expected at most {longest}", object.size);
+            return Err(self.malformed(&object.location, what));
+        }
+        self.remembered(object).await
     }
 
     /// Notes what an object says of its model; what cannot be read stops that model alone.
