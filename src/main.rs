@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // ONNX Runtime looks at this when it is loaded, and its own switch comes too late for what it writes before. No
-    // other thread runs yet, so that nobody reads the environment meanwhile; what the user set stays.
+    // The only change of the process's environment. ONNX Runtime, a library in C++, reads this variable when it is
+    // loaded: no setting of ours reaches it, and its own switch comes too late for what it writes before. No other thread
+    // runs yet, so nothing reads the environment meanwhile. A value that the user set stays.
     let _ = dotenvy::from_read(&b"ORT_DISABLE_TELEMETRY=1"[..]);
     onstage::cli::run(std::env::args_os(), std::env::vars_os())
 }

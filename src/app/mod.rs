@@ -1,6 +1,7 @@
 //! The composition root: the only place that names concrete engines and protocols and puts the parts together.
 
 mod download;
+mod endpoints;
 mod plan;
 mod registry;
 mod stage;
@@ -9,40 +10,26 @@ mod workers;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
-use axum_server::Handle;
 use tempfile::TempDir;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use url::Url;
 
-use self::stage::Stage;
-use crate::server::Servers;
-use crate::server::admin::AdminServer;
-use crate::server::trust::Trust;
-pub use workers::{WorkerSettings, work};
-
+use self::endpoints::Endpoints;
+use self::stage::{Beginning, Stage};
+pub use self::workers::{WorkerSettings, work};
 use crate::batching::RunnerPool;
-use crate::budget::Budget;
-use crate::config::{self, Settings, request_limits};
+use crate::config::{self, Settings};
 use crate::engine::Engines;
-use crate::lifecycle::{Compiler, LONGEST_HOSTING, WarmUp, Warmed};
-use crate::middleware::auth::Guard;
-use crate::middleware::{MiddlewareOptions, cors, layered, layered_grpc};
-use crate::protocol::{self, ProtocolOptions, Shared};
-use crate::registry::notify::endpoint;
+use crate::lifecycle::{self, Compiler, WarmUp, Warmed};
+use crate::protocol::{self, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::runtime::machine;
-use crate::server::grpc;
-use crate::server::listen::{self, Local};
-use crate::serving::{Catalog, CatalogSnapshot, Demand as _, InferenceService, Servable};
-use crate::shutdown::{self, LAST_STEPS, StopSignals};
-use crate::telemetry::{DURATION_BUCKETS, Metrics};
+use crate::serving::{CatalogSnapshot, Demand as _, Running, Servable};
+use crate::shutdown::StopSignals;
 
-/// What `onstage serve` was asked to do, checked as far as that goes without touching a package.
+/// What `onstage serve` does, checked as far as possible without touching a package.
 #[derive(Debug, Clone)]
 pub struct ServeRequest {
     /// The settings; everything in them is built.
@@ -51,7 +38,7 @@ pub struct ServeRequest {
     pub targets: Vec<ServeTarget>,
     /// Another name for the only target.
     pub name: Option<String>,
-    /// The directory below which models come and go by request, where a platform wants that.
+    /// The directory below which models are loaded and unloaded by request, on platforms that do so.
     pub multi_model: Option<PathBuf>,
     /// The environment, for the variables of registries and their credentials.
     pub environment: Arc<Environment>,
@@ -87,7 +74,7 @@ impl ServeTarget {
 }
 
 /// Where the server listens.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// REST.
     pub http: SocketAddr,
@@ -123,152 +110,64 @@ where
 {
     let settings = &request.settings;
     let mut signals = StopSignals::listen().context("cannot listen for stop signals")?;
-    let server = &settings.server;
-    let http = listen::bind(&server.host, server.port, "--port")?;
-    let grpc = server
-        .grpc_port
-        .map(|port| listen::bind(&server.host, port, "--grpc-port"))
-        .transpose()?;
-    let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
-    let trust = Trust::load(settings, &metrics).await?;
-    let shared = shared(&request, metrics)?;
-    let admin = AdminServer::start(settings, &shared, &trust)?;
-    let addresses = Addresses {
-        http: http.address,
-        grpc: grpc.as_ref().map(|grpc| grpc.address),
-        admin: admin.as_ref().map(|admin| admin.address),
+    let (manager, mailbox) = lifecycle::mailbox();
+    let (running, later) = watch::channel(Running::default());
+    let mut endpoints = Endpoints::open(&request, Arc::new(manager.clone()), later).await?;
+    let beginning = Beginning {
+        mailbox,
+        manager,
+        hint: Arc::clone(&endpoints.hint),
+        stop: endpoints.stop.clone(),
     };
-    let stop = CancellationToken::new();
-    let saturation =
-        crate::runtime::saturation::watch(shared.service().shared_metrics(), stop.clone());
-    tokio::spawn(saturation);
-    let options = middleware_options(&request, &shared, &trust);
-    let mut services = grpc::Services::new(&shared).await;
-    let hint = Arc::new(Notify::new());
-    let webhook = webhook(settings, &hint)?;
-    let metrics = shared.service().shared_metrics();
-    let listening = listen::Listening::new(settings, metrics, trust.tls.clone());
-    let mut servers = Servers::new(listening);
-    if let Some(grpc) = grpc {
-        servers.start(grpc, layered_grpc(services.router(), &options));
-    }
-    let router = protocol::router(&shared).merge(webhook);
-    let router = cors(router, &server.cors_origins);
-    let mut service = layered(protocol::entry(&shared, router), options);
-    if server.grpc_on_http {
-        service = service.with_grpc(services.router_for_event_loops());
-    }
-    servers.start_on_event_loops(http, service)?;
-
     // Files of a model that was fetched stay as long as it may be loaded again.
     let mut _files = None;
-    let stopped_early = tokio::select! {
-        loaded = begin(&request, &shared, admin.as_ref(), (hint, &stop)) => {
-            let (servables, progress, files) = loaded?;
-            _files = files;
-            services.follow(progress);
+    tokio::select! {
+        begun = begin(&request, &endpoints.shared, beginning, &running) => {
+            let begun = begun?;
+            _files = begun.files;
+            endpoints.services.follow(begun.progress);
             tokio::spawn(on_stage(OnStage {
-                addresses,
+                addresses: endpoints.addresses,
                 settings: settings.clone(),
-                servables,
-                catalog: shared.service().catalog().snapshot(),
+                servables: begun.servables,
+                catalog: endpoints.shared.service().catalog().snapshot(),
             }));
-            false
-        }
-        signal = signals.next() => {
-            tracing::info!(signal, "stopping while models load");
-            true
-        }
-    };
-    if !stopped_early {
-        tokio::select! {
-            signal = signals.next() => tracing::info!(signal, "draining"),
-            ended = servers.tasks.join_next() => {
-                ended.context("there is no server")?.context("a server panicked")??;
-                anyhow::bail!("a server stopped by itself");
+            tokio::select! {
+                signal = signals.next() => tracing::info!(signal, "draining"),
+                stopped = endpoints.stopped() => return stopped,
             }
         }
+        signal = signals.next() => tracing::info!(signal, "stopping while models load"),
     }
-    drain(
-        &shared,
-        services,
-        settings,
-        (&servers.handles, &stop),
-        signals,
-    )
-    .await;
-    while let Some(ended) = servers.tasks.join_next().await {
-        ended.context("a server panicked")??;
-    }
-    if let Some(admin) = admin {
-        admin.stop();
-    }
-    shared.tracer().stop(config::traces::LAST_SPANS).await;
-    tracing::info!("stopped");
-    Ok(())
+    endpoints.close(settings, signals).await
 }
 
-/// What serves, how to hear of changes, and files that must stay.
-type Begun = (Vec<Arc<Servable>>, watch::Receiver<u64>, Option<TempDir>);
+/// What the start of the models came to.
+struct Begun {
+    servables: Vec<Arc<Servable>>,
+    /// Changes whenever something may have come on stage or left it.
+    progress: watch::Receiver<u64>,
+    /// Files of a model that was fetched.
+    files: Option<TempDir>,
+}
 
 /// Begins to load, and waits until everything that was wanted at the start serves.
 async fn begin(
     request: &ServeRequest,
     shared: &Shared,
-    admin: Option<&AdminServer>,
-    (hint, stop): (Arc<Notify>, &CancellationToken),
+    beginning: Beginning,
+    running: &watch::Sender<Running>,
 ) -> anyhow::Result<Begun> {
     let (request, files) = download::fetched(request.clone()).await?;
     let compiler = compiler(&request.settings, shared)?;
-    let mut stage = Stage::begin(&request, shared, compiler, (hint, stop.clone())).await?;
-    if let Some(admin) = admin {
-        admin.manage(Arc::new(stage.manager.clone()));
-    }
-    let progress = stage.manager.progress();
-    Ok((stage.ready(shared).await?, progress, files))
-}
-
-fn shared(request: &ServeRequest, metrics: Arc<Metrics>) -> anyhow::Result<Shared> {
-    let settings = &request.settings;
-    let tracer = config::traces::start(settings, &request.environment, &metrics)?;
-    let guard = settings
-        .auth
-        .is_on()
-        .then(|| Guard::new(Arc::clone(&metrics)));
-    let catalog = Arc::new(Catalog::default());
-    catalog.update(|snapshot| snapshot.discreet = guard.is_some());
-    let budget = Budget::new(config::memory::of_requests(settings));
-    metrics.watch_memory(budget.clone());
-    let service = InferenceService::new(catalog, metrics);
-    let options = ProtocolOptions {
-        non_finite: settings.server.nonfinite,
-        max_body: usize::try_from(settings.server.max_body).unwrap_or(usize::MAX),
-        body_timeout: Some(settings.limits.body_timeout),
-        base_path: settings.server.base_path.clone(),
-        health_route: settings.server.health_route.clone(),
-        predict_route: settings.server.predict_route.clone(),
-        multi_model: request.multi_model.is_some(),
-        guard,
-        public_metrics: settings.auth.public_metrics,
-        budget,
-        tracer,
-    };
-    Ok(Shared::new(service, options))
-}
-
-/// The path where MLflow says that something changed, when a secret is configured.
-fn webhook(settings: &Settings, hint: &Arc<Notify>) -> anyhow::Result<Router> {
-    let registry = &settings.registry;
-    let secret = registry.webhook_secret_file.as_deref();
-    let secret =
-        secret.map(|file| config::secret::read(Some("registry.webhook_secret_file"), file));
-    let options = endpoint::Options {
-        base_path: &settings.server.base_path,
-        peers: &registry.peers,
-        secret: secret.transpose()?,
-    };
-    let network = settings.network.config();
-    endpoint::router(options, network, hint)
+    let progress = beginning.manager.progress();
+    let mut stage = Stage::begin(&request, shared, compiler, beginning).await?;
+    running.send_replace(stage.running.clone());
+    Ok(Begun {
+        servables: stage.ready(shared).await?,
+        progress,
+        files,
+    })
 }
 
 fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
@@ -289,73 +188,4 @@ fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
     );
     let compiler = compiler.within(shared.budget().clone());
     workers::with_workers(compiler, settings, service.shared_metrics())
-}
-
-fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) -> MiddlewareOptions {
-    let settings = &request.settings;
-    let timeouts = settings
-        .models
-        .values()
-        .filter_map(|model| model.request_timeout);
-    let mut longest = timeouts.fold(settings.server.request_timeout, Duration::max);
-    if request.multi_model.is_some() {
-        // A request to load a model is answered when it serves.
-        longest = longest.max(LONGEST_HOSTING);
-    }
-    MiddlewareOptions {
-        // A little longer than what one model may take, so that the model's own answer wins.
-        request_timeout: longest + Duration::from_millis(250),
-        access_log: settings.telemetry.access_log,
-        authenticator: trust.authenticator(),
-        tracer: shared.tracer().clone(),
-        draining: shared.draining(),
-        limits: request_limits(settings, shared.service().shared_metrics()),
-    }
-}
-
-/// Not ready at once, still accepting for `shutdown_delay`, then at most `drain_timeout` for what is in flight. A
-/// second signal cuts both short.
-async fn drain(
-    shared: &Shared,
-    services: grpc::Services,
-    settings: &Settings,
-    (handles, stop): (&[Handle<Local>], &CancellationToken),
-    mut signals: StopSignals,
-) {
-    let (delay, timeout) = (
-        settings.server.shutdown_delay,
-        settings.server.drain_timeout,
-    );
-    shutdown::end_after(delay.saturating_add(timeout).saturating_add(LAST_STEPS));
-    shared.start_draining();
-    services.start_draining().await;
-    let give_up = CancellationToken::new();
-    tokio::select! {
-        () = tokio::time::sleep(settings.server.shutdown_delay) => {}
-        signal = signals.next() => {
-            tracing::warn!(signal, "not waiting for `shutdown_delay` and requests in flight");
-            shutdown::end_after(LAST_STEPS);
-            give_up.cancel();
-        }
-    }
-    // They would keep their connections open.
-    services.end_streams().await;
-    for handle in handles {
-        // A server that does not listen yet would miss this call.
-        handle.listening().await;
-        handle.graceful_shutdown(Some(settings.server.drain_timeout));
-    }
-    stop.cancel();
-    let (handles, timeout) = (handles.to_vec(), settings.server.drain_timeout);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = give_up.cancelled() => {}
-            () = tokio::time::sleep(timeout) => {}
-            signal = signals.next() => {
-                tracing::warn!(signal, "not waiting for requests in flight");
-                shutdown::end_after(LAST_STEPS);
-            }
-        }
-        handles.iter().for_each(Handle::shutdown);
-    });
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 
 use super::{ServeRequest, ServeTarget};
 use crate::config::Settings;
+use crate::lifecycle::Requirements;
 use crate::model::{ModelId, ModelName};
 use crate::registry::local_packages::{Found, Place, settle_twins};
 use crate::registry::{DesiredState, ModelUri, Selection, Target, Wanted};
@@ -95,10 +96,13 @@ impl Plan {
         self.selection.targets.push(Target { serve_as, uri });
     }
 
-    /// Versions without which their model can serve.
-    pub(super) fn spare(&self) -> BTreeSet<ModelId> {
+    /// What has to serve before the server is ready.
+    pub(super) fn requirements(&self) -> Requirements {
         let spare = self.packages.iter().filter(|found| found.is_one_of_many);
-        spare.map(|found| found.id.clone()).collect()
+        Requirements {
+            groups: self.groups.clone(),
+            spare: spare.map(|found| found.id.clone()).collect(),
+        }
     }
 
     /// A default model that is never there would be found out by the first request only.

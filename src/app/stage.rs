@@ -3,26 +3,39 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{self, Plan};
 use super::{ServeRequest, registry};
-use crate::config::{memory, model_options};
+use crate::config::{Settings, memory, model_options};
 use crate::lifecycle::{
-    Compiler, HostedModels, Manager, ManagerHandle, ManagerParts, PackageLoader, Requirements,
-    Supply,
+    Compiler, HostedModels, Mailbox, Manager, ManagerHandle, ManagerParts, OptionsOf,
+    PackageLoader, Requirements, Supply,
 };
 use crate::protocol::Shared;
-use crate::registry::{DesiredState, FirstLook, Selection, Watcher, WatcherParts};
-use crate::serving::{Demand as _, Servable};
+use crate::registry::{DesiredState, FirstLook, PastRuns, Selection, Watcher, WatcherParts};
+use crate::runtime::threads;
+use crate::serving::{Catalog, Demand as _, ModelHost, Running, Servable};
 use crate::telemetry::Metrics;
+
+/// What the start of the models needs from the start of the servers.
+pub(super) struct Beginning {
+    /// The manager's own end of its handles.
+    pub(super) mailbox: Mailbox,
+    pub(super) manager: ManagerHandle,
+    /// Told when the registry may have changed.
+    pub(super) hint: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
 
 /// What runs beside the servers.
 pub(super) struct Stage {
-    pub(super) manager: ManagerHandle,
+    manager: ManagerHandle,
+    /// What requests can use from now on.
+    pub(super) running: Running,
     /// What the first look at the registry found.
-    first_look: Option<tokio::sync::oneshot::Receiver<FirstLook>>,
+    first_look: Option<oneshot::Receiver<FirstLook>>,
     /// Whether versions of the registry were named, which the server cannot do without.
     names_targets: bool,
     requirements: Requirements,
@@ -37,23 +50,21 @@ impl Stage {
         request: &ServeRequest,
         shared: &Shared,
         compiler: Compiler,
-        (hint, stop): (Arc<Notify>, CancellationToken),
+        beginning: Beginning,
     ) -> anyhow::Result<Self> {
+        let Beginning {
+            mailbox,
+            manager: handle,
+            hint,
+            stop,
+        } = beginning;
         let settings = &request.settings;
         let plan = open(request.clone()).await?;
-        let default = plan::default_model(settings)?;
         let catalog = shared.service().shared_catalog();
-        catalog.update(|snapshot| {
-            snapshot.default_model = default;
-            snapshot.needs_models = !settings.server.ready_without_models;
-            snapshot.hosts_models = request.multi_model.is_some();
-        });
+        describe(&catalog, request)?;
         let local = plan.local();
         let (desired, desires) = watch::channel(local.clone());
-        let requirements = Requirements {
-            groups: plan.groups.clone(),
-            spare: plan.spare(),
-        };
+        let requirements = plan.requirements();
         let names_targets = plan.selection.has_required();
         let opened = plan.packages.into_iter();
         let opened = opened.map(|found| (found.id, found.opened)).collect();
@@ -72,36 +83,29 @@ impl Stage {
         };
         let metrics = shared.service().shared_metrics();
         let first_look = followed.zip(desired).map(|(followed, desired)| {
-            let selection = plan.selection.clone();
-            let watcher = watcher(followed, selection.clone(), metrics, hint);
-            let (described, first_look) = tokio::sync::oneshot::channel();
-            let watched = watch(watcher, (selection, local), desired, described);
-            let stop = stop.clone();
-            tokio::spawn(async move { stop.run_until_cancelled(watched).await });
-            first_look
+            let watched = Watched {
+                watcher: watcher(followed, plan.selection.clone(), metrics, hint),
+                selection: plan.selection.clone(),
+                local,
+                desired,
+            };
+            watched.start(stop.clone())
         });
         let supply = supply.map(|supply| Arc::new(supply) as Arc<dyn Supply>);
         let loader = PackageLoader::new(compiler, supply.clone(), past.clone(), opened);
-        let parts = ManagerParts {
-            loader: Arc::new(loader),
-            supply,
-            past,
-            catalog,
-            metrics: shared.service().shared_metrics(),
-            tracer: shared.tracer().clone(),
-            options: model_options(settings, plan.required)?,
-            memory_budget: memory::of_models(settings),
-            drain_timeout: settings.server.drain_timeout,
-        };
-        let (manager, handle) = Manager::new(parts, desires, stop);
-        shared.service().load_on_demand(Arc::new(handle.clone()));
-        if let Some((root, desired)) = request.multi_model.clone().zip(hosted) {
-            let catalog = shared.service().shared_catalog();
-            let hosted = HostedModels::new(root, desired, catalog, handle.progress());
-            shared.host_models(Arc::new(hosted));
-        }
-        tokio::spawn(manager.run());
+        let options = model_options(settings, plan.required)?;
+        let parts = parts(settings, shared, loader, past, options);
+        let handle = handle.with_supply(supply);
+        let hosted = request.multi_model.clone().zip(hosted);
+        let host = hosted.map(|(root, desired)| -> Arc<dyn ModelHost> {
+            Arc::new(HostedModels::new(root, desired, catalog, handle.progress()))
+        });
+        tokio::spawn(Manager::new(parts, mailbox, desires, stop).run());
         Ok(Self {
+            running: Running {
+                admin: Some(Arc::new(handle.clone())),
+                host,
+            },
             manager: handle,
             first_look,
             names_targets,
@@ -143,13 +147,42 @@ impl Stage {
     }
 }
 
+/// What the manager works with.
+fn parts(
+    settings: &Settings,
+    shared: &Shared,
+    loader: PackageLoader,
+    past: Option<Arc<dyn PastRuns>>,
+    options: Box<OptionsOf>,
+) -> ManagerParts {
+    ManagerParts {
+        loader: Arc::new(loader),
+        past,
+        catalog: shared.service().shared_catalog(),
+        metrics: shared.service().shared_metrics(),
+        tracer: shared.tracer().clone(),
+        options,
+        memory_budget: memory::of_models(settings),
+        drain_timeout: settings.server.drain_timeout,
+    }
+}
+
+/// Puts into the catalog what is known before the first model.
+fn describe(catalog: &Catalog, request: &ServeRequest) -> anyhow::Result<()> {
+    let settings = &request.settings;
+    let default = plan::default_model(settings)?;
+    catalog.update(|snapshot| {
+        snapshot.default_model = default;
+        snapshot.needs_models = !settings.server.ready_without_models;
+        snapshot.hosts_models = request.multi_model.is_some();
+    });
+    Ok(())
+}
+
 /// Reads the packages on a thread that may block.
 async fn open(request: ServeRequest) -> anyhow::Result<Plan> {
-    let (done, opened) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || drop(done.send(Plan::read(&request))))
-        .context("cannot start a thread")?;
+    let opened = threads::run("open", move || Plan::read(&request));
+    let opened = opened.context("cannot start a thread")?;
     opened.await.context("reading the packages panicked")?
 }
 
@@ -171,30 +204,44 @@ fn watcher(
     })
 }
 
-async fn watch(
-    mut watcher: Watcher,
-    (selection, local): (Selection, DesiredState),
+/// A registry that is watched, and what its answers change.
+struct Watched {
+    watcher: Watcher,
+    selection: Selection,
+    /// The models on this machine, which are desired too.
+    local: DesiredState,
     desired: watch::Sender<DesiredState>,
-    described: tokio::sync::oneshot::Sender<FirstLook>,
-) {
-    let publish = |wanted: DesiredState| {
-        let wanted = plan::merged(&local, wanted);
-        desired.send_if_modified(|current| {
-            let changed = *current != wanted;
-            if changed {
-                *current = wanted;
-            }
-            changed
-        });
-    };
-    let (wanted, look) = watcher.first_look().await;
-    let wanted = wanted.or_else(|| match &look {
-        FirstLook::Failed(error) => selection.without_registry(&error.for_clients()),
-        FirstLook::Read { .. } => None,
-    });
-    if let Some(wanted) = wanted {
-        publish(wanted);
+}
+
+impl Watched {
+    /// Watches until `stop`; the receiver gets what the first look found.
+    fn start(self, stop: CancellationToken) -> oneshot::Receiver<FirstLook> {
+        let (found, first_look) = oneshot::channel();
+        let watching = self.run(found);
+        tokio::spawn(async move { stop.run_until_cancelled(watching).await });
+        first_look
     }
-    let _ = described.send(look);
-    watcher.run(publish).await;
+
+    async fn run(mut self, found: oneshot::Sender<FirstLook>) {
+        let (wanted, look) = self.watcher.first_look().await;
+        let wanted = wanted.or_else(|| match &look {
+            FirstLook::Failed(error) => self.selection.without_registry(&error.for_clients()),
+            FirstLook::Read { .. } => None,
+        });
+        let publish = |wanted: DesiredState| {
+            let wanted = plan::merged(&self.local, wanted);
+            self.desired.send_if_modified(|current| {
+                let changed = *current != wanted;
+                if changed {
+                    *current = wanted;
+                }
+                changed
+            });
+        };
+        if let Some(wanted) = wanted {
+            publish(wanted);
+        }
+        let _ = found.send(look);
+        self.watcher.run(publish).await;
+    }
 }

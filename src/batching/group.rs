@@ -13,7 +13,8 @@ pub fn split_outputs(outputs: &Outputs, rows: &[usize]) -> Option<Vec<Outputs>> 
     let parts = rows.iter().map(|rows| {
         let range = start..start + rows;
         start = range.end;
-        { outputs.iter() }
+        outputs
+            .iter()
             .map(|output| output.rows_of(range.clone()))
             .collect::<Option<Outputs>>()
     });

@@ -90,7 +90,9 @@ impl Inner {
         trace: Option<&Trace>,
     ) -> Result<Result<Outputs, BatchError>, Batch> {
         let rows = u32::try_from(batch.rows()).unwrap_or(u32::MAX);
-        let quick = { self.costs.single() }
+        let quick = self
+            .costs
+            .single()
             .is_some_and(|single| single.saturating_mul(rows) < self.config.in_place);
         // Those that wait were first.
         let may_be_here = self.room.may_be_in_place(needs) && !self.sessions.has_moved();
@@ -288,7 +290,7 @@ impl Inner {
             return;
         }
         let rows = entry.batch.rows();
-        let part = { self.config.max_rows }.filter(|most| {
+        let part = self.config.max_rows.filter(|most| {
             self.groups.load(Ordering::Relaxed) && rows > *most && entry.batch.is_even()
         });
         let result = match part {

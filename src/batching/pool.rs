@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
 use crate::runtime::machine::Priority;
+use crate::runtime::threads;
 
 /// When no runner has taken anything for so long and work waits, one more is started.
 const STALLED: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ const MOST_EXTRA: usize = 16;
 /// An extra runner that finds nothing to do for so long ends.
 const EXTRA_STAYS: Duration = Duration::from_secs(5);
 
-/// Whoever drops the pool waits for runners that end something, and so long for one that does not.
+/// How long dropping the pool waits for runners that do not finish.
 const LAST_RUNS: Duration = Duration::from_millis(300);
 
 /// Something with work for a runner. Each run should be short: the pool takes turns between those that wait.
@@ -249,12 +250,10 @@ impl Shared {
 
     fn try_start_runner(self: &Arc<Self>, ready: &mut Ready) -> io::Result<()> {
         let shared = Arc::clone(self);
-        std::thread::Builder::new()
-            .name(format!("runner-{}", ready.started))
-            .spawn(move || {
-                Priority::Runs.take();
-                shared.run();
-            })?;
+        threads::spawn(format!("runner-{}", ready.started), move || {
+            Priority::Runs.take();
+            shared.run();
+        })?;
         ready.runners += 1;
         ready.started += 1;
         Ok(())
@@ -318,9 +317,7 @@ impl Shared {
             Watcher::Sleeps => {}
             Watcher::NotStarted => {
                 let shared = Arc::clone(self);
-                let started = std::thread::Builder::new()
-                    .name("runner-watch".to_owned())
-                    .spawn(move || shared.look_after_runners());
+                let started = threads::spawn("runner-watch", move || shared.look_after_runners());
                 if let Err(error) = started {
                     tracing::error!(%error, "no thread can be started that looks after runs");
                     return;

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::error::BatchError;
 use crate::engine::{CompiledModel, EngineError, Session};
+use crate::runtime::threads;
 
 /// Runs that may be given up before the model is taken out of this process: each keeps a thread, and a CPU as long as it
 /// calculates.
@@ -141,9 +142,7 @@ impl Sessions {
         drop(held);
         *self.trouble.write() = Some(Trouble::Moving);
         let sessions = Arc::clone(self);
-        let moving = std::thread::Builder::new()
-            .name("isolate".to_owned())
-            .spawn(move || sessions.move_out());
+        let moving = threads::spawn("isolate", move || sessions.move_out());
         if let Err(error) = moving {
             self.refuse(&error.to_string());
         }

@@ -4,11 +4,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::app::OnStage;
@@ -16,6 +14,7 @@ use crate::config::{ClientAuth, Settings};
 use crate::engine::CancelToken;
 use crate::model::{ModelName, Version};
 use crate::protocol::{SampleProtocol, SampleRequest, sample_request};
+use crate::runtime::threads;
 use crate::serving::{
     CatalogSnapshot, Confinement, RowSharing, Selector, Servable, VersionSelector,
 };
@@ -30,7 +29,7 @@ const KEPT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
-/// Prints models, addresses and a request to paste. Data, so on stdout; nobody reading it is no error.
+/// Prints models, addresses and a request to paste. It is data, so it goes to stdout; a closed stdout is not an error.
 pub(super) async fn print(stage: OnStage) {
     let sample = sample(&stage).await;
     let text = render(&stage, sample.as_ref());
@@ -40,7 +39,9 @@ pub(super) async fn print(stage: OnStage) {
 
 /// A request that one of the models has answered, and where it goes.
 async fn sample(stage: &OnStage) -> Option<Sample> {
-    let mut paths: Vec<(ModelPath, Arc<Servable>)> = { stage.servables.iter() }
+    let mut paths: Vec<(ModelPath, Arc<Servable>)> = stage
+        .servables
+        .iter()
         .map(|servable| {
             (
                 ModelPath::leading_to(servable, &stage.catalog),
@@ -52,18 +53,15 @@ async fn sample(stage: &OnStage) -> Option<Sample> {
     paths.sort_by_key(|(path, _)| path.rank());
     let max_body = usize::try_from(stage.settings.server.max_body).unwrap_or(usize::MAX);
     let cancel = CancelToken::new();
-    let (found, finding) = oneshot::channel();
     let stopped = cancel.clone();
     let find = move || {
-        let sample = paths.into_iter().find_map(|(path, servable)| {
+        paths.into_iter().find_map(|(path, servable)| {
             let request = sample_request(&servable, max_body, &stopped)?;
             Some(Sample { path, request })
-        });
-        drop(found.send(sample));
+        })
     };
     // Models run on it, which takes as long as it takes.
-    let thread = thread::Builder::new().name("sample".to_owned());
-    thread.spawn(find).ok()?;
+    let finding = threads::run("sample", find).ok()?;
     let sample = timeout(PATIENCE, finding).await;
     cancel.cancel();
     sample.ok()?.ok()?
@@ -210,7 +208,7 @@ fn render(stage: &OnStage, sample: Option<&Sample>) -> String {
         out.push_str("  no models\n");
     }
     let _ = writeln!(out, "\n  HTTP     {base}");
-    let on_http = { settings.server.grpc_on_http }.then_some(addresses.http);
+    let on_http = settings.server.grpc_on_http.then_some(addresses.http);
     if let Some(grpc) = addresses.grpc.or(on_http) {
         let _ = writeln!(out, "  gRPC     {}", reachable(grpc));
     }

@@ -69,10 +69,7 @@ fn measure(
         progress.set_message(format!("compiling on {name}"));
         let tell = |rows| progress.set_message(format!("timing {name}, {rows} rows a call"));
         let measured = measure::measure(package, engine.as_ref(), settings, tell);
-        report.add(
-            name,
-            measured.as_ref().map_err(|error| format!("{error:#}")),
-        );
+        report.add(name, measured.as_ref());
     }
     progress.finish_and_clear();
 }

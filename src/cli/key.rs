@@ -33,7 +33,7 @@ pub(super) struct KeyArgs {
 }
 
 pub(super) fn run(args: KeyArgs, console: &mut Console<'_>) -> Result<(), Failure> {
-    let key = ApiKey::generate().map_err(Failure::failed)?;
+    let key = ApiKey::generate().map_err(|error| Failure::failed(error.to_string()))?;
     let or = |given: Vec<Scope>| match given.as_slice() {
         [] => vec![Scope::Read, Scope::Predict],
         _ => given,

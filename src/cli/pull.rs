@@ -181,7 +181,11 @@ impl Copy {
     }
 
     /// The inner error is why a version that is only followed cannot be served by anybody.
-    async fn one(&self, id: &ModelId, pull: &Pull) -> Result<Result<Report, String>, Failure> {
+    async fn one(
+        &self,
+        id: &ModelId,
+        pull: &Pull,
+    ) -> Result<Result<Report, PackageError>, Failure> {
         let (digest, copied) = match self.held(id, pull).await? {
             Some(digest) => (digest, false),
             None => {
@@ -195,7 +199,7 @@ impl Copy {
                     Err(error) if pull.named => {
                         return Err(Failure::failed(format!("{id} is no package: {error}")));
                     }
-                    Err(error) => return Ok(Err(error.to_string())),
+                    Err(error) => return Ok(Err(error)),
                 };
                 check_digest(id, pull, &package)?;
                 let origin = self.origin(pull);

@@ -17,7 +17,7 @@ use crate::config::{
 };
 use crate::model::{ModelName, Pointer};
 use crate::registry::notify::peers::check_peer;
-use crate::registry::{Environment, Filter, ModelUri};
+use crate::registry::{Environment, Filter, ModelUri, UriError};
 use crate::telemetry::{self, LogFormat, LogGuard, LogOptions, trace};
 
 /// Most threads that work on files at a time.
@@ -260,23 +260,30 @@ fn check_traces(loaded: &Loaded) -> Result<(), Failure> {
 
 const TARGETS: &str = "a TARGET is the path of a package or an `.onnx` file, or a model of the registry such as `models:/iris@champion`";
 
-fn check_address(target: &str) -> Result<(), String> {
+/// Why a target names no model.
+#[derive(Debug, thiserror::Error)]
+enum TargetError {
+    #[error(transparent)]
+    Uri(#[from] UriError),
+    #[error("`{0}` is the address of a registry, not of a model: give it with `--registry`")]
+    Registry(String),
+}
+
+fn check_address(target: &str) -> Result<(), TargetError> {
     if ModelUri::is_meant(target) {
-        let parsed = target.parse::<ModelUri>();
-        return parsed.map(drop).map_err(|error| error.to_string());
+        let _: ModelUri = target.parse()?;
+        return Ok(());
     }
     let schemes = ["http://", "https://", "s3://", "gs://", "az://"];
     if schemes.iter().any(|scheme| target.starts_with(scheme)) {
-        return Err(format!(
-            "`{target}` is the address of a registry, not of a model: give it with `--registry`"
-        ));
+        return Err(TargetError::Registry(target.to_owned()));
     }
     Ok(())
 }
 
 fn check_targets(targets: &[PathBuf], name: Option<&str>) -> Result<(), Failure> {
     for target in targets.iter().filter_map(|target| target.to_str()) {
-        check_address(target).map_err(|message| Failure::usage(message).hint(TARGETS))?;
+        check_address(target).map_err(|error| Failure::usage(error.to_string()).hint(TARGETS))?;
     }
     let Some(name) = name else {
         return Ok(());

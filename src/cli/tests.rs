@@ -39,7 +39,10 @@ fn onstage_in(arguments: &[&str], environment: &[(&str, &str)]) -> Outcome {
 fn setting(arguments: &[&str], key: &str) -> String {
     let arguments = [&["serve", "--check-config"], arguments].concat();
     let outcome = onstage(&arguments);
-    let line = { outcome.out.lines() }.find(|line| line.starts_with(&format!("{key} =")));
+    let line = outcome
+        .out
+        .lines()
+        .find(|line| line.starts_with(&format!("{key} =")));
     let line = line.unwrap_or_else(|| panic!("no `{key}` in {}{}", outcome.out, outcome.err));
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -40,7 +40,7 @@ impl Page {
             self.text.push_str("  none\n");
         }
         let lengths = rows.iter().map(|(left, _)| left.as_ref().chars().count());
-        let left_width = { lengths }.max().unwrap_or(0).min(LEFT_LIMIT);
+        let left_width = lengths.max().unwrap_or(0).min(LEFT_LIMIT);
         for (left, right) in rows {
             let room = self.width.saturating_sub(left_width + 4).max(20);
             let mut lines = wrap(right.as_ref(), room).into_iter();

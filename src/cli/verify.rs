@@ -46,11 +46,16 @@ pub(super) struct VerifyArgs {
     look: LookArgs,
 }
 
-fn tolerance(text: &str) -> Result<f64, String> {
+/// A text that is no tolerance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a number from 0 on, such as `1e-4`")]
+struct NoTolerance;
+
+fn tolerance(text: &str) -> Result<f64, NoTolerance> {
     let number = text.parse::<f64>().ok();
     number
         .filter(|number| number.is_finite() && *number >= 0.0)
-        .ok_or_else(|| "expected a number from 0 on, such as `1e-4`".to_owned())
+        .ok_or(NoTolerance)
 }
 
 pub(super) fn run(
@@ -269,8 +274,9 @@ fn compare(
     tolerances: &Tolerances,
     report: &mut Report,
 ) {
-    let answered =
-        { answers.iter() }.filter_map(|(engine, answer)| Some((*engine, answer.as_ref()?)));
+    let answered = answers
+        .iter()
+        .filter_map(|(engine, answer)| Some((*engine, answer.as_ref()?)));
     let mut first: Option<(&'static str, &Value)> = None;
     let mut comparisons = Vec::new();
     let mut engines = Vec::new();
@@ -385,7 +391,9 @@ mod tests {
         let report = report(vec![refuses(), refuses()], None);
         assert!(!report.passed);
         assert_eq!(report.problems, ["no engine gave an answer to any request"]);
-        let asked: Vec<&str> = { report.requests.iter() }
+        let asked: Vec<&str> = report
+            .requests
+            .iter()
             .map(|one| one.request.as_str())
             .collect();
         let probes = Probe::ALL.map(Probe::name);
@@ -404,7 +412,9 @@ mod tests {
             .only_for(0.0);
         let report = report(vec![refuses], None);
         assert!(report.passed, "{report:?}");
-        let asked: Vec<&str> = { report.requests.iter() }
+        let asked: Vec<&str> = report
+            .requests
+            .iter()
             .map(|one| one.request.as_str())
             .collect();
         assert_eq!(asked, ["zeros", "ones"]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::EngineSettings;
 use crate::engine::onnxruntime::library::Surroundings;
-use crate::engine::onnxruntime::{self, OperatorLibrary, Outcome, Tried};
+use crate::engine::onnxruntime::{self, Outcome, Tried};
 use crate::engine::{Engine, OnnxRuntime, Tract};
 
 /// One place where a library of ONNX Runtime was looked for.
@@ -43,14 +43,15 @@ pub fn library_search(settings: &EngineSettings) -> Vec<LibraryPlace> {
 pub fn custom_operators(settings: &EngineSettings) -> Vec<LibraryPlace> {
     let engine = onnxruntime(settings);
     let libraries = engine.custom_operators().into_iter();
-    let place = |(library, checked): (&OperatorLibrary, Result<(), String>)| LibraryPlace {
+    let places = libraries.map(|(library, checked)| LibraryPlace {
         path: library.path.display().to_string(),
         origin: "engine.custom_operators".to_owned(),
-        outcome: checked
-            .err()
-            .unwrap_or_else(|| format!("sha256:{} agrees", library.sha256)),
-    };
-    libraries.map(place).collect()
+        outcome: match checked {
+            Ok(()) => format!("sha256:{} agrees", library.sha256),
+            Err(error) => error.to_string(),
+        },
+    });
+    places.collect()
 }
 
 fn onnxruntime(settings: &EngineSettings) -> OnnxRuntime {

@@ -31,7 +31,9 @@ pub(crate) fn load_options(settings: &Settings, name: &str) -> LoadOptions {
         batching: BatchingOptions {
             max_rows: (model.batching.max_batch_size).or(settings.batching.max_batch_size),
             max_delay: (model.batching.max_queue_delay).or(settings.batching.max_queue_delay),
-            max_queue_size: { model.queue_size() }.unwrap_or(settings.batching.max_queue_size),
+            max_queue_size: model
+                .queue_size()
+                .unwrap_or(settings.batching.max_queue_size),
             instances: (model.batching.instances).or(settings.batching.instances),
         },
         rows: model.rows.unwrap_or_default(),

@@ -7,11 +7,8 @@ use std::time::Duration;
 use super::load_options::load_options;
 use super::seals::Seals;
 use super::settings::{self, ModelSettings, Settings};
-use crate::lifecycle::{Contract, LoadOptions, ModelOptions, OnDemand, SwapOrder};
+use crate::lifecycle::{Contract, LoadOptions, ModelOptions, OnDemand, OptionsOf, SwapOrder};
 use crate::model::{ModelName, SignaturePolicy};
-
-/// What the operator chose for the model of a name.
-type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
 
 /// What the operator chose for each model.
 ///

@@ -266,13 +266,34 @@ fn reason(error: &(dyn std::error::Error + 'static), limit: usize) -> BodyError 
 /// Reads a body that is one JSON object.
 ///
 /// # Errors
-/// Why it is none, or not this one.
-pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+/// [`ObjectError`].
+pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ObjectError> {
     // Serde would also take a list, as the fields in their order.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err("it is no JSON object".to_owned());
+        return Err(ObjectError::NotAnObject);
     }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    Ok(serde_json::from_slice(body)?)
+}
+
+/// Why a body is not the JSON object that was expected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObjectError {
+    #[error("it is no JSON object")]
+    NotAnObject,
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// Why a content encoding is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EncodingError {
+    #[error("the content encoding `{0}` is not understood: expected `gzip`, `deflate` or none")]
+    Unknown(String),
+    #[error(
+        "the body has more content encodings, one upon the other, than the {} that are undone: expected one",
+        MOST_CODINGS
+    )]
+    TooMany,
 }
 
 /// How the bodies of one request and its answer are encoded.
@@ -288,8 +309,8 @@ impl Encodings {
     /// Of a request to `path`, below the base path.
     ///
     /// # Errors
-    /// Why an encoding is not understood.
-    pub(crate) fn from_headers(path: &str, headers: &HeaderMap) -> Result<Self, String> {
+    /// [`EncodingError`].
+    pub(crate) fn from_headers(path: &str, headers: &HeaderMap) -> Result<Self, EncodingError> {
         Ok(Self {
             codings: Codings::from_headers(headers)?,
             compress: may_compress(path) && wants_compression(headers),
@@ -358,8 +379,8 @@ struct Codings([Option<Coding>; MOST_CODINGS]);
 
 impl Codings {
     /// # Errors
-    /// Why they are not understood.
-    fn from_headers(headers: &HeaderMap) -> Result<Self, String> {
+    /// [`EncodingError`].
+    fn from_headers(headers: &HeaderMap) -> Result<Self, EncodingError> {
         let mut codings = Self::default();
         let mut places = codings.0.iter_mut();
         for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -370,18 +391,9 @@ impl Codings {
                     "" | "identity" => continue,
                     "gzip" | "x-gzip" => Coding::Gzip,
                     "deflate" => Coding::Deflate,
-                    _ => {
-                        return Err(format!(
-                            "the content encoding `{name}` is not understood: expected `gzip`, `deflate` or none"
-                        ));
-                    }
+                    _ => return Err(EncodingError::Unknown(name.to_owned())),
                 };
-                *places.next().ok_or_else(|| {
-                    format!(
-                        "the body has more content encodings, one upon the other, than the {MOST_CODINGS} that are undone: \
-                         expected one"
-                    )
-                })? = Some(coding);
+                *places.next().ok_or(EncodingError::TooMany)? = Some(coding);
             }
         }
         Ok(codings)
@@ -412,10 +424,10 @@ fn wants_compression(headers: &HeaderMap) -> bool {
 }
 
 /// The answer to an encoding that is not understood, and why.
-pub(crate) fn unsupported(surface: Surface, reason: &str) -> Response {
+pub(crate) fn unsupported(surface: Surface, error: &EncodingError) -> Response {
     let accept = [(header::ACCEPT_ENCODING, ENCODINGS)];
     let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    (accept, surface.plain_error(status, reason)).into_response()
+    (accept, surface.plain_error(status, &error.to_string())).into_response()
 }
 
 #[cfg(test)]
@@ -467,9 +479,11 @@ mod tests {
         assert_eq!(of(&["gzip", "identity, deflate"]), Ok(vec![Deflate, Gzip]));
         assert_eq!(of(&["gzip, , gzip ,"]), Ok(vec![Gzip, Gzip]));
         assert_eq!(of(&["gzip, gzip", "gzip, gzip"]), Ok(vec![Gzip; 4]));
-        let refused = of(&["gzip, br"]).unwrap_err();
+        let refused = of(&["gzip, br"]).unwrap_err().to_string();
         assert!(refused.contains("`br` is not understood"), "{refused}");
-        let refused = of(&["gzip, gzip, gzip", "gzip, gzip"]).unwrap_err();
+        let refused = of(&["gzip, gzip, gzip", "gzip, gzip"])
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("more content encodings"), "{refused}");
     }
 }

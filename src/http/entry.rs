@@ -91,9 +91,9 @@ impl Service<Request> for Entry {
                 let answer = async move { Ok(encodings.answer(request, router, &limits).await) };
                 Either::Right(Either::Right(Box::pin(answer)))
             }
-            Err(reason) => {
+            Err(error) => {
                 let surface = Surface::below(&self.base_path, at);
-                Either::Right(Either::Left(ready(Ok(body::unsupported(surface, &reason)))))
+                Either::Right(Either::Left(ready(Ok(body::unsupported(surface, &error)))))
             }
         }
     }

@@ -16,11 +16,16 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout")
 pub(crate) const MODEL_NAME: HeaderName = HeaderName::from_static("x-model-name");
 const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 
+/// A header `x-request-timeout` that is no duration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid header `x-request-timeout: {0}`: expected a duration such as `250ms` or `2s`")]
+pub(crate) struct TimeoutError(String);
+
 /// How long the client of a request waits: the header `x-request-timeout`, a duration such as `250ms`.
 ///
 /// # Errors
-/// What is wrong with the header.
-pub(crate) fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+/// [`TimeoutError`].
+pub(crate) fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, TimeoutError> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else {
         return Ok(None);
     };
@@ -28,9 +33,9 @@ pub(crate) fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>, St
     let timeout = humantime::parse_duration(text)
         .ok()
         .filter(|timeout| !timeout.is_zero());
-    timeout.map(Some).ok_or_else(|| {
-        format!("invalid header `x-request-timeout: {text}`: expected a duration such as `250ms` or `2s`")
-    })
+    timeout
+        .map(Some)
+        .ok_or_else(|| TimeoutError(text.to_owned()))
 }
 
 /// Says which version answered.

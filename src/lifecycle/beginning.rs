@@ -21,8 +21,10 @@ impl Beginning {
         let is_wanted = |version: Version, package: &PackageRef| {
             wish.versions.get(&version) == Some(&Wanted::Package(package.clone()))
         };
-        let all_wanted =
-            { served.packages.iter() }.all(|(version, package)| is_wanted(*version, package));
+        let all_wanted = served
+            .packages
+            .iter()
+            .all(|(version, package)| is_wanted(*version, package));
         let same = wish.default == Some(served.default)
             && all_wanted
             && leads_alike(&served.aliases, &wish.aliases)

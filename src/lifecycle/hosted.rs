@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::model::{ModelName, Version, real_path};
 use crate::registry::local_packages::packages;
 use crate::registry::{DesiredState, Wanted};
+use crate::runtime::threads;
 use crate::serving::{Catalog, CatalogSnapshot, HostError, HostedModel, ModelHost};
 
 /// How long a model may take to come on stage, and to leave it: the platform waits six minutes.
@@ -124,7 +125,7 @@ impl HostedModels {
 #[async_trait]
 impl ModelHost for HostedModels {
     async fn add(&self, model: &ModelName, url: &str) -> Result<(), HostError> {
-        // Named at once: whoever else adds it meanwhile is told that it is there.
+        // Reserved at once: a second request for the same name gets an error.
         match self.hosted.lock().entry(model.clone()) {
             Entry::Occupied(_) => return Err(HostError::Exists(model.clone())),
             Entry::Vacant(place) => {
@@ -163,7 +164,7 @@ impl ModelHost for HostedModels {
     }
 }
 
-/// Ends a model's stay when it is dropped, unless it came on stage: also when whoever asked has gone away.
+/// Removes the model again when it is dropped, unless the model came on stage; also when the client disconnects.
 struct LoadGuard<'g> {
     hosted: &'g HostedModels,
     model: &'g ModelName,
@@ -215,15 +216,9 @@ async fn find(
     model: ModelName,
     path: PathBuf,
 ) -> Result<Vec<(Version, PathBuf)>, HostError> {
-    let (done, found) = oneshot::channel();
-    let spawned = std::thread::Builder::new()
-        .name("open".to_owned())
-        .spawn(move || drop(done.send(look(&root, &model, &path))));
-    if spawned.is_err() {
-        return Err(HostError::Invalid(
-            "there is no thread to read it".to_owned(),
-        ));
-    }
+    let found = threads::run("open", move || look(&root, &model, &path));
+    let found =
+        found.map_err(|_| HostError::Invalid("there is no thread to read it".to_owned()))?;
     found.await.unwrap_or(Err(HostError::Stopping))
 }
 

@@ -18,7 +18,7 @@ pub use load::{
     LoadOptions, LoadRequest, Loaded, Loader, Opened, PackageLoader, RowPolicy, Supply, WarmUp,
     Warmed,
 };
-pub use manager::{Manager, ManagerHandle, ManagerParts};
-pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};
+pub use manager::{Mailbox, Manager, ManagerHandle, ManagerParts, mailbox};
+pub use record::{Contract, ContractCheck, ModelOptions, OnDemand, OptionsOf, SwapOrder};
 pub use registry_supply::RegistrySupply;
 pub use requirements::Requirements;

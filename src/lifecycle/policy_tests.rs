@@ -227,8 +227,8 @@ proptest! {
         let ready: BTreeSet<Version> = ready.into_iter().map(Version).collect();
         let previous: Vec<Version> = previous.into_iter().map(Version).collect();
         let led = paths(&of(wanted), &of(now), &ready, &previous).default.unwrap();
-        let known = [v(wanted), v(now)].into_iter().chain(previous);
-        if { known }.any(|version| ready.contains(&version)) {
+        let mut known = [v(wanted), v(now)].into_iter().chain(previous);
+        if known.any(|version| ready.contains(&version)) {
             prop_assert!(ready.contains(&led));
         } else {
             prop_assert_eq!(led, v(wanted));

@@ -50,10 +50,11 @@ impl Supply for RegistrySupply {
             ..Query::default()
         };
         let state = self.source.snapshot(&query).await?;
-        let model = state.models.get(&id.name);
-        let package = model.map(|model| model.package(&id.name, id.version));
-        package
-            .unwrap_or_else(|| Err("the registry has no such model".to_owned()))
-            .map_err(SourceError::NotFound)
+        let Some(model) = state.models.get(&id.name) else {
+            let reason = "the registry has no such model".to_owned();
+            return Err(SourceError::NotFound(reason));
+        };
+        let package = model.package(&id.name, id.version);
+        package.map_err(|error| SourceError::NotFound(error.to_string()))
     }
 }

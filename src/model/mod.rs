@@ -18,7 +18,8 @@ pub(crate) mod small_file;
 
 pub use batch::Batch;
 pub use compatibility::{
-    Aspect, Change, Comparison, Label, Part, PolicyError, SignaturePolicy, Verdict, compare,
+    Aspect, Change, Comparison, ContractError, Label, Part, PolicyError, SignaturePolicy, Verdict,
+    compare,
 };
 pub(crate) use graph::onnx;
 pub use graph::{

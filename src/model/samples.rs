@@ -87,7 +87,9 @@ impl Signature {
     /// when asked for; none when a rank is open.
     pub fn samples(&self) -> impl Iterator<Item = (&'static str, Batch)> {
         let rows: &[usize] = if self.has_batch_axis() { &[1, 2] } else { &[1] };
-        let kinds = { rows.iter() }.flat_map(|rows| Fill::ALL.map(|fill| (fill, *rows)));
+        let kinds = rows
+            .iter()
+            .flat_map(|rows| Fill::ALL.map(|fill| (fill, *rows)));
         kinds.filter_map(|(fill, rows)| Some((fill.word(), self.sample(fill, rows)?)))
     }
 
@@ -106,7 +108,7 @@ impl Signature {
             });
             // An empty text takes more memory than the four bytes in which it is sent.
             let element = input.dtype.width().unwrap_or(size_of::<String>());
-            let bytes = { sizes.into_iter() }.try_fold(element, usize::checked_mul)?;
+            let bytes = sizes.into_iter().try_fold(element, usize::checked_mul)?;
             all.checked_add(bytes)
         });
         (all? <= most).then(|| self.zeros()).flatten()

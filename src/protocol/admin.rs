@@ -30,14 +30,13 @@ use crate::serving::Admin;
 /// A management request is a few words.
 const LONGEST_BODY: usize = 64 << 10;
 
-/// Swaps that `/admin/history` tells without `limit`.
+/// Swaps that `/admin/history` returns without `limit`.
 const TOLD: usize = 100;
 
-/// The router of the management API. `admin` is asked for each request; it is `None` until there is one.
-pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
+/// The router of the management API. Until models begin to load, it answers that the server starts.
+pub fn admin_router(shared: &Shared, guard: Guard) -> Router {
     let state = AdminState {
         shared: shared.clone(),
-        admin,
     };
     Router::new()
         .route("/admin/models", get(models))
@@ -53,18 +52,14 @@ pub fn admin_router(shared: &Shared, guard: Guard, admin: AdminSlot) -> Router {
         .layer(from_fn_with_state(guard, gate::pass_admin))
 }
 
-/// Where the manager is put once it runs.
-pub type AdminSlot = Arc<std::sync::OnceLock<Arc<dyn Admin>>>;
-
 #[derive(Clone)]
 struct AdminState {
     shared: Shared,
-    admin: AdminSlot,
 }
 
 impl AdminState {
-    fn admin(&self) -> Result<&Arc<dyn Admin>, Refused> {
-        self.admin.get().ok_or_else(Refused::starting)
+    fn admin(&self) -> Result<Arc<dyn Admin>, Refused> {
+        self.shared.admin().ok_or_else(Refused::starting)
     }
 }
 
@@ -142,19 +137,35 @@ async fn act(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let actions = ["swap", "load", "unload", "hold", "resume"];
-    let name = perform(&state, &caller, model, (&action, &actions), &body).await?;
+    let action = Action {
+        name: &action,
+        known: &["swap", "load", "unload", "hold", "resume"],
+        body: &body,
+    };
+    let name = perform(&state, &caller, model, action).await?;
     described(&state, &name)
 }
 
-/// Does what a path asks for, when it is among `actions`; the answer is the model.
+/// An action on a model, from the path of a request.
+struct Action<'r> {
+    name: &'r str,
+    /// Those that there are.
+    known: &'r [&'r str],
+    body: &'r Bytes,
+}
+
+/// Performs an action, when it is a known one; the answer is the model.
 async fn perform(
     state: &AdminState,
     caller: &Caller,
     model: String,
-    (action, actions): (&str, &[&str]),
-    body: &Bytes,
+    action: Action<'_>,
 ) -> Result<ModelName, Refused> {
+    let Action {
+        name: action,
+        known: actions,
+        body,
+    } = action;
     let name = model_name(model)?;
     let admin = state.admin()?;
     if !actions.contains(&action) {
@@ -193,8 +204,12 @@ async fn act_as_v2(
     body: Bytes,
 ) -> Result<Response, Refused> {
     rest::refuse_overrides(&body)?;
-    let actions = ["load", "unload"];
-    perform(&state, &caller, model, (&action, &actions), &Bytes::new()).await?;
+    let action = Action {
+        name: &action,
+        known: &["load", "unload"],
+        body: &Bytes::new(),
+    };
+    perform(&state, &caller, model, action).await?;
     Ok(StatusCode::OK.into_response())
 }
 

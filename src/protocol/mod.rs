@@ -22,7 +22,7 @@ mod state;
 mod v1;
 
 pub use crate::protocol::oip::grpc::{Grpc, HEALTH_NAMES, inference};
-pub use admin::{AdminSlot, admin_router};
+pub use admin::admin_router;
 pub use json::NonFinite;
 pub use mlflow::{check_example, example_batch, score, score_batch, score_example};
 pub use router::{AccessRow, access_table, entry, router};

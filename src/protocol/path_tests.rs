@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
 use crate::protocol::state::ProtocolOptions;
-use crate::serving::{Catalog, InferenceService};
+use crate::serving::{Catalog, InferenceService, Running};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
 /// Every path of the table but the root, which has no words, with names in place of the braces.
@@ -33,7 +34,7 @@ fn server(base_path: &str) -> Entry {
         base_path: base_path.to_owned(),
         ..ProtocolOptions::default()
     };
-    let shared = Shared::new(service, options);
+    let shared = Shared::new(service, options, watch::channel(Running::default()).1);
     entry(&shared, router(&shared))
 }
 

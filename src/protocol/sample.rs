@@ -126,10 +126,14 @@ fn made_up(servable: &Servable) -> impl Iterator<Item = SampleRequest> {
             batches.into_iter().map(move |batch| (graph.clone(), batch))
         })
         .collect();
-    let scoring = { tensors.iter() }.filter_map(|(graph, batch)| example::inputs(graph, batch));
+    let scoring = tensors
+        .iter()
+        .filter_map(|(graph, batch)| example::inputs(graph, batch));
     let scoring = rows.into_iter().chain(scoring);
     let scoring = scoring.map(|body| SampleRequest::new(SampleProtocol::Scoring, &body));
-    let infer = { tensors.iter() }.filter_map(|(graph, batch)| example::infer(graph, batch));
+    let infer = tensors
+        .iter()
+        .filter_map(|(graph, batch)| example::infer(graph, batch));
     let infer = infer.map(|body| SampleRequest::new(SampleProtocol::Infer, &body));
     let all: Vec<SampleRequest> = scoring
         .chain(infer)

@@ -1,9 +1,10 @@
 //! What every handler may use.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::json::NonFinite;
@@ -12,7 +13,7 @@ use crate::budget::{Allowance, Budget};
 use crate::http::body::BodyLimits;
 use crate::middleware::auth::Guard;
 use crate::runtime::blocking_pool::BlockingPool;
-use crate::serving::{InferenceService, ModelHost};
+use crate::serving::{Admin, InferenceService, ModelHost, Running};
 use crate::telemetry::Tracer;
 
 /// What every handler may use; cheap to clone.
@@ -29,7 +30,7 @@ struct SharedState {
     service: InferenceService,
     options: ProtocolOptions,
     draining: Arc<AtomicBool>,
-    host: OnceLock<Arc<dyn ModelHost>>,
+    running: watch::Receiver<Running>,
     documentation: Documentation,
     limits: BodyLimits,
     streams_end: CancellationToken,
@@ -48,15 +49,15 @@ pub struct ProtocolOptions {
     pub body_timeout: Option<Duration>,
     /// A path in front of every other, such as `/models-api`; empty for none.
     pub base_path: String,
-    /// Another path that tells whether the server is ready.
+    /// Another path for readiness.
     pub health_route: Option<String>,
     /// Another path that answers V1 predictions of the default model.
     pub predict_route: Option<String>,
     /// Whether models come and go by request.
     pub multi_model: bool,
-    /// Who decides whether a caller may do what it asks for; `None` where everybody may.
+    /// Authorizes requests; `None` without authentication.
     pub guard: Option<Guard>,
-    /// Whether everybody may read the metrics.
+    /// Whether metrics need no authentication.
     pub public_metrics: bool,
     /// What requests may hold together.
     pub budget: Budget,
@@ -65,8 +66,12 @@ pub struct ProtocolOptions {
 }
 
 impl Shared {
-    /// The state of a server over `service`.
-    pub fn new(service: InferenceService, options: ProtocolOptions) -> Self {
+    /// The state of a server over `service`; `running` holds what comes later.
+    pub fn new(
+        service: InferenceService,
+        options: ProtocolOptions,
+        running: watch::Receiver<Running>,
+    ) -> Self {
         let limits = BodyLimits {
             max_bytes: options.max_body,
             pause: options.body_timeout,
@@ -77,7 +82,7 @@ impl Shared {
             options,
             limits,
             draining: Arc::default(),
-            host: OnceLock::new(),
+            running,
             documentation: Documentation::default(),
             streams_end: CancellationToken::new(),
             scrapes: BlockingPool::new(1),
@@ -89,7 +94,7 @@ impl Shared {
         &self.0.service
     }
 
-    /// Whether the server wants new requests: each wanted model serves or has settled, and no stop was asked for.
+    /// Readiness: each desired model serves or has settled, and the server is not draining.
     pub fn is_ready(&self) -> bool {
         !self.0.draining.load(Ordering::Relaxed) && self.service().catalog().snapshot().is_ready()
     }
@@ -99,7 +104,7 @@ impl Shared {
         &self.0.options.tracer
     }
 
-    /// Turns true once a stop was asked for.
+    /// Turns true when the server begins to drain.
     pub fn draining(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0.draining)
     }
@@ -109,15 +114,14 @@ impl Shared {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// From here on models come and go by request.
-    pub fn host_models(&self, host: Arc<dyn ModelHost>) {
-        // There is one, once.
-        let _ = self.0.host.set(host);
+    /// Loads and unloads models by request; `None` until it runs.
+    pub(crate) fn host(&self) -> Option<Arc<dyn ModelHost>> {
+        self.0.running.borrow().host.clone()
     }
 
-    /// Whoever lets models come and go; `None` until it runs.
-    pub(crate) fn host(&self) -> Option<&Arc<dyn ModelHost>> {
-        self.0.host.get()
+    /// Decides against the registry; `None` until it runs.
+    pub(crate) fn admin(&self) -> Option<Arc<dyn Admin>> {
+        self.0.running.borrow().admin.clone()
     }
 
     /// Reads no more from streams that their clients keep open; what they have asked for is answered.
@@ -130,7 +134,7 @@ impl Shared {
         self.0.streams_end.cancelled().await;
     }
 
-    /// Who decides whether a caller may do what it asks for.
+    /// Authorizes requests; `None` without authentication.
     pub(crate) fn guard(&self) -> Option<&Guard> {
         self.0.options.guard.as_ref()
     }

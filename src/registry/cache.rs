@@ -14,7 +14,7 @@
 //!   loads/<digest>.json     whether a package has served, or how often loading it never returned
 //! ```
 //!
-//! Only its owner can read it: a package may be a secret, and whoever could write there could choose what is served.
+//! Only its owner can read it: packages may be confidential, and write access would decide what is served.
 //!
 //! Every lock is the operating system's and goes with its process, so nothing is left to clean up after `kill -9`.
 
@@ -38,6 +38,7 @@ use sha2::{Digest, Sha256};
 use self::cache_dir::CacheDir;
 use self::past::PastFiles;
 use super::{LastKnown, PackageRef, PastRuns, Query, Source, SourceError};
+use crate::runtime::threads;
 use crate::telemetry::Metrics;
 
 /// Where packages are kept, and how many.
@@ -45,7 +46,7 @@ use crate::telemetry::Metrics;
 pub struct RepositoryConfig {
     /// The directory, which outlives the process; `None` keeps packages for as long as this process runs.
     pub directory: Option<PathBuf>,
-    /// Bytes above which packages that nobody uses go, the one used longest ago first.
+    /// Bytes above which unused packages are removed, the one used longest ago first.
     pub limit: u64,
 }
 
@@ -78,7 +79,7 @@ impl std::fmt::Debug for CachedPackage {
     }
 }
 
-/// How often to look whether another process has fetched what we want too.
+/// How often to check whether another process has fetched the same package.
 const CLAIM_AGAIN: Duration = Duration::from_millis(50);
 
 impl Repository {
@@ -119,13 +120,13 @@ impl Repository {
         blocking(move || cache_dir.admit(&key, &files, claim)).await
     }
 
-    /// Forgets what was fetched for `package`, which turned out not to be it: the next one who wants it fetches it anew.
+    /// Forgets what was fetched for `package`, which turned out to be something else: it is fetched again when needed.
     ///
     /// # Errors
     /// What the file system says.
     pub async fn discard(&self, address: &str, package: &PackageRef) -> Result<(), SourceError> {
         let key = key(address, package);
-        // Whoever still writes it down finishes first.
+        // A write that is still running finishes first.
         let claim = self.claim(&key).await?;
         let cache_dir = Arc::clone(&self.cache_dir);
         blocking(move || {
@@ -183,7 +184,7 @@ impl Repository {
         source.fetch(package, files).await
     }
 
-    /// Waits until nobody else, in this process or another one, fetches the same.
+    /// Waits until no other task, in this process or another one, fetches the same.
     async fn claim(&self, key: &str) -> Result<File, SourceError> {
         let path = self.cache_dir.claim(key);
         loop {
@@ -250,10 +251,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         path: PathBuf::from("cache"),
         error,
     };
-    let (done, finished) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new().name("cache".to_owned());
-    let spawned = thread.spawn(move || drop(done.send(work())));
-    spawned.map_err(failed)?;
+    let finished = threads::run("cache", work).map_err(failed)?;
     let ended = || failed(io::Error::other("its thread ended"));
     finished.await.unwrap_or_else(|_| Err(ended()))
 }

@@ -46,7 +46,7 @@ pub(crate) struct RemoteFile {
     pub(crate) path: String,
     /// Its length, where known.
     pub(crate) size: Option<u64>,
-    /// Changes with its content, where the list tells.
+    /// Changes with its content, where the list has one.
     pub(crate) tag: Option<String>,
 }
 
@@ -63,10 +63,22 @@ pub(crate) struct Part {
 pub(crate) struct Opened {
     /// Where they begin: after the part, or 0.
     pub(crate) offset: u64,
-    /// The tag of the content, where the answer tells.
+    /// The tag of the content, where the response has one.
     pub(crate) tag: Option<String>,
-    /// The bytes up to the end; an error is the transport's words.
-    pub(crate) bytes: BoxStream<'static, Result<Bytes, String>>,
+    /// The bytes up to the end.
+    pub(crate) bytes: BoxStream<'static, Result<Bytes, TransferError>>,
+}
+
+/// Why the bytes of a file end too early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TransferError {
+    /// In the words of the transport.
+    #[error("{0}")]
+    Transport(String),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("it changed while it was read")]
+    Changed,
 }
 
 /// Where files come from.
@@ -98,11 +110,27 @@ pub(crate) async fn download(
     let manifest = plan.iter().position(|(file, _)| file.path == MANIFEST);
     if let Some(at) = manifest {
         let (file, target) = plan.swap_remove(at);
-        one(remote, &file, &target, tags).await?;
+        Transfer {
+            remote,
+            file: &file,
+            target: &target,
+            tags,
+        }
+        .run()
+        .await?;
         refuse_foreign(target).await?;
     }
     let fetched: Result<(), SourceError> = stream::iter(plan)
-        .map(|(file, target)| async move { one(remote, &file, &target, tags).await })
+        .map(|(file, target)| async move {
+            Transfer {
+                remote,
+                file: &file,
+                target: &target,
+                tags,
+            }
+            .run()
+            .await
+        })
         .buffer_unordered(CONCURRENT)
         .try_collect()
         .await;
@@ -116,7 +144,7 @@ async fn refuse_foreign(manifest: PathBuf) -> Result<(), SourceError> {
         return Ok(());
     };
     let error = PackageError::from(error);
-    // What else is wrong with it is told once it is complete.
+    // Other mistakes are reported once it is complete.
     if error.is_foreign() {
         return Err(SourceError::Package(Box::new(error)));
     }
@@ -198,74 +226,150 @@ fn is_confined(path: &str) -> bool {
             .all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Fetches a file. A connection that breaks is tried again at once: what has no tag would begin anew at the next attempt
-/// at the package, with all that was complete.
-async fn one(
-    remote: &dyn Remote,
-    file: &RemoteFile,
-    target: &Path,
-    tags: &Tags,
-) -> Result<(), SourceError> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..ATTEMPTS {
-        match attempt(remote, file, target, tags).await {
-            Err(SourceError::Unreachable { reason, .. }) => {
-                tracing::debug!(file = file.path, reason, "trying once more");
-            }
-            ended => return ended,
-        }
-        tokio::time::sleep(wait).await;
-        wait *= 2;
-    }
-    attempt(remote, file, target, tags).await
+/// One file on its way.
+#[derive(Clone, Copy)]
+struct Transfer<'d> {
+    remote: &'d dyn Remote,
+    file: &'d RemoteFile,
+    /// Where it is written.
+    target: &'d Path,
+    tags: &'d Tags,
 }
 
-async fn attempt(
-    remote: &dyn Remote,
-    file: &RemoteFile,
-    target: &Path,
-    tags: &Tags,
-) -> Result<(), SourceError> {
-    if let Some(parent) = target.parent() {
-        make_directories(parent).await?;
+impl Transfer<'_> {
+    /// Fetches a file. A connection that breaks is tried again at once: what has no tag would begin anew at the next attempt
+    /// at the package, with all that was complete.
+    async fn run(self) -> Result<(), SourceError> {
+        let mut wait = FIRST_WAIT;
+        for _ in 1..ATTEMPTS {
+            match self.attempt().await {
+                Err(SourceError::Unreachable { reason, .. }) => {
+                    tracing::debug!(file = self.file.path, reason, "trying once more");
+                }
+                ended => return ended,
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.attempt().await
     }
-    let present = present(target).await?;
-    if file.size == Some(0) {
-        let made = create(target).await;
-        return made.map(drop).map_err(SourceError::io(target));
+
+    async fn attempt(self) -> Result<(), SourceError> {
+        let Self {
+            remote,
+            file,
+            target,
+            tags,
+        } = self;
+        if let Some(parent) = target.parent() {
+            make_directories(parent).await?;
+        }
+        let present = present(target).await?;
+        if file.size == Some(0) {
+            let made = create(target).await;
+            return made.map(drop).map_err(SourceError::io(target));
+        }
+        let part = match tags.get(&file.path).await {
+            // The list says that it is another content by now.
+            Some(tag) if file.tag.as_ref().is_some_and(|listed| *listed != tag) => None,
+            Some(tag) => Some(tag),
+            None => None,
+        };
+        let part = match (part, file.size) {
+            (Some(_), Some(size)) if present == size && file.tag.is_some() => return Ok(()),
+            // The last byte is fetched once more, to see whether the content is still the same.
+            (Some(tag), Some(size)) if present == size => Some(Part {
+                length: size - 1,
+                tag,
+            }),
+            (Some(tag), Some(size)) if present < size => Some(Part {
+                length: present,
+                tag,
+            }),
+            _ => None,
+        };
+        let part = part.filter(|part| part.length > 0);
+        let opened =
+            tokio::time::timeout(remote.patience(), remote.open(file, part.as_ref())).await;
+        let opened = opened.map_err(|_| silent(remote, file))??;
+        let written = self.write(opened, part).await?;
+        match file.size {
+            Some(size) if size != written => Err(SourceError::Malformed {
+                registry: remote.address().to_owned(),
+                reason: format!(
+                    "`{}` has {written} bytes, expected {size} as listed",
+                    file.path
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
-    let part = match tags.get(&file.path).await {
-        // The list says that it is another content by now.
-        Some(tag) if file.tag.as_ref().is_some_and(|listed| *listed != tag) => None,
-        Some(tag) => Some(tag),
-        None => None,
-    };
-    let part = match (part, file.size) {
-        (Some(_), Some(size)) if present == size && file.tag.is_some() => return Ok(()),
-        // The last byte is fetched once more, to see whether the content is still the same.
-        (Some(tag), Some(size)) if present == size => Some(Part {
-            length: size - 1,
-            tag,
-        }),
-        (Some(tag), Some(size)) if present < size => Some(Part {
-            length: present,
-            tag,
-        }),
-        _ => None,
-    };
-    let part = part.filter(|part| part.length > 0);
-    let opened = tokio::time::timeout(remote.patience(), remote.open(file, part.as_ref())).await;
-    let opened = opened.map_err(|_| silent(remote, file))??;
-    let written = write(remote, (file, target), part, (opened, tags)).await?;
-    match file.size {
-        Some(size) if size != written => Err(SourceError::Malformed {
-            registry: remote.address().to_owned(),
-            reason: format!(
-                "`{}` has {written} bytes, expected {size} as listed",
-                file.path
-            ),
-        }),
-        _ => Ok(()),
+
+    /// The file to write to, at the place where the bytes begin.
+    async fn output(
+        self,
+        offset: u64,
+        tag: Option<&String>,
+        part: Option<Part>,
+    ) -> Result<File, SourceError> {
+        let Self {
+            file, target, tags, ..
+        } = self;
+        let io = || SourceError::io(target);
+        match (offset, part) {
+            (0, _) => {
+                // The old tag must not outlive the old content.
+                tags.forget(&file.path).await?;
+                let output = create(target).await.map_err(io())?;
+                if let Some(tag) = tag.or(file.tag.as_ref()) {
+                    tags.keep(&file.path, tag).await?;
+                }
+                Ok(output)
+            }
+            (offset, Some(part)) if offset == part.length => {
+                let output = OpenOptions::new().append(true).open(target).await;
+                let output = output.map_err(io())?;
+                output.set_len(offset).await.map_err(io())?;
+                Ok(output)
+            }
+            (offset, _) => Err(SourceError::Malformed {
+                registry: self.remote.address().to_owned(),
+                reason: format!(
+                    "`{}`: bytes from {offset} on, which nobody asked for",
+                    file.path
+                ),
+            }),
+        }
+    }
+
+    /// The length of the file in the end.
+    async fn write(self, opened: Opened, part: Option<Part>) -> Result<u64, SourceError> {
+        let Self { remote, file, .. } = self;
+        let io = || SourceError::io(self.target);
+        let mut output = self
+            .output(opened.offset, opened.tag.as_ref(), part)
+            .await?;
+        let (mut length, mut bytes) = (opened.offset, opened.bytes);
+        let most = file.size.unwrap_or(MOST_BYTES);
+        let end = loop {
+            let next = tokio::time::timeout(remote.patience(), bytes.next()).await;
+            match next {
+                Err(_) => break Err(silent(remote, file)),
+                Ok(None) => break Ok(length),
+                Ok(Some(Err(error))) => break Err(unreachable(remote, file, &error.to_string())),
+                Ok(Some(Ok(chunk))) => {
+                    length = length.saturating_add(chunk.len() as u64);
+                    if length > most {
+                        break Ok(length);
+                    }
+                    let written = output.write_all(&chunk).await;
+                    written.map_err(io())?;
+                }
+            }
+        };
+        // Also after an error: what has come is where the next attempt begins.
+        output.flush().await.map_err(io())?;
+        end
     }
 }
 
@@ -297,63 +401,6 @@ async fn create(target: &Path) -> std::io::Result<File> {
     #[cfg(unix)]
     options.mode(0o600);
     options.open(target).await
-}
-
-/// The length of the file in the end.
-async fn write(
-    remote: &dyn Remote,
-    (file, target): (&RemoteFile, &Path),
-    part: Option<Part>,
-    (opened, tags): (Opened, &Tags),
-) -> Result<u64, SourceError> {
-    let io = || SourceError::io(target);
-    let mut output = match (opened.offset, part) {
-        (0, _) => {
-            // The old tag must not outlive the old content.
-            tags.forget(&file.path).await?;
-            let output = create(target).await.map_err(io())?;
-            if let Some(tag) = opened.tag.as_ref().or(file.tag.as_ref()) {
-                tags.keep(&file.path, tag).await?;
-            }
-            output
-        }
-        (offset, Some(part)) if offset == part.length => {
-            let output = OpenOptions::new().append(true).open(target).await;
-            let output = output.map_err(io())?;
-            output.set_len(offset).await.map_err(io())?;
-            output
-        }
-        (offset, _) => {
-            return Err(SourceError::Malformed {
-                registry: remote.address().to_owned(),
-                reason: format!(
-                    "`{}`: bytes from {offset} on, which nobody asked for",
-                    file.path
-                ),
-            });
-        }
-    };
-    let (mut length, mut bytes) = (opened.offset, opened.bytes);
-    let most = file.size.unwrap_or(MOST_BYTES);
-    let end = loop {
-        let next = tokio::time::timeout(remote.patience(), bytes.next()).await;
-        match next {
-            Err(_) => break Err(silent(remote, file)),
-            Ok(None) => break Ok(length),
-            Ok(Some(Err(reason))) => break Err(unreachable(remote, file, &reason)),
-            Ok(Some(Ok(chunk))) => {
-                length = length.saturating_add(chunk.len() as u64);
-                if length > most {
-                    break Ok(length);
-                }
-                let written = output.write_all(&chunk).await;
-                written.map_err(io())?;
-            }
-        }
-    };
-    // Also after an error: what has come is where the next attempt begins.
-    output.flush().await.map_err(io())?;
-    end
 }
 
 fn silent(remote: &dyn Remote, file: &RemoteFile) -> SourceError {

@@ -104,7 +104,9 @@ mod tests {
         let production = production.map(|number| (Stage::Production, Version(number)));
         let versions = [champion.as_ref().map(|c| c.1), production.map(|p| p.1)];
         let model = RegisteredModel {
-            versions: { versions.into_iter().flatten() }
+            versions: versions
+                .into_iter()
+                .flatten()
                 .map(|v| version(v.0))
                 .collect(),
             aliases: champion.into_iter().collect(),

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::SourceError;
-use super::download::{Opened, Part, Remote, RemoteFile, download};
+use super::download::{Opened, Part, Remote, RemoteFile, TransferError, download};
 use super::places::LOCAL_KEY;
 use crate::registry::cache::blocking;
 
@@ -215,7 +215,7 @@ impl LocalFiles {
 fn chunks(
     file: tokio::fs::File,
     tag_before: String,
-) -> impl futures_util::Stream<Item = Result<Bytes, String>> {
+) -> impl futures_util::Stream<Item = Result<Bytes, TransferError>> {
     stream::try_unfold(Some(file), move |file| {
         let before = tag_before.clone();
         async move {
@@ -223,24 +223,21 @@ fn chunks(
                 return Ok(None);
             };
             let mut buffer = vec![0; CHUNK];
-            let read = file
-                .read(&mut buffer)
-                .await
-                .map_err(|error| error.to_string())?;
+            let read = file.read(&mut buffer).await?;
             if read > 0 {
                 buffer.truncate(read);
                 return Ok(Some((Bytes::from(buffer), Some(file))));
             }
-            let after = file.metadata().await.map_err(|error| error.to_string())?;
+            let after = file.metadata().await?;
             if tag(&after) != before {
-                return Err("it changed while it was read".to_owned());
+                return Err(TransferError::Changed);
             }
             Ok(None)
         }
     })
 }
 
-/// Opens a regular file below one of `allowed`, and waits for nobody.
+/// Opens a regular file below one of `allowed`, without blocking on pipes.
 fn open(path: &Path, allowed: &[PathBuf]) -> Result<fs::File, SourceError> {
     let mut options = fs::OpenOptions::new();
     options.read(true);

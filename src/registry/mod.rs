@@ -49,7 +49,8 @@ pub use places::ArtifactPlaces;
 pub use pull::{Pull, Pulls};
 pub use selection::{DesiredModel, DesiredState, Filter, FilterError, Selection, Target, Wanted};
 pub use state::{
-    PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState, VersionStatus,
+    NotLoadable, PackageRef, Query, RegisteredModel, RegisteredVersion, RegistryState,
+    VersionStatus,
 };
 pub use uri::{ModelUri, UriError, Which};
 pub use watcher::{FirstLook, KnownState, LastKnown, Watcher, WatcherParts};
@@ -91,7 +92,7 @@ pub trait Source: Send + Sync {
     /// May be dropped at any time; what was written stays.
     async fn fetch(&self, package: &PackageRef, directory: &Path) -> Result<(), SourceError>;
 
-    /// Notified when something may have changed, where the registry can tell. A hint only: the snapshot decides.
+    /// Notified when something may have changed, where the registry supports that. A hint only: the snapshot decides.
     fn changes(&self) -> Option<Arc<Notify>> {
         None
     }

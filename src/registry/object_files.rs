@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use url::Url;
 
-use super::download::{Opened, Part, Remote, RemoteFile, download};
+use super::download::{Opened, Part, Remote, RemoteFile, TransferError, download};
 use super::object_url::without_secrets;
 use super::{ObjectAccess, SourceError, local_files};
 
@@ -132,13 +132,14 @@ impl Remote for ObjectFiles {
                 reason: format!("`{}` changed while it was fetched", file.path),
             });
         }
-        let bytes = found.into_stream().map_err(|error| plain(&error));
+        let bytes = found.into_stream();
+        let bytes = bytes.map_err(|error| TransferError::Transport(plain(&error)));
         let bytes = bytes.boxed();
         Ok(Opened { offset, tag, bytes })
     }
 }
 
-/// What changes with the content of an object, where the store tells. Lists leave out the quotes in some.
+/// What changes with the content of an object, where the store has such a tag. Lists leave out the quotes in some.
 fn tag(meta: &ObjectMeta) -> Option<String> {
     let tag = meta.e_tag.as_deref()?;
     let tag = tag.trim_start_matches("W/").trim_matches('"');
@@ -185,7 +186,7 @@ fn unanswered(reason: String, error: &object_store::Error) -> String {
     format!("{reason}: {words}")
 }
 
-/// The status and the words of an answer that says no; lists and credentials tell it in no other way than in words.
+/// The status and the text of an error response; errors of lists and credentials hold them only as text.
 fn answer(reason: &str) -> Option<(u16, String)> {
     let (_, answer) = reason.split_once("non-2xx status code: ")?;
     let (status, words) = answer.split_at_checked(3)?;

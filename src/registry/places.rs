@@ -190,15 +190,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn host_of(text: &str, hosts: &[&str], variables: &[(&str, &str)]) -> Result<(), String> {
+    fn host_of(text: &str, hosts: &[&str], variables: &[(&str, &str)]) -> Result<(), SourceError> {
         let places = ArtifactPlaces {
             hosts: hosts.iter().map(ToString::to_string).collect(),
             ..ArtifactPlaces::default()
         };
         let environment = Environment::from_iter(variables.iter().copied());
         let server = url("https://mlflow.example.com/prefix");
-        let checked = places.check_host(&server, &environment, &url(text));
-        checked.map_err(|error| error.to_string())
+        places.check_host(&server, &environment, &url(text))
     }
 
     #[test]
@@ -222,7 +221,8 @@ mod tests {
             ),
             ("http://[2001:db8::1]:9000/a", &["[2001:db8::1]"], &[]),
         ] {
-            assert_eq!(host_of(place, hosts, variables), Ok(()), "{place}");
+            let checked = host_of(place, hosts, variables);
+            assert!(checked.is_ok(), "{place}: {checked:?}");
         }
     }
 
@@ -240,11 +240,12 @@ mod tests {
             ("https://cdn.example.org/a", &["cdn.example.org:8443"], &[]),
             ("https://a.cdn.example.org/a", &["cdn.example.org"], &[]),
         ] {
-            let error = host_of(place, hosts, variables).unwrap_err();
+            let error = host_of(place, hosts, variables).unwrap_err().to_string();
             assert!(error.contains("`registry.artifact_hosts`"), "{error}");
         }
         assert!(host_of("ftp://mlflow.example.com/a", &[], &[]).is_err());
         let secret = host_of("https://evil.example/a?signature=s3cret", &[], &[]).unwrap_err();
+        let secret = secret.to_string();
         assert!(!secret.contains("s3cret"), "{secret}");
     }
 

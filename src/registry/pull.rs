@@ -12,7 +12,7 @@ use crate::model::{ModelId, ModelName, Pointer, Version};
 pub struct Pull {
     /// Where its files are.
     pub package: PackageRef,
-    /// What of that which was asked for points to it.
+    /// The requested aliases and stages that point to it.
     pub pointers: BTreeSet<Pointer>,
     /// Whether a target names it, so that it cannot be left out.
     pub named: bool,
@@ -61,7 +61,13 @@ impl Selection {
                 Which::Pointer(pointer) => Some(pointer),
                 Which::Version(_) | Which::Latest => None,
             };
-            if let Err((id, reason)) = pulls.add((name, model), version, pointer, true) {
+            let chosen = Chosen {
+                name,
+                model,
+                version,
+                pointer,
+            };
+            if let Err((id, reason)) = pulls.add(chosen, true) {
                 return Err(SourceError::NotFound(format!(
                     "`{}` is version {}, which is not complete in the registry: {reason}",
                     target.uri, id.version
@@ -77,7 +83,13 @@ impl Selection {
                 let Some(version) = model.follow(pointer) else {
                     continue;
                 };
-                if let Err((id, reason)) = pulls.add((name, model), version, Some(pointer), false) {
+                let chosen = Chosen {
+                    name,
+                    model,
+                    version,
+                    pointer: Some(pointer),
+                };
+                if let Err((id, reason)) = pulls.add(chosen, false) {
                     pulls.unready.insert(id, reason);
                 }
             }
@@ -86,22 +98,30 @@ impl Selection {
     }
 }
 
+/// A version of a model, and what points to it.
+struct Chosen<'s> {
+    name: &'s ModelName,
+    model: &'s RegisteredModel,
+    version: Version,
+    pointer: Option<&'s Pointer>,
+}
+
 impl Pulls {
     /// The version and the registry's words when it is not complete.
-    fn add(
-        &mut self,
-        (name, model): (&ModelName, &RegisteredModel),
-        version: Version,
-        pointer: Option<&Pointer>,
-        named: bool,
-    ) -> Result<(), (ModelId, String)> {
+    fn add(&mut self, chosen: Chosen<'_>, named: bool) -> Result<(), (ModelId, String)> {
+        let Chosen {
+            name,
+            model,
+            version,
+            pointer,
+        } = chosen;
         let id = ModelId {
             name: name.clone(),
             version,
         };
         let package = match model.package(name, version) {
             Ok(package) => package,
-            Err(reason) => return Err((id, reason)),
+            Err(error) => return Err((id, error.to_string())),
         };
         let pull = self.versions.entry(id).or_insert_with(|| Pull {
             package,

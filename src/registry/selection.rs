@@ -8,7 +8,7 @@ use super::state::{PackageRef, Query, RegisteredModel, RegistryState};
 use super::uri::{ModelUri, Which};
 use crate::model::{Alias, ModelId, ModelName, Pointer, Stage, Version, fits_pattern};
 
-/// What the operator wants served out of a registry.
+/// What to serve from a registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Single models, first listed first.
@@ -54,7 +54,7 @@ pub struct FilterError(String);
 pub struct DesiredState {
     /// By the name it is served under.
     pub models: BTreeMap<ModelName, DesiredModel>,
-    /// Whether everyone who may want something has been heard; until then a missing model may only be late.
+    /// Whether every source of the desired state has answered; until then a missing model may only be late.
     pub complete: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct DesiredModel {
     pub aliases: BTreeMap<Alias, Version>,
     /// Stages of these versions.
     pub stages: BTreeMap<Stage, Version>,
-    /// Why it is not known which version is wanted; then there is none.
+    /// Why the desired version is unknown; then there is none.
     pub absent: Option<String>,
     /// Whether the configuration names the version itself: then no other one may stand in for it.
     pub pinned: bool,
@@ -198,7 +198,7 @@ impl Selection {
         // Why not is in the log: what stands there may be anybody's words.
         for name in state.broken.keys() {
             let reason = "the registry's records of it cannot be read";
-            for target in { self.targets.iter() }.filter(|target| target.is_of(name)) {
+            for target in self.targets.iter().filter(|target| target.is_of(name)) {
                 target.lack(reason.to_owned(), desired);
             }
             let unknown = RegisteredModel::default();
@@ -210,7 +210,10 @@ impl Selection {
 
     /// Why a target that may not be missing cannot be found.
     pub fn unreadable<'s>(&self, state: &'s RegistryState) -> Option<&'s str> {
-        let required = { self.targets.iter() }.filter(|target| !target.is_among(&self.optional));
+        let required = self
+            .targets
+            .iter()
+            .filter(|target| !target.is_among(&self.optional));
         let mut broken = required.filter_map(|target| match &target.uri {
             ModelUri::Registered { name, .. } => state.broken.get(name),
             ModelUri::Logged(_) | ModelUri::Run { .. } => None,
@@ -234,7 +237,9 @@ impl Selection {
 
     /// Whether it names a version that the server cannot do without.
     pub fn has_required(&self) -> bool {
-        { self.targets.iter() }.any(|target| !target.is_among(&self.optional))
+        self.targets
+            .iter()
+            .any(|target| !target.is_among(&self.optional))
     }
 
     fn optional_targets(&self) -> impl Iterator<Item = &Target> {
@@ -349,7 +354,7 @@ impl Target {
 fn wanted(model: &RegisteredModel, name: &ModelName, version: Version) -> Wanted {
     match model.package(name, version) {
         Ok(package) => Wanted::Package(package),
-        Err(reason) => Wanted::Unready(reason),
+        Err(error) => Wanted::Unready(error.to_string()),
     }
 }
 
@@ -547,7 +552,8 @@ mod tests {
             ("models:/x@y", None),
             ("models:/m/1", None),
         ]);
-        let missing: Vec<_> = { selection.missing(&state) }
+        let missing: Vec<_> = selection
+            .missing(&state)
             .iter()
             .map(ToString::to_string)
             .collect();

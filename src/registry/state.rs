@@ -42,7 +42,7 @@ pub struct RegisteredModel {
     pub latest: Option<Version>,
     /// Tags of the model.
     pub tags: BTreeMap<String, String>,
-    /// At least each version named above, and those that were asked for.
+    /// At least each version named above, and the requested ones.
     pub versions: BTreeMap<Version, RegisteredVersion>,
 }
 
@@ -81,6 +81,17 @@ pub struct PackageRef {
     pub digest: Option<String>,
 }
 
+/// Why a version has no package yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotLoadable {
+    /// The registry does not list it.
+    #[error("version {0} is not in the registry's answer")]
+    Missing(Version),
+    /// It is not complete; in the registry's words.
+    #[error("{0}")]
+    Unready(String),
+}
+
 impl RegisteredModel {
     /// The version that is meant, if there is one.
     pub fn resolve(&self, which: &Which) -> Option<Version> {
@@ -102,14 +113,12 @@ impl RegisteredModel {
     /// The package of `version`, once it can be loaded.
     ///
     /// # Errors
-    /// The registry's words for why not.
-    pub fn package(&self, name: &ModelName, version: Version) -> Result<PackageRef, String> {
-        let registered = self
-            .versions
-            .get(&version)
-            .ok_or_else(|| format!("version {version} is not in the registry's answer"))?;
+    /// [`NotLoadable`].
+    pub fn package(&self, name: &ModelName, version: Version) -> Result<PackageRef, NotLoadable> {
+        let registered = self.versions.get(&version);
+        let registered = registered.ok_or(NotLoadable::Missing(version))?;
         match &registered.status {
-            VersionStatus::Unready(reason) => Err(reason.clone()),
+            VersionStatus::Unready(reason) => Err(NotLoadable::Unready(reason.clone())),
             VersionStatus::Ready => Ok(PackageRef {
                 id: ModelId {
                     name: name.clone(),

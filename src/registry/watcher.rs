@@ -143,7 +143,7 @@ impl Watcher {
         if let Some((known, _)) = &remembered {
             self.had = Some(known.registry.models.len());
         }
-        // While there is something to begin with, nobody is kept waiting.
+        // While there is something to begin with, the start does not wait.
         let patience = if remembered.is_some() {
             FIRST_LOOK
         } else {
@@ -201,7 +201,7 @@ impl Watcher {
         }
     }
 
-    /// Looks for ever and tells `publish` what is wanted.
+    /// Polls for ever, and passes each desired state to `publish`.
     pub async fn run(mut self, publish: impl Fn(DesiredState)) {
         let source = Arc::clone(&self.parts.source);
         let changes = source.changes().unwrap_or_default();
@@ -562,8 +562,8 @@ mod tests {
         });
         let (desired, _) = watcher(scripted(&[Ok(0)]), None, memory).first_look().await;
         assert_eq!(champion(&desired.unwrap()), 3);
-        let nothing = watcher(scripted(&[Ok(0)]), None, Arc::default());
-        let (desired, look) = { nothing }.first_look().await;
+        let mut nothing = watcher(scripted(&[Ok(0)]), None, Arc::default());
+        let (desired, look) = nothing.first_look().await;
         assert!(desired.unwrap().models.is_empty());
         assert!(matches!(look, FirstLook::Read { .. }));
     }

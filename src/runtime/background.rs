@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 
 /// What its threads are called.
 const THREADS: &str = "fetch";
@@ -51,14 +51,12 @@ impl Background {
             .build()?;
         let (end, ended) = oneshot::channel();
         let handle = runtime.handle().clone();
-        std::thread::Builder::new()
-            .name(THREADS.to_owned())
-            .spawn(move || {
-                machine::Priority::Background.take();
-                let _ = runtime.block_on(ended);
-                // What waits for a disk or a resolver is not waited for.
-                runtime.shutdown_background();
-            })?;
+        threads::spawn(THREADS, move || {
+            machine::Priority::Background.take();
+            let _ = runtime.block_on(ended);
+            // What waits for a disk or a resolver is not waited for.
+            runtime.shutdown_background();
+        })?;
         *running = Some(Running {
             runtime: handle.clone(),
             _end: end,

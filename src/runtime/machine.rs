@@ -248,7 +248,8 @@ impl Cgroup {
             return Self {
                 version: Some(2),
                 cpu_quota: tightest(folders.iter().filter_map(|folder| quota_v2(folder))),
-                memory_limit_bytes: { folders.iter() }
+                memory_limit_bytes: folders
+                    .iter()
                     .filter_map(|folder| number(&folder.join("memory.max")))
                     .min(),
             };
@@ -265,7 +266,8 @@ impl Cgroup {
             let group = groups.lines().find_map(|line| {
                 let (_, rest) = line.split_once(':')?;
                 let (controllers, group) = rest.split_once(':')?;
-                { controllers.split(',') }
+                controllers
+                    .split(',')
                     .any(|name| name == controller)
                     .then_some(group)
             });
@@ -275,7 +277,8 @@ impl Cgroup {
         Self {
             version: Some(1),
             cpu_quota: tightest(of("cpu").iter().filter_map(|folder| quota_v1(folder))),
-            memory_limit_bytes: { limits.iter() }
+            memory_limit_bytes: limits
+                .iter()
                 .filter_map(|folder| number(&folder.join("memory.limit_in_bytes")))
                 // Without a limit, v1 says the largest page-aligned number.
                 .filter(|limit| *limit < 1 << 62)

@@ -4,3 +4,4 @@ pub(crate) mod background;
 pub mod blocking_pool;
 pub mod machine;
 pub mod saturation;
+pub(crate) mod threads;

@@ -45,10 +45,10 @@ pub struct Point {
     pub per_call: Duration,
 }
 
-/// Compiles `package` on `engine` and times it. Blocking. `tell` hears the number of rows that comes next.
+/// Compiles `package` on `engine` and times it. Blocking. `tell` is called with the number of rows that comes next.
 ///
 /// # Errors
-/// When the engine refuses the package; what fails later is told in [`Cost::stopped`].
+/// When the engine refuses the package; later failures are in [`Cost::stopped`].
 pub fn measure(
     package: &Package,
     engine: &dyn Engine,
@@ -88,20 +88,21 @@ pub fn measure(
     Ok(cost)
 }
 
-/// The tensors of the package's own example; `Err` says why they cannot be had.
+/// The tensors of the package's own example; an error says why they cannot be had.
 fn example(
     package: &Package,
     engine: &dyn Engine,
     model: &Arc<dyn CompiledModel>,
-) -> Result<Option<Batch>, String> {
-    let body = package.serving_input().map_err(|error| error.to_string())?;
+) -> anyhow::Result<Option<Batch>> {
+    let body = package.serving_input()?;
     let Some(body) = body else {
         return Ok(None);
     };
-    let servable = offline::servable(package, engine, model, ResponseForm::default())
-        .map_err(|error| error.to_string())?;
+    let servable = offline::servable(package, engine, model, ResponseForm::default())?;
     let batch = protocol::example_batch(&servable, body);
-    batch.map(Some).map_err(|(_, message)| message)
+    batch
+        .map(Some)
+        .map_err(|(_, message)| anyhow::Error::msg(message))
 }
 
 /// The batches to time, the smallest first: the given one alone, where the model takes no other number of rows.

@@ -12,7 +12,7 @@ use crate::config::{Settings, load_options};
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
 use crate::model::{Batch, Package, Probe, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
-use crate::serving::{Limits, Servable};
+use crate::serving::{Limits, Servable, ServableParts};
 use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
 /// A package on an engine, ready to answer. Everything blocks.
@@ -63,7 +63,7 @@ impl Offline {
         })
     }
 
-    /// Compiles `package` on the engine that is asked for, else on the one that `serve` would take.
+    /// Compiles `package` on the requested engine, else on the one that `serve` would take.
     ///
     /// # Errors
     /// When there is no such engine, or it refuses the package.
@@ -187,7 +187,13 @@ pub fn servable(
         max_concurrency: None,
         max_rows: None,
     };
-    let (package, name) = (package.clone(), engine.name());
-    let servable = Servable::new(package, name, &**model, batcher, (limits, metrics));
+    let servable = Servable::new(ServableParts {
+        package: package.clone(),
+        engine: engine.name(),
+        model: &**model,
+        batcher,
+        limits,
+        metrics,
+    });
     Ok(servable.with_response(response))
 }

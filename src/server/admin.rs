@@ -1,7 +1,6 @@
 //! The listener of the management API.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -12,9 +11,8 @@ use super::trust::Trust;
 use crate::config::{Settings, request_limits, secret};
 use crate::middleware::auth::{Authenticator, Callers, Guard};
 use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
-use crate::protocol::{AdminSlot, Shared, admin_router};
+use crate::protocol::{Shared, admin_router};
 use crate::server::listen::{self, Local};
-use crate::serving::Admin;
 use crate::telemetry::Tracer;
 
 /// A manual swap is answered when the version serves, which may take as long as loading it.
@@ -23,7 +21,6 @@ const LONGEST_REQUEST: Duration = Duration::from_secs(660);
 /// A management API that listens.
 pub(crate) struct AdminServer {
     pub(crate) address: SocketAddr,
-    slot: AdminSlot,
     handle: Handle<Local>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -58,9 +55,8 @@ impl AdminServer {
         let guard = Guard::new(shared.service().shared_metrics());
         let bound = listen::bind(&server.admin_host, port, "--admin-port")?;
         let address = bound.address;
-        let slot = AdminSlot::default();
         let router = layered(
-            admin_router(shared, guard, Arc::clone(&slot)),
+            admin_router(shared, guard),
             MiddlewareOptions {
                 request_timeout: LONGEST_REQUEST,
                 access_log: settings.telemetry.access_log,
@@ -74,7 +70,7 @@ impl AdminServer {
             },
         );
         let handle = Handle::new();
-        // Places of its own: whoever takes all others must not keep the operator out.
+        // Places of its own: clients that take all others must not lock the operator out.
         let listening = listen::Listening::new(
             settings,
             shared.service().shared_metrics(),
@@ -83,16 +79,9 @@ impl AdminServer {
         let task = tokio::spawn(listening.serve(bound, router, handle.clone()));
         Ok(Some(Self {
             address,
-            slot,
             handle,
             task,
         }))
-    }
-
-    /// Answers from here on.
-    pub(crate) fn manage(&self, admin: Arc<dyn Admin>) {
-        // There is one manager, once.
-        let _ = self.slot.set(admin);
     }
 
     /// Stops listening; what still runs ends with the process.

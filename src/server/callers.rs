@@ -1,4 +1,4 @@
-//! Who may ask for what: the file of callers and the keys of tokens, as the settings name them.
+//! The file of callers and the keys of tokens, as configured.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::config::{JwtSettings, Settings};
-use crate::middleware::auth::{Authenticator, Callers, KeySource, TokenOptions, Tokens};
+use crate::middleware::auth::{
+    Authenticator, Callers, KeySource, KeySourceError, TokenOptions, Tokens, UnknownAlgorithm,
+};
 use crate::network::{self, NetworkConfig};
 use crate::server::reload::Reload;
 
@@ -24,7 +26,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// A set of keys is a few kilobytes.
 const LARGEST_SET: usize = 1 << 20;
 
-/// Everybody who is known, and what keeps that true.
+/// The callers, and what keeps them up to date.
 pub(crate) struct Known {
     pub(crate) authenticator: Authenticator,
     pub(crate) watched: Option<Arc<dyn Reload>>,
@@ -126,13 +128,13 @@ fn tokens(place: &str, jwt: &JwtSettings, network: &NetworkConfig) -> anyhow::Re
             "`auth.jwt.jwks` needs `auth.jwt.audience`: without it tokens for other services would be taken"
         );
     }
-    let algorithms: Result<Vec<_>, String> =
+    let algorithms: Result<Vec<_>, UnknownAlgorithm> =
         jwt.algorithms.iter().map(|name| name.parse()).collect();
     let options = TokenOptions {
         issuer: issuer.clone(),
         audience: jwt.audience.clone(),
         // What is none was refused when the configuration was checked.
-        algorithms: algorithms.map_err(anyhow::Error::msg)?,
+        algorithms: algorithms?,
         leeway: jwt.leeway,
     };
     let source: Box<dyn KeySource> = if is_address(place) {
@@ -155,7 +157,7 @@ fn is_address(place: &str) -> bool {
 /// Looks at the keys once, and from then on from time to time.
 ///
 /// # Errors
-/// When they are in a file that cannot be used: nobody else will put it right. A provider may be late.
+/// When they are in a file that cannot be used: that does not resolve itself, while a provider may only be late.
 async fn refresher(tokens: &Arc<Tokens>, jwt: &JwtSettings) -> anyhow::Result<JoinHandle<()>> {
     let place = jwt.jwks.as_deref().unwrap_or_default();
     let mut result = tokens.refresh().await;
@@ -186,9 +188,9 @@ struct KeysFile(PathBuf);
 
 #[async_trait]
 impl KeySource for KeysFile {
-    async fn fetch(&self) -> Result<Vec<u8>, String> {
+    async fn fetch(&self) -> Result<Vec<u8>, KeySourceError> {
         let read = tokio::fs::read(&self.0).await;
-        read.map_err(|error| error.to_string())
+        Ok(read?)
     }
 }
 
@@ -199,27 +201,31 @@ struct Address {
 
 #[async_trait]
 impl KeySource for Address {
-    async fn fetch(&self) -> Result<Vec<u8>, String> {
+    async fn fetch(&self) -> Result<Vec<u8>, KeySourceError> {
         let fetched = tokio::time::timeout(LONGEST_FETCH, self.get()).await;
-        fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        fetched.unwrap_or(Err(KeySourceError::Timeout))
     }
 }
 
 impl Address {
-    async fn get(&self) -> Result<Vec<u8>, String> {
+    async fn get(&self) -> Result<Vec<u8>, KeySourceError> {
         let response = self.client.get(&self.url).send().await;
-        let response = response.map_err(network::reason)?;
+        let response = response.map_err(unreachable)?;
         if !response.status().is_success() {
-            return Err(format!("status {}", response.status().as_u16()));
+            return Err(KeySourceError::Status(response.status().as_u16()));
         }
         let mut chunks = response.bytes_stream();
         let mut body = Vec::new();
         while let Some(chunk) = chunks.next().await {
-            body.extend_from_slice(&chunk.map_err(network::reason)?);
+            body.extend_from_slice(&chunk.map_err(unreachable)?);
             if body.len() > LARGEST_SET {
-                return Err(format!("more than {} KiB", LARGEST_SET >> 10));
+                return Err(KeySourceError::TooLarge { limit: LARGEST_SET });
             }
         }
         Ok(body)
     }
+}
+
+fn unreachable(error: reqwest::Error) -> KeySourceError {
+    KeySourceError::Unreachable(network::reason(error))
 }

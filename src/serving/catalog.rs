@@ -106,7 +106,7 @@ pub enum LookupError {
     /// The model has no such version.
     #[error("model `{}` has no version {}; it has {}", id.name, id.version, list(known))]
     UnknownVersion {
-        /// What was asked for.
+        /// The requested version.
         id: ModelId,
         /// The versions that exist.
         known: Vec<Version>,
@@ -120,7 +120,7 @@ pub enum LookupError {
     UnknownPointer {
         /// The model.
         name: ModelName,
-        /// What was asked for.
+        /// The requested alias or stage.
         pointer: Pointer,
         /// The aliases and stages that lead somewhere.
         known: Vec<String>,
@@ -134,7 +134,7 @@ pub enum LookupError {
         /// The names that exist; `None` where not everybody may learn them.
         known: Option<Vec<ModelName>>,
     },
-    /// It is not known yet which models there are.
+    /// The models are not known yet.
     #[error("the server is starting: its models are not known yet")]
     Starting,
     /// The model is wanted and not loaded; asking for it loads it.
@@ -347,8 +347,8 @@ impl ModelEntry {
     /// Whether a request would see no difference.
     pub fn is_same(&self, other: &Self) -> bool {
         let same_versions = || {
-            let pairs = self.versions.iter().zip(&other.versions);
-            { pairs }.all(|((version, entry), (other_version, other_entry))| {
+            let mut pairs = self.versions.iter().zip(&other.versions);
+            pairs.all(|((version, entry), (other_version, other_entry))| {
                 version == other_version && entry.is_same(other_entry)
             })
         };

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use super::super::catalog::{Catalog, ModelEntry, VersionEntry};
-use super::super::servable::Limits;
+use super::super::servable::{Limits, ServableParts};
 use super::super::service::{Answered, InferenceService, RequestOptions};
 use super::super::state::VersionState;
 use super::*;
@@ -155,7 +155,14 @@ fn servable(metrics: &Arc<Metrics>, engine: &Fake, version: u64) -> Servable {
         max_concurrency: None,
         max_rows: None,
     };
-    Servable::new(package, "fake", &*model, batcher, (limits, series))
+    Servable::new(ServableParts {
+        package,
+        engine: "fake",
+        model: &*model,
+        batcher,
+        limits,
+        metrics: series,
+    })
 }
 
 fn good() -> Fake {

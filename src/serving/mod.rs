@@ -8,6 +8,7 @@ mod exchange;
 mod host;
 mod lease;
 mod observation;
+mod running;
 mod servable;
 mod service;
 mod state;
@@ -21,6 +22,9 @@ pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
-pub use servable::{Confinement, Health, Limits, RowSharing, Servable, ServableHandle};
+pub use running::Running;
+pub use servable::{
+    Confinement, Health, Limits, RowSharing, Servable, ServableHandle, ServableParts,
+};
 pub use service::{Answered, Codec, Demand, InferenceService, RequestOptions, ServeError};
 pub use state::{ExampleError, FailureReason, VersionState};

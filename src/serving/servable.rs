@@ -82,7 +82,7 @@ impl RowSharing {
     }
 }
 
-/// Why a version runs in a process of its own with bounded memory, which nobody asked for.
+/// Why a version runs in a process of its own with bounded memory, although that is not configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
     /// What its graph has that no shape bounds.
@@ -213,15 +213,39 @@ pub struct Limits {
     pub max_rows: Option<usize>,
 }
 
+/// What a servable is made of.
+pub struct ServableParts<'m> {
+    /// The package.
+    pub package: Package,
+    /// The name of the engine that compiled it.
+    pub engine: &'static str,
+    /// The compiled model.
+    pub model: &'m dyn CompiledModel,
+    /// What runs it.
+    pub batcher: Batcher,
+    /// What one request may take.
+    pub limits: Limits,
+    /// Where it is counted.
+    pub metrics: Arc<VersionMetrics>,
+}
+
+impl std::fmt::Debug for ServableParts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServableParts").finish_non_exhaustive()
+    }
+}
+
 impl Servable {
     /// A servable over a compiled model.
-    pub fn new(
-        package: Package,
-        engine: &'static str,
-        model: &dyn CompiledModel,
-        batcher: Batcher,
-        (limits, metrics): (Limits, Arc<VersionMetrics>),
-    ) -> Self {
+    pub fn new(parts: ServableParts<'_>) -> Self {
+        let ServableParts {
+            package,
+            engine,
+            model,
+            batcher,
+            limits,
+            metrics,
+        } = parts;
         let signature = package.signature();
         Self {
             package: Arc::new(package),
@@ -230,7 +254,9 @@ impl Servable {
             signature,
             batcher,
             limits,
-            permits: { limits.max_concurrency }.map(|most| Arc::new(Semaphore::new(most))),
+            permits: limits
+                .max_concurrency
+                .map(|most| Arc::new(Semaphore::new(most))),
             response: ResponseOutput::default(),
             sharing: RowSharing::Alone("nothing was tried".to_owned()),
             confinement: None,
@@ -357,7 +383,7 @@ impl Servable {
         &self.sharing
     }
 
-    /// Why it runs in a process of its own, where nobody asked for that.
+    /// Why it runs in a process of its own, where that is not configured.
     pub fn confinement(&self) -> Option<&Confinement> {
         self.confinement.as_ref()
     }

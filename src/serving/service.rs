@@ -1,6 +1,6 @@
 //! Runs one request: lease, decode, queue, run, encode; measured once, here, for every protocol.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -196,7 +196,7 @@ pub trait Demand: Send + Sync {
 pub struct InferenceService {
     catalog: Arc<Catalog>,
     metrics: Arc<Metrics>,
-    demand: OnceLock<Arc<dyn Demand>>,
+    demand: Option<Arc<dyn Demand>>,
     /// More at a time than there are threads that can run: what takes long shares them with what comes later.
     heavy: BlockingPool,
 }
@@ -208,14 +208,13 @@ impl std::fmt::Debug for InferenceService {
 }
 
 impl InferenceService {
-    /// A service over `catalog`.
+    /// A service over `catalog`, which loads nothing on demand.
     pub fn new(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Self {
-        let demand = OnceLock::new();
         let threads = machine::threads();
         Self {
             catalog,
             metrics,
-            demand,
+            demand: None,
             heavy: BlockingPool::new((2 * threads).max(4)),
         }
     }
@@ -228,10 +227,11 @@ impl InferenceService {
         self.heavy.run(Caller::current().turn(), work).await
     }
 
-    /// From here on models are loaded on demand.
-    pub fn load_on_demand(&self, demand: Arc<dyn Demand>) {
-        // There is one manager, once.
-        let _ = self.demand.set(demand);
+    /// The same service, which loads models on demand.
+    #[must_use]
+    pub fn with_demand(mut self, demand: Arc<dyn Demand>) -> Self {
+        self.demand = Some(demand);
+        self
     }
 
     /// Finds the servable that a request means; where that is loaded on demand, it is, and the request waits.
@@ -248,7 +248,7 @@ impl InferenceService {
             found => return Ok(found?),
         };
         let awake = async {
-            let demand = self.demand.get();
+            let demand = self.demand.as_ref();
             let mut progress = demand.map(|demand| demand.progress());
             loop {
                 if let Some(progress) = &mut progress {
@@ -286,12 +286,12 @@ impl InferenceService {
         &self.catalog
     }
 
-    /// The same, for whoever loads models into it.
+    /// The same, to load models into it.
     pub fn shared_catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog)
     }
 
-    /// The metrics, for whoever adds series to them.
+    /// The metrics, to add series to them.
     pub fn shared_metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }

@@ -182,7 +182,8 @@ pub(super) fn pre_authentication(payload: &[u8]) -> Vec<u8> {
 }
 
 fn decode(text: &str, what: &str) -> Result<Vec<u8>, SealProblem> {
-    { BASE64.decode(text) }
+    BASE64
+        .decode(text)
         .map_err(|_| SealProblem::Malformed(format!("its `{what}` is not base64")))
 }
 

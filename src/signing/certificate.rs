@@ -59,7 +59,7 @@ impl Authority {
     }
 }
 
-/// The key of whoever the chain belongs to, and their name, when one of the authorities vouches for them.
+/// The key and the name of the owner of the chain, when one of the authorities vouches for them.
 pub(super) fn signer(
     chain: &[Vec<u8>],
     authorities: &[Authority],
@@ -113,7 +113,8 @@ fn vouches(
     chain: &[Vec<u8>],
     leaf: &X509Certificate<'_>,
 ) -> Result<(), webpki::Error> {
-    let ders: Vec<CertificateDer<'_>> = { chain.iter() }
+    let ders: Vec<CertificateDer<'_>> = chain
+        .iter()
         .map(|der| CertificateDer::from(der.as_slice()))
         .collect();
     let Some((first, others)) = ders.split_first() else {

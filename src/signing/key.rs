@@ -27,6 +27,13 @@ const ED25519_KEY: &str = "1.3.101.112";
 
 const EXPECTED: &str = "expected an ECDSA key on P-256 or P-384, or an Ed25519 key";
 
+/// A key of a kind that is not supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("holds a key of {kind}, which is not supported; {}", EXPECTED)]
+pub(super) struct UnsupportedKey {
+    kind: &'static str,
+}
+
 /// What keys are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Algorithm {
@@ -96,13 +103,13 @@ impl PublicKey {
             return Err(content(not_public(path, &labels)));
         };
         match SubjectPublicKeyInfo::from_der(&block.contents) {
-            Ok((_, info)) => Self::from_info(&info).map_err(content),
+            Ok((_, info)) => Self::from_info(&info).map_err(at(path)),
             Err(_) => Err(content("holds a public key that cannot be read".to_owned())),
         }
     }
 
     /// The key in a certificate or in a file.
-    pub(super) fn from_info(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, String> {
+    pub(super) fn from_info(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, UnsupportedKey> {
         let algorithm = info.algorithm.algorithm.to_id_string();
         let curve = info.algorithm.parameters.as_ref();
         let curve = curve.and_then(|any| any.as_oid().ok());
@@ -171,19 +178,19 @@ impl PrivateKey {
         };
         let der = match key.label.as_str() {
             "PRIVATE KEY" => key.contents.clone(),
-            "EC PRIVATE KEY" => wrapped(&key.contents).map_err(content)?,
+            "EC PRIVATE KEY" => wrapped(&key.contents).map_err(at(path))?,
             "ENCRYPTED PRIVATE KEY" => {
                 return Err(content(
                     "holds a key with a password; take it off, for a file that only you can read, with `openssl pkey -in FILE -out KEY`"
                         .to_owned(),
                 ));
             }
-            _ => return Err(content(unsupported("another algorithm"))),
+            _ => return Err(at(path)(unsupported("another algorithm"))),
         };
-        Self::from_pkcs8(&der).map_err(content)
+        Self::from_pkcs8(&der).map_err(at(path))
     }
 
-    fn from_pkcs8(der: &[u8]) -> Result<Self, String> {
+    fn from_pkcs8(der: &[u8]) -> Result<Self, UnsupportedKey> {
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             return Ok(Self(Pair::Ed25519(pair)));
         }
@@ -239,8 +246,13 @@ pub(super) fn blocks(path: &Path) -> Result<Vec<Pem>, TrustError> {
     blocks.map_err(|error| TrustError::content(path, format!("is not in PEM: {error}")))
 }
 
-fn unsupported(what: &str) -> String {
-    format!("holds a key of {what}, which is not supported; {EXPECTED}")
+fn unsupported(kind: &'static str) -> UnsupportedKey {
+    UnsupportedKey { kind }
+}
+
+/// The same of the file that holds the key.
+fn at(path: &Path) -> impl Fn(UnsupportedKey) -> TrustError {
+    move |error| TrustError::content(path, error.to_string())
 }
 
 fn not_public(path: &Path, labels: &[&str]) -> String {
@@ -258,7 +270,7 @@ fn not_public(path: &Path, labels: &[&str]) -> String {
 }
 
 /// The older form of an EC key inside the newer one. Its curve stands in it.
-fn wrapped(sec1: &[u8]) -> Result<Vec<u8>, String> {
+fn wrapped(sec1: &[u8]) -> Result<Vec<u8>, UnsupportedKey> {
     const P256_OID: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
     const P384_OID: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
     const EC_OID: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

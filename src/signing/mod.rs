@@ -141,7 +141,7 @@ impl Trust {
         Ok(trust)
     }
 
-    /// Believes whoever has the private half of this key.
+    /// Trusts signatures by the private half of this key.
     pub fn add_key(&mut self, key: PublicKey) {
         self.keys.push(key);
     }
@@ -151,7 +151,7 @@ impl Trust {
         self.authorities.push(authority);
     }
 
-    /// Whether nobody is believed.
+    /// Whether no signature is trusted.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && self.authorities.is_empty()
     }
@@ -193,8 +193,8 @@ impl Trust {
         let signed = |key: &PublicKey| key.verifies(&bundle.signed(), &bundle.signature);
         match &bundle.material {
             Material::Key { hint } => {
-                let keys = self.keys.iter().filter(|key| !key.is_plain());
-                let key = { keys }.find(|key| signed(key));
+                let mut keys = self.keys.iter().filter(|key| !key.is_plain());
+                let key = keys.find(|key| signed(key));
                 key.map(PublicKey::to_string)
                     .ok_or_else(|| self.not_believed(hint))
             }
@@ -236,7 +236,7 @@ impl Sealed {
     pub fn covers(&self, package: &Package) -> Result<(), SealError> {
         let missing = package.uses().into_iter().find(|file| {
             let name = file.iter().map(|part| part.to_str());
-            let name: Option<Vec<&str>> = { name }.filter(|part| *part != Some(".")).collect();
+            let name: Option<Vec<&str>> = name.filter(|part| *part != Some(".")).collect();
             name.is_none_or(|name| !self.files.contains(&name.join("/")))
         });
         match missing {

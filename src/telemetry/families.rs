@@ -10,30 +10,48 @@ use prometheus::{
 use super::init::lost_lines;
 use super::memory::RequestMemory;
 
-/// The families with a `model` label, and the few without any.
+/// All families.
 #[derive(Debug, Clone)]
 pub(super) struct Families {
-    pub(super) requests: IntCounterVec,
-    pub(super) request_duration: HistogramVec,
-    pub(super) queue_duration: HistogramVec,
-    pub(super) inference_duration: HistogramVec,
-    pub(super) batch_rows: HistogramVec,
-    pub(super) batch_rows_limit: IntGaugeVec,
-    pub(super) rows: IntCounterVec,
-    pub(super) request_size: Histogram,
-    pub(super) in_flight: IntGaugeVec,
-    pub(super) queue_depth: IntGaugeVec,
-    pub(super) rejected: IntCounterVec,
-    pub(super) nonfinite: IntCounterVec,
-    pub(super) engine_errors: IntCounterVec,
-    pub(super) replays: IntCounterVec,
-    pub(super) info: IntGaugeVec,
-    pub(super) state: IntGaugeVec,
-    pub(super) memory: IntGaugeVec,
+    pub(super) requests: RequestFamilies,
+    pub(super) batches: BatchFamilies,
+    pub(super) versions: VersionFamilies,
     pub(super) lifecycle: LifecycleFamilies,
     pub(super) clients: ClientFamilies,
     pub(super) trust: TrustFamilies,
     pub(super) process: ProcessFamilies,
+}
+
+/// The families of prediction requests.
+#[derive(Debug, Clone)]
+pub(super) struct RequestFamilies {
+    pub(super) total: IntCounterVec,
+    pub(super) duration: HistogramVec,
+    pub(super) size: Histogram,
+    pub(super) in_flight: IntGaugeVec,
+    pub(super) rejected: IntCounterVec,
+    pub(super) engine_errors: IntCounterVec,
+    pub(super) replays: IntCounterVec,
+}
+
+/// The families of what waits for an engine and runs in it.
+#[derive(Debug, Clone)]
+pub(super) struct BatchFamilies {
+    pub(super) queue_duration: HistogramVec,
+    pub(super) queue_depth: IntGaugeVec,
+    pub(super) inference_duration: HistogramVec,
+    pub(super) batch_rows: HistogramVec,
+    pub(super) rows_limit: IntGaugeVec,
+    pub(super) rows: IntCounterVec,
+    pub(super) nonfinite: IntCounterVec,
+}
+
+/// The families of versions that are loaded.
+#[derive(Debug, Clone)]
+pub(super) struct VersionFamilies {
+    pub(super) info: IntGaugeVec,
+    pub(super) state: IntGaugeVec,
+    pub(super) memory: IntGaugeVec,
 }
 
 /// The families of the server itself and of what it leaves to others.
@@ -134,22 +152,69 @@ impl Families {
     pub(super) fn register(registry: &Registry, durations: &[f64]) -> Self {
         let table = Table { registry };
         Self {
-            requests: table.counter(
+            requests: RequestFamilies::register(&table, durations),
+            batches: BatchFamilies::register(&table, durations),
+            versions: VersionFamilies::register(&table),
+            lifecycle: LifecycleFamilies::register(&table),
+            clients: ClientFamilies::register(&table),
+            trust: TrustFamilies::register(&table),
+            process: ProcessFamilies::register(&table),
+        }
+    }
+}
+
+impl RequestFamilies {
+    fn register(table: &Table<'_>, durations: &[f64]) -> Self {
+        Self {
+            total: table.counter(
                 "onstage_requests_total",
                 "Prediction requests answered, by outcome (success, client_error, server_error, engine_error, rejected, cancelled).",
                 &["model", "version", "protocol", "outcome"],
             ),
-            request_duration: table.histogram(
+            duration: table.histogram(
                 "onstage_request_duration_seconds",
                 "Seconds from the arrival of a prediction request to its response.",
                 &["model", "version", "protocol"],
                 durations,
             ),
+            size: table.size_histogram(),
+            in_flight: table.gauge(
+                "onstage_requests_in_flight",
+                "Prediction requests accepted and not yet answered.",
+                MODEL,
+            ),
+            rejected: table.counter(
+                "onstage_requests_rejected_total",
+                "Prediction requests refused before they ran, by reason.",
+                &["model", "reason"],
+            ),
+            engine_errors: table.counter(
+                "onstage_engine_errors_total",
+                "Prediction requests that matched the signature and failed in the engine, by reason (run, panic, lost, timeout).",
+                &["model", "version", "reason"],
+            ),
+            replays: table.counter(
+                "onstage_replays_total",
+                "Requests that failed on this version during its probation and were retried on the previous version, by outcome (answered, failed).",
+                &["model", "version", "outcome"],
+            ),
+        }
+    }
+}
+
+impl BatchFamilies {
+    fn register(table: &Table<'_>, durations: &[f64]) -> Self {
+        Self {
             queue_duration: table.histogram(
                 "onstage_queue_duration_seconds",
                 "Seconds that a request waited for a runner.",
                 VERSION,
                 durations,
+            ),
+            queue_depth: table.gauge(
+                "onstage_queue_depth",
+                "Requests waiting for a runner.",
+                MODEL,
             ),
             inference_duration: table.histogram(
                 "onstage_inference_duration_seconds",
@@ -163,7 +228,7 @@ impl Families {
                 VERSION,
                 &ROW_BUCKETS,
             ),
-            batch_rows_limit: table.gauge(
+            rows_limit: table.gauge(
                 "onstage_batch_rows_limit",
                 "Current maximum number of rows per batch, learned or configured; 1 without batching.",
                 VERSION,
@@ -173,37 +238,18 @@ impl Families {
                 "Rows run by the engine.",
                 VERSION,
             ),
-            request_size: table.size_histogram(),
-            in_flight: table.gauge(
-                "onstage_requests_in_flight",
-                "Prediction requests accepted and not yet answered.",
-                MODEL,
-            ),
-            queue_depth: table.gauge(
-                "onstage_queue_depth",
-                "Requests waiting for a runner.",
-                MODEL,
-            ),
-            rejected: table.counter(
-                "onstage_requests_rejected_total",
-                "Prediction requests refused before they ran, by reason.",
-                &["model", "reason"],
-            ),
             nonfinite: table.counter(
                 "onstage_outputs_nonfinite_total",
                 "NaN and infinite numbers in outputs.",
                 VERSION,
             ),
-            engine_errors: table.counter(
-                "onstage_engine_errors_total",
-                "Prediction requests that matched the signature and failed in the engine, by reason (run, panic, lost, timeout).",
-                &["model", "version", "reason"],
-            ),
-            replays: table.counter(
-                "onstage_replays_total",
-                "Requests that failed on this version during its probation and were retried on the previous version, by outcome (answered, failed).",
-                &["model", "version", "outcome"],
-            ),
+        }
+    }
+}
+
+impl VersionFamilies {
+    fn register(table: &Table<'_>) -> Self {
+        Self {
             info: table.gauge(
                 "onstage_model_info",
                 "Always 1: the engine and the digest of a loaded version.",
@@ -219,10 +265,6 @@ impl Families {
                 "Bytes of memory held by a loaded version, as reported or estimated by its engine.",
                 VERSION,
             ),
-            lifecycle: LifecycleFamilies::register(&table),
-            clients: ClientFamilies::register(&table),
-            trust: TrustFamilies::register(&table),
-            process: ProcessFamilies::register(&table),
         }
     }
 }

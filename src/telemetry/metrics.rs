@@ -67,10 +67,11 @@ impl RequestSeries {
         Self {
             outcomes: Outcome::ALL.map(|outcome| {
                 let labels = [model, version, protocol, outcome.label()];
-                families.requests.with_label_values(&labels)
+                families.requests.total.with_label_values(&labels)
             }),
             duration: families
-                .request_duration
+                .requests
+                .duration
                 .with_label_values(&[model, version, protocol]),
         }
     }
@@ -163,15 +164,20 @@ impl Metrics {
         let holders = holders
             .entry((model.to_owned(), version.to_owned()))
             .or_default();
-        let families = &self.shared.families;
+        let Families {
+            requests,
+            batches,
+            versions,
+            ..
+        } = &self.shared.families;
         if let Some(old) = holders.last() {
             let labels = [model, version, &old.engine, &old.digest];
             // Fails only when it is gone already.
-            let _ = families.info.remove_label_values(&labels);
+            let _ = versions.info.remove_label_values(&labels);
         }
         holders.push(holder);
         let info = [model, version, engine, digest];
-        families.info.with_label_values(&info).set(1);
+        versions.info.with_label_values(&info).set(1);
         let of_version = [model, version];
         let metrics = VersionMetrics {
             shared: Arc::clone(&self.shared),
@@ -179,26 +185,25 @@ impl Metrics {
             model: model.to_owned(),
             version: version.to_owned(),
             requests: ByProtocol::default(),
-            queue_duration: families.queue_duration.with_label_values(&of_version),
-            inference_duration: families
+            queue_duration: batches.queue_duration.with_label_values(&of_version),
+            inference_duration: batches
                 .inference_duration
                 .with_label_values(&[model, version, engine]),
-            batch_rows: families.batch_rows.with_label_values(&of_version),
-            batch_rows_limit: families.batch_rows_limit.with_label_values(&of_version),
-            rows: families.rows.with_label_values(&of_version),
-            nonfinite: families.nonfinite.with_label_values(&of_version),
+            batch_rows: batches.batch_rows.with_label_values(&of_version),
+            batch_rows_limit: batches.rows_limit.with_label_values(&of_version),
+            rows: batches.rows.with_label_values(&of_version),
+            nonfinite: batches.nonfinite.with_label_values(&of_version),
             engine_errors: EngineFailure::ALL.map(|reason| {
                 let labels = [model, version, reason.label()];
-                families.engine_errors.with_label_values(&labels)
+                requests.engine_errors.with_label_values(&labels)
             }),
             replays: REPLAYS.map(|outcome| {
-                families
-                    .replays
-                    .with_label_values(&[model, version, outcome])
+                let labels = [model, version, outcome];
+                requests.replays.with_label_values(&labels)
             }),
-            memory: families.memory.with_label_values(&of_version),
-            in_flight: families.in_flight.with_label_values(&[model]),
-            queue_depth: families.queue_depth.with_label_values(&[model]),
+            memory: versions.memory.with_label_values(&of_version),
+            in_flight: requests.in_flight.with_label_values(&[model]),
+            queue_depth: batches.queue_depth.with_label_values(&[model]),
             own_queue_depth: AtomicI64::new(0),
             statistics: Statistics::default(),
         };
@@ -215,7 +220,7 @@ impl Metrics {
     /// Counts the body of a prediction request.
     #[expect(clippy::cast_precision_loss, reason = "a histogram of sizes")]
     pub fn request_size(&self, bytes: usize) {
-        self.shared.families.request_size.observe(bytes as f64);
+        self.shared.families.requests.size.observe(bytes as f64);
     }
 
     /// The time that engines worked for all versions together, those that left included.

@@ -30,7 +30,10 @@ impl Metrics {
         }
         for (version, current) in &overview.states {
             for state in states {
-                let gauge = families.state.with_label_values(&[model, version, state]);
+                let gauge = families
+                    .versions
+                    .state
+                    .with_label_values(&[model, version, state]);
                 gauge.set(i64::from(state == current));
             }
         }
@@ -86,7 +89,10 @@ impl Metrics {
         for (version, _) in &before.states {
             let stays = now.is_some_and(|now| now.states.iter().any(|(other, _)| other == version));
             for state in states.iter().filter(|_| !stays) {
-                let _ = families.state.remove_label_values(&[model, version, state]);
+                let _ = families
+                    .versions
+                    .state
+                    .remove_label_values(&[model, version, state]);
             }
         }
         for entry in &before.pointers {

@@ -122,6 +122,7 @@ impl VersionMetrics {
         let labels = [self.model.as_str(), reason];
         self.shared
             .families
+            .requests
             .rejected
             .with_label_values(&labels)
             .inc();
@@ -156,7 +157,7 @@ impl VersionMetrics {
         let Some(holders) = all.get_mut(&key) else {
             return;
         };
-        let info = &self.shared.families.info;
+        let info = &self.shared.families.versions.info;
         let (model, version) = (&*self.model, &*self.version);
         for ours in holders.extract_if(.., |holder| holder.number == self.number) {
             let _ = info.remove_label_values(&[model, version, &ours.engine, &ours.digest]);
@@ -180,28 +181,28 @@ impl VersionMetrics {
         for protocol in Protocol::ALL.map(Protocol::label) {
             for outcome in Outcome::ALL {
                 let labels = [model, version, protocol, outcome.label()];
-                let _ = families.requests.remove_label_values(&labels);
+                let _ = families.requests.total.remove_label_values(&labels);
             }
             let labels = [model, version, protocol];
-            let _ = families.request_duration.remove_label_values(&labels);
+            let _ = families.requests.duration.remove_label_values(&labels);
         }
         let labels = [model, version];
-        let _ = families.queue_duration.remove_label_values(&labels);
-        let _ = families.batch_rows.remove_label_values(&labels);
-        let _ = families.batch_rows_limit.remove_label_values(&labels);
-        let _ = families.rows.remove_label_values(&labels);
-        let _ = families.nonfinite.remove_label_values(&labels);
-        let _ = families.memory.remove_label_values(&labels);
+        let _ = families.batches.queue_duration.remove_label_values(&labels);
+        let _ = families.batches.batch_rows.remove_label_values(&labels);
+        let _ = families.batches.rows_limit.remove_label_values(&labels);
+        let _ = families.batches.rows.remove_label_values(&labels);
+        let _ = families.batches.nonfinite.remove_label_values(&labels);
+        let _ = families.versions.memory.remove_label_values(&labels);
         for reason in EngineFailure::ALL {
             let labels = [model, version, reason.label()];
-            let _ = families.engine_errors.remove_label_values(&labels);
+            let _ = families.requests.engine_errors.remove_label_values(&labels);
         }
         for outcome in REPLAYS {
             let labels = [model, version, outcome];
-            let _ = families.replays.remove_label_values(&labels);
+            let _ = families.requests.replays.remove_label_values(&labels);
         }
         remove_matching(
-            &families.inference_duration,
+            &families.batches.inference_duration,
             &[("model", model), ("version", version)],
         );
     }
@@ -209,9 +210,9 @@ impl VersionMetrics {
     fn remove_model(&self) {
         let families = &self.shared.families;
         let labels = [self.model.as_str()];
-        let _ = families.in_flight.remove_label_values(&labels);
-        let _ = families.queue_depth.remove_label_values(&labels);
-        remove_matching(&families.rejected, &[("model", &self.model)]);
+        let _ = families.requests.in_flight.remove_label_values(&labels);
+        let _ = families.batches.queue_depth.remove_label_values(&labels);
+        remove_matching(&families.requests.rejected, &[("model", &self.model)]);
     }
 
     fn key(&self) -> (String, String) {

@@ -17,11 +17,13 @@ use onstage::http::Entry;
 use onstage::model::{Manifest, ModelName, Package, Version};
 use onstage::protocol::{Grpc, ProtocolOptions, Shared, entry, router};
 use onstage::serving::{
-    Catalog, InferenceService, Limits, ModelEntry, Servable, VersionEntry, VersionState,
+    Catalog, InferenceService, Limits, ModelEntry, Running, Servable, ServableParts, VersionEntry,
+    VersionState,
 };
 use onstage::telemetry::{DURATION_BUCKETS, Metrics};
 use onstage::tensor::DType;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 /// Bytes of the largest body: small, so that a body that grows is found out.
@@ -97,7 +99,7 @@ impl Stage {
                 ..ProtocolOptions::default()
             };
             let service = InferenceService::new(Arc::clone(&catalog), Arc::clone(&metrics));
-            Shared::new(service, options)
+            Shared::new(service, options, watch::channel(Running::default()).1)
         };
         let (shared, prefixed) = (served(""), served(BASE_PATH));
         let plain = entry(&shared, router(&shared));
@@ -218,7 +220,14 @@ fn publish(catalog: &Catalog, package: Package, metrics: &Metrics, pool: &Arc<Ru
         max_concurrency: None,
         max_rows: None,
     };
-    let servable = Servable::new(package, "fake", &*model, batcher, (limits, series));
+    let servable = Servable::new(ServableParts {
+        package,
+        engine: "fake",
+        model: &*model,
+        batcher,
+        limits,
+        metrics: series,
+    });
     let entry = VersionEntry {
         state: VersionState::Ready,
         servable: Some(Arc::new(servable)),

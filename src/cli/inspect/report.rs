@@ -14,7 +14,7 @@ use crate::model::{
 use crate::scoring::measure::Cost;
 use crate::signing::Claim;
 
-/// Everything that the command tells.
+/// Everything that the command prints.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,
@@ -204,9 +204,9 @@ impl Report {
     }
 
     /// Adds what came of measuring on the engine of this name.
-    pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, String>) {
-        let verdict = self.engines.iter_mut();
-        let Some(verdict) = { verdict }.find(|verdict| verdict.engine == engine) else {
+    pub(super) fn add(&mut self, engine: &str, measured: Result<&Cost, &anyhow::Error>) {
+        let mut verdict = self.engines.iter_mut();
+        let Some(verdict) = verdict.find(|verdict| verdict.engine == engine) else {
             return;
         };
         match measured {
@@ -218,9 +218,9 @@ impl Report {
                 let cost = CostReport::new(verdict.engine, cost);
                 self.costs.get_or_insert_default().push(cost);
             }
-            Err(reason) => {
+            Err(error) => {
                 verdict.supported = false;
-                verdict.reasons.push(reason);
+                verdict.reasons.push(format!("{error:#}"));
             }
         }
     }

@@ -28,15 +28,26 @@ pub(super) fn read(path: &Path) -> Result<Example, Failure> {
         .map_err(|problem| Failure::failed(format!("input example `{shown}` {problem}")))
 }
 
-fn from_json(value: Value) -> Result<Example, String> {
+/// Why JSON is no input example.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum ExampleError {
+    #[error("is a single value; expected a list of rows, or the body of a request")]
+    SingleValue,
+    #[error("has `params`, but a package made of a graph has no parameters; leave them out")]
+    Parameters,
+    #[error("has both `{0}` and `{1}`; expected one of them")]
+    Both(&'static str, &'static str),
+}
+
+fn from_json(value: Value) -> Result<Example, ExampleError> {
     match value {
         Value::Object(body) => from_object(body),
         data @ Value::Array(_) => Ok(inputs(data)),
-        _ => Err("is a single value; expected a list of rows, or the body of a request".to_owned()),
+        _ => Err(ExampleError::SingleValue),
     }
 }
 
-fn from_object(body: Map<String, Value>) -> Result<Example, String> {
+fn from_object(body: Map<String, Value>) -> Result<Example, ExampleError> {
     let given: Vec<&(&str, Option<&str>)> = FORMS
         .iter()
         .filter(|(key, _)| body.contains_key(*key))
@@ -46,10 +57,7 @@ fn from_object(body: Map<String, Value>) -> Result<Example, String> {
         [] => Ok(inputs(Value::Object(body))),
         [(key, orient)] => {
             if body.contains_key("params") {
-                return Err(
-                    "has `params`, but a package made of a graph has no parameters; leave them out"
-                        .to_owned(),
-                );
+                return Err(ExampleError::Parameters);
             }
             let data = body[*key].clone();
             Ok(Example {
@@ -58,9 +66,7 @@ fn from_object(body: Map<String, Value>) -> Result<Example, String> {
                 orient: *orient,
             })
         }
-        [(one, _), (other, _), ..] => Err(format!(
-            "has both `{one}` and `{other}`; expected one of them"
-        )),
+        [(one, _), (other, _), ..] => Err(ExampleError::Both(one, other)),
     }
 }
 
@@ -101,7 +107,7 @@ mod tests {
             json!({ "inputs": [1], "params": {} }),
             json!({ "inputs": [1], "instances": [1] }),
         ];
-        let problems = cases.map(|case| from_json(case).unwrap_err());
+        let problems = cases.map(|case| from_json(case).unwrap_err().to_string());
         insta::assert_snapshot!(problems.join("\n"));
     }
 }

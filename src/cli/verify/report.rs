@@ -6,7 +6,7 @@ use super::requests::Requests;
 use crate::model::Package;
 use crate::scoring::difference::Difference;
 
-/// Everything that the command tells.
+/// Everything that the command prints.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,
@@ -89,7 +89,7 @@ impl Report {
     pub(super) fn finish(mut self) -> Self {
         for answers in &self.requests {
             for comparison in &answers.comparisons {
-                let failed = { comparison.outputs.iter() }.filter(|output| !output.passes());
+                let failed = comparison.outputs.iter().filter(|output| !output.passes());
                 for output in failed {
                     let first = output.first.as_deref().unwrap_or_default();
                     self.problems.push(format!(

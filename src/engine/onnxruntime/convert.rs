@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use half::{bf16, f16};
 use ort::ErrorCode;
 use ort::session::SessionInputValue;
 use ort::value::{
@@ -13,7 +12,9 @@ use ort::value::{
 };
 
 use crate::model::{OutputKind, OutputSpec};
-use crate::tensor::{Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, Value};
+use crate::tensor::{
+    Buffer, DType, Element, Labels, MapSequence, Storage, Tensor, Value, dispatch,
+};
 
 /// ONNX Runtime's name of an element type.
 pub(super) fn element_type(dtype: DType) -> TensorElementType {
@@ -37,12 +38,14 @@ pub(super) fn element_type(dtype: DType) -> TensorElementType {
 
 /// The input `name`: a view of our memory, which must be [aligned](Tensor::aligned), or text.
 pub(super) fn to_ort<'a>(tensor: &'a Tensor, name: &str) -> ort::Result<SessionInputValue<'a>> {
-    match tensor.dtype() {
+    dispatch!(
+        tensor.dtype(),
+        number T => view::<T>(tensor),
         DType::Bool => {
             let values = bytemuck::checked::try_cast_slice::<u8, bool>(tensor.bytes());
             let values = values.map_err(|_| ort::Error::new("a BOOL is neither 0 nor 1"))?;
             Ok(TensorRef::from_array_view((tensor.shape(), values))?.into())
-        }
+        },
         DType::String => {
             let values = tensor.as_strings().unwrap_or_default();
             if let Some(index) = values.iter().position(|text| text.contains('\0')) {
@@ -56,20 +59,8 @@ pub(super) fn to_ort<'a>(tensor: &'a Tensor, name: &str) -> ort::Result<SessionI
             }
             let value = ort::value::Tensor::from_string_array((tensor.shape(), values))?;
             Ok(value.into())
-        }
-        DType::U8 => view::<u8>(tensor),
-        DType::U16 => view::<u16>(tensor),
-        DType::U32 => view::<u32>(tensor),
-        DType::U64 => view::<u64>(tensor),
-        DType::I8 => view::<i8>(tensor),
-        DType::I16 => view::<i16>(tensor),
-        DType::I32 => view::<i32>(tensor),
-        DType::I64 => view::<i64>(tensor),
-        DType::F16 => view::<f16>(tensor),
-        DType::Bf16 => view::<bf16>(tensor),
-        DType::F32 => view::<f32>(tensor),
-        DType::F64 => view::<f64>(tensor),
-    }
+        },
+    )
 }
 
 fn view<T>(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>>
@@ -136,25 +127,15 @@ fn from_tensor(value: DynTensor, dtype: DType, copy: bool) -> ort::Result<Tensor
         .iter()
         .map(|&size| size.unsigned_abs() as usize)
         .collect();
-    let bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]> = match dtype {
+    let bytes: for<'a> fn(&'a DynTensor) -> ort::Result<&'a [u8]> = dispatch!(
+        dtype,
+        number T => bytes_of::<T>,
         DType::String => {
             let (_, values) = value.try_extract_strings()?;
             return Tensor::from_strings(shape, values).map_err(ort::Error::wrap);
-        }
+        },
         DType::Bool => bytes_of_bools,
-        DType::U8 => bytes_of::<u8>,
-        DType::U16 => bytes_of::<u16>,
-        DType::U32 => bytes_of::<u32>,
-        DType::U64 => bytes_of::<u64>,
-        DType::I8 => bytes_of::<i8>,
-        DType::I16 => bytes_of::<i16>,
-        DType::I32 => bytes_of::<i32>,
-        DType::I64 => bytes_of::<i64>,
-        DType::F16 => bytes_of::<f16>,
-        DType::Bf16 => bytes_of::<bf16>,
-        DType::F32 => bytes_of::<f32>,
-        DType::F64 => bytes_of::<f64>,
-    };
+    );
     let found = bytes(&value)?;
     let storage = if copy {
         Storage::Shared(bytes::Bytes::copy_from_slice(found))

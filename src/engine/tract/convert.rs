@@ -7,7 +7,7 @@ use tract_onnx::prelude::tract_ndarray::ArrayD;
 use tract_onnx::prelude::*;
 
 use crate::model::{OutputKind, OutputSpec, Signature};
-use crate::tensor::{Buffer, DType, Element, Storage, Tensor};
+use crate::tensor::{Buffer, DType, Element, Storage, Tensor, dispatch};
 
 /// tract's name of an element type; it has no bfloat16.
 pub(super) fn datum_type(dtype: DType) -> Option<DatumType> {
@@ -44,28 +44,22 @@ pub(super) fn check_inputs(signature: &Signature, inputs: &[Tensor]) -> TractRes
 
 /// A copy for tract, which owns and aligns its inputs.
 pub(super) fn to_tract(tensor: &Tensor) -> TractResult<TValue> {
-    let converted = match tensor.dtype() {
+    let converted = dispatch!(
+        tensor.dtype(),
+        integer T => copy::<T>(tensor)?,
         DType::Bool => {
             let values = tensor.bytes().iter().map(|&byte| byte != 0).collect();
             ArrayD::<bool>::from_shape_vec(tensor.shape(), values)?.into_tensor()
-        }
+        },
         DType::String => {
             let values = tensor.as_strings().unwrap_or_default().to_vec();
             ArrayD::<String>::from_shape_vec(tensor.shape(), values)?.into_tensor()
-        }
+        },
         DType::Bf16 => return Err(TractError::msg("tract has no bfloat16")),
-        DType::U8 => copy::<u8>(tensor)?,
-        DType::U16 => copy::<u16>(tensor)?,
-        DType::U32 => copy::<u32>(tensor)?,
-        DType::U64 => copy::<u64>(tensor)?,
-        DType::I8 => copy::<i8>(tensor)?,
-        DType::I16 => copy::<i16>(tensor)?,
-        DType::I32 => copy::<i32>(tensor)?,
-        DType::I64 => copy::<i64>(tensor)?,
         DType::F16 => copy::<f16>(tensor)?,
         DType::F32 => copy::<f32>(tensor)?,
         DType::F64 => copy::<f64>(tensor)?,
-    };
+    );
     Ok(converted.into_tvalue())
 }
 

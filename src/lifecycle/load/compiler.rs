@@ -8,7 +8,7 @@ use super::context::LoadContext;
 use super::error::LoadError;
 use super::options::{ExamplePolicy, LoadOptions};
 use super::warm_up::{WarmUp, Warmed, answers_something, calibrate, try_sharing};
-use crate::batching::{Batcher, Rescue, RunnerPool};
+use crate::batching::{BatchObserver, Batcher, BatcherConfig, Rescue, RunnerPool};
 use crate::budget::Budget;
 use crate::engine::worker::Workers;
 use crate::engine::{
@@ -16,7 +16,7 @@ use crate::engine::{
 };
 use crate::model::{Dim, Extent, Package, ResponseOutput};
 use crate::runtime::machine;
-use crate::serving::{Confinement, ExampleError, Limits, Servable, VersionState};
+use crate::serving::{Confinement, ExampleError, Limits, Servable, ServableParts, VersionState};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Makes servables out of packages.
@@ -60,7 +60,7 @@ impl Compiler {
         self
     }
 
-    /// The same, with processes for models that want one of their own.
+    /// The same, with worker processes for isolated models.
     #[must_use]
     pub fn with_workers(mut self, workers: Workers) -> Self {
         self.workers = Some(workers);
@@ -119,7 +119,7 @@ impl Compiler {
         package: &Package,
         options: &EngineOptions,
     ) -> Option<Rescue> {
-        let engine = { self.engines.iter() }.find(|own| own.name() == engine)?;
+        let engine = self.engines.iter().find(|own| own.name() == engine)?;
         let isolated = self.workers.as_ref()?.isolate(Arc::clone(engine), None);
         let (package, options) = (package.clone(), options.clone());
         Some(Box::new(move || {
@@ -162,10 +162,13 @@ impl Compiler {
             self.metrics
                 .version(id.name.as_str(), &version, engine.name(), &package.digest);
         context.enter_blocking(VersionState::WarmingUp);
-        let isolated = options.isolated || confinement.is_some();
-        let place = (engine.name(), isolated);
-        let wanted = (options, context.cancel());
-        let warmed = self.warm(package, (place, &model), wanted, &metrics);
+        let compiled = Compiled {
+            engine: engine.name(),
+            isolated: options.isolated || confinement.is_some(),
+            model: &model,
+            metrics: &metrics,
+        };
+        let warmed = self.warm(package, &compiled, options, context.cancel());
         let warmed = warmed.and_then(|(servable, non_finite)| match non_finite {
             _ if context.cancel().is_cancelled() => Err(LoadError::Cancelled),
             1.. if replaces => Err(LoadError::NonFinite(non_finite)),
@@ -215,10 +218,16 @@ impl Compiler {
     fn warm(
         &self,
         package: Package,
-        ((engine, isolated), model): ((&'static str, bool), &Arc<dyn CompiledModel>),
-        (options, cancel): (&LoadOptions, &CancelToken),
-        metrics: &Arc<VersionMetrics>,
+        compiled: &Compiled<'_>,
+        options: &LoadOptions,
+        cancel: &CancelToken,
     ) -> Result<(Servable, usize), LoadError> {
+        let Compiled {
+            engine,
+            isolated,
+            model,
+            metrics,
+        } = *compiled;
         let outputs = &model.signature().outputs;
         let response = ResponseOutput::resolve(options.response, outputs, &package.graph.origins)?;
         let hints = &package.manifest.hints;
@@ -234,24 +243,7 @@ impl Compiler {
             config.in_place = Duration::ZERO;
         }
         let warmup = options.warmup.or(hints.warmup).unwrap_or(true);
-        let observer = Arc::clone(metrics) as Arc<dyn crate::batching::BatchObserver>;
-        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
-        // other work.
-        let own = RunnerPool::new(1).map(Arc::new);
-        let batcher = Batcher::new(
-            Arc::clone(model),
-            own.unwrap_or_else(|_| Arc::clone(&self.pool)),
-            config,
-            observer,
-        );
-        let work = package.graph.work.clone();
-        let mut batcher = batcher.within(self.budget.clone(), work);
-        if let Some(rescue) = (!isolated)
-            .then(|| self.rescue(engine, &package, &options.engine_options))
-            .flatten()
-        {
-            batcher = batcher.rescued_by(rescue);
-        }
+        let batcher = self.batcher(&package, compiled, config, &options.engine_options);
         batcher.prepare_session()?;
         let example = if warmup {
             package.serving_input()?
@@ -263,13 +255,14 @@ impl Compiler {
             max_concurrency: options.max_concurrency,
             max_rows: options.max_rows,
         };
-        let servable = Servable::new(
+        let servable = Servable::new(ServableParts {
             package,
             engine,
-            &**model,
+            model: &**model,
             batcher,
-            (limits, Arc::clone(metrics)),
-        );
+            limits,
+            metrics: Arc::clone(metrics),
+        });
         let servable = servable.with_response(response);
         let warmed = match example {
             Some(body) => self.run_example(&servable, body, options.example)?,
@@ -293,6 +286,30 @@ impl Compiler {
         };
         let pool = pool.unwrap_or_else(|_| Arc::clone(&self.pool));
         Ok((servable.on(pool), non_finite))
+    }
+
+    /// What runs the model while it warms up.
+    fn batcher(
+        &self,
+        package: &Package,
+        compiled: &Compiled<'_>,
+        config: BatcherConfig,
+        options: &EngineOptions,
+    ) -> Batcher {
+        let observer = Arc::clone(compiled.metrics) as Arc<dyn BatchObserver>;
+        // A runner of its own, which has the priority of this thread: the first run is slow, and those that serve have
+        // other work.
+        let own = RunnerPool::new(1).map(Arc::new);
+        let pool = own.unwrap_or_else(|_| Arc::clone(&self.pool));
+        let batcher = Batcher::new(Arc::clone(compiled.model), pool, config, observer);
+        let batcher = batcher.within(self.budget.clone(), package.graph.work.clone());
+        if compiled.isolated {
+            return batcher;
+        }
+        match self.rescue(compiled.engine, package, options) {
+            Some(rescue) => batcher.rescued_by(rescue),
+            None => batcher,
+        }
     }
 
     /// What MLflow would serve, we serve: an example that the protocol refuses is worth a warning; one that breaks
@@ -319,6 +336,16 @@ impl Compiler {
             }
         }
     }
+}
+
+/// What came of compiling a package.
+struct Compiled<'c> {
+    /// The name of the engine.
+    engine: &'static str,
+    /// Whether it runs in a process of its own.
+    isolated: bool,
+    model: &'c Arc<dyn CompiledModel>,
+    metrics: &'c Arc<VersionMetrics>,
 }
 
 /// The growth of the process since `before`, within reason: other loads and requests grow it at the same time, and

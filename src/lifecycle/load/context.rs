@@ -42,12 +42,15 @@ pub(crate) enum LoadUpdate {
         reply: oneshot::Sender<Result<(), LoadError>>,
     },
     /// It ended.
-    Ended {
-        result: Result<Loaded, LoadError>,
-        phases: Phases,
-        /// The trace of the load, where traces are kept; what follows belongs to it.
-        trace: Option<Trace>,
-    },
+    Ended(LoadEnd),
+}
+
+/// How a load ended.
+pub(crate) struct LoadEnd {
+    pub(crate) result: Result<Loaded, LoadError>,
+    pub(crate) phases: Phases,
+    /// The trace of the load, where traces are kept; what follows belongs to it.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// How long each phase took.
@@ -113,7 +116,7 @@ impl LoadContext {
     }
 
     /// # Errors
-    /// When the manager is gone: then nobody wants the model any more.
+    /// When the manager is gone: the model is not needed any more.
     pub(super) async fn send(&self, update: LoadUpdate) -> Result<(), LoadError> {
         let sent = self.events.send(self.event(update)).await;
         sent.map_err(|_| LoadError::Cancelled)
@@ -151,7 +154,7 @@ impl Clock {
             _ => return,
         };
         let mut entered = self.0.lock();
-        if { entered.last() }.is_none_or(|(last, _)| *last != phase) {
+        if entered.last().is_none_or(|(last, _)| *last != phase) {
             entered.push((phase, Instant::now()));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{NoSuchOutput, PackageError};
+use crate::model::{ContractError, NoSuchOutput, PackageError};
 use crate::registry::{SourceError, without_paths};
 use crate::signing::SealError;
 
@@ -46,17 +46,17 @@ pub enum LoadError {
     NonFinite(usize),
     /// Clients of the version that serves would break.
     #[error("its contract breaks clients of the version that serves: {0}")]
-    Contract(String),
+    Contract(ContractError),
     /// It does not fit.
     #[error("{0}")]
     Memory(String),
-    /// The process that was to read it did not live to tell.
+    /// The worker process that read it died.
     #[error("the process that was to read the package went meanwhile: {0}")]
     Unreadable(String),
     /// The registry is too slow.
     #[error("it was not fetched within {0:?} (`registry.fetch_timeout`); what has come is kept")]
     Slow(Duration),
-    /// A phase takes too long: nobody waits for it, and its thread may go on for ever.
+    /// A phase takes too long. It is abandoned; its thread may never end.
     #[error(
         "to {phase} took longer than {limit:?} (`engine.load_timeout`): it is left alone, and other models load in its place"
     )]

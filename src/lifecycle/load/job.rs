@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use super::context::{LoadContext, LoadEvent, LoadUpdate};
+use super::context::{LoadContext, LoadEnd, LoadEvent, LoadUpdate};
 use super::error::LoadError;
 use super::loader::Loader;
 use super::request::LoadRequest;
@@ -57,11 +57,11 @@ impl Job {
             trace.end();
         }
         let phases = context.clock().phases();
-        let ended = LoadUpdate::Ended {
+        let end = LoadEnd {
             trace: trace.filter(|_| result.is_ok()),
             result,
             phases,
         };
-        let _ = context.send(ended).await;
+        let _ = context.send(LoadUpdate::Ended(end)).await;
     }
 }

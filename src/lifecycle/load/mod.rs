@@ -13,7 +13,7 @@ mod warm_up;
 
 pub use compiler::Compiler;
 pub use context::LoadContext;
-pub(super) use context::{LoadEvent, LoadUpdate, Phases};
+pub(super) use context::{LoadEnd, LoadEvent, LoadUpdate, Phases};
 pub use error::LoadError;
 pub(super) use job::Job;
 pub use loader::Loader;

@@ -18,7 +18,7 @@ use crate::error::panic_text;
 use crate::model::{ModelId, Package, PackageError};
 use crate::registry::{CachedPackage, Lease, PackageRef, PastRuns, SourceError, Wanted};
 use crate::runtime::background::Background;
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::serving::{Servable, VersionState};
 
 /// A package, or why it is none.
@@ -64,6 +64,29 @@ impl Files {
         if let Some((past, content)) = self.past.as_ref().zip(self.content.as_ref()) {
             past.load_ends(content);
         }
+    }
+}
+
+/// A package on this machine that is about to be loaded.
+struct Fetched {
+    directory: PathBuf,
+    /// Keeps it in the cache; `None` outside of the cache.
+    lease: Option<Lease>,
+    files: Files,
+}
+
+impl Fetched {
+    /// Lets `compile` load it, and notes for the next run of the server that it is being loaded.
+    fn load(
+        self,
+        compile: impl FnOnce(&Path) -> Result<Arc<Servable>, LoadError>,
+    ) -> Result<Loaded, LoadError> {
+        self.files.begin();
+        let caught = catch_unwind(AssertUnwindSafe(|| compile(&self.directory)));
+        self.files.end();
+        let result =
+            caught.unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())));
+        result.map(|servable| Loaded::new(servable, self.lease, self.files.content))
     }
 }
 
@@ -128,13 +151,21 @@ impl PackageLoader {
         &self,
         request: &LoadRequest,
         context: &LoadContext,
-    ) -> Result<(PathBuf, Option<Lease>, Files), LoadError> {
+    ) -> Result<Fetched, LoadError> {
         let package = match &request.wanted {
-            Wanted::Local(path) => return Ok((path.clone(), None, Files::default())),
+            Wanted::Local(path) => {
+                return Ok(Fetched {
+                    directory: path.clone(),
+                    lease: None,
+                    files: Files::default(),
+                });
+            }
             Wanted::Unready(reason) => return Err(SourceError::NotFound(reason.clone()).into()),
             Wanted::Package(package) => package,
         };
-        let supply = { self.supply.as_ref() }
+        let supply = self
+            .supply
+            .as_ref()
             .ok_or_else(|| SourceError::Unsupported("no registry is configured".to_owned()))?;
         context.enter(VersionState::Fetching).await;
         let within = request.options.limits.fetch;
@@ -148,7 +179,11 @@ impl PackageLoader {
             is_suspect: held.unfinished > 0,
             past: self.past.clone(),
         };
-        Ok((held.directory, Some(held.lease), files))
+        Ok(Fetched {
+            directory: held.directory,
+            lease: Some(held.lease),
+            files,
+        })
     }
 
     async fn fetch(
@@ -169,18 +204,18 @@ impl PackageLoader {
         })?
     }
 
-    /// Loads on a thread of its own, for which nobody waits longer than each phase may take.
+    /// Loads on a thread of its own, and abandons it when a phase takes longer than its limit.
     async fn load_in(
         &self,
         place: OwnedSemaphorePermit,
-        (directory, lease, files): (PathBuf, Option<Lease>, Files),
+        fetched: Fetched,
         request: LoadRequest,
         context: &LoadContext,
     ) -> Result<Loaded, LoadError> {
         let (done, finished) = oneshot::channel();
         let limit = request.options.limits.phase;
         let (ended, has_ended) = oneshot::channel::<()>();
-        // Whoever loses interest does not make room for others before this has ended, or nobody believes that it will.
+        // A cancelled load keeps its place until the thread ends or is overdue.
         let keeper = Arc::clone(context.clock());
         tokio::spawn(async move {
             tokio::select! {
@@ -194,21 +229,16 @@ impl PackageLoader {
         let (compiler, watched) = (Arc::clone(&self.compiler), context);
         let opened = self.opened.lock().remove(&request.id);
         let context = context.clone();
-        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let spawned = threads::spawn(name, move || {
             let _ended = ended;
             if request.background {
                 compiler.start_engine(request.options.engine);
                 machine::Priority::Background.take();
             }
-            files.begin();
-            let caught = catch_unwind(AssertUnwindSafe(|| {
-                compile(&compiler, (&directory, opened), &request, &context)
-            }));
-            files.end();
-            let result = caught
-                .unwrap_or_else(|panic| Err(LoadError::Panicked(panic_text(&*panic).to_owned())));
-            // Nobody waits when it was cancelled: then the model is freed here, off the request path.
-            let _ = done.send(result.map(|servable| Loaded::new(servable, lease, files.content)));
+            let loaded = fetched
+                .load(|directory| compile(&compiler, (directory, opened), &request, &context));
+            // The receiver is gone when it was cancelled: then the model is freed here, off the request path.
+            let _ = done.send(loaded);
         });
         if let Err(error) = spawned {
             return Err(LoadError::Panicked(format!("no thread: {error}")));
@@ -228,10 +258,10 @@ impl PackageLoader {
 #[async_trait]
 impl Loader for PackageLoader {
     async fn load(&self, request: LoadRequest, context: &LoadContext) -> Result<Loaded, LoadError> {
-        let files = self.files(&request, context).await?;
+        let fetched = self.files(&request, context).await?;
         let wanted = request.wanted.clone();
-        let place = self.place(files.2.is_suspect).await;
-        let result = self.load_in(place, files, request, context).await;
+        let place = self.place(fetched.files.is_suspect).await;
+        let result = self.load_in(place, fetched, request, context).await;
         // What was altered on its way, or signed since, is another package when it is fetched again.
         if let (
             Err(LoadError::Digest { .. } | LoadError::Seal(_)),

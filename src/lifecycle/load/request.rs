@@ -18,7 +18,7 @@ pub struct LoadRequest {
     pub options: LoadOptions,
     /// Present when it takes the place of a version that serves.
     pub gate: Option<Gate>,
-    /// Whether a person wants it tried although loads of it never returned.
+    /// Whether an operator retries it although earlier loads of it never returned.
     pub insisted: bool,
     /// Whether other versions serve requests meanwhile, which must not feel the load.
     pub background: bool,
@@ -41,7 +41,9 @@ impl Loaded {
 
     /// The name of the engine that runs it.
     pub(super) fn engine(&self) -> &'static str {
-        { self.0.as_ref() }.map_or("", |(servable, ..)| servable.engine())
+        self.0
+            .as_ref()
+            .map_or("", |(servable, ..)| servable.engine())
     }
 
     /// The version, what keeps its files, and their name.

@@ -53,9 +53,7 @@ pub(super) fn calibrate(servable: &Servable, example: Option<&Batch>) {
         return;
     };
     let first = || batch.is_even().then(|| batch.rows_of(0..1)).flatten();
-    let row = { servable.signature().has_batch_axis() }
-        .then(first)
-        .flatten();
+    let row = servable.signature().has_batch_axis().then(first).flatten();
     let measured = servable
         .batcher()
         .calibrate(&row.unwrap_or(batch), CALIBRATION);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::INBOX;
 use super::message::{AdminView, Command, Message, Reply};
 use crate::lifecycle::load::Supply;
 use crate::model::{ModelId, ModelName, Version};
@@ -25,19 +26,44 @@ pub struct ManagerHandle {
 /// How long someone waits for a version to serve.
 const LONGEST_SWAP: Duration = Duration::from_secs(600);
 
+/// The manager's ends of its handles.
+pub struct Mailbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) view: Arc<Mutex<AdminView>>,
+    pub(super) settled: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+/// The way to a manager, made before the manager, so that whatever needs it can be made before too. What is sent waits
+/// until the manager runs.
+pub fn mailbox() -> (ManagerHandle, Mailbox) {
+    let (sender, messages) = mpsc::channel(INBOX);
+    let (settled, progress) = watch::channel(0);
+    let view = Arc::new(Mutex::new(AdminView::default()));
+    let handle = ManagerHandle {
+        messages: sender,
+        view: Arc::clone(&view),
+        progress,
+        supply: None,
+    };
+    let mailbox = Mailbox {
+        messages,
+        view,
+        settled,
+    };
+    (handle, mailbox)
+}
+
 impl ManagerHandle {
-    pub(super) fn new(
-        messages: mpsc::Sender<Message>,
-        view: Arc<Mutex<AdminView>>,
-        progress: watch::Receiver<u64>,
-        supply: Option<Arc<dyn Supply>>,
-    ) -> Self {
-        Self {
-            messages,
-            view,
-            progress,
-            supply,
-        }
+    /// The same handle, which finds versions that are not wanted yet.
+    #[must_use]
+    pub fn with_supply(self, supply: Option<Arc<dyn Supply>>) -> Self {
+        Self { supply, ..self }
     }
 
     async fn send(&self, command: impl FnOnce(Reply) -> Command) -> Result<(), AdminError> {
@@ -118,7 +144,7 @@ impl Admin for ManagerHandle {
 #[async_trait]
 impl Demand for ManagerHandle {
     async fn wake(&self, model: &ModelName) {
-        // A manager that has gone wakes nobody; the request ends by its deadline.
+        // Without a manager the request ends by its deadline.
         let _ = self.messages.send(Message::Wake(model.clone())).await;
     }
 

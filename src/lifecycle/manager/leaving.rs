@@ -1,10 +1,10 @@
-//! Versions that leave: each drains, tells that its last handle is gone, and is freed by a thread of its own.
+//! Versions that leave: each drains, reports when its last handle is gone, and is freed by a thread of its own.
 
 use tokio::time::Instant;
 
 use super::Manager;
 use crate::model::{ModelName, Version};
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::serving::Released;
 
 impl Manager {
@@ -27,7 +27,7 @@ impl Manager {
         }
     }
 
-    /// Frees what nobody waits for any longer.
+    /// Frees versions that have drained.
     pub(super) fn reap(&mut self, name: &ModelName, now: Instant) {
         let Some(record) = self.records.get_mut(name) else {
             return;
@@ -44,11 +44,10 @@ impl Manager {
     }
 }
 
-/// Drops something where nobody waits for it: freeing a large model takes longer than a request may.
+/// Drops a value on a thread of its own: freeing a large model takes longer than a request may.
 pub(super) fn free<T: Send + 'static>(stage: T) {
-    let freed = std::thread::Builder::new().name("unload".to_owned());
     // Without a thread it is freed here.
-    let _ = freed.spawn(move || {
+    let _ = threads::spawn("unload", move || {
         machine::Priority::Background.take();
         drop(stage);
     });

@@ -3,7 +3,7 @@
 use super::Manager;
 use super::leaving::free;
 use super::message::MemoryRequest;
-use crate::lifecycle::load::{LoadError, LoadEvent, LoadUpdate, Loaded, Phases};
+use crate::lifecycle::load::{LoadEnd, LoadError, LoadEvent, LoadUpdate, Loaded, Phases};
 use crate::lifecycle::record::{OnStage, Record, Status};
 use crate::model::ModelId;
 use crate::serving::{FailureReason, SwapOutcome, VersionState};
@@ -26,11 +26,7 @@ impl Manager {
                     let _ = reply.send(Err(LoadError::Cancelled));
                 }
             }
-            LoadUpdate::Ended {
-                result,
-                phases,
-                trace,
-            } => self.ended(&id, ticket, (result, phases, trace)),
+            LoadUpdate::Ended(end) => self.ended(&id, ticket, end),
         }
     }
 
@@ -55,17 +51,17 @@ impl Manager {
         }
     }
 
-    fn ended(
-        &mut self,
-        id: &ModelId,
-        ticket: u64,
-        (result, phases, trace): (Result<Loaded, LoadError>, Phases, Option<Trace>),
-    ) {
+    fn ended(&mut self, id: &ModelId, ticket: u64, end: LoadEnd) {
         if !self.is_current(id, ticket) {
-            // What nobody wants any more is freed where nobody waits.
-            result.into_iter().for_each(free);
+            // A load that is no longer needed is freed in the background.
+            end.result.into_iter().for_each(free);
             return;
         }
+        let LoadEnd {
+            result,
+            phases,
+            trace,
+        } = end;
         self.dirty.insert(id.name.clone());
         for (phase, took) in &phases {
             self.parts.metrics.swap_phase(phase, *took);
@@ -74,26 +70,7 @@ impl Manager {
             return;
         };
         match result {
-            Ok(loaded) => {
-                let Some(slot) = record.slots.get_mut(&id.version) else {
-                    return;
-                };
-                let (servable, files, content) = loaded.keep();
-                let took: std::time::Duration = phases.iter().map(|(_, took)| *took).sum();
-                tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
-                slot.phases = phases;
-                slot.attempts = 0;
-                // From here on it answers whoever names it.
-                if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
-                    past.has_served(&content);
-                }
-                slot.status = Status::Ready(OnStage {
-                    footprint: servable.footprint(),
-                    servable,
-                    files,
-                    trace,
-                });
-            }
+            Ok(loaded) => self.loaded(id, loaded, phases, trace),
             Err(error) => {
                 let Some(reason) = record.failed(id.version, &error) else {
                     return;
@@ -107,8 +84,30 @@ impl Manager {
         }
     }
 
+    fn loaded(&mut self, id: &ModelId, loaded: Loaded, phases: Phases, trace: Option<Trace>) {
+        let record = self.records.get_mut(&id.name);
+        let Some(slot) = record.and_then(|record| record.slots.get_mut(&id.version)) else {
+            return;
+        };
+        let (servable, files, content) = loaded.keep();
+        let took: std::time::Duration = phases.iter().map(|(_, took)| *took).sum();
+        tracing::info!(model = %id.name, version = %id.version, engine = servable.engine(), ?took, "loaded");
+        slot.phases = phases;
+        slot.attempts = 0;
+        // From here on it answers requests that name it.
+        if let Some((past, content)) = self.parts.past.as_ref().zip(content) {
+            past.has_served(&content);
+        }
+        slot.status = Status::Ready(OnStage {
+            footprint: servable.footprint(),
+            servable,
+            files,
+            trace,
+        });
+    }
+
     fn found_broken(&mut self, id: &ModelId, reason: FailureReason, phases: Phases) {
-        let serving = { self.records.get(&id.name) }.and_then(Record::serving);
+        let serving = self.records.get(&id.name).and_then(Record::serving);
         let instead = serving.map(|version| version.to_string());
         tracing::error!(
             model = %id.name,

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Manager;
 use super::message::MemoryRequest;
+use super::publish::Change;
 use crate::lifecycle::load::LoadError;
 use crate::lifecycle::record::{Record, Status, SwapOrder};
 use crate::model::{ModelId, ModelName, Version};
@@ -62,11 +63,11 @@ impl Manager {
             return Answer::Granted;
         }
         let is_leaving = |status: &Status| matches!(status, Status::Draining(_));
-        let slots = self
+        let mut slots = self
             .records
             .values()
             .flat_map(|record| record.slots.values());
-        if { slots }.any(|slot| is_leaving(&slot.status)) {
+        if slots.any(|slot| is_leaving(&slot.status)) {
             return Answer::Wait;
         }
         if let Some((name, version)) = self.expendable() {
@@ -97,8 +98,8 @@ impl Manager {
                 *name != for_model && record.options.on_demand.evictable && record.hold.is_none()
             })
             .collect();
-        let is_unused = { may_go.iter() }.any(|(_, record)| record.is_unused(now));
-        let is_loading = { may_go.iter() }.any(|(_, record)| record.is_loading());
+        let is_unused = may_go.iter().any(|(_, record)| record.is_unused(now));
+        let is_loading = may_go.iter().any(|(_, record)| record.is_loading());
         may_go.retain(|(_, record)| !record.ready().is_empty() && !record.is_unused(now));
         let oldest = may_go
             .into_iter()
@@ -118,7 +119,11 @@ impl Manager {
         for version in gone {
             self.drain(&name, version, now);
         }
-        self.remember_from(&name, (served, None), SwapOutcome::Unloaded, Vec::new());
+        let change = Change {
+            from: served,
+            to: None,
+        };
+        self.remember_change(&name, change, SwapOutcome::Unloaded, Vec::new());
         Some(Answer::Wait)
     }
 
@@ -147,7 +152,7 @@ impl Manager {
         Some(Answer::Wait)
     }
 
-    /// A loaded version that no path leads to and nobody falls back to: the one that served longest ago.
+    /// A loaded version that no path leads to and that is no fallback: the one that served longest ago.
     fn expendable(&self) -> Option<(ModelName, Version)> {
         let kept = self.records.iter().flat_map(|(name, record)| {
             let desired = record.effective();

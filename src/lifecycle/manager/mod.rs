@@ -32,14 +32,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use self::handle::ManagerHandle;
+pub use self::handle::{Mailbox, ManagerHandle, mailbox};
 use self::message::{AdminView, MemoryRequest, Message, PendingSwap, Reply};
 #[cfg(test)]
 pub(super) use self::totals::Totals;
 use super::beginning::Beginning;
-use super::load::{LoadEvent, Loader, Supply};
+use super::load::{LoadEvent, Loader};
 use super::policy::{Action, next_action};
-use super::record::{ModelOptions, Record, Slot, Status};
+use super::record::{OptionsOf, Record, Slot, Status};
 use crate::model::{ModelId, ModelName, Version};
 use crate::registry::{DesiredState, PastRuns, Served};
 use crate::serving::{AdminError, Catalog, Cause, Leases, Released};
@@ -49,8 +49,6 @@ use crate::telemetry::{Metrics, Tracer};
 pub struct ManagerParts {
     /// Makes servables.
     pub loader: Arc<dyn Loader>,
-    /// Knows versions that are not wanted yet.
-    pub supply: Option<Arc<dyn Supply>>,
     /// What earlier runs left, and the next one will find.
     pub past: Option<Arc<dyn PastRuns>>,
     /// What requests see.
@@ -60,7 +58,7 @@ pub struct ManagerParts {
     /// Where loads are traced.
     pub tracer: Tracer,
     /// What the operator chose for a model.
-    pub options: Box<dyn Fn(&ModelName) -> ModelOptions + Send + Sync>,
+    pub options: Box<OptionsOf>,
     /// Bytes that all models may take together.
     pub memory_budget: Option<u64>,
     /// How long a version that leaves waits for its last requests.
@@ -126,26 +124,30 @@ impl std::fmt::Debug for Manager {
     }
 }
 
-/// Messages that wait for the manager, of each kind; whoever sends one more waits.
+/// Capacity of each queue of messages to the manager; when it is full, senders wait.
 const INBOX: usize = 1024;
 
 /// Messages of one kind that are taken before the next decision.
 const BATCH: usize = 256;
 
 impl Manager {
-    /// A manager and the way to talk to it. Reads what earlier runs left.
+    /// A manager, which reads what comes to `mailbox`. Reads what earlier runs left.
     pub fn new(
         parts: ManagerParts,
+        mailbox: Mailbox,
         desired: watch::Receiver<DesiredState>,
         stop: CancellationToken,
-    ) -> (Self, ManagerHandle) {
-        let (sender, messages) = mpsc::channel(INBOX);
+    ) -> Self {
+        let Mailbox {
+            messages,
+            view,
+            settled,
+        } = mailbox;
         let (load_events, loads) = mpsc::channel(INBOX);
         let (leases, released) = Leases::new();
-        let view = Arc::new(Mutex::new(AdminView::default()));
-        let (settled, progress) = watch::channel(0);
-        let handle = ManagerHandle::new(sender, Arc::clone(&view), progress, parts.supply.clone());
-        let manager = Self {
+        let past = parts.past.as_ref();
+        let served = past.map_or_else(BTreeMap::new, |past| past.served());
+        Self {
             records: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -155,7 +157,7 @@ impl Manager {
             judged: None,
             judge_at: None,
             memory_look_at: None,
-            served: { parts.past.as_ref() }.map_or_else(BTreeMap::new, |past| past.served()),
+            served,
             parts,
             inbox: Inbox {
                 messages,
@@ -177,8 +179,7 @@ impl Manager {
             known: false,
             #[cfg(test)]
             work: Arc::default(),
-        };
-        (manager, handle)
+        }
     }
 
     /// Runs until the process stops.
@@ -201,7 +202,7 @@ impl Manager {
             () = self.stop.cancelled() => return false,
             changed = self.desired.changed(), if !self.desires_end => match changed {
                 Ok(()) => self.adopt(),
-                // Nobody will want anything else; what is there is served on.
+                // The desired state cannot change any more; what is there is served on.
                 Err(_) => self.desires_end = true,
             },
             _ = self.inbox.released.recv_many(&mut released, BATCH) => {}

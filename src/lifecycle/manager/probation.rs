@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Manager;
+use super::publish::Change;
 use crate::lifecycle::load::Phases;
 use crate::lifecycle::probation::{Judgement, Probation};
 use crate::lifecycle::record::Status;
@@ -122,11 +123,10 @@ impl Manager {
         metrics.candidate_failed(name.as_str(), "probation");
         tracing::error!(model = %name, version = %probation.version, back_to = %fallback, reason, "taken back");
         let outcome = SwapOutcome::RolledBack(reason);
-        self.remember_from(
-            name,
-            (Some(probation.version), Some(fallback)),
-            outcome,
-            Phases::new(),
-        );
+        let change = Change {
+            from: Some(probation.version),
+            to: Some(fallback),
+        };
+        self.remember_change(name, change, outcome, Phases::new());
     }
 }

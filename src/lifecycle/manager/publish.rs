@@ -15,6 +15,13 @@ use crate::serving::{Cause, ModelEntry, SwapOutcome, SwapRecord, VersionState};
 /// Swaps that are remembered.
 const REMEMBERED: usize = 1000;
 
+/// What served before a change of versions, and what serves after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) from: Option<Version>,
+    pub(super) to: Option<Version>,
+}
+
 impl Manager {
     /// Leads the paths of a model to the best versions there are.
     pub(super) fn move_paths(&mut self, name: &ModelName, now: Instant) {
@@ -77,16 +84,18 @@ impl Manager {
             SwapOutcome::Published => record.previous.front().copied(),
             _ => record.serving(),
         };
-        self.remember_from(name, (from, to), outcome, phases);
+        self.remember_change(name, Change { from, to }, outcome, phases);
     }
 
-    pub(super) fn remember_from(
+    /// The same of a change whose ends are known.
+    pub(super) fn remember_change(
         &mut self,
         name: &ModelName,
-        (from, to): (Option<Version>, Option<Version>),
+        change: Change,
         outcome: SwapOutcome,
         phases: Phases,
     ) {
+        let Change { from, to } = change;
         let cause = self
             .records
             .get(name)
@@ -184,7 +193,7 @@ impl Manager {
         self.parts
             .metrics
             .describe_model(name.as_str(), overview, &VersionState::LABELS);
-        // A model that nobody wants is not there for requests, while its last version drains.
+        // Requests do not see a model that is not desired, while its last version drains.
         (record.desired.is_some() || record.hold.is_some()).then_some(entry)
     }
 

@@ -67,7 +67,7 @@ impl Record {
         }
     }
 
-    /// Takes out the versions that nobody waits for any longer: those that were rolled back, and those that drained.
+    /// Takes out the versions that can be freed: those that were rolled back, and those that drained.
     pub(crate) fn take_left(
         &mut self,
         timeout: Duration,
@@ -84,7 +84,9 @@ impl Record {
             _ => None,
         });
         let drained: Vec<(Version, Leaving)> = drained.collect();
-        let gone = { rolled_back.iter() }.chain(drained.iter().map(|(_, leaving)| leaving));
+        let gone = rolled_back
+            .iter()
+            .chain(drained.iter().map(|(_, leaving)| leaving));
         let series = gone.map(|leaving| (now + SERIES_LINGER, Arc::clone(&leaving.metrics)));
         self.lingering_metrics.extend(series);
         (rolled_back, drained)
@@ -101,7 +103,7 @@ impl Record {
         });
     }
 
-    /// Whether nothing of it is left, and nobody wants it.
+    /// Whether nothing of it is left and it is not desired.
     pub(crate) fn is_gone(&self) -> bool {
         self.desired.is_none()
             && self.hold.is_none()

@@ -10,8 +10,8 @@ use crate::registry::Wanted;
 use crate::serving::VersionState;
 
 impl Record {
-    /// Marks a version as loading, and returns the job that loads it; `None` when nobody knows where it comes from.
-    /// `ticket` tells its events from those of an earlier load.
+    /// Marks a version as loading, and returns the job that loads it; `None` when its source is unknown.
+    /// `ticket` distinguishes its events from those of an earlier load.
     pub(crate) fn begin_load(&mut self, id: ModelId, ticket: u64, background: bool) -> Option<Job> {
         let wanted = self.origin(id.version)?;
         let gate = self.gate(id.version);
@@ -46,7 +46,7 @@ impl Record {
     /// Where a version comes from: it is wanted, or it served last and has to come back.
     fn origin(&self, version: Version) -> Option<Wanted> {
         let wanted = self.effective().versions.remove(&version);
-        let last_good = { self.last_good.as_ref() }.filter(|(last, _)| *last == version);
+        let last_good = self.last_good.as_ref().filter(|(last, _)| *last == version);
         wanted.or_else(|| last_good.map(|(_, wanted)| wanted.clone()))
     }
 

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-pub use self::options::{Contract, ContractCheck, ModelOptions, OnDemand, SwapOrder};
+pub use self::options::{Contract, ContractCheck, ModelOptions, OnDemand, OptionsOf, SwapOrder};
 pub(super) use self::slot::{Leaving, OnStage, Slot, Status};
 use super::beginning::Beginning;
 use super::policy::{ModelView, Paths, Phase};
@@ -28,7 +28,7 @@ use crate::telemetry::VersionMetrics;
 /// One model.
 pub(crate) struct Record {
     pub(crate) options: ModelOptions,
-    /// What the registry, or the command line, wants.
+    /// The desired state, from the registry or the command line.
     pub(crate) desired: Option<DesiredModel>,
     /// What a start begins with instead.
     pub(crate) beginning: Option<Beginning>,
@@ -129,7 +129,7 @@ impl Record {
         !self.awake && self.hold.is_none()
     }
 
-    /// A request wants it loaded.
+    /// A request needs it loaded.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.woken = Some(now);
         if !self.awake {
@@ -219,13 +219,13 @@ impl Record {
             matches!(slot.map(Slot::phase), Some(Phase::Failed(_)))
         };
         let nothing_serves = || {
-            let others = self
+            let mut others = self
                 .slots
                 .iter()
                 .filter(|(version, _)| Some(**version) != desired.default);
             let last = self.last_good.as_ref().map(|(version, _)| *version);
             // The last good one itself may be on its way or back already.
-            { others }.all(|(version, slot)| Some(*version) == last || slot.servable().is_none())
+            others.all(|(version, slot)| Some(*version) == last || slot.servable().is_none())
         };
         desired.default.is_some_and(failed) && nothing_serves()
     }

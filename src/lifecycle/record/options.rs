@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::lifecycle::load::LoadOptions;
-use crate::model::Package;
+use crate::model::{ContractError, ModelName, Package};
 
 /// What the operator chose for one model's life.
 #[derive(Debug, Clone)]
@@ -34,12 +34,15 @@ pub struct OnDemand {
     pub evictable: bool,
 }
 
+/// What the operator chose for the model of a name.
+pub type OptionsOf = dyn Fn(&ModelName) -> ModelOptions + Send + Sync;
+
 /// Says what clients of the first package would miss in the second one.
 #[derive(Clone)]
 pub struct Contract(pub Arc<ContractCheck>);
 
 /// Compares the package that serves with the one that should take its place.
-pub type ContractCheck = dyn Fn(&Package, &Package) -> Result<(), String> + Send + Sync;
+pub type ContractCheck = dyn Fn(&Package, &Package) -> Result<(), ContractError> + Send + Sync;
 
 impl std::fmt::Debug for Contract {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -50,7 +50,7 @@ impl Record {
             required: self.options.required,
             on_demand: self.waits_for(),
             absent,
-            given_up: { desired.versions.iter() }.all(|(version, wanted)| {
+            given_up: desired.versions.iter().all(|(version, wanted)| {
                 let slot = self.slots.get(version);
                 matches!(wanted, Wanted::Unready(_)) || slot.is_some_and(Slot::is_given_up)
             }),

@@ -9,7 +9,7 @@ use crate::registry::{PackageRef, PastRuns, Served, Wanted};
 use crate::serving::Leases;
 
 impl Record {
-    /// Ends the beginning once each of its versions serves, or cannot. What is not known to be wanted cannot take over.
+    /// Ends the beginning once each of its versions serves, or cannot. A version that is not known to be desired cannot take over.
     pub(crate) fn end_beginning(&mut self, leases: &Leases) -> bool {
         let (Some(beginning), Some(wish)) = (&self.beginning, &self.desired) else {
             return false;
@@ -17,9 +17,10 @@ impl Record {
         let versions = beginning.desired(wish).versions.into_keys();
         let phases: Vec<Option<Phase>> = versions.map(|version| self.phase(version)).collect();
         let serves = self.phase(beginning.version()) == Some(Phase::Ready);
-        let is_over =
-            { phases.iter() }.all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
-        // While nobody can tell what is wanted, what served is better than nothing.
+        let is_over = phases
+            .iter()
+            .all(|phase| matches!(phase, Some(Phase::Ready | Phase::Failed(_))));
+        // While the desired state is unknown, the version that served before is better than none.
         if !is_over || (serves && wish.absent.is_some()) {
             return false;
         }

@@ -17,9 +17,8 @@ async fn scene() -> Harness {
 }
 
 fn service(scene: &Harness) -> InferenceService {
-    let service = InferenceService::new(Arc::clone(&scene.catalog), Arc::clone(&scene.metrics));
-    service.load_on_demand(Arc::new(scene.handle.clone()));
-    service
+    InferenceService::new(Arc::clone(&scene.catalog), Arc::clone(&scene.metrics))
+        .with_demand(Arc::new(scene.handle.clone()))
 }
 
 fn selector() -> Selector {

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use super::harness::{Harness, Setup, after, changed, model, options, seconds, settle, wish};
 use super::loader::{LOAD, Script};
 use crate::lifecycle::{Contract, LoadError, ModelOptions};
-use crate::model::{ManifestError, ManifestProblem, PackageError, Version};
+use crate::model::{
+    ContractError, ManifestError, ManifestProblem, PackageError, SignaturePolicy, Version,
+};
 use crate::registry::{SourceError, Wanted};
 use crate::serving::VersionState;
 
@@ -238,14 +240,21 @@ async fn a_load_that_never_ends_holds_up_nobody_and_is_cancelled() {
     assert!(scene.entry("m").is_none());
 }
 
+fn breaking(change: &str) -> ContractError {
+    ContractError {
+        policy: SignaturePolicy::Exact,
+        changes: vec![change.to_owned()],
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_contract_keeps_a_version_out_that_would_break_clients() {
     let contract = Contract(Arc::new(|old, new| {
         let (old, new) = (old.id.version, new.id.version);
         if new.0 == 2 {
-            return Err(format!(
+            return Err(breaking(&format!(
                 "version {old} gives `score`, version {new} does not"
-            ));
+            )));
         }
         Ok(())
     }));
@@ -269,7 +278,7 @@ async fn a_contract_keeps_a_version_out_that_would_break_clients() {
 #[tokio::test(start_paused = true)]
 async fn the_first_version_breaks_no_contract() {
     let scene = Setup::all(ModelOptions {
-        contract: Contract(Arc::new(|_, _| Err("never".to_owned()))),
+        contract: Contract(Arc::new(|_, _| Err(breaking("never")))),
         ..options()
     })
     .start();

@@ -16,7 +16,7 @@ use crate::engine::{EngineChoice, EngineOptions};
 use crate::lifecycle::manager::Totals;
 use crate::lifecycle::{
     BatchingOptions, Contract, ExamplePolicy, LoadLimits, LoadOptions, Manager, ManagerHandle,
-    ManagerParts, ModelOptions, OnDemand, RowPolicy, Supply, SwapOrder,
+    ManagerParts, ModelOptions, OnDemand, RowPolicy, Supply, SwapOrder, mailbox,
 };
 use crate::model::{Alias, ModelId, ModelName, ResponseForm, Version};
 use crate::registry::{
@@ -164,9 +164,10 @@ impl Setup {
         let (desired, wanted) = watch::channel(self.desired);
         let stop = CancellationToken::new();
         let past = Arc::new(self.past);
+        let (handle, mailbox) = mailbox();
+        let handle = handle.with_supply(Some(Arc::new(Found(self.found))));
         let parts = ManagerParts {
             loader: Arc::clone(&loader) as _,
-            supply: Some(Arc::new(Found(self.found))),
             past: Some(Arc::clone(&past) as _),
             catalog: Arc::clone(&catalog),
             metrics: Arc::clone(&metrics),
@@ -175,7 +176,7 @@ impl Setup {
             memory_budget: self.memory_budget,
             drain_timeout: self.drain_timeout,
         };
-        let (manager, handle) = Manager::new(parts, wanted, stop.clone());
+        let manager = Manager::new(parts, mailbox, wanted, stop.clone());
         let work = manager.work();
         Harness {
             handle,
@@ -239,7 +240,7 @@ impl Harness {
 
     /// The state of a version in one word; `-` when requests do not see it.
     pub(super) fn label(&self, name: &str, version: u64) -> &'static str {
-        { self.state(name, version) }.map_or("-", |state| state.label())
+        self.state(name, version).map_or("-", |state| state.label())
     }
 
     /// A request that has found the model's default version.

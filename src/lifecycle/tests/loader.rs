@@ -13,7 +13,7 @@ use crate::engine::fake::{self, Fake};
 use crate::engine::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Session};
 use crate::lifecycle::{LoadContext, LoadError, LoadRequest, Loaded, Loader};
 use crate::model::{ModelId, Signature};
-use crate::serving::{Limits, Servable, VersionState};
+use crate::serving::{Limits, Servable, ServableParts, VersionState};
 use crate::telemetry::Metrics;
 use crate::tensor::DType;
 
@@ -179,7 +179,14 @@ impl InMemoryLoader {
             max_concurrency: None,
             max_rows: None,
         };
-        let servable = Servable::new(package, "fake", &*model, batcher, (limits, series));
+        let servable = Servable::new(ServableParts {
+            package,
+            engine: "fake",
+            model: &*model,
+            batcher,
+            limits,
+            metrics: series,
+        });
         Arc::new(
             servable
                 .with_footprint(script.bytes)

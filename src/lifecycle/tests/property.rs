@@ -315,9 +315,7 @@ fn run(steps: &[Happens], ends_early: bool) {
         if ends_early {
             // In the middle of everything: whoever waits hears of it.
             world.scene.stop.cancel();
-            { world.scene.task }
-                .await
-                .expect("the manager does not panic");
+            world.scene.task.await.expect("the manager does not panic");
             for person in world.people {
                 person.await.unwrap().ok();
             }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use super::{Grant, Identity, Pattern, Scope, Unknown, digest};
+use super::{Grant, Identity, Pattern, PatternError, Scope, Unknown, digest};
 
 /// More is no file that somebody wrote.
 const LONGEST: usize = 16 << 20;
@@ -52,11 +52,63 @@ pub enum CallersError {
         /// Counted from 1.
         line: usize,
         /// What is wrong.
-        what: String,
+        what: LineError,
     },
     /// The file is too large.
     #[error("it is larger than {} MiB", LONGEST >> 20)]
     TooLarge,
+}
+
+/// Why a line is no caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// It is not one JSON object.
+    #[error("column {column}: not a JSON object on one line")]
+    Json {
+        /// Where the object ends being one.
+        column: usize,
+    },
+    /// It has other fields.
+    #[error(
+        "column {column}: not the fields of a caller: `name`, `scopes`, `models`, one of `sha256`, `certificate` and `claim`, \
+         and perhaps `expires`"
+    )]
+    Fields {
+        /// Where they begin to differ.
+        column: usize,
+    },
+    /// A field that every line needs is empty.
+    #[error("`name`, `scopes` and `models` may not be empty")]
+    Empty,
+    /// Not a pattern of models.
+    #[error("`models`: {0}")]
+    Models(PatternError),
+    /// Not a time.
+    #[error("`expires` is a time such as `2030-01-31T00:00:00Z`")]
+    Expires,
+    /// The kind of name is missing.
+    #[error("`certificate` begins with `subject:`, `uri:` or `dns:`")]
+    CertificateKind,
+    /// Not a pattern of names.
+    #[error("`certificate`: {0}")]
+    Certificate(PatternError),
+    /// No `=`.
+    #[error("`claim` is a name and a pattern, such as `groups=ml-*`")]
+    ClaimForm,
+    /// Not a pattern of values.
+    #[error("`claim`: {0}")]
+    Claim(PatternError),
+    /// No credential, or several.
+    #[error("expected exactly one of `sha256`, `certificate` and `claim`")]
+    Credentials,
+    /// Not the digest of a key.
+    #[error(
+        "`sha256` is 64 hexadecimal digits: the digest of a key, not the key itself; `onstage key` makes both"
+    )]
+    Digest,
+    /// The key has another line.
+    #[error("the same key stands in a line above")]
+    Twice,
 }
 
 /// Everybody who is known.
@@ -117,15 +169,15 @@ impl Callers {
         keys + self.certificates.len() + self.claims.len()
     }
 
-    fn add(&mut self, line: CallerLine) -> Result<(), String> {
+    fn add(&mut self, line: CallerLine) -> Result<(), LineError> {
         let CallerLine { name, scopes, .. } = line;
         if name.is_empty() || scopes.is_empty() || line.models.is_empty() {
-            return Err("`name`, `scopes` and `models` may not be empty".to_owned());
+            return Err(LineError::Empty);
         }
         let models: Result<Vec<Pattern>, _> = line.models.iter().map(|text| text.parse()).collect();
-        let models = models.map_err(|error| format!("`models`: {error}"))?;
+        let models = models.map_err(LineError::Models)?;
         let expires = line.expires.map(|text| text.parse()).transpose();
-        let expires = expires.map_err(|_| "`expires` is a time such as `2030-01-31T00:00:00Z`")?;
+        let expires = expires.map_err(|_| LineError::Expires)?;
         let entry = Entry {
             identity: Arc::new(Identity::new(&name, vec![Grant { scopes, models }])),
             expires,
@@ -135,35 +187,27 @@ impl Callers {
             (None, Some(text), None) => {
                 let kinds = ["subject:", "uri:", "dns:"];
                 if !kinds.iter().any(|kind| text.starts_with(kind)) {
-                    return Err("`certificate` begins with `subject:`, `uri:` or `dns:`".to_owned());
+                    return Err(LineError::CertificateKind);
                 }
-                let pattern = text
-                    .parse()
-                    .map_err(|error| format!("`certificate`: {error}"))?;
+                let pattern = text.parse().map_err(LineError::Certificate)?;
                 self.certificates.push((pattern, entry));
                 Ok(())
             }
             (None, None, Some(text)) => {
-                let (claim, pattern) = text
-                    .split_once('=')
-                    .ok_or("`claim` is a name and a pattern, such as `groups=ml-*`")?;
-                let pattern = pattern
-                    .parse()
-                    .map_err(|error| format!("`claim`: {error}"))?;
+                let (claim, pattern) = text.split_once('=').ok_or(LineError::ClaimForm)?;
+                let pattern = pattern.parse().map_err(LineError::Claim)?;
                 self.claims.push((claim.to_owned(), pattern, entry));
                 Ok(())
             }
-            _ => Err("expected exactly one of `sha256`, `certificate` and `claim`".to_owned()),
+            _ => Err(LineError::Credentials),
         }
     }
 
-    fn add_key(&mut self, text: &str, entry: Entry) -> Result<(), String> {
-        let digest = from_hex(text).ok_or(
-            "`sha256` is 64 hexadecimal digits: the digest of a key, not the key itself; `onstage key` makes both",
-        )?;
+    fn add_key(&mut self, text: &str, entry: Entry) -> Result<(), LineError> {
+        let digest = from_hex(text).ok_or(LineError::Digest)?;
         let known = self.keys.entry(bucket(&digest)).or_default();
         if known.iter().any(|key| key.digest == digest) {
-            return Err("the same key stands in a line above".to_owned());
+            return Err(LineError::Twice);
         }
         known.push(Key { digest, entry });
         Ok(())
@@ -226,16 +270,13 @@ impl Callers {
     }
 }
 
-fn parse_line(line: &str) -> Result<CallerLine, String> {
+fn parse_line(line: &str) -> Result<CallerLine, LineError> {
     serde_json::from_str(line).map_err(|error| {
-        let what = match error.classify() {
-            serde_json::error::Category::Data => {
-                "not the fields of a caller: `name`, `scopes`, `models`, one of `sha256`, `certificate` and `claim`, \
-                 and perhaps `expires`"
-            }
-            _ => "not a JSON object on one line",
-        };
-        format!("column {}: {what}", error.column())
+        let column = error.column();
+        match error.classify() {
+            serde_json::error::Category::Data => LineError::Fields { column },
+            _ => LineError::Json { column },
+        }
     })
 }
 

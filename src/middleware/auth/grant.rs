@@ -39,20 +39,24 @@ impl fmt::Display for Scope {
     }
 }
 
-impl FromStr for Scope {
-    type Err = String;
+/// Not the name of a scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown scope `{0}`: expected `read`, `predict` or `admin`")]
+pub struct UnknownScope(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
         let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
-        found
-            .ok_or_else(|| format!("unknown scope `{text}`: expected `read`, `predict` or `admin`"))
+        found.ok_or_else(|| UnknownScope(text.to_owned()))
     }
 }
 
 /// What something is done to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On<'a> {
-    /// The server, in a way that tells nothing about models.
+    /// The server, in a way that reveals nothing about models.
     Server,
     /// One model.
     Model(&'a str),

@@ -8,6 +8,11 @@ use sha2::{Digest as _, Sha256};
 /// So that programs which look for secrets in files and logs find ours.
 const PREFIX: &str = "onstage_";
 
+/// The operating system gives no random numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random numbers")]
+pub struct NoRandomness;
+
 /// A new API key.
 pub struct ApiKey(String);
 
@@ -21,11 +26,11 @@ impl ApiKey {
     /// 256 random bits.
     ///
     /// # Errors
-    /// When the operating system gives none.
-    pub fn generate() -> Result<Self, String> {
+    /// [`NoRandomness`] when the operating system gives none.
+    pub fn generate() -> Result<Self, NoRandomness> {
         let mut bytes = [0; 32];
         let filled = SystemRandom::new().fill(&mut bytes);
-        filled.map_err(|_| "the operating system gives no random numbers".to_owned())?;
+        filled.map_err(|_| NoRandomness)?;
         let text = BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Ok(Self(format!("{PREFIX}{text}")))
     }
@@ -43,7 +48,7 @@ impl ApiKey {
 
 /// The digest by which a key is known.
 ///
-/// SHA-256 and no slow hash: keys are 256 random bits, so that nobody can try them one after the other, and a slow
+/// SHA-256 and no slow hash: keys are 256 random bits, which cannot be guessed, and a slow
 /// hash of each request would be a way to keep this server busy. Passwords would need one.
 pub fn digest(secret: &[u8]) -> [u8; 32] {
     Sha256::digest(secret).into()

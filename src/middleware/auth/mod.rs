@@ -27,18 +27,21 @@ use std::sync::Arc;
 use axum::http::HeaderValue;
 
 pub use self::authenticator::Authenticator;
-pub use self::callers::{CallerLine, Callers, CallersError};
-pub use self::grant::{Grant, Identity, On, Scope};
+pub use self::callers::{CallerLine, Callers, CallersError, LineError};
+pub use self::grant::{Grant, Identity, On, Scope, UnknownScope};
 pub use self::guard::{Guard, Refusal};
-pub use self::jwt::{KeySetError, KeySource, TokenAlgorithm, TokenOptions, Tokens};
-pub use self::key::{ApiKey, digest};
+pub use self::jwt::{
+    KeySetError, KeySource, KeySourceError, RefreshError, TokenAlgorithm, TokenOptions, Tokens,
+    UnknownAlgorithm,
+};
+pub use self::key::{ApiKey, NoRandomness, digest};
 pub use self::pattern::{Pattern, PatternError};
 pub use self::peer::Peer;
 
 /// Who sent a request, as far as that is known; with authentication, an extension of every request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who it is, or why that is not known.
+    /// The caller, or why authentication failed.
     pub who: Result<Arc<Identity>, Unknown>,
     /// The id of the request, for the audit log.
     pub request_id: HeaderValue,
@@ -56,7 +59,7 @@ impl Caller {
     }
 }
 
-/// Why a caller is not known.
+/// Why authentication failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unknown {
     /// There is no credential.
@@ -67,7 +70,7 @@ pub enum Unknown {
     Token(&'static str),
     /// The key or token was good once.
     Expired,
-    /// The certificate of the client is good, and stands for nobody in the file of callers.
+    /// The client certificate is valid, but no line of the file of callers matches it.
     Certificate,
 }
 

@@ -10,7 +10,7 @@ mod rules;
 
 use std::fmt;
 
-pub use policy::{PolicyError, SignaturePolicy};
+pub use policy::{ContractError, PolicyError, SignaturePolicy};
 
 use self::fields::Fields;
 use crate::model::{ModelSignature, Package, Signature};

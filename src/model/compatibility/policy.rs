@@ -30,12 +30,25 @@ const POLICIES: [(SignaturePolicy, &str); 3] = [
 #[error("invalid signature policy `{}`: expected `compatible`, `exact` or `any`", .0.escape_debug())]
 pub struct PolicyError(String);
 
+/// Changes of the contract that a policy does not allow.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the contract changed in a way that signature policy `{policy}` does not allow: {}",
+    changes.join("; ")
+)]
+pub struct ContractError {
+    /// The policy.
+    pub policy: SignaturePolicy,
+    /// The changes, in words.
+    pub changes: Vec<String>,
+}
+
 impl SignaturePolicy {
     /// Whether `new` may take the place of `old`.
     ///
     /// # Errors
-    /// A message that lists the changes against it.
-    pub fn check(self, old: &Package, new: &Package) -> Result<(), String> {
+    /// [`ContractError`] with the changes that it does not allow.
+    pub fn check(self, old: &Package, new: &Package) -> Result<(), ContractError> {
         match self {
             Self::Any => Ok(()),
             Self::Compatible | Self::Exact => self.judge(&compare(old, new)),
@@ -45,20 +58,20 @@ impl SignaturePolicy {
     /// Whether these changes are allowed.
     ///
     /// # Errors
-    /// A message that lists those that are not.
-    pub fn judge(self, comparison: &Comparison) -> Result<(), String> {
-        let against: Vec<String> = match self {
+    /// [`ContractError`] with those that are not.
+    pub fn judge(self, comparison: &Comparison) -> Result<(), ContractError> {
+        let changes: Vec<String> = match self {
             Self::Any => return Ok(()),
             Self::Compatible => comparison.incompatible().map(Change::to_string).collect(),
             Self::Exact => comparison.changes.iter().map(Change::to_string).collect(),
         };
-        if against.is_empty() {
+        if changes.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "the contract changed in a way that signature policy `{self}` does not allow: {}",
-            against.join("; ")
-        ))
+        Err(ContractError {
+            policy: self,
+            changes,
+        })
     }
 }
 

@@ -119,7 +119,7 @@ pub enum ManifestProblem {
     },
     /// Text, but not the YAML of a manifest.
     #[error("is not a valid `MLmodel` file: {0}")]
-    Yaml(String),
+    Yaml(YamlError),
     /// Nothing says how to load the model.
     #[error(
         "names no flavors; expected `flavors.onnx`: log the model with `mlflow.onnx.log_model`"
@@ -284,8 +284,13 @@ impl From<ExampleDocument> for ExampleInfo {
     }
 }
 
+/// Why a text is not the YAML that was expected, in the parser's words on one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct YamlError(String);
+
 /// Parses one YAML document within bounds that no manifest reaches; the error is one line.
-pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, YamlError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: 64,
@@ -304,7 +309,7 @@ pub(crate) fn parse_yaml<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Str
         // Without the snippet, which is several lines, and without the crate's words for programmers.
         let error = error.without_snippet().render_with_formatter(&formatter);
         let line: Vec<&str> = error.split_whitespace().collect();
-        line.join(" ").trim_end_matches('.').to_owned()
+        YamlError(line.join(" ").trim_end_matches('.').to_owned())
     })
 }
 

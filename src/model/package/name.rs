@@ -80,7 +80,8 @@ fn registered(root: &Confined) -> Result<Option<RegisteredMeta>, PackageError> {
         _ => PackageError::io(&file)(error),
     })?;
     let text = String::from_utf8(text).map_err(|_| invalid("it is not UTF-8 text".to_owned()))?;
-    parse_yaml(&text).map(Some).map_err(invalid)
+    let parsed = parse_yaml(&text).map(Some);
+    parsed.map_err(|error| invalid(error.to_string()))
 }
 
 /// Name and version from `name/`, `name/3/`, `name/3/model.onnx` or `name.onnx`.

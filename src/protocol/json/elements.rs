@@ -3,7 +3,7 @@
 use super::{Cells, Json};
 use crate::budget::OverBudget;
 use crate::protocol::meter::{Meter, block_of};
-use crate::tensor::{DType, Element, Tensor, TensorError};
+use crate::tensor::{DType, Element, Tensor, TensorError, dispatch};
 
 /// Why cells are no tensor of a datatype.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,31 +35,27 @@ pub(crate) fn tensor_of(
     meter: &Meter,
 ) -> Result<Tensor, ElementError> {
     let elements = Elements { dtype, meter };
-    Ok(match dtype {
-        DType::Bool => Tensor::from_bools(shape, &elements.bools(cells)?)?,
-        DType::String => Tensor::from_strings(shape, elements.strings(cells)?)?,
-        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow, f32::is_finite)?)?,
-        DType::F64 => Tensor::from_vec(shape, elements.doubles(cells)?)?,
+    let tensor = dispatch!(
+        dtype,
+        integer T => Tensor::from_vec(shape, elements.ints::<T>(cells)?),
+        DType::I64 => match cells {
+            Cells::Int(values) => Tensor::from_vec(shape, values),
+            cells => Tensor::from_vec(shape, elements.ints::<i64>(cells)?),
+        },
+        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow, f32::is_finite)?),
+        DType::F64 => Tensor::from_vec(shape, elements.doubles(cells)?),
         DType::F16 => {
             let values = elements.floats(cells, half::f16::from_f64, half::f16::is_finite)?;
-            Tensor::from_vec(shape, values)?
-        }
+            Tensor::from_vec(shape, values)
+        },
         DType::Bf16 => {
             let values = elements.floats(cells, half::bf16::from_f64, half::bf16::is_finite)?;
-            Tensor::from_vec(shape, values)?
-        }
-        DType::U8 => Tensor::from_vec(shape, elements.ints::<u8>(cells)?)?,
-        DType::U16 => Tensor::from_vec(shape, elements.ints::<u16>(cells)?)?,
-        DType::U32 => Tensor::from_vec(shape, elements.ints::<u32>(cells)?)?,
-        DType::U64 => Tensor::from_vec(shape, elements.ints::<u64>(cells)?)?,
-        DType::I8 => Tensor::from_vec(shape, elements.ints::<i8>(cells)?)?,
-        DType::I16 => Tensor::from_vec(shape, elements.ints::<i16>(cells)?)?,
-        DType::I32 => Tensor::from_vec(shape, elements.ints::<i32>(cells)?)?,
-        DType::I64 => match cells {
-            Cells::Int(values) => Tensor::from_vec(shape, values)?,
-            cells => Tensor::from_vec(shape, elements.ints::<i64>(cells)?)?,
+            Tensor::from_vec(shape, values)
         },
-    })
+        DType::Bool => Tensor::from_bools(shape, &elements.bools(cells)?),
+        DType::String => Tensor::from_strings(shape, elements.strings(cells)?),
+    );
+    Ok(tensor?)
 }
 
 #[expect(
@@ -190,13 +186,12 @@ mod tests {
     use super::*;
     use crate::protocol::json::Reader;
 
-    fn read(text: &str, dtype: DType) -> Result<Tensor, String> {
+    fn read(text: &str, dtype: DType) -> Result<Tensor, ElementError> {
         let value = Reader::new(text.as_bytes()).unwrap().value().unwrap();
         let Json::Array(flat) = value else {
             panic!("{text} is no array");
         };
         tensor_of(dtype, flat.shape, flat.cells, &Meter::unlimited())
-            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -215,7 +210,7 @@ mod tests {
             ("[1]", DType::Bool, "1"),
             ("[true]", DType::F64, "true"),
         ] {
-            let error = read(text, dtype).unwrap_err();
+            let error = read(text, dtype).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!("the data holds {given}, expected values of {dtype}")
@@ -234,7 +229,7 @@ mod tests {
             ("1e39", DType::Bf16, "1e39"),
             (&digits, DType::F64, &digits[..40]),
         ] {
-            let error = read(&format!("[{text}]"), dtype).unwrap_err();
+            let error = read(&format!("[{text}]"), dtype).unwrap_err().to_string();
             assert_eq!(
                 error,
                 format!("the data holds {given}, expected values of {dtype}")

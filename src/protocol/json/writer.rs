@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use half::{bf16, f16};
-
-use crate::tensor::{DType, Element, MapSequence, Tensor};
+use crate::tensor::{DType, Element, MapSequence, Tensor, dispatch};
 
 /// How a NaN or an infinity is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -43,31 +41,18 @@ pub(crate) fn write_tensor(
     } else {
         tensor.shape()
     };
-    match tensor.dtype() {
+    dispatch!(
+        tensor.dtype(),
+        integer T => integers::<T>(out, shape, tensor),
+        float T => floats::<T>(out, shape, tensor, non_finite),
         DType::Bool => nested(out, shape, tensor.bytes(), &|out, byte| {
-            write_bool(out, *byte != 0)
+            write_bool(out, *byte != 0);
         }),
-        DType::U8 => integers::<u8>(out, shape, tensor),
-        DType::U16 => integers::<u16>(out, shape, tensor),
-        DType::U32 => integers::<u32>(out, shape, tensor),
-        DType::U64 => integers::<u64>(out, shape, tensor),
-        DType::I8 => integers::<i8>(out, shape, tensor),
-        DType::I16 => integers::<i16>(out, shape, tensor),
-        DType::I32 => integers::<i32>(out, shape, tensor),
-        DType::I64 => integers::<i64>(out, shape, tensor),
-        DType::F16 => floats(out, shape, tensor, non_finite, |value: f16| value.to_f64()),
-        DType::Bf16 => floats(out, shape, tensor, non_finite, |value: bf16| value.to_f64()),
-        DType::F32 => floats(out, shape, tensor, non_finite, |value: f32| {
-            f64::from(value)
-        }),
-        DType::F64 => floats(out, shape, tensor, non_finite, |value: f64| value),
-        DType::String => nested(
-            out,
-            shape,
-            tensor.as_strings().unwrap_or_default(),
-            &|out, text| write_str(out, text),
-        ),
-    }
+        DType::String => {
+            let texts = tensor.as_strings().unwrap_or_default();
+            nested(out, shape, texts, &|out, text| write_str(out, text));
+        },
+    );
 }
 
 /// Writes the tensors of a sequence as a list.
@@ -91,22 +76,16 @@ pub(crate) fn write_element(
         let width = size_of::<T>();
         bytemuck::pod_read_unaligned(&tensor.bytes()[index * width..(index + 1) * width])
     }
-    match tensor.dtype() {
-        DType::Bool => write_bool(out, tensor.bytes()[index] != 0),
-        DType::U8 => write_integer(out, at::<u8>(tensor, index)),
-        DType::U16 => write_integer(out, at::<u16>(tensor, index)),
-        DType::U32 => write_integer(out, at::<u32>(tensor, index)),
-        DType::U64 => write_integer(out, at::<u64>(tensor, index)),
-        DType::I8 => write_integer(out, at::<i8>(tensor, index)),
-        DType::I16 => write_integer(out, at::<i16>(tensor, index)),
-        DType::I32 => write_integer(out, at::<i32>(tensor, index)),
-        DType::I64 => write_integer(out, at::<i64>(tensor, index)),
-        DType::F16 => write_float(out, at::<f16>(tensor, index).to_f64(), non_finite),
-        DType::Bf16 => write_float(out, at::<bf16>(tensor, index).to_f64(), non_finite),
-        DType::F32 => write_float(out, f64::from(at::<f32>(tensor, index)), non_finite),
-        DType::F64 => write_float(out, at::<f64>(tensor, index), non_finite),
-        DType::String => write_str(out, &tensor.as_strings().unwrap_or_default()[index]),
+    fn wide_at<T: Element + Into<f64>>(tensor: &Tensor, index: usize) -> f64 {
+        at::<T>(tensor, index).into()
     }
+    dispatch!(
+        tensor.dtype(),
+        integer T => write_integer(out, at::<T>(tensor, index)),
+        float T => write_float(out, wide_at::<T>(tensor, index), non_finite),
+        DType::Bool => write_bool(out, tensor.bytes()[index] != 0),
+        DType::String => write_str(out, &tensor.as_strings().unwrap_or_default()[index]),
+    );
 }
 
 /// Writes a row of maps as an object; `labels` are those of all rows.
@@ -131,16 +110,15 @@ fn integers<T: Element + itoa::Integer>(out: &mut Vec<u8>, shape: &[usize], tens
     });
 }
 
-fn floats<T: Element>(
+fn floats<T: Element + Into<f64>>(
     out: &mut Vec<u8>,
     shape: &[usize],
     tensor: &Tensor,
     non_finite: NonFinite,
-    widen: impl Fn(T) -> f64,
 ) {
     with_slice::<T>(tensor, |values| {
         nested(out, shape, values, &|out, value| {
-            write_float(out, widen(*value), non_finite)
+            write_float(out, (*value).into(), non_finite)
         });
     });
 }

@@ -10,6 +10,26 @@ use crate::protocol::json::{
 };
 use crate::tensor::{DType, Tensor, Value};
 
+/// Why outputs make no data frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AnswerError {
+    #[error(
+        "output `{name}` has {count} elements and output `{first}` has {expected}: a data frame needs one per row. Send the \
+         request as `inputs` or `instances`, or give the model a tensor signature"
+    )]
+    Uneven {
+        name: String,
+        count: usize,
+        first: String,
+        expected: usize,
+    },
+    #[error(
+        "output `{0}` is a sequence of tensors of different shapes, which make no column of a data frame. Send the \
+         request as `inputs` or `instances`, or give the model a tensor signature"
+    )]
+    Ragged(String),
+}
+
 /// `{"predictions": …}`: an object with a list per output, or a list with an object per row.
 ///
 /// # Errors
@@ -19,7 +39,7 @@ pub(crate) fn write_answer(
     signature: &Signature,
     outputs: &Outputs,
     non_finite: NonFinite,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, AnswerError> {
     let named: Vec<(&str, &Value)> = signature
         .outputs
         .iter()
@@ -86,19 +106,21 @@ fn write_records(
     out: &mut Vec<u8>,
     named: &[(&str, &Value)],
     non_finite: NonFinite,
-) -> Result<(), String> {
-    let flat = { named.iter() }.map(|(name, value)| flat(name, value));
-    let flat = flat.collect::<Result<Vec<Cow<'_, Value>>, String>>()?;
-    let named = { named.iter() }.zip(&flat);
+) -> Result<(), AnswerError> {
+    let outputs = named.iter();
+    let flat: Result<Vec<Cow<'_, Value>>, AnswerError> =
+        outputs.map(|(name, value)| flat(name, value)).collect();
+    let flat = flat?;
+    let named = named.iter().zip(&flat);
     let named: Vec<(&str, &Value)> = named.map(|((name, _), value)| (*name, &**value)).collect();
     let count = named.first().map_or(0, |(_, value)| rows(value));
     if let Some((name, value)) = named.iter().find(|(_, value)| rows(value) != count) {
-        return Err(format!(
-            "output `{name}` has {} elements and output `{}` has {count}: a data frame needs one per row. Send the \
-             request as `inputs` or `instances`, or give the model a tensor signature",
-            rows(value),
-            named[0].0
-        ));
+        return Err(AnswerError::Uneven {
+            name: (*name).to_owned(),
+            count: rows(value),
+            first: named[0].0.to_owned(),
+            expected: count,
+        });
     }
     let labels: Vec<Vec<String>> = named
         .iter()
@@ -128,19 +150,14 @@ fn write_records(
 }
 
 /// An output as numpy makes an array of it: a sequence of tensors is one tensor.
-fn flat<'v>(name: &str, value: &'v Value) -> Result<Cow<'v, Value>, String> {
+fn flat<'v>(name: &str, value: &'v Value) -> Result<Cow<'v, Value>, AnswerError> {
     let Value::Sequence(tensors) = value else {
         return Ok(Cow::Borrowed(value));
     };
     // Of an empty one no element is written.
     let dtype = tensors.first().map_or(DType::F32, Tensor::dtype);
     let stacked = Tensor::stack(tensors, dtype).map(|tensor| Cow::Owned(Value::Tensor(tensor)));
-    stacked.ok_or_else(|| {
-        format!(
-            "output `{name}` is a sequence of tensors of different shapes, which make no column of a data frame. Send the \
-             request as `inputs` or `instances`, or give the model a tensor signature"
-        )
-    })
+    stacked.ok_or_else(|| AnswerError::Ragged(name.to_owned()))
 }
 
 /// The rows that an output makes in a data frame: tensors are flattened.
@@ -174,7 +191,7 @@ mod tests {
         }
     }
 
-    fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, String> {
+    fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, AnswerError> {
         let names: Vec<&str> = outputs.iter().map(|(name, _)| *name).collect();
         let values: Outputs = outputs.iter().map(|(_, value)| value.clone()).collect();
         let bytes = write_answer(form, &signature(&names), &values, NonFinite::Null)?;
@@ -244,7 +261,9 @@ mod tests {
         let rows = r#"[{"label": 0, "p": {"0": 1.0, "2": 0.0}}, {"label": 2, "p": {"0": 0.25, "2": 0.75}}]"#;
         assert_eq!(text, format!("{{\"predictions\": {rows}}}"));
         let wide = Value::Tensor(Tensor::from_vec(vec![2, 2], vec![0.5f32; 4]).unwrap());
-        let error = answer(Form::Records, &[label(), ("m", wide)]).unwrap_err();
+        let error = answer(Form::Records, &[label(), ("m", wide)])
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("output `m` has 4 elements and output `label` has 2"),
             "{error}"

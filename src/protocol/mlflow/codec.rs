@@ -150,12 +150,13 @@ impl Codec for ScoringCodec {
                 meter.free(body);
                 (vec![table], form)
             }
-            None => tensors_of(
-                content,
-                body,
-                (declared, signature),
-                (self.max_body, &meter),
-            )?,
+            None => {
+                let signatures = Signatures {
+                    declared,
+                    graph: signature,
+                };
+                tensors_of(content, body, signatures, self.max_body, &meter)?
+            }
         };
         self.form = form;
         let bound = signature.bind(named);
@@ -169,7 +170,7 @@ impl Codec for ScoringCodec {
         match servable.response() {
             ResponseOutput::All => {
                 answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
-                    .map_err(ScoringError::Evaluate)
+                    .map_err(|error| ScoringError::Evaluate(error.to_string()))
             }
             ResponseOutput::Predictions(index) => {
                 Ok(answer::write_predictions(&outputs[index], self.non_finite))
@@ -181,13 +182,27 @@ impl Codec for ScoringCodec {
     }
 }
 
+/// What a model takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signatures<'s> {
+    /// The package's own, in MLflow's words.
+    pub(crate) declared: Option<&'s ModelSignature>,
+    /// The graph's.
+    pub(crate) graph: &'s Signature,
+}
+
 /// The tensors of a body, by the way of pandas and MLflow.
 pub(crate) fn tensors_of(
     content: Content,
     body: Bytes,
-    (declared, signature): (Option<&ModelSignature>, &Signature),
-    (max_body, meter): (usize, &Meter),
+    signatures: Signatures<'_>,
+    max_body: usize,
+    meter: &Meter,
 ) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
+    let Signatures {
+        declared,
+        graph: signature,
+    } = signatures;
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
     let (data, params) = match content {
         Content::Json => {

@@ -175,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::select;
 
-    use crate::protocol::mlflow::codec::{Content, tensors_of};
+    use crate::protocol::mlflow::codec::{Content, Signatures, tensors_of};
 
     fn declared(kind: DataType, width: usize) -> ModelSignature {
         let column = |index: usize| ColSpec {
@@ -400,7 +400,11 @@ mod tests {
             return Ok(());
         };
         let body = Bytes::from(body);
-        let long = tensors_of(Content::Json, body, (Some(declared), &graph), (0, &meter));
+        let signatures = Signatures {
+            declared: Some(declared),
+            graph: &graph,
+        };
+        let long = tensors_of(Content::Json, body, signatures, 0, &meter);
         let (named, long_form) = long.expect("the short way has an answer");
         prop_assert_eq!(long_form, form);
         prop_assert_eq!(named.len(), 1);

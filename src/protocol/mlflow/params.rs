@@ -168,13 +168,13 @@ mod tests {
         }
     }
 
-    fn check_text(value: &str, kind: DataType, is_list: bool) -> std::result::Result<(), String> {
+    fn check_text(value: &str, kind: DataType, is_list: bool) -> Result<()> {
         let json = Reader::new(format!("{{\"p\": {value}}}").as_bytes())
             .unwrap()
             .value()
             .unwrap();
         let specs = [spec(kind, is_list)];
-        check(Some(&json), Some(&specs), &Meter::unlimited()).map_err(|error| error.to_string())
+        check(Some(&json), Some(&specs), &Meter::unlimited())
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
             ("5", DataType::Datetime),
             ("\"nope\"", DataType::Datetime),
         ] {
-            let error = check_text(value, kind, false).unwrap_err();
+            let error = check_text(value, kind, false).unwrap_err().to_string();
             assert!(
                 error.starts_with("Invalid parameters found: {('p', "),
                 "{value}: {error}"

@@ -182,7 +182,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
     });
     let (timeout, input) = match timeout_header(&headers) {
         Ok(timeout) => (timeout, input),
-        Err(reason) => (None, Err(ScoringError::Invalid(reason))),
+        Err(error) => (None, Err(ScoringError::Invalid(error.to_string()))),
     };
     let bytes = input.as_ref().map_or(0, |(_, body)| body.len());
     shared.service().metrics().request_size(bytes);

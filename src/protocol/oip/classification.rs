@@ -3,10 +3,8 @@
 use std::cmp::Ordering;
 use std::fmt::Display;
 
-use half::{bf16, f16};
-
 use super::error::OipError;
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 /// The `k` best of each row, highest first, as `value:index` or `value:index:label`; of equal ones the first comes first,
 /// what is no number comes last.
@@ -32,25 +30,15 @@ pub(crate) fn classify(
         k: k.min(classes),
         labels,
     };
-    let texts = match scores.dtype() {
-        DType::U8 => best.of::<u8>(scores),
-        DType::U16 => best.of::<u16>(scores),
-        DType::U32 => best.of::<u32>(scores),
-        DType::U64 => best.of::<u64>(scores),
-        DType::I8 => best.of::<i8>(scores),
-        DType::I16 => best.of::<i16>(scores),
-        DType::I32 => best.of::<i32>(scores),
-        DType::I64 => best.of::<i64>(scores),
-        DType::F16 => best.of::<f16>(scores),
-        DType::Bf16 => best.of::<bf16>(scores),
-        DType::F32 => best.of::<f32>(scores),
-        DType::F64 => best.of::<f64>(scores),
+    let texts = dispatch!(
+        scores.dtype(),
+        number T => best.of::<T>(scores),
         dtype @ (DType::Bool | DType::String) => {
             return Err(OipError::Invalid(format!(
                 "output `{output}` is {dtype}, which has no classes: `classification` takes numbers"
             )));
-        }
-    };
+        },
+    );
     let shape = rows.into_iter().chain([best.k]).collect();
     Tensor::from_strings(shape, texts).map_err(|error| OipError::Tensor {
         name: output.to_owned(),

@@ -47,7 +47,10 @@ fn answers(entry: &VersionEntry) -> bool {
 }
 
 fn state(entry: &VersionEntry) -> (&'static str, String) {
-    let refusal = { entry.servable.as_ref() }.and_then(|own| own.batcher().refusal());
+    let refusal = entry
+        .servable
+        .as_ref()
+        .and_then(|own| own.batcher().refusal());
     if let Some(reason) = refusal {
         return ("UNAVAILABLE", reason.to_string());
     }

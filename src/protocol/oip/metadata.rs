@@ -1,4 +1,4 @@
-//! What a server and a model tell about themselves.
+//! Metadata of the server and of models.
 
 use std::collections::BTreeMap;
 
@@ -127,10 +127,7 @@ fn tensor(name: &str, dtype: DType, shape: Option<&[Dim]>) -> TensorMetadata {
     TensorMetadata {
         name: name.to_owned(),
         datatype: dtype.oip_name(),
-        shape: { shape.unwrap_or_default() }
-            .iter()
-            .map(Dim::to_i64)
-            .collect(),
+        shape: shape.unwrap_or_default().iter().map(Dim::to_i64).collect(),
         optional: false,
     }
 }

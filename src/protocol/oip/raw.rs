@@ -99,8 +99,8 @@ fn texts(
                 "input `{input}`: {left} bytes are left after the {expected} elements that its shape {shape:?} takes"
             )));
         }
-        let (text, rest) = text(bytes).map_err(|reason| {
-            OipError::Invalid(format!("input `{input}`: element {} {reason}", texts.len()))
+        let (text, rest) = text(bytes).map_err(|error| {
+            OipError::Invalid(format!("input `{input}`: element {} {error}", texts.len()))
         })?;
         meter.charge(block(text.len()))?;
         texts.push(text.to_owned());
@@ -109,21 +109,32 @@ fn texts(
     Ok(texts)
 }
 
+/// Why bytes do not begin with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum TextError {
+    #[error("has no length: {left} bytes are left, expected {}", LENGTH)]
+    NoLength { left: usize },
+    #[error("says that it has {length} bytes, {left} are left")]
+    TooShort { length: usize, left: usize },
+    #[error("is not UTF-8 from byte {valid}")]
+    NotUtf8 { valid: usize },
+}
+
 /// The first text, and what follows it.
-fn text(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
+fn text(bytes: &[u8]) -> Result<(&str, &[u8]), TextError> {
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH>() else {
         let left = bytes.len();
-        return Err(format!(
-            "has no length: {left} bytes are left, expected {LENGTH}"
-        ));
+        return Err(TextError::NoLength { left });
     };
     let length = u32::from_le_bytes(*length) as usize;
     let Some((text, rest)) = rest.split_at_checked(length) else {
         let left = rest.len();
-        return Err(format!("says that it has {length} bytes, {left} are left"));
+        return Err(TextError::TooShort { length, left });
     };
     let text = std::str::from_utf8(text);
-    let text = text.map_err(|error| format!("is not UTF-8 from byte {}", error.valid_up_to()))?;
+    let text = text.map_err(|error| TextError::NotUtf8 {
+        valid: error.valid_up_to(),
+    })?;
     Ok((text, rest))
 }
 

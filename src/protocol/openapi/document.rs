@@ -271,6 +271,7 @@ mod tests {
 
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
+    use tokio::sync::watch;
     use tower::ServiceExt;
 
     use super::*;
@@ -278,7 +279,7 @@ mod tests {
     use crate::protocol::route::Route;
     use crate::protocol::router::{entry, router, table};
     use crate::protocol::state::{ProtocolOptions, Shared};
-    use crate::serving::{Catalog, InferenceService};
+    use crate::serving::{Catalog, InferenceService, Running};
     use crate::telemetry::{DURATION_BUCKETS, Metrics};
 
     fn options() -> ProtocolOptions {
@@ -342,7 +343,7 @@ mod tests {
     async fn the_documented_methods_of_a_path_are_those_that_it_answers() {
         let metrics = Arc::new(Metrics::new(&DURATION_BUCKETS));
         let service = InferenceService::new(Arc::new(Catalog::default()), metrics);
-        let shared = Shared::new(service, options());
+        let shared = Shared::new(service, options(), watch::channel(Running::default()).1);
         let server = entry(&shared, router(&shared));
         for row in rows() {
             let filled: Vec<&str> = row.path.split('/').collect();

@@ -30,13 +30,13 @@ impl Documentation {
         snapshot: &CatalogSnapshot,
         base_path: &str,
         is_guarded: bool,
-    ) -> Result<Bytes, String> {
+    ) -> serde_json::Result<Bytes> {
         let rows = self.rows.get().map(Vec::as_slice).unwrap_or_default();
         let mut document = document::write(rows, snapshot, base_path);
         if is_guarded {
             document::secure(&mut document, rows);
         }
-        let text = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
+        let text = serde_json::to_vec(&document)?;
         Ok(text.into())
     }
 }

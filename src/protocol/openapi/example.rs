@@ -80,7 +80,7 @@ fn answers_rows(servable: &Servable) -> bool {
     let elements = |output: &OutputSpec| match &output.kind {
         OutputKind::Tensor {
             shape: Some(shape), ..
-        } => { shape.iter().skip(1) }.fold(1_usize, |count, dim| match dim {
+        } => shape.iter().skip(1).fold(1_usize, |count, dim| match dim {
             Dim::Fixed(size) => count.saturating_mul(*size),
             Dim::Any(_) => count,
         }),

@@ -50,6 +50,15 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
+/// Why there is no document.
+#[derive(Debug, thiserror::Error)]
+enum DocumentError {
+    #[error("{0}")]
+    Panicked(tokio::task::JoinError),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
 async fn document(State(shared): State<Shared>) -> Response {
     let last = Arc::clone(&shared.documentation().last);
     let mut last = last.lock_owned().await;
@@ -72,8 +81,8 @@ async fn document(State(shared): State<Shared>) -> Response {
         *last = Some((Arc::downgrade(&snapshot), document.clone()));
         Ok(document)
     });
-    let made = made.await.map_err(|error| error.to_string());
-    match made.and_then(|made: Result<Bytes, String>| made) {
+    let made = made.await.map_err(DocumentError::Panicked);
+    match made.and_then(|made: serde_json::Result<Bytes>| Ok(made?)) {
         Ok(document) => answer(document),
         Err(reason) => {
             tracing::error!(%reason, "no description of the paths");

@@ -8,7 +8,7 @@ use super::python::{self, PyError};
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Flat, Json};
 use crate::protocol::meter::{Meter, block, block_of, tensor_heap};
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 /// A numpy array or a pandas column.
 #[derive(Debug, Clone)]
@@ -246,28 +246,22 @@ pub(crate) fn convert_each<'c>(
 ) -> Result<Tensor, PyError> {
     let count = shape.iter().product();
     let into = Maker { count, meter };
-    Ok(match dtype {
+    Ok(dispatch!(
+        dtype,
+        integer T => filled(shape, into.ints::<T>(cells)?),
         DType::Bool => {
             let values = into.each(cells, |cell| Ok(python::truthy(cell)))?;
             metered_bools(shape, values, meter)?
-        }
+        },
         DType::String => {
             let values = into.each(cells, |cell| Ok(python::text(cell, meter)?))?;
             metered_texts(shape, values, meter)?
-        }
+        },
         DType::F64 => filled(shape, into.floats(cells, |value| value)?),
         DType::F32 => filled(shape, into.floats(cells, to_f32)?),
         DType::F16 => filled(shape, into.floats(cells, f16::from_f64)?),
         DType::Bf16 => filled(shape, into.floats(cells, half::bf16::from_f64)?),
-        DType::U8 => filled(shape, into.ints::<u8>(cells)?),
-        DType::U16 => filled(shape, into.ints::<u16>(cells)?),
-        DType::U32 => filled(shape, into.ints::<u32>(cells)?),
-        DType::U64 => filled(shape, into.ints::<u64>(cells)?),
-        DType::I8 => filled(shape, into.ints::<i8>(cells)?),
-        DType::I16 => filled(shape, into.ints::<i16>(cells)?),
-        DType::I32 => filled(shape, into.ints::<i32>(cells)?),
-        DType::I64 => filled(shape, into.ints::<i64>(cells)?),
-    })
+    ))
 }
 
 /// Makes a vector of so many elements.
@@ -393,11 +387,11 @@ mod tests {
         Reader::new(text.as_bytes()).unwrap().value().unwrap()
     }
 
-    fn typed(text: &str, dtype: DType) -> Result<Tensor, String> {
+    fn typed(text: &str, dtype: DType) -> Result<Tensor, PyError> {
         match Array::of_type(json(text), dtype, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         }
     }
 
@@ -464,13 +458,16 @@ mod tests {
             [f32::INFINITY]
         );
         let error = typed("[2147483648]", DType::I32).unwrap_err();
-        assert_eq!(error, "Python integer 2147483648 out of bounds for int32");
         assert_eq!(
-            typed("[-1]", DType::U8).unwrap_err(),
+            error.to_string(),
+            "Python integer 2147483648 out of bounds for int32"
+        );
+        assert_eq!(
+            typed("[-1]", DType::U8).unwrap_err().to_string(),
             "Python integer -1 out of bounds for uint8"
         );
         assert_eq!(
-            typed("[1e20]", DType::I64).unwrap_err(),
+            typed("[1e20]", DType::I64).unwrap_err().to_string(),
             "Python int too large to convert to C long"
         );
     }

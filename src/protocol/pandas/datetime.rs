@@ -164,12 +164,10 @@ mod tests {
     use super::*;
     use crate::protocol::pandas::array::texts;
 
-    fn check(cells: &[&str]) -> Result<&'static str, String> {
+    fn check(cells: &[&str]) -> Result<&'static str, PyError> {
         let cells: Vec<String> = cells.iter().map(|&cell| cell.to_owned()).collect();
         let array = Array::Tensor(texts(vec![cells.len()], cells));
-        column(array, &Meter::unlimited())
-            .map(|array| array.dtype_name())
-            .map_err(|error| error.to_string())
+        column(array, &Meter::unlimited()).map(|array| array.dtype_name())
     }
 
     #[test]

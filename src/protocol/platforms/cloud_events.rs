@@ -55,7 +55,7 @@ pub(crate) async fn around<A: Future<Output = Response>>(
 ) -> Response {
     let mode = match mode(headers) {
         Ok(mode) => mode,
-        Err(message) => return refuse(&message),
+        Err(error) => return refuse(&error.to_string()),
     };
     let Some(mode) = mode else {
         return answer(body).await;
@@ -77,11 +77,16 @@ pub(crate) async fn around<A: Future<Output = Response>>(
     }
 }
 
+/// The header that an event lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the event lacks the header `ce-{0}`")]
+struct MissingHeader(&'static str);
+
 /// `None` for a request that is no event.
 ///
 /// # Errors
-/// The header that an event lacks.
-fn mode(headers: &HeaderMap) -> Result<Option<Mode>, String> {
+/// [`MissingHeader`].
+fn mode(headers: &HeaderMap) -> Result<Option<Mode>, MissingHeader> {
     if is_structured(headers) {
         return Ok(Some(Mode::Structured));
     }
@@ -90,7 +95,7 @@ fn mode(headers: &HeaderMap) -> Result<Option<Mode>, String> {
     }
     let missing = |name: &&&str| !headers.contains_key(format!("ce-{name}"));
     match REQUIRED.iter().find(missing) {
-        Some(name) => Err(format!("the event lacks the header `ce-{name}`")),
+        Some(name) => Err(MissingHeader(name)),
         None => Ok(Some(Mode::Binary)),
     }
 }
@@ -263,9 +268,8 @@ async fn as_structured(response: Response) -> Response {
 mod tests {
     use super::*;
 
-    fn data(event: &'static str) -> Result<String, String> {
-        let data = data_of(&Bytes::from(event), &Meter::unlimited());
-        let data = data.map_err(|error| error.to_string())?;
+    fn data(event: &'static str) -> Result<String, EventError> {
+        let data = data_of(&Bytes::from(event), &Meter::unlimited())?;
         Ok(String::from_utf8(data.to_vec()).unwrap())
     }
 
@@ -295,7 +299,7 @@ mod tests {
                 "no base64",
             ),
         ] {
-            let error = data(event).unwrap_err();
+            let error = data(event).unwrap_err().to_string();
             assert!(error.contains(part), "{event}: {error}");
         }
     }

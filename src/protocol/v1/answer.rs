@@ -14,17 +14,30 @@ use crate::tensor::{DType, Tensor, Value};
 /// Text outputs whose names end so are bytes for their clients.
 const BYTES: &str = "_bytes";
 
+/// An output that does not have one row for each instance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "output `{name}` has {} for {instances} instances; send the request as `inputs` to get whole tensors",
+    rows.map_or("no rows".to_owned(), |rows| format!("{rows} rows"))
+)]
+pub(crate) struct RowsError {
+    name: String,
+    /// `None` where it has no rows at all.
+    rows: Option<usize>,
+    instances: usize,
+}
+
 /// `{"predictions": [one entry for each row]}` or `{"outputs": …}`; an entry or a tensor alone for a model with one
 /// output, objects with the names of the outputs for one with several.
 ///
 /// # Errors
-/// When rows were asked for and an output does not have one for each.
+/// [`RowsError`] when the request has rows and an output does not have one for each.
 pub(crate) fn write_answer(
     form: Form,
     signature: &Signature,
     outputs: &Outputs,
     non_finite: NonFinite,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, RowsError> {
     let names = signature.outputs.iter().map(|output| output.name.as_str());
     let writer = Writer {
         named: names.zip(outputs).collect(),
@@ -52,7 +65,7 @@ struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    fn check_rows(&self, rows: usize) -> Result<(), String> {
+    fn check_rows(&self, instances: usize) -> Result<(), RowsError> {
         let has = |value: &Value| match value {
             Value::Sequence(tensors) => Some(tensors.len()),
             Value::Tensor(_) | Value::Maps(_) => value.rows(),
@@ -60,12 +73,13 @@ impl Writer<'_> {
         let odd = self
             .named
             .iter()
-            .find(|(_, value)| has(value) != Some(rows));
+            .find(|(_, value)| has(value) != Some(instances));
         odd.map_or(Ok(()), |(name, value)| {
-            let given = has(value).map_or("no rows".to_owned(), |rows| format!("{rows} rows"));
-            Err(format!(
-                "output `{name}` has {given} for {rows} instances; send the request as `inputs` to get whole tensors"
-            ))
+            Err(RowsError {
+                name: (*name).to_owned(),
+                rows: has(value),
+                instances,
+            })
         })
     }
 
@@ -168,7 +182,7 @@ mod tests {
     use crate::model::{OutputKind, OutputSpec};
     use crate::tensor::{Labels, MapSequence};
 
-    fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, String> {
+    fn answer(form: Form, outputs: &[(&str, Value)]) -> Result<String, RowsError> {
         let spec = |(name, _): &(&str, Value)| OutputSpec {
             name: (*name).to_owned(),
             kind: OutputKind::Maps { text_labels: false },
@@ -234,13 +248,15 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_there_are_told() {
-        let error = answer(Form::Rows(3), &[maps()]).unwrap_err();
+        let error = answer(Form::Rows(3), &[maps()]).unwrap_err().to_string();
         assert!(
             error.starts_with("output `p` has 2 rows for 3 instances"),
             "{error}"
         );
         let scalar = Tensor::from_vec(vec![], vec![1.0_f32]).unwrap();
-        let error = answer(Form::Rows(1), &[("y", Value::Tensor(scalar))]).unwrap_err();
+        let error = answer(Form::Rows(1), &[("y", Value::Tensor(scalar))])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no rows"), "{error}");
     }
 }

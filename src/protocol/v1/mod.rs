@@ -210,7 +210,7 @@ pub(crate) async fn predict(
     let body = body.map_err(OipError::from);
     let (timeout, body) = match timeout_header(head.headers) {
         Ok(timeout) => (timeout, body),
-        Err(reason) => (None, Err(OipError::Invalid(reason))),
+        Err(error) => (None, Err(OipError::Invalid(error.to_string()))),
     };
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
@@ -277,7 +277,7 @@ impl Codec for PredictCodec {
     fn encode(self, servable: &Servable, outputs: Outputs) -> Result<Vec<u8>, OipError> {
         self.allowance.charge(size::in_json(&outputs))?;
         answer::write_answer(self.form, servable.signature(), &outputs, self.non_finite)
-            .map_err(OipError::Invalid)
+            .map_err(|error| OipError::Invalid(error.to_string()))
     }
 }
 

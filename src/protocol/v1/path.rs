@@ -142,10 +142,9 @@ mod tests {
     use crate::model::Version;
     use crate::serving::ModelEntry;
 
-    fn target(parameters: &[(&str, &str)], snapshot: &CatalogSnapshot) -> Result<Target, String> {
+    fn target(parameters: &[(&str, &str)], snapshot: &CatalogSnapshot) -> Result<Target, OipError> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         Target::parse(parameters.iter().map(owned).collect(), snapshot)
-            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -201,7 +200,7 @@ mod tests {
         snapshot.models.insert(name, model);
         assert_eq!(named("production", &snapshot), "@production");
         let error = target(&[("model", "m"), ("label", "latest")], &snapshot).unwrap_err();
-        assert!(error.contains("latest"), "{error}");
+        assert!(error.to_string().contains("latest"), "{error}");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<'s> Inputs<'s> {
             let (mut place, mut count) = (0, 0);
             reader.object(|reader, key| {
                 // Rows repeat their keys in the same order: names are searched only when they do not.
-                if { self.specs.get(place) }.is_none_or(|input| input.name != key) {
+                if self.specs.get(place).is_none_or(|input| input.name != key) {
                     place = self.place(key)?;
                 }
                 if columns[place].len() > row {
@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, String> {
+    fn read(body: &str, inputs: Vec<InputSpec>) -> Result<Request, OipError> {
         let outputs = vec![];
         let body = Bytes::copy_from_slice(body.as_bytes());
         parse(
@@ -379,7 +379,6 @@ mod tests {
             },
             &Meter::unlimited(),
         )
-        .map_err(|error| error.to_string())
     }
 
     fn matrix() -> Vec<InputSpec> {
@@ -458,7 +457,7 @@ mod tests {
                 "not UTF-8 from byte 0",
             ),
         ] {
-            let error = read(body, flat()).unwrap_err();
+            let error = read(body, flat()).unwrap_err().to_string();
             assert!(
                 error.contains(part) && error.contains("`t`"),
                 "{body}: {error}"
@@ -518,7 +517,7 @@ mod tests {
                 "`signature_name`",
             ),
         ] {
-            let error = read(body, pair()).unwrap_err();
+            let error = read(body, pair()).unwrap_err().to_string();
             assert!(error.contains(part), "{body}: {error}");
         }
     }

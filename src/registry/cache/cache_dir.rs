@@ -21,7 +21,7 @@ use super::past::unfinished;
 use super::{CachedPackage, RepositoryConfig, digest_of, make_directories, open_lock};
 use crate::model::{Content, PackageError, small_file};
 use crate::registry::{LastKnown, Query, SourceError};
-use crate::runtime::machine;
+use crate::runtime::{machine, threads};
 use crate::telemetry::Metrics;
 
 /// The cache's directory.
@@ -217,7 +217,7 @@ impl CacheDir {
         let known = self.locked(|holder| {
             let mut known = entry.is_file();
             if known && !directory.is_dir() {
-                // Somebody removed the files by hand.
+                // The files were removed from outside.
                 fs::remove_file(&entry)?;
                 known = false;
             }
@@ -241,7 +241,7 @@ impl CacheDir {
             remove(files);
         }
         let lease = self.lease(&digest);
-        // Whoever wanted it may lose interest at once: what is being written down must not be swept away meanwhile.
+        // The load may be cancelled at once: what is being written must not be swept away meanwhile.
         self.locked(|holder| holder.add(&digest))?;
         let written_down = self.lease(&digest);
         let held = CachedPackage {
@@ -262,8 +262,7 @@ impl CacheDir {
             drop(claim);
         };
         // Waiting for the disk must not delay the swap.
-        let thread = std::thread::Builder::new().name("cache".to_owned());
-        drop(thread.spawn(write_down));
+        drop(threads::spawn("cache", write_down));
         Ok(held)
     }
 

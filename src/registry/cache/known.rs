@@ -12,6 +12,7 @@ use super::cache_dir::CacheDir;
 use super::entries::touch;
 use crate::model::small_file;
 use crate::registry::{KnownState, LastKnown};
+use crate::runtime::threads;
 
 /// How exactly the time of the last look is kept.
 const TOUCH_EVERY: Duration = Duration::from_secs(10);
@@ -53,7 +54,6 @@ impl LastKnown for KnownFile {
         let (last, path) = (Arc::clone(&self.last), self.path.clone());
         let cache_dir = Arc::clone(&self.cache_dir);
         // Whichever write comes last writes what is the last state by then.
-        let thread = std::thread::Builder::new().name("cache".to_owned());
         let write = move || {
             let last = last.lock();
             let text = serde_json::to_vec(&last.state);
@@ -69,7 +69,7 @@ impl LastKnown for KnownFile {
             }
         };
         // Without a thread it is written next time.
-        drop(thread.spawn(write));
+        drop(threads::spawn("cache", write));
     }
 
     fn load(&self) -> Option<(KnownState, SystemTime)> {

@@ -15,6 +15,7 @@ use super::entries::{children, gone, read};
 use super::{digest_of, is_full, key};
 use crate::model::ModelName;
 use crate::registry::{PastRuns, Served};
+use crate::runtime::threads;
 
 /// The wait before what could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -113,11 +114,9 @@ impl PastFiles {
             return;
         }
         let (cache_dir, waiting) = (Arc::clone(&self.cache_dir), Arc::clone(&self.pending));
-        let thread = std::thread::Builder::new().name("cache".to_owned());
         // Without a thread it is written with what comes next.
-        pending.has_thread = thread
-            .spawn(move || write_all(&cache_dir, &waiting))
-            .is_ok();
+        let started = threads::spawn("cache", move || write_all(&cache_dir, &waiting));
+        pending.has_thread = started.is_ok();
     }
 }
 

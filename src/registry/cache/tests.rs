@@ -35,7 +35,8 @@ impl Source for Counting {
         write("MLmodel", &package.location);
         tokio::task::yield_now().await;
         let full = |times: usize| times.checked_sub(1);
-        if { &self.full }
+        if self
+            .full
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, full)
             .is_ok()
         {

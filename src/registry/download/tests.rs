@@ -48,13 +48,13 @@ impl Remote for Fake {
             let bytes = stream::pending().boxed();
             return Ok(Opened { offset, tag, bytes });
         }
-        let mut bytes: Vec<Result<Bytes, String>> = self.content[offset as usize..]
+        let mut bytes: Vec<Result<Bytes, TransferError>> = self.content[offset as usize..]
             .chunks(2)
             .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
             .collect();
         if let Some(cut) = self.cut {
             bytes.truncate(cut);
-            bytes.push(Err("cut".to_owned()));
+            bytes.push(Err(TransferError::Transport("cut".to_owned())));
         }
         let bytes = stream::iter(bytes).boxed();
         Ok(Opened { offset, tag, bytes })

@@ -140,7 +140,9 @@ impl StoreRegistry {
 
     /// Removes what an earlier attempt left.
     async fn clear(&self, place: &Path) -> Result<(), SourceError> {
-        let listed: Vec<_> = { self.store.list(Some(place)) }
+        let listed: Vec<_> = self
+            .store
+            .list(Some(place))
             .try_collect()
             .await
             .map_err(|error| self.failed(error))?;

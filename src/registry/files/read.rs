@@ -50,8 +50,11 @@ fn words(error: SourceError) -> String {
     }
 }
 
-fn alone(text: Text) -> Result<Option<String>, String> {
-    text.map_err(words)
+/// An object of a store that says something of a model.
+struct Object {
+    name: ModelName,
+    meaning: Meaning,
+    path: Path,
 }
 
 /// Objects that are read at the same time.
@@ -78,10 +81,8 @@ impl StoreRegistry {
         }
         for (name, model) in &mut state.models {
             model.latest = model.versions.keys().next_back().copied();
-            let pointers = model.aliases.values().chain(model.stages.values());
-            if let Some(missing) =
-                { pointers }.find(|version| !model.versions.contains_key(version))
-            {
+            let mut pointers = model.aliases.values().chain(model.stages.values());
+            if let Some(missing) = pointers.find(|version| !model.versions.contains_key(version)) {
                 let reason = format!(
                     "model `{name}` has an alias or stage that points to version {missing}, which does not exist"
                 );
@@ -126,7 +127,13 @@ impl StoreRegistry {
             match objects {
                 Ok(objects) => {
                     for (meaning, path, text) in objects {
-                        self.take(state, (name.clone(), meaning), &path, alone(text));
+                        let name = name.clone();
+                        let object = Object {
+                            name,
+                            meaning,
+                            path,
+                        };
+                        self.take(state, object, text);
                     }
                 }
                 Err(error) => drop(state.broken.insert(name, words(error))),
@@ -142,84 +149,92 @@ impl StoreRegistry {
             .try_collect()
             .await
             .map_err(|error| self.failed(error))?;
-        let meanings: Vec<_> = { listed.into_iter() }
+        let meanings: Vec<_> = listed
+            .into_iter()
             .filter_map(|object| {
                 let (name, meaning) = layout::meaning(&self.root, &object.location)?;
                 Some((name, meaning, object))
             })
             .collect();
-        let there: BTreeSet<Path> = { meanings.iter() }
+        let there: BTreeSet<Path> = meanings
+            .iter()
             .map(|(_, _, object)| object.location.clone())
             .collect();
         self.memory.lock().forget(path, &there);
         let read = meanings
             .into_iter()
             .map(|(name, meaning, object)| async move {
-                let longest = match meaning {
-                    Meaning::Version(_) => LONGEST_RECORD,
-                    Meaning::Stage(_) | Meaning::Alias(_) => LONGEST_POINTER,
-                };
-                let text = if object.size > longest {
-                    let what = format!("it has {} bytes, expected at most {longest}", object.size);
-                    Err(self.malformed(&object.location, what))
-                } else {
-                    self.remembered(&object).await
-                };
-                let text = match text {
+                let text = match self.small_text(&meaning, &object).await {
                     Err(
                         error @ (SourceError::Malformed { .. }
                         | SourceError::Unauthenticated { .. }),
-                    ) => Err(words(error)),
+                    ) => Err(error),
                     text => Ok(text?),
                 };
-                Ok::<_, SourceError>((name, meaning, object.location, text))
+                let object = Object {
+                    name,
+                    meaning,
+                    path: object.location,
+                };
+                Ok::<_, SourceError>((object, text))
             });
         let read: Vec<_> = futures_util::stream::iter(read)
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        for (name, meaning, path, text) in read {
-            self.take(state, (name, meaning), &path, text);
+        for (object, text) in read {
+            self.take(state, object, text);
         }
         Ok(())
     }
 
+    /// The text of an object, unless it is larger than what it means can be.
+    async fn small_text(&self, meaning: &Meaning, object: &ObjectMeta) -> Text {
+        let longest = match meaning {
+            Meaning::Version(_) => LONGEST_RECORD,
+            Meaning::Stage(_) | Meaning::Alias(_) => LONGEST_POINTER,
+        };
+        if object.size > longest {
+            let what = format!("it has {} bytes, expected at most {longest}", object.size);
+            return Err(self.malformed(&object.location, what));
+        }
+        self.remembered(object).await
+    }
+
     /// Notes what an object says of its model; what cannot be read stops that model alone.
-    fn take(
-        &self,
-        state: &mut RegistryState,
-        (name, meaning): (ModelName, Meaning),
-        path: &Path,
-        text: Result<Option<String>, String>,
-    ) {
+    fn take(&self, state: &mut RegistryState, object: Object, text: Text) {
+        let name = object.name.clone();
         let noted = match text {
             Ok(Some(text)) => {
                 let model = state.models.entry(name.clone()).or_default();
-                self.note(model, (&name, meaning), path, &text)
-                    .map_err(words)
+                self.note(model, object, &text)
             }
             // Gone between the list and the look: as if it had been gone before.
             Ok(None) => Ok(()),
-            Err(reason) => Err(reason),
+            Err(error) => Err(error),
         };
-        if let Err(reason) = noted {
-            state.broken.insert(name, reason);
+        if let Err(error) = noted {
+            state.broken.insert(name, words(error));
         }
     }
 
     fn note(
         &self,
         model: &mut RegisteredModel,
-        (name, meaning): (&ModelName, Meaning),
-        path: &Path,
+        object: Object,
         text: &str,
     ) -> Result<(), SourceError> {
+        let Object {
+            name,
+            meaning,
+            path,
+        } = object;
         let version = || -> Result<Option<Version>, SourceError> {
             let text = text.trim();
             // A pointer that was left points nowhere.
             let text = (!text.is_empty()).then_some(text);
             let version = text.map(str::parse).transpose();
-            version.map_err(|error| self.malformed(path, error))
+            version.map_err(|error| self.malformed(&path, error))
         };
         match meaning {
             Meaning::Alias(alias) => {
@@ -234,10 +249,10 @@ impl StoreRegistry {
             }
             Meaning::Version(version) => {
                 let file: VersionFile =
-                    serde_json::from_str(text).map_err(|error| self.malformed(path, error))?;
+                    serde_json::from_str(text).map_err(|error| self.malformed(&path, error))?;
                 let registered = RegisteredVersion {
                     status: VersionStatus::Ready,
-                    location: self.location(name, version),
+                    location: self.location(&name, version),
                     revision: format!("{} {}", file.created, file.digest),
                     digest: Some(file.digest),
                 };

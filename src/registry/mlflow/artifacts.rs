@@ -16,13 +16,13 @@ use url::Url;
 use super::client::Api;
 use super::wire;
 use crate::network::{is_same_origin, reason};
-use crate::registry::download::{Opened, Part, Remote, RemoteFile, download};
+use crate::registry::download::{Opened, Part, Remote, RemoteFile, TransferError, download};
 use crate::registry::{ArtifactPlaces, Environment, ObjectAccess, SourceError, object_files};
 
 /// More folders are no package but a wrong place.
 const MOST_FOLDERS: usize = 1_000;
 
-/// The age at which a time of a change tells one content from another.
+/// The age at which a modification time distinguishes one content from another.
 const SETTLED: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 const PROXY: &str = "/api/2.0/mlflow-artifacts/artifacts";
@@ -372,10 +372,13 @@ impl Remote for Proxied<'_> {
 }
 
 fn opened(response: Response, offset: u64) -> Opened {
+    let tag = tag(response.headers());
+    let bytes = response.bytes_stream();
+    let bytes = bytes.map_err(|error| TransferError::Transport(reason(error)));
     Opened {
         offset,
-        tag: tag(response.headers()),
-        bytes: response.bytes_stream().map_err(reason).boxed(),
+        tag,
+        bytes: bytes.boxed(),
     }
 }
 
@@ -410,7 +413,7 @@ fn tag(headers: &HeaderMap) -> Option<String> {
     (age >= SETTLED).then(|| changed.to_owned())
 }
 
-/// Whether a refusal may mean that the server wants its signed URLs to be used.
+/// Whether a refusal may mean that the server requires its signed URLs.
 fn may_sign(refused: &SourceError) -> bool {
     match refused {
         SourceError::Status { status, .. } => matches!(status, 400..=499 | 501) && *status != 429,
@@ -463,7 +466,7 @@ mod tests {
     use super::super::auth::Credentials;
     use super::*;
 
-    fn place(uri: &str) -> Result<Option<(String, bool, String)>, String> {
+    fn place(uri: &str) -> Result<Option<(String, bool, String)>, SourceError> {
         crate::network::install_provider();
         let base = "http://mlflow:5000/prefix".parse().unwrap();
         let credentials = Credentials::Bearer("t".to_owned());
@@ -479,7 +482,7 @@ mod tests {
                 ..ArtifactPlaces::default()
             },
         };
-        let found = Proxied::parse(from, uri).map_err(|error| error.to_string())?;
+        let found = Proxied::parse(from, uri)?;
         Ok(found.map(|found| {
             let shown = format!("{:?}", found.api);
             let knows_us = shown.contains("Bearer");
@@ -522,17 +525,17 @@ mod tests {
             ),
         ] {
             let expected = (address.to_owned(), knows_us, root.to_owned());
-            assert_eq!(place(uri), Ok(Some(expected)), "{uri}");
+            assert_eq!(place(uri).unwrap(), Some(expected), "{uri}");
         }
         for uri in ["s3://b/a", "file:///a", "/a", "https://x/a", "dbfs:/a"] {
-            assert_eq!(place(uri), Ok(None), "{uri}");
+            assert_eq!(place(uri).unwrap(), None, "{uri}");
         }
         assert!(place("mlflow-artifacts://a b/c").is_err());
         for uri in [
             "mlflow-artifacts://evil:5000/1",
             "https://evil/api/2.0/mlflow-artifacts/artifacts/1",
         ] {
-            let error = place(uri).unwrap_err();
+            let error = place(uri).unwrap_err().to_string();
             assert!(error.contains("`registry.artifact_hosts`"), "{error}");
         }
     }

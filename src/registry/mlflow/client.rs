@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
 
+use super::answer::AnswerError;
 use super::auth::{self, Credentials};
 use crate::network::reason;
 use crate::registry::SourceError;
@@ -173,7 +174,7 @@ impl Api {
         let parsed = if complete {
             parse(&body, &kind)
         } else {
-            Err(format!("more than {LONGEST_ANSWER} bytes"))
+            Err(AnswerError::TooLarge(LONGEST_ANSWER))
         };
         parsed.map_err(|found| {
             self.malformed(&format!("`{path}`: expected a JSON object, found {found}"))
@@ -259,13 +260,14 @@ fn content_type(response: &Response) -> String {
     text.split(';').next().unwrap_or("").trim().to_owned()
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], kind: &str) -> Result<T, String> {
+fn parse<T: DeserializeOwned>(body: &[u8], kind: &str) -> Result<T, AnswerError> {
     // serde would take a list for a record without fields, and so for a registry without models.
     if body.trim_ascii_start().first() != Some(&b'{') {
         let words = words(&String::from_utf8_lossy(body));
-        return Err(format!("`{words}` ({kind})"));
+        let kind = kind.to_owned();
+        return Err(AnswerError::NotAnObject { words, kind });
     }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    Ok(serde_json::from_slice(body)?)
 }
 
 /// What an answer that is no success says.
@@ -379,7 +381,7 @@ mod tests {
             assert!(result.is_err(), "{}", String::from_utf8_lossy(body));
         }
         let page = parse::<Answer>(b"<html><b>Log\n in</b>", "text/html").unwrap_err();
-        assert_eq!(page, "`Log in` (text/html)");
+        assert_eq!(page.to_string(), "`Log in` (text/html)");
     }
 
     #[test]

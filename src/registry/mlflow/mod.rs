@@ -3,6 +3,7 @@
 //! Stages, aliases and versions are polled: a stage transition fires no webhook, and a webhook is only a reason to look
 //! at once. Files come through the server's artifact proxy, by its signed URLs, or directly from where they are.
 
+mod answer;
 mod artifacts;
 mod auth;
 mod client;
@@ -35,7 +36,7 @@ use snapshot::{Memory, Snapshot};
 #[derive(Debug)]
 pub struct Mlflow {
     api: Api,
-    /// The server that `mlflow-artifacts:` and runs are asked of; mostly the same.
+    /// The server for `mlflow-artifacts:` and runs; usually the same.
     tracking: Api,
     dialect: Dialect,
     objects: ObjectAccess,

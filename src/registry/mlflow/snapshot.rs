@@ -1,6 +1,6 @@
 //! What a server's answers say of its registry, in as few requests as possible.
 //!
-//! One search tells the aliases of all models and the highest version of each stage. Only a version that none of them is
+//! One search returns the aliases of all models and the highest version of each stage. Only a version that none of them is
 //! needs a request of its own, and its answer is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::answer::AnswerError;
 use super::client::{self, Api};
 use super::{Dialect, wire};
 use crate::model::{ModelId, ModelName, Version};
@@ -19,12 +20,12 @@ use crate::registry::{
 };
 
 /// A model of an answer, or why it cannot be read.
-type Found = Result<wire::Model, String>;
+type Found = Result<wire::Model, AnswerError>;
 
 /// By name.
 type AllFound = BTreeMap<String, Found>;
 
-/// A name that is asked for where no model is known, to hear MLflow say that there is no such thing.
+/// A name to look up where no model is known: only MLflow answers in its own words that it does not exist.
 const NOBODY: &str = "onstage-asks-whether-this-is-mlflow";
 
 /// Requests at the same time.
@@ -33,10 +34,10 @@ const CONCURRENT: usize = 4;
 /// Models in one answer of a search; the most that MLflow takes.
 const PAGE: &str = "1000";
 
-/// A registry with more is asked for each model by name.
+/// In a larger registry each model is looked up by name.
 const MOST_PAGES: usize = 1_000;
 
-/// How long the answer about one version is taken for true, and how often at most one such is asked for again.
+/// How long an answer about one version stays fresh, and the shortest time between two refreshes.
 const FRESH: Duration = Duration::from_secs(60);
 const REFRESH_EVERY: Duration = Duration::from_secs(30);
 
@@ -99,7 +100,7 @@ impl Snapshot<'_> {
             });
             match read {
                 Ok(model) => drop(state.models.insert(name, model)),
-                Err(reason) => drop(state.broken.insert(name, reason)),
+                Err(error) => drop(state.broken.insert(name, error.to_string())),
             }
         }
         self.add_versions(query, &created, &mut state).await?;
@@ -149,7 +150,7 @@ impl Snapshot<'_> {
             self.confirm_emptiness().await?;
         }
         if self.dialect == Dialect::UnityCatalog {
-            // Its search tells names only.
+            // Its search returns names only.
             return self.each(found.into_keys().collect()).await;
         }
         let mut known = self.remember_search(pages);
@@ -207,7 +208,7 @@ impl Snapshot<'_> {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// A name that MLflow takes and we do not is told once, not at each poll.
+    /// A name that MLflow accepts and we do not is logged once, not at each poll.
     fn servable_name(self, name: &str) -> Option<ModelName> {
         match ModelName::new(name) {
             Ok(name) => Some(name),
@@ -246,9 +247,9 @@ impl Snapshot<'_> {
                         model.versions.insert(id.version, version);
                     }
                 }
-                Err(reason) => {
+                Err(error) => {
                     state.models.remove(&id.name);
-                    state.broken.insert(id.name, reason);
+                    state.broken.insert(id.name, error.to_string());
                 }
             }
         }
@@ -279,8 +280,8 @@ impl Snapshot<'_> {
                 }
                 let page: wire::SearchVersions = self.api.get(&path, &query).await?;
                 for found in page.model_versions {
-                    let number =
-                        number(&found.version).map_err(|reason| self.api.malformed(&reason))?;
+                    let number = number(&found.version)
+                        .map_err(|error| self.api.malformed(&error.to_string()))?;
                     let version = self::version(found);
                     model.versions.entry(number).or_insert(version);
                 }
@@ -296,7 +297,7 @@ impl Snapshot<'_> {
     async fn details(
         self,
         needed: BTreeSet<Key>,
-    ) -> Result<Vec<(ModelId, Result<RegisteredVersion, String>)>, SourceError> {
+    ) -> Result<Vec<(ModelId, Result<RegisteredVersion, AnswerError>)>, SourceError> {
         let ask = self.to_ask(&needed);
         let get = |key: Key| async move {
             let id = &key.0;
@@ -322,9 +323,9 @@ impl Snapshot<'_> {
                     let asked = Instant::now();
                     learned.versions.insert(key, Detail { asked, version });
                 }
-                Some(Err(reason)) => {
+                Some(Err(error)) => {
                     learned.versions.remove(&key);
-                    unreadable.push((key.0, Err(reason)));
+                    unreadable.push((key.0, Err(error)));
                 }
                 None => drop(learned.versions.remove(&key)),
             }
@@ -334,7 +335,7 @@ impl Snapshot<'_> {
         Ok(known.chain(unreadable).collect())
     }
 
-    /// What is not known or not ready, and now and then the oldest answer once more.
+    /// Versions that are unknown or not ready, and now and then the one whose answer is oldest.
     fn to_ask(self, needed: &BTreeSet<Key>) -> BTreeSet<Key> {
         let mut learned = self.memory.0.lock();
         let is_known = |key: &&Key| {
@@ -369,13 +370,14 @@ impl Snapshot<'_> {
 fn named(model: Value) -> Option<(String, Found)> {
     let name = model.get("name")?.as_str()?.to_owned();
     let model = serde_json::from_value(model);
-    Some((
-        name,
-        model.map_err(|error| client::words(&error.to_string())),
-    ))
+    Some((name, model.map_err(|error| unreadable(&error))))
 }
 
-fn registered(model: wire::Model) -> Result<RegisteredModel, String> {
+fn unreadable(error: &serde_json::Error) -> AnswerError {
+    AnswerError::Unreadable(client::words(&error.to_string()))
+}
+
+fn registered(model: wire::Model) -> Result<RegisteredModel, AnswerError> {
     let tags = model.tags.into_iter().map(|tag| (tag.key, tag.value));
     let mut registered = RegisteredModel {
         tags: tags.collect(),
@@ -400,25 +402,22 @@ fn registered(model: wire::Model) -> Result<RegisteredModel, String> {
     Ok(registered)
 }
 
-fn number(text: &str) -> Result<Version, String> {
+fn number(text: &str) -> Result<Version, AnswerError> {
     let invalid = |_| {
         let text = client::words(&text.escape_debug().to_string());
-        format!("it has the version `{text}`, expected a number")
+        AnswerError::VersionNumber(text)
     };
     text.parse().map_err(invalid)
 }
 
-/// The version of an answer, when it is the one that was asked for.
-fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, String> {
+/// The version of an answer, when it is the requested one.
+fn asked_for(id: &ModelId, answer: Value) -> Result<RegisteredVersion, AnswerError> {
     let read = serde_json::from_value(answer);
-    let found: wire::ModelVersion = read.map_err(|error| client::words(&error.to_string()))?;
+    let found: wire::ModelVersion = read.map_err(|error| unreadable(&error))?;
     if number(&found.version)? == id.version {
         return Ok(version(found));
     }
-    Err(format!(
-        "asked for version {}, the registry answers with another one",
-        id.version
-    ))
+    Err(AnswerError::OtherVersion(id.version))
 }
 
 fn version(version: wire::ModelVersion) -> RegisteredVersion {

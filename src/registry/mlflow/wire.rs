@@ -6,22 +6,30 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::answer::AnswerError;
+
 type Object = serde_json::Map<String, Value>;
 
 /// What is empty is left out, so an object without any of the fields is an empty answer only when it has no others: that
 /// of somebody else must not be taken for a registry without models.
-fn refuse_others(object: &Object, known: &[&str]) -> Result<(), String> {
+fn refuse_others(object: &Object, known: &[&'static str]) -> Result<(), AnswerError> {
     let is_ours = object.is_empty() || known.iter().any(|name| object.contains_key(*name));
     if is_ours {
         return Ok(());
     }
-    Err(format!("another object, without `{}`", known[0]))
+    Err(AnswerError::OtherObject { expected: known[0] })
 }
 
-fn take<T: DeserializeOwned + Default>(object: &mut Object, name: &str) -> Result<T, String> {
+fn take<T>(object: &mut Object, name: &'static str) -> Result<T, AnswerError>
+where
+    T: DeserializeOwned + Default,
+{
     match object.remove(name) {
         None | Some(Value::Null) => Ok(T::default()),
-        Some(value) => serde_json::from_value(value).map_err(|error| format!("`{name}`: {error}")),
+        Some(value) => {
+            let read = serde_json::from_value(value);
+            read.map_err(|error| AnswerError::Field { name, error })
+        }
     }
 }
 
@@ -34,9 +42,9 @@ pub(super) struct SearchModels {
 }
 
 impl TryFrom<Object> for SearchModels {
-    type Error = String;
+    type Error = AnswerError;
 
-    fn try_from(mut object: Object) -> Result<Self, String> {
+    fn try_from(mut object: Object) -> Result<Self, AnswerError> {
         refuse_others(&object, &["registered_models", "next_page_token"])?;
         Ok(Self {
             registered_models: take(&mut object, "registered_models")?,
@@ -162,9 +170,9 @@ pub(super) struct ListArtifacts {
 }
 
 impl TryFrom<Object> for ListArtifacts {
-    type Error = String;
+    type Error = AnswerError;
 
-    fn try_from(mut object: Object) -> Result<Self, String> {
+    fn try_from(mut object: Object) -> Result<Self, AnswerError> {
         refuse_others(&object, &["files", "root_uri", "next_page_token"])?;
         let files = take(&mut object, "files")?;
         Ok(Self { files })

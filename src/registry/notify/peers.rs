@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use anyhow::bail;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::network::{self, NetworkConfig};
+use crate::network::{self, NetworkConfig, NetworkError};
 use crate::registry::notify::webhook::{DELIVERY_ID, SIGNATURE, TIMESTAMP};
 
 /// Says that another replica passed it on: it goes no further.
 pub(crate) const HOP: HeaderName = HeaderName::from_static("x-onstage-passed-on");
 
-/// Replicas that are told, at most.
+/// Maximum number of replicas that are notified.
 const MOST_PEERS: usize = 256;
 
 /// Deliveries that are being passed on at a time; more are left to the peers' own polls.
 const AT_A_TIME: usize = 4;
 
-/// Peers that are told at a time.
+/// Peers that are notified at the same time.
 const CONNECTIONS: usize = 16;
 
 /// For the look-up of a name, and for the answer of a peer.
@@ -48,17 +48,32 @@ struct Peer {
 ///
 /// # Errors
 /// What was expected.
-pub(crate) fn check_peer(text: &str) -> Result<(), String> {
+pub(crate) fn check_peer(text: &str) -> Result<(), PeerError> {
     Peer::parse(text).map(drop)
 }
 
+/// A text that names no peers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` names no peers: expected a host and a port, such as `onstage-headless:8080` or `https://onstage-headless:8080`"
+)]
+pub(crate) struct PeerError(String);
+
+/// Why a replica did not take a delivery.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// In the words of the transport.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
 impl Peer {
-    fn parse(text: &str) -> Result<Self, String> {
-        let expected = || {
-            format!(
-                "`{text}` names no peers: expected a host and a port, such as `onstage-headless:8080` or `https://onstage-headless:8080`"
-            )
-        };
+    fn parse(text: &str) -> Result<Self, PeerError> {
+        let expected = || PeerError(text.to_owned());
         let (scheme, rest) = match text.split_once("://") {
             None | Some(("http", _)) => ("http", text.trim_start_matches("http://")),
             Some(("https", rest)) => ("https", rest),
@@ -164,12 +179,12 @@ impl Peers {
         passed.insert(HOP, header::HeaderValue::from_static("1"));
         let (peers, body) = (Arc::clone(self), body.clone());
         tokio::spawn(async move {
-            peers.tell_all(&passed, &body).await;
+            peers.notify_all(&passed, &body).await;
             drop(turn);
         });
     }
 
-    async fn tell_all(&self, headers: &HeaderMap, body: &Bytes) {
+    async fn notify_all(&self, headers: &HeaderMap, body: &Bytes) {
         let mut replicas = BTreeSet::new();
         for peer in &self.peers {
             replicas.extend(peer.addresses().await.into_iter().map(|address| Replica {
@@ -186,11 +201,12 @@ impl Peers {
             let places = Arc::clone(&places);
             tasks.spawn(async move {
                 let _place = places.acquire_owned().await;
-                let error = match request {
-                    Ok(request) => described(request).await.err(),
-                    Err(error) => Some(error.to_string()),
+                let delivered = match request {
+                    Ok(request) => deliver(request).await,
+                    Err(error) => Err(error.into()),
                 };
-                if let Some(error) = error {
+                if let Err(error) = delivered {
+                    let error = error.to_string();
                     tracing::warn!(peer = %replica.address, error, "a hint was not passed on; the peer hears of it by its own poll");
                 }
             });
@@ -205,7 +221,7 @@ impl Peers {
         replica: &Replica,
         headers: &HeaderMap,
         body: &Bytes,
-    ) -> Result<reqwest::RequestBuilder, network::NetworkError> {
+    ) -> Result<reqwest::RequestBuilder, NetworkError> {
         let (host, address) = (&replica.host, replica.address);
         let client = network::client_with(&self.network, |builder| {
             builder.no_proxy().timeout(PATIENCE).resolve(host, address)
@@ -228,11 +244,11 @@ impl Peers {
     }
 }
 
-async fn described(request: reqwest::RequestBuilder) -> Result<(), String> {
+async fn deliver(request: reqwest::RequestBuilder) -> Result<(), DeliveryError> {
     match request.send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
-        Ok(answer) => Err(format!("it answered {}", answer.status())),
-        Err(error) => Err(network::reason(error)),
+        Ok(answer) => Err(DeliveryError::Status(answer.status())),
+        Err(error) => Err(DeliveryError::Unreachable(network::reason(error))),
     }
 }
 
@@ -264,7 +280,7 @@ mod tests {
             "a/b:1",
             "me@a:1",
         ] {
-            let error = Peer::parse(text).unwrap_err();
+            let error = Peer::parse(text).unwrap_err().to_string();
             assert!(
                 error.contains("expected a host and a port"),
                 "{text}: {error}"

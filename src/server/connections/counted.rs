@@ -131,7 +131,9 @@ fn sent(mut response: Response, work: InWork) -> Response {
     let length = response.body().size_hint().exact();
     if let Some(length) = length.filter(|length| *length > 0) {
         let headers = response.headers_mut();
-        { headers.entry(header::CONTENT_LENGTH) }.or_insert_with(|| length.into());
+        headers
+            .entry(header::CONTENT_LENGTH)
+            .or_insert_with(|| length.into());
     }
     response.map(|body| until_sent(body, work))
 }

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::runtime::machine::Priority;
+use crate::runtime::threads;
 
 /// How long a thread of work beside the connections stays for more.
 const ASIDE_STAYS: Duration = Duration::from_secs(1);
@@ -63,9 +64,7 @@ impl EventLoop {
             .on_thread_start(|| Priority::Runs.take())
             .build()?;
         let handle = runtime.handle().clone();
-        std::thread::Builder::new()
-            .name(format!("http-{index}"))
-            .spawn(move || run(runtime, &stop))?;
+        threads::spawn(format!("http-{index}"), move || run(runtime, &stop))?;
         Ok(Self {
             runtime: handle,
             load: Load::default(),

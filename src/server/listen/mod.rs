@@ -29,7 +29,7 @@ use crate::middleware::{Inner, Layered};
 use crate::runtime::machine;
 use crate::telemetry::Metrics;
 
-/// A bound socket, and the address that it got when port 0 was asked for.
+/// A bound socket, and its address, which the system chooses for port 0.
 #[derive(Debug)]
 pub(crate) struct Bound {
     listener: TcpListener,
@@ -75,7 +75,9 @@ impl Listening {
         let all = limits.max_connections.unwrap_or_else(usual_connections);
         let most = Most {
             all,
-            of_client: { limits.client_connections }.unwrap_or_else(|| (all / 2).max(100)),
+            of_client: limits
+                .client_connections
+                .unwrap_or_else(|| (all / 2).max(100)),
         };
         Self {
             connections: Connections::new(most, timeouts, metrics),
@@ -154,7 +156,7 @@ impl Listening {
 
     fn bounded<A>(&self, mut server: Server<Local, A>) -> Server<Local, A> {
         // Slow heads end with their connection: see `connections`.
-        { server.http_builder().http1() }.max_headers(self.max_headers);
+        server.http_builder().http1().max_headers(self.max_headers);
         // A client that vanished without a word, in the middle of a stream, is found out.
         server
             .http_builder()

@@ -87,11 +87,16 @@ impl TokenAlgorithm {
     }
 }
 
-impl FromStr for TokenAlgorithm {
-    type Err = String;
+/// Not the name of an algorithm that tokens may be signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {}", TokenAlgorithm::names())]
+pub struct UnknownAlgorithm;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for TokenAlgorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
         let found = Self::ALL.into_iter().find(|one| one.name() == text);
-        found.ok_or_else(|| format!("expected one of {}", Self::names()))
+        found.ok_or(UnknownAlgorithm)
     }
 }

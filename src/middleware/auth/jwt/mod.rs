@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod claims;
+mod error;
 mod key_set;
 
 use std::collections::HashMap;
@@ -27,8 +28,9 @@ use governor::{Quota, RateLimiter};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-pub use self::algorithm::TokenAlgorithm;
+pub use self::algorithm::{TokenAlgorithm, UnknownAlgorithm};
 use self::claims::Claims;
+pub use self::error::{KeySourceError, RefreshError};
 pub use self::key_set::KeySetError;
 use self::key_set::{Key, KeySet};
 use super::{Callers, Identity, Unknown, digest};
@@ -59,7 +61,7 @@ pub trait KeySource: Send + Sync {
     ///
     /// # Errors
     /// Why there is none, without secrets.
-    async fn fetch(&self) -> Result<Vec<u8>, String>;
+    async fn fetch(&self) -> Result<Vec<u8>, KeySourceError>;
 }
 
 /// Checks tokens.
@@ -120,17 +122,17 @@ impl Tokens {
     ///
     /// # Errors
     /// Why they are as before.
-    pub async fn refresh(&self) -> Result<(), String> {
+    pub async fn refresh(&self) -> Result<(), RefreshError> {
         let _looking = self.looking.lock().await;
         self.look().await
     }
 
-    async fn look(&self) -> Result<(), String> {
+    async fn look(&self) -> Result<(), RefreshError> {
         let bytes = self.source.fetch().await?;
         if self.keys.load().set.is_made_of(&bytes) {
             return Ok(());
         }
-        let set = KeySet::parse(&bytes).map_err(|error| error.to_string())?;
+        let set = KeySet::parse(&bytes)?;
         tracing::info!(keys = set.count(), "the keys of tokens have changed");
         let proved = Mutex::default();
         self.keys.store(Arc::new(Known { set, proved }));
@@ -183,7 +185,7 @@ impl Tokens {
         if has_key(&known) {
             return known;
         }
-        // Whoever waits here finds what the one before has fetched.
+        // Requests that waited here find the keys that the first one fetched.
         let _looking = self.looking.lock().await;
         let known = self.keys.load_full();
         if has_key(&known) || self.looks.check().is_err() {

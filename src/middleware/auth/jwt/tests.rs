@@ -118,10 +118,10 @@ impl Provider {
 
 #[async_trait]
 impl KeySource for Provider {
-    async fn fetch(&self) -> Result<Vec<u8>, String> {
+    async fn fetch(&self) -> Result<Vec<u8>, KeySourceError> {
         self.0.1.fetch_add(1, Ordering::Relaxed);
         let text = self.0.0.lock().clone();
-        text.map(String::into_bytes).ok_or("no answer".to_owned())
+        text.map(String::into_bytes).ok_or(KeySourceError::Timeout)
     }
 }
 

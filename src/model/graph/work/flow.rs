@@ -197,7 +197,7 @@ fn scan(step: &Step, values: &mut Values) -> Effect {
         .map(|index| input(step, values, index).unwrap_or_else(missing))
         .collect();
     // The slices come after the states.
-    for (place, slice) in { body.inputs.iter().rev() }.zip(slices.into_iter().rev()) {
+    for (place, slice) in body.inputs.iter().rev().zip(slices.into_iter().rev()) {
         values.set(*place, slice);
     }
     let settled = settle(body, states, 0, values, &[]);
@@ -289,10 +289,13 @@ fn finish(
     let grows = |((first, after), last): ((&Fact, &Fact), &Fact)| {
         grows_faster((first, after, last), followed)
     };
-    if { first.iter().zip(&after_one).zip(&last) }.any(grows) {
+    if first.iter().zip(&after_one).zip(&last).any(grows) {
         values.note_unbounded("Loop", "carries a state that grows by more in each round");
     }
-    let mut results: Vec<Fact> = { first.iter().zip(&after_one).zip(last) }
+    let mut results: Vec<Fact> = first
+        .iter()
+        .zip(&after_one)
+        .zip(last)
         .map(|((first, after), last)| grown(first, after, last, rounds))
         .collect();
     let by_values = count == Count::Values;

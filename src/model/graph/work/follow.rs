@@ -269,7 +269,9 @@ impl Values {
         };
         self.back_to(held);
         // What dies here is often written over: such operators need no second tensor.
-        let dying: u64 = { step.last_of.iter() }
+        let dying: u64 = step
+            .last_of
+            .iter()
             .filter(|place| !step.outputs.contains(&Some(**place)))
             .filter_map(|place| self.get(*place))
             .map(Fact::bytes)

@@ -233,7 +233,12 @@ impl<'a> Compiler<'a> {
         let attributes = resolved(node, scope);
         let key = (domain, op, node.overload.as_deref().unwrap_or_default());
         if let Some(function) = self.functions.get(&key) {
-            self.call(function, (node, inputs, attributes), scope, body);
+            let call = Call {
+                node,
+                inputs,
+                attributes,
+            };
+            self.call(function, call, scope, body);
             return;
         }
         let own_body = |(name, attribute): &Named<'a>| {
@@ -281,10 +286,15 @@ impl<'a> Compiler<'a> {
     fn call(
         &self,
         function: &'a FunctionProto,
-        (node, inputs, mut attributes): (&'a NodeProto, Vec<Option<Place>>, Vec<Named<'a>>),
+        call: Call<'a>,
         scope: &mut Scope<'a, '_>,
         body: &mut Body,
     ) {
+        let Call {
+            node,
+            inputs,
+            mut attributes,
+        } = call;
         // What the call gives is found first.
         attributes.extend(function.attribute_proto.iter().map(named));
         let pairs = function.input.iter().zip(inputs);
@@ -303,6 +313,13 @@ impl<'a> Compiler<'a> {
             }
         }
     }
+}
+
+/// A node that calls a function of the model's own.
+struct Call<'a> {
+    node: &'a NodeProto,
+    inputs: Vec<Option<Place>>,
+    attributes: Vec<Named<'a>>,
 }
 
 fn named(attribute: &AttributeProto) -> Named<'_> {

@@ -2,8 +2,9 @@
 //!
 //! It can only change which versions are served, what their classes are called, in which shapes clients send and get tensors, and wishes that a
 //! package may have too.
-//! All else that it says is named once, so that nobody takes it for heeded.
+//! Everything else in it is ignored, and named once in the log.
 
+mod error;
 mod notice;
 mod shapes;
 mod text;
@@ -13,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::error::{FileError, LabelsError};
 use self::notice::Notice;
 use self::text::{Message, Value};
 use super::confine::Confined;
@@ -47,7 +49,7 @@ pub(super) enum VersionPolicy {
 }
 
 impl VersionPolicy {
-    /// That of the tree in `directory`; every version where nothing else is said. What is wrong with the file is told
+    /// That of the tree in `directory`; every version where nothing else is said. Mistakes in the file are reported
     /// when a version is opened.
     pub(super) fn read(directory: &Path) -> Self {
         let text = read(&directory.join(CONFIG), MAX_BYTES);
@@ -140,7 +142,7 @@ pub(super) fn apply(
     let text = match read(&file, MAX_BYTES) {
         Ok(Some(text)) => text,
         Ok(None) => return Described::default(),
-        Err(reason) => return unreadable(reason),
+        Err(error) => return unreadable(error.to_string()),
     };
     let config = match Message::read(&text) {
         Ok(config) => config,
@@ -187,7 +189,7 @@ fn place_of(path: &Path) -> Option<Place> {
     } else {
         lexical.parent()?
     };
-    let beside = { is_directory }.then(|| place(directory, false)).flatten();
+    let beside = is_directory.then(|| place(directory, false)).flatten();
     beside.or_else(|| {
         version_of(directory.file_name())?;
         place(directory.parent()?, true)
@@ -195,15 +197,17 @@ fn place_of(path: &Path) -> Option<Place> {
 }
 
 /// The text of a file; `None` when it is not there.
-fn read(file: &Path, limit: u64) -> Result<Option<String>, String> {
+fn read(file: &Path, limit: u64) -> Result<Option<String>, FileError> {
     match small_file::read(file, limit) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes);
-            text.map(Some).map_err(|_| "it is not UTF-8".to_owned())
+            text.map(Some).map_err(|_| FileError::NotUtf8)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(format!("it {error}")),
-        Err(error) => Err(error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Err(FileError::TooLarge(error))
+        }
+        Err(error) => Err(FileError::Io(error)),
     }
 }
 
@@ -225,22 +229,27 @@ fn labels_of(
         }
         match lines(directory, file) {
             Ok(lines) => drop(labels.insert(name.to_owned(), lines)),
-            Err(reason) => notice.add("output.label_filename", &reason),
+            Err(error) => notice.add("output.label_filename", &error.to_string()),
         }
     }
     labels
 }
 
-fn lines(directory: &Path, file: &str) -> Result<Vec<String>, String> {
-    let root = real_path(directory).map_err(|error| error.to_string())?;
+fn lines(directory: &Path, file: &str) -> Result<Vec<String>, LabelsError> {
+    let root = real_path(directory).map_err(LabelsError::Directory)?;
+    let named = || file.to_owned();
     let path = Confined::new(root).file("label file", Path::new(file));
     let path = path.map_err(|error| match error {
         PackageError::Outside { reason, .. } | PackageError::Missing { reason, .. } => {
-            format!("`{file}` {reason}")
+            let file = named();
+            LabelsError::Place { file, reason }
         }
-        error => error.to_string(),
+        error => LabelsError::Package(error),
     })?;
-    let text = read(&path, MAX_LABELS).map_err(|reason| format!("`{file}`: {reason}"))?;
+    let text = read(&path, MAX_LABELS).map_err(|error| {
+        let file = named();
+        LabelsError::File { file, error }
+    })?;
     let text = text.unwrap_or_default();
     Ok(text.lines().map(str::to_owned).collect())
 }

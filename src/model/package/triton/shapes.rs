@@ -1,5 +1,6 @@
 //! The shapes of a configuration beside those of the graph.
 
+use super::error::ReshapeError;
 use super::notice::Notice;
 use super::text::Message;
 use crate::model::{Dim, Graph, OutputKind, Reshape, Reshapes};
@@ -73,9 +74,9 @@ fn shapes(
     reshape: &Message<'_>,
     tensor: &Tensor<'_>,
     has_rows: bool,
-) -> Result<Reshape, String> {
+) -> Result<Reshape, ReshapeError> {
     if tensor.dtype.is_none() {
-        return Err("only tensors have shapes".to_owned());
+        return Err(ReshapeError::NotATensor);
     }
     let texts = |message: &Message<'_>, field: &str| -> Vec<String> {
         let texts = message.all(field).take(MOST_DIMS + 1);
@@ -84,14 +85,12 @@ fn shapes(
     };
     let (dims, shape) = (texts(described, "dims"), texts(reshape, "shape"));
     if dims.len().max(shape.len()) > MOST_DIMS {
-        return Err(format!("expected at most {MOST_DIMS} dimensions"));
+        return Err(ReshapeError::TooManyDimensions { most: MOST_DIMS });
     }
     let words: Vec<&str> = shape.iter().map(String::as_str).collect();
     if !tensor.fits(&words, has_rows) {
-        return Err(format!(
-            "the graph has another shape than [{}]",
-            shape.join(", ")
-        ));
+        let shape = shape.join(", ");
+        return Err(ReshapeError::OtherShape { shape });
     }
     let rows = has_rows.then(|| match tensor.shape.and_then(<[Dim]>::first) {
         Some(dim) => dim.clone(),
@@ -100,7 +99,7 @@ fn shapes(
     let with_rows = |said: &[String]| {
         let rows = rows.iter().cloned().map(Ok);
         rows.chain(said.iter().map(|text| dim(text)))
-            .collect::<Result<Vec<Dim>, String>>()
+            .collect::<Result<Vec<Dim>, ReshapeError>>()
     };
     let client = with_rows(&dims)?;
     let mut graph = with_rows(&shape)?;
@@ -110,21 +109,19 @@ fn shapes(
             *said = own.clone();
         }
     }
-    Reshape::new(client, graph).ok_or_else(|| {
-        format!(
-            "[{}] and [{}] do not hold the same number of elements, between dimensions of any size too",
-            dims.join(", "),
-            shape.join(", ")
-        )
+    Reshape::new(client, graph).ok_or_else(|| ReshapeError::Elements {
+        dims: dims.join(", "),
+        shape: shape.join(", "),
     })
 }
 
-fn dim(text: &str) -> Result<Dim, String> {
+fn dim(text: &str) -> Result<Dim, ReshapeError> {
     match text {
         "-1" => Ok(Dim::Any(None)),
-        text => text.parse().map(Dim::Fixed).map_err(|_| {
-            format!("`{text}` is no dimension, expected a whole number, or -1 for any")
-        }),
+        text => {
+            let size = text.parse().map(Dim::Fixed);
+            size.map_err(|_| ReshapeError::Dimension(text.to_owned()))
+        }
     }
 }
 

@@ -32,6 +32,15 @@ pub(super) struct TextError {
     problem: String,
 }
 
+/// Why what follows a backslash stands for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum EscapeError {
+    #[error("a text has `\\{}`, which means nothing", .0.escape_debug())]
+    Unknown(char),
+    #[error("`\\{escape}{number}` is no character")]
+    NoCharacter { escape: char, number: String },
+}
+
 type Result<T> = std::result::Result<T, TextError>;
 
 impl<'t> Message<'t> {
@@ -235,7 +244,8 @@ impl<'t> Parser<'t> {
         let text = match is_escaped {
             false => Cow::Borrowed(inside),
             true => {
-                let unescaped = unescaped(inside.as_bytes()).map_err(|what| self.error(what))?;
+                let unescaped = unescaped(inside.as_bytes());
+                let unescaped = unescaped.map_err(|error| self.error(error.to_string()))?;
                 Cow::Owned(String::from_utf8_lossy(&unescaped).into_owned())
             }
         };
@@ -306,7 +316,7 @@ fn is_of_word(byte: u8) -> bool {
 }
 
 /// The bytes that a text in quotes stands for.
-fn unescaped(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
+fn unescaped(text: &[u8]) -> std::result::Result<Vec<u8>, EscapeError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
@@ -331,14 +341,17 @@ fn unescaped(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
         let digits = digits.take_while(|digit| char::from(**digit).is_digit(radix));
         let count = digits.count();
         let number = std::str::from_utf8(&rest[skipped..skipped + count]).unwrap_or_default();
-        let refuse = || format!("`\\{}{number}` is no character", char::from(escape));
-        let number = u32::from_str_radix(number, radix).map_err(|_| refuse())?;
+        let refuse = || EscapeError::NoCharacter {
+            escape: char::from(escape),
+            number: number.to_owned(),
+        };
+        let code = u32::from_str_radix(number, radix).map_err(|_| refuse())?;
         match escape {
             b'u' | b'U' => {
-                let character = char::from_u32(number).ok_or_else(refuse)?;
+                let character = char::from_u32(code).ok_or_else(refuse)?;
                 bytes.extend(character.encode_utf8(&mut [0; 4]).bytes());
             }
-            _ => bytes.push(u8::try_from(number).map_err(|_| refuse())?),
+            _ => bytes.push(u8::try_from(code).map_err(|_| refuse())?),
         }
         rest = &rest[skipped + count..];
     }
@@ -346,7 +359,7 @@ fn unescaped(text: &[u8]) -> std::result::Result<Vec<u8>, String> {
 }
 
 /// The byte that a letter after a backslash stands for.
-fn simple(escape: u8) -> std::result::Result<u8, String> {
+fn simple(escape: u8) -> std::result::Result<u8, EscapeError> {
     Ok(match escape {
         b'a' => 0x07,
         b'b' => 0x08,
@@ -356,10 +369,7 @@ fn simple(escape: u8) -> std::result::Result<u8, String> {
         b't' => b'\t',
         b'v' => 0x0b,
         b'\\' | b'\'' | b'"' | b'?' => escape,
-        _ => {
-            let escape = char::from(escape).escape_debug();
-            return Err(format!("a text has `\\{escape}`, which means nothing"));
-        }
+        _ => return Err(EscapeError::Unknown(char::from(escape))),
     })
 }
 

@@ -193,7 +193,7 @@ impl Reader<'_> {
         Ok(is_regular)
     }
 
-    /// The column of a key, which may be a new one. Records repeat their keys in the same order: the map is asked only when
+    /// The column of a key, which may be a new one. Records repeat their keys in the same order: the map is used only when
     /// they do not.
     fn place(
         &self,
@@ -295,7 +295,9 @@ mod tests {
             "a missing key is NaN"
         );
         assert_eq!(cells(1), "[Int(2), Int(3), Float(NaN)]");
-        let gaps: Vec<Vec<usize>> = { columns.gaps.iter() }
+        let gaps: Vec<Vec<usize>> = columns
+            .gaps
+            .iter()
             .map(|gaps| gaps.iter().cloned().flatten().collect())
             .collect();
         assert_eq!(gaps, [vec![1], vec![2], vec![0, 2]]);

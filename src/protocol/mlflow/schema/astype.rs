@@ -11,7 +11,7 @@ use crate::protocol::pandas::datetime;
 use crate::protocol::pandas::frame::{cells_of, into_cells, to_f64, to_i64};
 use crate::protocol::pandas::python;
 use crate::protocol::pandas::python::PyError;
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 pub(super) fn cast_data(data: Array, wanted: DataType, meter: &Meter) -> Result<Array, PyError> {
     let dtype = match wanted {
@@ -187,16 +187,17 @@ fn wrapped(
         out.extend(ints.iter().map(cut));
         Ok(out)
     }
-    Ok(match dtype {
-        DType::I8 => filled(shape, cut::<i8>(&ints, meter)?),
-        DType::I16 => filled(shape, cut::<i16>(&ints, meter)?),
-        DType::I32 => filled(shape, cut::<i32>(&ints, meter)?),
-        DType::U8 => filled(shape, cut::<u8>(&ints, meter)?),
-        DType::U16 => filled(shape, cut::<u16>(&ints, meter)?),
-        DType::U32 => filled(shape, cut::<u32>(&ints, meter)?),
-        DType::U64 => filled(shape, cut::<u64>(&ints, meter)?),
-        _ => filled(shape, ints),
-    })
+    Ok(dispatch!(
+        dtype,
+        integer T => filled(shape, cut::<T>(&ints, meter)?),
+        DType::I64
+        | DType::Bool
+        | DType::F16
+        | DType::Bf16
+        | DType::F32
+        | DType::F64
+        | DType::String => filled(shape, ints),
+    ))
 }
 
 /// `np.array(data, dtype=bytes)`: anything, but text must be ASCII.
@@ -261,11 +262,11 @@ mod tests {
         infer_column(Cells::new(values, &meter).unwrap(), &meter).unwrap()
     }
 
-    fn to_i32(value: Json) -> Result<i32, String> {
+    fn to_i32(value: Json) -> Result<i32, PyError> {
         match astype(column(vec![value]), DType::I32, &Meter::unlimited()) {
             Ok(Array::Tensor(tensor)) => Ok(tensor.as_slice::<i32>().unwrap()[0]),
             Ok(other) => panic!("{other:?}"),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         }
     }
 
@@ -280,13 +281,13 @@ mod tests {
         assert_eq!(to_i32(Json::Float(-2_147_483_648.9)), Ok(i32::MIN));
         assert_eq!(to_i32(Json::Bool(true)), Ok(1));
         assert_eq!(to_i32(Json::Text("7".to_owned())), Ok(7));
+        let refusal = |value| to_i32(value).unwrap_err().to_string();
         assert_eq!(
-            to_i32(Json::Text("3000000000".to_owned())),
-            Err("Python integer 3000000000 out of bounds for int32".to_owned())
+            refusal(Json::Text("3000000000".to_owned())),
+            "Python integer 3000000000 out of bounds for int32"
         );
-        let not_finite = to_i32(Json::Float(f64::NAN)).unwrap_err();
         assert_eq!(
-            not_finite,
+            refusal(Json::Float(f64::NAN)),
             "Cannot convert non-finite values (NA or inf) to integer"
         );
     }

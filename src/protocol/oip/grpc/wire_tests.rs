@@ -339,8 +339,8 @@ fn compare(layout: &Layout, name: &str, all: &HashMap<String, Described>) {
     const MESSAGE: u32 = 11;
     let message = &all[name];
     for described in &message.fields {
-        let known = layout.fields.iter();
-        let field = { known }.find(|(number, _)| *number == described.number);
+        let mut known = layout.fields.iter();
+        let field = known.find(|(number, _)| *number == described.number);
         let field = field.map(|(_, field)| *field);
         let what = format!("{name}.{}: {field:?}", described.name);
         let is_map = || {

@@ -212,7 +212,7 @@ pub(crate) async fn infer_framed(
     let bytes = body.as_ref().map_or(0, Bytes::len);
     shared.service().metrics().request_size(bytes);
     let received = timeout_header(head.headers)
-        .map_err(OipError::Invalid)
+        .map_err(|error| OipError::Invalid(error.to_string()))
         .and_then(|timeout| {
             Ok(Received {
                 body: body?,

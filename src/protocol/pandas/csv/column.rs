@@ -166,14 +166,23 @@ enum Values {
     Nothing,
 }
 
+/// Which column of a table it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'t> {
+    pub(crate) index: usize,
+    pub(crate) name: &'t str,
+}
+
 impl Builder {
     /// A column of the signature's type: its natural type, when no value is lost by the cast.
     pub(crate) fn new(
         natural: Natural,
         wanted: Option<DataType>,
-        (index, name): (usize, &str),
-        (rows, meter): (usize, &Meter),
+        place: Place<'_>,
+        rows: usize,
+        meter: &Meter,
     ) -> Result<Self> {
+        let Place { index, name } = place;
         let form = natural.form();
         let (is_number, is_int) = (form != Form::Text, is_int(natural, form));
         let unsafe_cast = |wanted: DataType| {

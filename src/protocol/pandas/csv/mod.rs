@@ -9,7 +9,7 @@ mod fields;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use self::column::{Builder, Natural};
+use self::column::{Builder, Natural, Place};
 use self::fields::Fields;
 use super::frame::{Column, Frame};
 use crate::budget::OverBudget;
@@ -62,13 +62,9 @@ pub(crate) fn read(body: &str, schema: Option<&Schema>, meter: &Meter) -> Result
         let unnamed = types.get(index).filter(|(name, _)| name.is_none());
         let wanted = named.get(name.as_str()).copied();
         let wanted = wanted.or(unnamed.map(|(_, kind)| *kind));
-        let rows = table.rows;
-        builders.push(Builder::new(
-            *natural,
-            wanted,
-            (index, name),
-            (rows, meter),
-        )?);
+        let place = Place { index, name };
+        let builder = Builder::new(*natural, wanted, place, table.rows, meter)?;
+        builders.push(builder);
     }
     table.fill(body, &mut builders, meter)?;
     let mut columns = meter.vec(builders.len())?;
@@ -104,7 +100,7 @@ fn types_of(schema: Option<&Schema>) -> Result<Vec<(Option<&str>, DataType)>> {
     })
 }
 
-/// What a first look at the body tells.
+/// What the first pass over the body finds.
 struct Table {
     names: Vec<String>,
     naturals: Vec<Natural>,
@@ -252,8 +248,8 @@ mod tests {
     use crate::model::ColSpec;
     use crate::protocol::pandas::array::Array;
 
-    fn read(body: &str, schema: Option<&Schema>) -> std::result::Result<Frame, String> {
-        super::read(body, schema, &Meter::unlimited()).map_err(|error| error.to_string())
+    fn read(body: &str, schema: Option<&Schema>) -> Result<Frame> {
+        super::read(body, schema, &Meter::unlimited())
     }
 
     fn schema(columns: &[(&str, DataType)]) -> Schema {
@@ -290,7 +286,7 @@ mod tests {
             panic!()
         };
         assert_eq!(a.as_slice::<i64>().unwrap(), [1, 3]);
-        let error = read("a,b\n1,2\n1,2,3\n", None).unwrap_err();
+        let error = read("a,b\n1,2\n1,2,3\n", None).unwrap_err().to_string();
         assert_eq!(
             error,
             "Error tokenizing data. C error: Expected 2 fields in line 3, saw 3"
@@ -324,7 +320,7 @@ mod tests {
             ("", "No columns to parse from file"),
             ("s\n\"open\n", "EOF inside string"),
         ] {
-            let error = read(body, Some(&types)).unwrap_err();
+            let error = read(body, Some(&types)).unwrap_err().to_string();
             assert!(error.contains(reason), "{body:?}: {error}");
         }
     }

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use half::{bf16, f16};
-
 use super::{Column, Frame, into_cells, to_f64, to_i64};
 use crate::budget::OverBudget;
 use crate::protocol::json::Json;
@@ -11,7 +9,7 @@ use crate::protocol::meter::{Meter, block_of};
 use crate::protocol::pandas::array::{
     Array, filled, metered_bools, metered_texts, objects, to_f32,
 };
-use crate::tensor::{DType, Element, Tensor};
+use crate::tensor::{DType, Element, Tensor, dispatch};
 
 impl Frame {
     /// `frame.values`: one matrix of the columns' common type; of singles where `wanted` are singles and these are doubles.
@@ -28,33 +26,17 @@ impl Frame {
             uniform,
             meter,
         };
-        macro_rules! matrix {
-            ($rust:ty) => {
-                filled(
-                    shape,
-                    matrix.of(<$rust>::default(), elements::<$rust>, |value| value)?,
-                )
-            };
-        }
-        let tensor = match dtype {
+        let tensor = dispatch!(
+            dtype,
+            number T => filled(shape, matrix.of(T::default(), elements::<T>, |value| value)?),
             DType::Bool => metered_bools(shape, matrix.of(false, bytes, |byte| byte != 0)?, meter)?,
             DType::String => metered_texts(shape, matrix.texts()?, meter)?,
-            DType::F64 if wanted == Some(DType::F32) => {
-                filled(shape, matrix.of(0.0, doubles, to_f32)?)
-            }
             DType::I64 => filled(shape, matrix.of(0, longs, |value| value)?),
-            DType::F64 => filled(shape, matrix.of(0.0, doubles, |value| value)?),
-            DType::U8 => matrix!(u8),
-            DType::U16 => matrix!(u16),
-            DType::U32 => matrix!(u32),
-            DType::U64 => matrix!(u64),
-            DType::I8 => matrix!(i8),
-            DType::I16 => matrix!(i16),
-            DType::I32 => matrix!(i32),
-            DType::F16 => matrix!(f16),
-            DType::Bf16 => matrix!(bf16),
-            DType::F32 => matrix!(f32),
-        };
+            DType::F64 => match wanted {
+                Some(DType::F32) => filled(shape, matrix.of(0.0, doubles, to_f32)?),
+                _ => filled(shape, matrix.of(0.0, doubles, |value| value)?),
+            },
+        );
         let heap = self.columns.iter().map(|column| column.data.heap()).sum();
         drop(self);
         meter.release(heap);

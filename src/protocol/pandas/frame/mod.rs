@@ -437,11 +437,10 @@ mod tests {
         Reader::new(text.as_bytes()).unwrap().value().unwrap()
     }
 
-    fn split(data: &str, names: Option<&str>) -> Result<Frame, String> {
+    fn split(data: &str, names: Option<&str>) -> Result<Frame, PyError> {
         let mut reader = Reader::new(data.as_bytes()).unwrap();
         let rows = Rows::read(&mut reader).unwrap();
         Frame::new(rows, names.map(json), None, &Meter::unlimited())
-            .map_err(|error| error.to_string())
     }
 
     fn dtypes(frame: &Frame) -> Vec<&'static str> {
@@ -470,6 +469,7 @@ mod tests {
     #[test]
     fn rows_must_fit_the_columns() {
         let error = split("[[5.1, 3.5]]", Some(r#"["a"]"#)).unwrap_err();
+        let error = error.to_string();
         assert_eq!(error, "1 columns passed, passed data had 2 columns");
         assert_eq!(split("[1, 2]", Some(r#"["a"]"#)).unwrap().rows, 2);
         assert!(split("[[1, 2], 3]", Some(r#"["a", "b"]"#)).is_err());

@@ -55,8 +55,10 @@ impl<'f> Names<'f> {
     /// The first column of this name.
     pub(crate) fn find(&self, name: &str) -> Option<Found> {
         let text = self.texts.get(name).copied();
-        let position =
-            { name.parse().ok() }.and_then(|position: i64| self.positions.get(&position));
+        let position = name
+            .parse()
+            .ok()
+            .and_then(|position: i64| self.positions.get(&position));
         match (text, position.copied()) {
             (Some(text), Some(position)) => Some(Found {
                 index: text.index.min(position.index),

@@ -208,7 +208,8 @@ impl<'m> Budget<'m> {
             at += length;
             let packed = body[at..end].get(..page.packed);
             let packed = packed.ok_or_else(|| broken("a page is longer than its column"))?;
-            self.pages = { self.pages }
+            self.pages = self
+                .pages
                 .checked_sub(page.inflated.max(page.packed))
                 .ok_or(ParquetError::TooLarge("its pages, inflated,"))?;
             page.check(packed, column.compression())?;

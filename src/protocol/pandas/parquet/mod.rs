@@ -133,7 +133,8 @@ fn index_columns(
     meter: &Meter,
 ) -> Result<HashSet<String>, OverBudget> {
     let mut entries = entries.into_iter().flatten();
-    let text = { entries.find(|entry| entry.key == "pandas") }
+    let text = entries
+        .find(|entry| entry.key == "pandas")
         .and_then(|entry| entry.value.as_deref())
         .unwrap_or_default();
     meter.charge(text.len().saturating_mul(LISTED))?;

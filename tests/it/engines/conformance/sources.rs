@@ -9,8 +9,9 @@ use object_store::{ObjectStoreExt, PutPayload};
 use onstage::model::{ModelId, ModelName, Package, Version};
 use onstage::network::{self, NetworkConfig};
 use onstage::registry::{
-    Alias, Environment, Mlflow, ObjectAccess, PackageRef, Pointer, Query, RegisteredModel,
-    RegistryState, RegistryWriter, Source, SourceError, Stage, StoreRegistry, Which,
+    Alias, Environment, Mlflow, NotLoadable, ObjectAccess, PackageRef, Pointer, Query,
+    RegisteredModel, RegistryState, RegistryWriter, Source, SourceError, Stage, StoreRegistry,
+    Which,
 };
 use rstest::rstest;
 use tempfile::TempDir;
@@ -357,7 +358,8 @@ async fn a_version_that_is_not_complete_cannot_be_had(scene: &mut Scene) {
         python.eval(set).await;
         let model = scene.model().await;
         let package = model.package(&name(NAME), Version(3));
-        assert_eq!(package, Err("PENDING_REGISTRATION".to_owned()));
+        let pending = NotLoadable::Unready("PENDING_REGISTRATION".to_owned());
+        assert_eq!(package, Err(pending));
     }
 }
 
