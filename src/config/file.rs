@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeFloat, DeInteger, DeString, DeTable, DeValue};
+use config::{File, FileFormat, Source, ValueKind};
 
 use super::error::shorten;
 use super::keys::{find, is_section, suggest};
@@ -15,31 +14,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<(KeyPath, Entry)>, ConfigError> {
         path: path.to_owned(),
         source,
     })?;
-    entries(path, &text)
-}
-
-fn entries(path: &Path, text: &str) -> Result<Vec<(KeyPath, Entry)>, ConfigError> {
+    let parsed = File::from_str(&text, FileFormat::Toml).collect();
+    let table = parsed.map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason: error.to_string().trim_end().to_owned(),
+    })?;
     let mut reader = Reader {
         path,
-        text,
+        text: &text,
         entries: Vec::new(),
     };
-    let parsed = DeTable::parse(text);
-    let table = parsed.map_err(|error| reader.syntax(&error.to_string()))?;
-    for (name, value) in sorted(table.get_ref()) {
-        let path = KeyPath::new(vec![name.get_ref().to_string()]);
-        reader.take(&path, name, value.get_ref())?;
+    let mut sections: Vec<_> = table.into_iter().collect();
+    sections.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (name, value) in sections {
+        reader.take(&KeyPath::new(vec![name]), value.kind)?;
     }
     Ok(reader.entries)
-}
-
-type Key<'t> = Spanned<DeString<'t>>;
-
-/// By name, in which order mistakes are reported.
-fn sorted<'a, 't>(table: &'a DeTable<'t>) -> Vec<(&'a Key<'t>, &'a Spanned<DeValue<'t>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by(|(one, _), (other, _)| one.get_ref().cmp(other.get_ref()));
-    entries
 }
 
 struct Reader<'a> {
@@ -49,15 +39,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn take(
-        &mut self,
-        path: &KeyPath,
-        name: &Key<'_>,
-        value: &DeValue<'_>,
-    ) -> Result<(), ConfigError> {
-        let raw = raw(value).map_err(|reason| self.syntax(&reason.to_string()))?;
-        let origin = self.origin(name);
+    fn take(&mut self, path: &KeyPath, value: ValueKind) -> Result<(), ConfigError> {
+        let origin = Origin::File {
+            path: self.path.to_owned(),
+            line: line_of(self.text, path.parts()),
+        };
         if let Some(def) = find(path) {
+            let raw = raw(value);
             self.entries
                 .push((path.clone(), Entry { def, raw, origin }));
             return Ok(());
@@ -69,82 +57,88 @@ impl Reader<'_> {
                 origin,
             });
         }
-        let DeValue::Table(table) = value else {
+        let ValueKind::Table(table) = value else {
             return Err(ConfigError::InvalidValue {
-                value: shorten(&raw.to_string()),
+                value: shorten(&raw(value).to_string()),
                 key: path.clone(),
                 origin,
                 expected: "a table".into(),
                 hint: None,
             });
         };
-        for (name, child) in sorted(table) {
-            self.take(&path.child(name.get_ref()), name, child.get_ref())?;
+        let mut children: Vec<_> = table.into_iter().collect();
+        children.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (name, child) in children {
+            self.take(&path.child(&name), child.kind)?;
         }
         Ok(())
     }
-
-    /// Where a key stands.
-    fn origin(&self, name: &Key<'_>) -> Origin {
-        let before = &self.text.as_bytes()[..name.span().start];
-        let breaks = before.iter().filter(|byte| **byte == b'\n').count();
-        Origin::File {
-            path: self.path.to_owned(),
-            line: Some(breaks + 1),
-        }
-    }
-
-    fn syntax(&self, reason: &str) -> ConfigError {
-        ConfigError::Syntax {
-            path: self.path.to_owned(),
-            reason: reason.trim_end().to_owned(),
-        }
-    }
 }
 
-/// A number that TOML can write and no setting can be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum NumberError {
-    #[error(transparent)]
-    Integer(#[from] std::num::ParseIntError),
-    #[error(transparent)]
-    Float(#[from] std::num::ParseFloatError),
-    #[error("floating-point number overflowed")]
-    Overflow,
-}
-
-fn raw(value: &DeValue<'_>) -> Result<Raw, NumberError> {
-    let text = match value {
-        DeValue::Table(_) => return Ok(Raw::Table),
-        DeValue::Array(items) => {
-            let items = items.iter().map(|item| raw(item.get_ref()));
-            let items = items.collect::<Result<Vec<Raw>, _>>()?;
-            let texts = items.into_iter().map(|item| match item {
+fn raw(value: ValueKind) -> Raw {
+    match value {
+        ValueKind::Table(_) => Raw::Table,
+        ValueKind::Array(items) => {
+            let text = |item: config::Value| match raw(item.kind) {
                 Raw::Text(text) => Some(text),
                 Raw::List(_) | Raw::Table => None,
-            });
-            let texts: Option<Vec<String>> = texts.collect();
-            return Ok(texts.map_or(Raw::Table, Raw::List));
+            };
+            let items: Option<Vec<String>> = items.into_iter().map(text).collect();
+            items.map_or(Raw::Table, Raw::List)
         }
-        DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) => integer(number)?.to_string(),
-        DeValue::Float(number) => float(number)?.to_string(),
-        DeValue::Boolean(value) => value.to_string(),
-        DeValue::Datetime(time) => time.to_string(),
-    };
-    Ok(Raw::Text(text))
-}
-
-fn integer(number: &DeInteger<'_>) -> Result<i64, NumberError> {
-    Ok(i64::from_str_radix(number.as_str(), number.radix())?)
-}
-
-fn float(number: &DeFloat<'_>) -> Result<f64, NumberError> {
-    let float: f64 = number.as_str().parse()?;
-    if float.is_infinite() && !number.as_str().contains("inf") {
-        return Err(NumberError::Overflow);
+        ValueKind::Nil => Raw::Text(String::new()),
+        ValueKind::Boolean(value) => Raw::Text(value.to_string()),
+        ValueKind::I64(value) => Raw::Text(value.to_string()),
+        ValueKind::I128(value) => Raw::Text(value.to_string()),
+        ValueKind::U64(value) => Raw::Text(value.to_string()),
+        ValueKind::U128(value) => Raw::Text(value.to_string()),
+        ValueKind::Float(value) => Raw::Text(value.to_string()),
+        ValueKind::String(value) => Raw::Text(value),
     }
-    Ok(float)
+}
+
+/// The line of `parts` when it stands in the usual form, a `[section]` and `key = value` lines. The parser keeps no
+/// positions; a key in another form is named without its line.
+fn line_of(text: &str, parts: &[String]) -> Option<usize> {
+    let (last, section) = parts.split_last()?;
+    let mut current: Vec<String> = Vec::new();
+    let mut of_section = None;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if let Some(header) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split(']').next())
+        {
+            current = split_key(header);
+            if current == parts {
+                of_section = Some(index + 1);
+            }
+            continue;
+        }
+        let Some((key, _)) = line.split_once('=') else {
+            continue;
+        };
+        if current == section && split_key(key) == std::slice::from_ref(last) {
+            return Some(index + 1);
+        }
+    }
+    of_section
+}
+
+fn split_key(key: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut quote = None;
+    for c in key.trim().chars() {
+        let part = parts.last_mut().expect("it begins with one and only grows");
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            ('.', None) => parts.push(String::new()),
+            (c, None) if c.is_whitespace() => {}
+            (c, _) => part.push(c),
+        }
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -152,42 +146,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_line_of_keys_in_every_form() {
-        let text = "telemetry.log_level = 'info'\n[server]\nport = 1\ntls = { cert_file = 'a' }\n\n\
-                    [models.\"a.b c\"]\nengine = 'tract'\n";
-        let found = entries(Path::new("f"), text).unwrap();
-        let lines = found.into_iter().map(|(key, entry)| match entry.origin {
-            Origin::File { line, .. } => (key.to_string(), line),
-            other => panic!("{other:?}"),
-        });
-        let lines: Vec<(String, Option<usize>)> = lines.collect();
-        let expected = [
-            ("models.\"a.b c\".engine", 7),
-            ("server.port", 3),
-            ("server.tls.cert_file", 4),
-            ("telemetry.log_level", 1),
-        ];
-        let expected = expected.map(|(key, line)| (key.to_owned(), Some(line)));
-        assert_eq!(lines, expected);
-    }
-
-    #[test]
-    fn numbers_are_read_in_every_form_and_refused_where_they_are_too_large() {
-        let text_of = |number: &str| {
-            let text = format!("[server]\nport = {number}\n");
-            let found = entries(Path::new("f"), &text)?;
-            Ok::<_, ConfigError>(found[0].1.raw.to_string())
+    fn finds_the_line_of_keys_and_tables() {
+        let text = "[server]\nport = 1\n\n[models.\"a.b c\"]\nengine = 'tract'\n[empty]\n";
+        let line = |parts: &[&str]| {
+            let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
+            line_of(text, &parts)
         };
-        assert_eq!(text_of("0x1f_90").unwrap(), "8080");
-        assert_eq!(text_of("8_080").unwrap(), "8080");
-        assert_eq!(text_of("1.50").unwrap(), "1.5");
-        assert_eq!(
-            text_of("99999999999999999999").unwrap_err().to_string(),
-            "configuration file `f` is not valid TOML: number too large to fit in target type"
-        );
-        assert_eq!(
-            text_of("1e999").unwrap_err().to_string(),
-            "configuration file `f` is not valid TOML: floating-point number overflowed"
-        );
+        assert_eq!(line(&["server", "port"]), Some(2));
+        assert_eq!(line(&["models", "a.b c", "engine"]), Some(5));
+        assert_eq!(line(&["empty"]), Some(6));
+        assert_eq!(line(&["engine", "port"]), None);
     }
 }
