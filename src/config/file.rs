@@ -1,8 +1,10 @@
 //! The configuration file: TOML.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use config::{File, FileFormat, Source, ValueKind};
+use toml::de::{DeTable, DeValue};
 
 use super::error::shorten;
 use super::keys::{find, is_section, suggest};
@@ -21,7 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<(KeyPath, Entry)>, ConfigError> {
     })?;
     let mut reader = Reader {
         path,
-        text: &text,
+        lines: Lines::new(&text),
         entries: Vec::new(),
     };
     let mut sections: Vec<_> = table.into_iter().collect();
@@ -34,7 +36,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<(KeyPath, Entry)>, ConfigError> {
 
 struct Reader<'a> {
     path: &'a Path,
-    text: &'a str,
+    lines: Lines,
     entries: Vec<(KeyPath, Entry)>,
 }
 
@@ -42,7 +44,7 @@ impl Reader<'_> {
     fn take(&mut self, path: &KeyPath, value: ValueKind) -> Result<(), ConfigError> {
         let origin = Origin::File {
             path: self.path.to_owned(),
-            line: line_of(self.text, path.parts()),
+            line: self.lines.of_key(path),
         };
         if let Some(def) = find(path) {
             let raw = raw(value);
@@ -97,48 +99,33 @@ fn raw(value: ValueKind) -> Raw {
     }
 }
 
-/// The line of `parts` when it stands in the usual form, a `[section]` and `key = value` lines. The parser keeps no
-/// positions; a key in another form is named without its line.
-fn line_of(text: &str, parts: &[String]) -> Option<usize> {
-    let (last, section) = parts.split_last()?;
-    let mut current: Vec<String> = Vec::new();
-    let mut of_section = None;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.split(']').next())
-        {
-            current = split_key(header);
-            if current == parts {
-                of_section = Some(index + 1);
-            }
-            continue;
-        }
-        let Some((key, _)) = line.split_once('=') else {
-            continue;
-        };
-        if current == section && split_key(key) == std::slice::from_ref(last) {
-            return Some(index + 1);
-        }
-    }
-    of_section
-}
+/// The line of each key and table: of those the parser that reads values keeps no positions.
+struct Lines(HashMap<Vec<String>, usize>);
 
-fn split_key(key: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut quote = None;
-    for c in key.trim().chars() {
-        let part = parts.last_mut().expect("it begins with one and only grows");
-        match (c, quote) {
-            ('"' | '\'', None) => quote = Some(c),
-            (c, Some(open)) if c == open => quote = None,
-            ('.', None) => parts.push(String::new()),
-            (c, None) if c.is_whitespace() => {}
-            (c, _) => part.push(c),
+impl Lines {
+    fn new(text: &str) -> Self {
+        let mut lines = Self(HashMap::new());
+        if let Ok(table) = DeTable::parse(text) {
+            lines.add(text, &[], table.get_ref());
+        }
+        lines
+    }
+
+    fn add(&mut self, text: &str, path: &[String], table: &DeTable<'_>) {
+        for (name, value) in table {
+            let path = [path, &[name.get_ref().to_string()]].concat();
+            let before = &text.as_bytes()[..name.span().start];
+            let breaks = before.iter().filter(|byte| **byte == b'\n').count();
+            if let DeValue::Table(table) = value.get_ref() {
+                self.add(text, &path, table);
+            }
+            self.0.insert(path, breaks + 1);
         }
     }
-    parts
+
+    fn of_key(&self, path: &KeyPath) -> Option<usize> {
+        self.0.get(path.parts()).copied()
+    }
 }
 
 #[cfg(test)]
@@ -146,15 +133,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_line_of_keys_and_tables() {
-        let text = "[server]\nport = 1\n\n[models.\"a.b c\"]\nengine = 'tract'\n[empty]\n";
+    fn finds_the_line_of_keys_in_every_form() {
+        let text = "telemetry.log_level = 'info'\n[server]\nport = 1\ntls = { cert_file = 'a' }\n\n\
+                    [models.\"a.b c\"]\nengine = 'tract'\n[empty]\n";
+        let lines = Lines::new(text);
         let line = |parts: &[&str]| {
-            let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
-            line_of(text, &parts)
+            let parts = parts.iter().map(|part| (*part).to_owned());
+            lines.of_key(&KeyPath::new(parts.collect()))
         };
-        assert_eq!(line(&["server", "port"]), Some(2));
-        assert_eq!(line(&["models", "a.b c", "engine"]), Some(5));
-        assert_eq!(line(&["empty"]), Some(6));
+        assert_eq!(line(&["telemetry", "log_level"]), Some(1));
+        assert_eq!(line(&["server", "port"]), Some(3));
+        assert_eq!(line(&["server", "tls", "cert_file"]), Some(4));
+        assert_eq!(line(&["models", "a.b c", "engine"]), Some(7));
+        assert_eq!(line(&["empty"]), Some(8));
         assert_eq!(line(&["engine", "port"]), None);
     }
 }
