@@ -1,4 +1,4 @@
-# Two images: `embedded` has tract alone, `full` has ONNX Runtime beside it. Needs BuildKit.
+# Two images: `embedded` has the engines that are compiled in, classic and tract; `full` has ONNX Runtime beside them. Needs BuildKit.
 #
 #   docker build --target full -t onstage .
 #

@@ -58,11 +58,11 @@ impl Batcher {
             policy: WorkConserving {
                 max_delay: config.max_delay,
             },
+            costs: Costs::new(model.stated_cost()),
             sessions: Arc::new(Sessions::new(model)),
             room: Room::new(WorkOfGraph::default(), Budget::unlimited()),
             observer,
             config,
-            costs: Costs::new(),
             groups: AtomicBool::new(config.groups),
             queue: Mutex::default(),
         };
@@ -186,8 +186,8 @@ impl Batcher {
 
     /// Whether a run of one row is expected to happen where the request is.
     pub(super) fn is_quick(&self) -> bool {
-        self.single_cost()
-            .is_some_and(|single| single < self.inner.config.in_place)
+        let expected = self.inner.costs.expected();
+        expected.is_some_and(|expected| expected < self.inner.config.in_place)
     }
 
     /// What a run of one row takes, as far as that is known.

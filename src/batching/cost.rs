@@ -32,6 +32,8 @@ pub(super) struct Costs {
     limit: AtomicUsize,
     /// Nanoseconds of a run of one row; 0 while unknown.
     single: AtomicU64,
+    /// What the engine says of a run of one row: a slow start, or an instrumented process, says nothing of the model.
+    stated: Option<Duration>,
     /// Nanoseconds for each row at the best size; 0 while unknown.
     per_row: AtomicU64,
 }
@@ -44,12 +46,13 @@ struct Learned {
 }
 
 impl Costs {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(stated: Option<Duration>) -> Self {
         let learned = Learned::default();
         Self {
             limit: AtomicUsize::new(learned.limit()),
             learned: Mutex::new(learned),
             single: AtomicU64::new(0),
+            stated,
             per_row: AtomicU64::new(0),
         }
     }
@@ -93,6 +96,14 @@ impl Costs {
     /// How long a run of one row takes, once that is known.
     pub(super) fn single(&self) -> Option<Duration> {
         known(&self.single)
+    }
+
+    /// How long a run of one row should take: as measured, or as the engine says where that is less.
+    pub(super) fn expected(&self) -> Option<Duration> {
+        match (self.single(), self.stated) {
+            (Some(single), Some(stated)) => Some(single.min(stated)),
+            (single, stated) => single.or(stated),
+        }
     }
 
     /// How long a row takes at the best size, once that is known.
@@ -177,7 +188,7 @@ mod tests {
 
     /// Runs batches as large as they may be until nothing changes any more.
     fn settle(cost: impl Fn(usize) -> f64) -> usize {
-        let costs = Costs::new();
+        let costs = Costs::new(None);
         for _ in 0..40 {
             let rows = costs.limit();
             costs.learn(rows, Duration::from_secs_f64(cost(rows)));
@@ -187,12 +198,25 @@ mod tests {
 
     #[test]
     fn one_run_that_lost_its_cpu_says_little_and_many_slow_ones_are_believed() {
-        let costs = Costs::new();
+        let costs = Costs::new(None);
         costs.settle(1, Duration::from_micros(5));
         costs.learn(1, Duration::from_millis(30));
         assert!(costs.single().unwrap() < Duration::from_micros(10));
         (0..40).for_each(|_| costs.learn(1, Duration::from_millis(30)));
         assert!(costs.single().unwrap() > Duration::from_millis(20));
+    }
+
+    #[test]
+    fn what_the_engine_says_counts_where_a_measurement_is_longer() {
+        let costs = Costs::new(Some(Duration::from_micros(1)));
+        assert_eq!(costs.expected(), Some(Duration::from_micros(1)));
+        costs.settle(1, Duration::from_millis(3));
+        assert_eq!(costs.expected(), Some(Duration::from_micros(1)));
+        assert_eq!(costs.single(), Some(Duration::from_millis(3)));
+        let measured = Costs::new(None);
+        assert_eq!(measured.expected(), None);
+        measured.settle(1, Duration::from_millis(3));
+        assert_eq!(measured.expected(), Some(Duration::from_millis(3)));
     }
 
     #[test]
@@ -225,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_was_not_worth_it_is_tried_again_after_a_while() {
-        let costs = Costs::new();
+        let costs = Costs::new(None);
         let run = |rows: usize, per_row: f64| {
             costs.learn(rows, Duration::from_secs_f64(per_row * rows as f64));
         };
@@ -242,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_careful_measurement_replaces_what_a_slow_first_run_taught() {
-        let costs = Costs::new();
+        let costs = Costs::new(None);
         costs.learn(1, Duration::from_secs(1));
         costs.settle(1, Duration::from_micros(20));
         costs.settle(2, Duration::from_micros(30));
@@ -253,7 +277,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_at_first() {
-        let costs = Costs::new();
+        let costs = Costs::new(None);
         assert_eq!((costs.limit(), costs.single()), (1, None));
         costs.learn(1, Duration::from_micros(20));
         assert_eq!(costs.single(), Some(Duration::from_micros(20)));

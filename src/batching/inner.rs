@@ -90,10 +90,8 @@ impl Inner {
         trace: Option<&Trace>,
     ) -> Result<Result<Outputs, BatchError>, Batch> {
         let rows = u32::try_from(batch.rows()).unwrap_or(u32::MAX);
-        let quick = self
-            .costs
-            .single()
-            .is_some_and(|single| single.saturating_mul(rows) < self.config.in_place);
+        let expected = self.costs.expected();
+        let quick = expected.is_some_and(|row| row.saturating_mul(rows) < self.config.in_place);
         // Those that wait were first.
         let may_be_here = self.room.may_be_in_place(needs) && !self.sessions.has_moved();
         if !quick || !may_be_here || !self.queue.lock().is_idle() {

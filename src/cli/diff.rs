@@ -36,7 +36,7 @@ pub(super) struct DiffArgs {
     /// Content type of the data [default: text/csv for .csv, else application/json]
     #[arg(long, value_name = "TYPE", requires = "data")]
     content_type: Option<String>,
-    /// Engine for the data: auto, tract or onnxruntime [default: as `serve` chooses]
+    /// Engine for the data: auto, classic, tract or onnxruntime [default: as `serve` chooses]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
     #[command(flatten)]

@@ -25,7 +25,7 @@ pub(super) struct PredictArgs {
     /// Content type of the body [default: by the extension .csv or .parquet, else application/json]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// Engine: auto, tract or onnxruntime [default: as `serve` chooses]
+    /// Engine: auto, classic, tract or onnxruntime [default: as `serve` chooses]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
     #[command(flatten)]

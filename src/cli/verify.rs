@@ -33,7 +33,7 @@ pub(super) struct VerifyArgs {
     /// Package directory or .onnx file
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
-    /// Engine that must run the package: tract or onnxruntime [default: any]
+    /// Engine that must run the package: classic, tract or onnxruntime [default: any]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineChoice>,
     /// Absolute or relative tolerance for floating-point numbers [default: 1e-4 for FP32,
@@ -127,6 +127,8 @@ impl Verifier<'_> {
                 outcome,
             });
         }
+        // The one whose answers people compare with.
+        loaded.sort_by_key(|model| model.engine() != EngineChoice::OnnxRuntime.as_str());
         let mut has_answer = false;
         for request in &requests.list {
             let is_made_up = request.body.is_none();
@@ -165,7 +167,7 @@ impl Verifier<'_> {
             // The operator asked for it.
             Err(error) => return Err(Outcome::Failed(error.to_string())),
         }
-        if let Support::No(reasons) = engine.supports(&self.package.graph) {
+        if let Support::No(reasons) = engine.supports(self.package) {
             return Err(Outcome::Unsupported(reasons.join("; ")));
         }
         Offline::load(self.package, engine, self.settings).map_err(|error| {

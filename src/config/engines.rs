@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::EngineSettings;
 use crate::engine::onnxruntime::library::Surroundings;
 use crate::engine::onnxruntime::{self, Outcome, Tried};
-use crate::engine::{Engine, OnnxRuntime, Tract};
+use crate::engine::{Classic, Engine, OnnxRuntime, Tract};
 
 /// One place where a library of ONNX Runtime was looked for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -20,7 +20,11 @@ pub struct LibraryPlace {
 
 /// The engines of this build, in the order in which `auto` prefers them. The one table of engines.
 pub fn engines(settings: &EngineSettings) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnxruntime(settings)), Arc::new(Tract)]
+    vec![
+        Arc::new(Classic),
+        Arc::new(onnxruntime(settings)),
+        Arc::new(Tract),
+    ]
 }
 
 /// Where a library of ONNX Runtime is looked for, in order, and what is there.

@@ -50,7 +50,7 @@ impl KeyDef {
     }
 }
 
-pub(super) const ENGINES: &[&str] = &["auto", "tract", "onnxruntime"];
+pub(super) const ENGINES: &[&str] = &["auto", "classic", "tract", "onnxruntime"];
 
 /// Every key, by section; one row per line.
 #[rustfmt::skip]
@@ -104,7 +104,7 @@ pub const KEYS: &[KeyDef] = &[
     key("limits.client_burst", Kind::Integer(1), "Burst size per client; by default one second of requests").flag("client-burst"),
     key("limits.client_concurrency", Kind::Integer(1), "Maximum number of concurrent requests per client").flag("client-concurrency"),
     key("limits.client_streams", Kind::Integer(1), "Maximum number of open gRPC streams per client").or("1000").flag("client-streams"),
-    key("engine.default", Kind::Choice(ENGINES), "Engine: auto, tract or onnxruntime").or("auto").flag("engine"),
+    key("engine.default", Kind::Choice(ENGINES), "Engine: auto, classic, tract or onnxruntime").or("auto").flag("engine"),
     key("engine.intra_op_threads", Kind::Integer(1), "ONNX Runtime threads within one operator; by default the number of CPUs, or what the package sets").flag("intra-op-threads"),
     key("engine.inter_op_threads", Kind::Integer(1), "ONNX Runtime threads across operators; by default 1, or what the package sets").flag("inter-op-threads"),
     key("engine.libonnxruntime", Kind::Path, "Path of the ONNX Runtime library; by default onstage searches for it").flag("libonnxruntime"),

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const ENGINES: Kind = Kind::Choice(&["auto", "tract", "onnxruntime"]);
+    const ENGINES: Kind = Kind::Choice(super::super::keys::ENGINES);
 
     fn parse(kind: Kind, text: &str) -> Result<Value, Problem> {
         kind.parse(&Raw::Text(text.to_owned()))

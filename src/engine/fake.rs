@@ -252,7 +252,7 @@ impl Engine for Fake {
         }
     }
 
-    fn supports(&self, _graph: &Graph) -> Support {
+    fn supports(&self, _package: &Package) -> Support {
         match &self.refusal {
             None => Support::Yes,
             Some(reason) => Support::No(vec![reason.clone()]),

@@ -3,6 +3,7 @@
 //! An [`Engine`] is a factory; a [`CompiledModel`] is immutable and shared; a [`Session`] belongs to one thread at a
 //! time. Adding an engine is one file here and one row in the table of `app`.
 
+mod classic;
 /// For tests; releases do not have it.
 #[cfg(debug_assertions)]
 pub mod fake;
@@ -13,6 +14,7 @@ pub mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +22,7 @@ use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, Graph, Package, Provider, Signature};
 use crate::tensor::Value;
 
+pub use self::classic::Classic;
 pub use self::onnxruntime::OnnxRuntime;
 pub use self::select::{EngineChoice, Engines, UnknownEngine};
 pub use self::tract::Tract;
@@ -45,8 +48,8 @@ pub trait Engine: Send + Sync {
     /// the operator asked for something that is not there.
     fn check(&self) -> Result<(), EngineError>;
 
-    /// Whether this engine runs this graph, and rightly; asked before loading.
-    fn supports(&self, graph: &Graph) -> Support;
+    /// Whether this engine runs this package's graph, and rightly; asked before loading.
+    fn supports(&self, package: &Package) -> Support;
 
     /// The operators of this graph, by domain and name, that this engine is known to lack before it loads the graph.
     fn missing_operators(&self, _graph: &Graph) -> Vec<(String, String)> {
@@ -78,6 +81,11 @@ pub trait CompiledModel: Send + Sync {
 
     /// Bytes of memory of the process that holds it, when that is another one than ours.
     fn resident(&self) -> Option<u64> {
+        None
+    }
+
+    /// Roughly how long a run of one row takes, where the program tells; `None` where that has to be measured.
+    fn stated_cost(&self) -> Option<Duration> {
         None
     }
 

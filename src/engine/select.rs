@@ -6,8 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Engine, EngineError, Support};
-use crate::model::Graph;
+use super::{Engine, EngineError, EngineOptions, Support};
+use crate::model::Package;
 
 /// How to get ONNX Runtime, for messages about graphs that only it can run.
 pub(super) const REMEDY: &str = "ONNX Runtime can: install it with `pip install onnxruntime`, or name its library with \
@@ -17,10 +17,12 @@ pub(super) const REMEDY: &str = "ONNX Runtime can: install it with `pip install 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// ONNX Runtime where its library is, else tract.
+    /// The classic engine where it supports the graph, else ONNX Runtime where its library is, else tract.
     #[default]
     Auto,
-    /// The embedded engine.
+    /// Our own, for classic models.
+    Classic,
+    /// The embedded engine for neural nets.
     Tract,
     /// ONNX Runtime.
     OnnxRuntime,
@@ -28,17 +30,18 @@ pub enum EngineChoice {
 
 /// Another name than those of the engines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown engine `{0}`; expected `auto`, `tract` or `onnxruntime`")]
+#[error("unknown engine `{0}`; expected `auto`, `classic`, `tract` or `onnxruntime`")]
 pub struct UnknownEngine(String);
 
 impl EngineChoice {
     /// Every choice.
-    pub const ALL: [Self; 3] = [Self::Auto, Self::Tract, Self::OnnxRuntime];
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Classic, Self::Tract, Self::OnnxRuntime];
 
     /// The name in configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Classic => "classic",
             Self::Tract => "tract",
             Self::OnnxRuntime => "onnxruntime",
         }
@@ -65,7 +68,7 @@ impl FromStr for EngineChoice {
 pub struct Engines(Vec<Arc<dyn Engine>>);
 
 impl Engines {
-    /// A table; `auto` takes the first engine that is there.
+    /// A table; of those that are no classic engine `auto` takes the first one that is there.
     pub fn new(engines: Vec<Arc<dyn Engine>>) -> Self {
         Self(engines)
     }
@@ -75,18 +78,27 @@ impl Engines {
         self.0.iter()
     }
 
-    /// The engine for `graph`. Depends only on the graph and on which libraries are there, so that replicas answer
-    /// alike: `auto` does not fall back to another engine for a single graph.
+    /// The engine for a package. `auto` takes the classic engine for every graph that it supports, which depends on the
+    /// graph alone, and for others an engine that depends only on which libraries are there: so replicas answer alike.
+    /// Execution providers are ONNX Runtime's: who configures them does not get the classic engine.
     ///
     /// # Errors
     /// [`EngineError::Unavailable`] or [`EngineError::Unsupported`], with the remedy.
     pub fn choose(
         &self,
         choice: EngineChoice,
-        graph: &Graph,
+        package: &Package,
+        options: &EngineOptions,
     ) -> Result<Arc<dyn Engine>, EngineError> {
+        if choice == EngineChoice::Auto
+            && options.providers.is_none()
+            && let Ok(classic) = self.named(EngineChoice::Classic.as_str())
+            && classic.supports(package) == Support::Yes
+        {
+            return Ok(Arc::clone(classic));
+        }
         let engine = self.chosen(choice)?;
-        match engine.supports(graph) {
+        match engine.supports(package) {
             Support::Yes => Ok(Arc::clone(engine)),
             Support::No(mut reasons) => {
                 if engine.name() != EngineChoice::OnnxRuntime.as_str() {
@@ -100,10 +112,14 @@ impl Engines {
         }
     }
 
-    /// Starts what all models of a choice share, if it is there: its threads inherit the priority of the caller.
-    pub fn start(&self, choice: EngineChoice) {
+    /// Starts what all models of the engine for this package share, if it is there: its threads inherit the priority of
+    /// the caller.
+    pub fn start(&self, choice: EngineChoice, package: Option<&Package>, options: &EngineOptions) {
         // A missing or broken engine is reported for the model that needs it.
-        let _ = self.chosen(choice);
+        let _ = match package {
+            Some(package) => self.choose(choice, package, options).map(drop),
+            None => self.chosen(choice).map(drop),
+        };
     }
 
     fn chosen(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, EngineError> {
@@ -115,7 +131,11 @@ impl Engines {
 
     fn first_there(&self) -> Result<&Arc<dyn Engine>, EngineError> {
         let mut refused = None;
-        for engine in &self.0 {
+        let general = self
+            .0
+            .iter()
+            .filter(|engine| engine.name() != EngineChoice::Classic.as_str());
+        for engine in general {
             match engine.check() {
                 Ok(()) => return Ok(engine),
                 // The operator named a library: serving with another engine instead would hide that it is broken.
@@ -151,8 +171,13 @@ mod tests {
     use super::*;
     use crate::engine::fake::Fake;
 
-    fn graph() -> Graph {
-        crate::engine::fake::graph(&[("x", crate::tensor::DType::F32)])
+    fn package() -> Package {
+        crate::engine::fake::package("m", 1, &[("x", crate::tensor::DType::F32)])
+    }
+
+    fn choose(engines: &Engines, choice: EngineChoice) -> Result<&'static str, EngineError> {
+        let chosen = engines.choose(choice, &package(), &EngineOptions::default());
+        chosen.map(|engine| engine.name())
     }
 
     fn names(engines: Vec<Fake>) -> Engines {
@@ -165,14 +190,33 @@ mod tests {
     #[test]
     fn auto_takes_the_first_engine_that_is_there() {
         let there = names(vec![Fake::named("onnxruntime"), Fake::named("tract")]);
-        let chosen = there.choose(EngineChoice::Auto, &graph()).unwrap();
-        assert_eq!(chosen.name(), "onnxruntime");
+        assert_eq!(choose(&there, EngineChoice::Auto).unwrap(), "onnxruntime");
         let missing = names(vec![
             Fake::named("onnxruntime").missing(),
             Fake::named("tract"),
         ]);
-        let chosen = missing.choose(EngineChoice::Auto, &graph()).unwrap();
-        assert_eq!(chosen.name(), "tract");
+        assert_eq!(choose(&missing, EngineChoice::Auto).unwrap(), "tract");
+    }
+
+    #[test]
+    fn auto_takes_the_classic_engine_for_what_it_supports_and_no_providers() {
+        let others = || vec![Fake::named("onnxruntime"), Fake::named("tract")];
+        let supporting = names([vec![Fake::named("classic")], others()].concat());
+        assert_eq!(choose(&supporting, EngineChoice::Auto).unwrap(), "classic");
+        let providers = EngineOptions {
+            providers: Some(vec![]),
+            ..EngineOptions::default()
+        };
+        let chosen = supporting.choose(EngineChoice::Auto, &package(), &providers);
+        assert_eq!(chosen.unwrap().name(), "onnxruntime");
+        let refusing = Fake::named("classic").refusing("it is a neural net");
+        let refusing = names([vec![refusing], others()].concat());
+        assert_eq!(
+            choose(&refusing, EngineChoice::Auto).unwrap(),
+            "onnxruntime"
+        );
+        let named = choose(&refusing, EngineChoice::Classic).unwrap_err();
+        assert!(named.to_string().contains("it is a neural net"), "{named}");
     }
 
     #[test]
@@ -181,10 +225,7 @@ mod tests {
             Fake::named("onnxruntime").missing(),
             Fake::named("tract"),
         ]);
-        let error = engines
-            .choose(EngineChoice::OnnxRuntime, &graph())
-            .err()
-            .unwrap();
+        let error = choose(&engines, EngineChoice::OnnxRuntime).unwrap_err();
         assert!(matches!(
             error,
             EngineError::Unavailable {
@@ -198,7 +239,7 @@ mod tests {
     fn a_graph_that_tract_cannot_run_names_the_reason_and_the_remedy() {
         let tract = Fake::named("tract").refusing("it lacks the operator `Loop`");
         let engines = names(vec![Fake::named("onnxruntime").missing(), tract]);
-        let error = engines.choose(EngineChoice::Auto, &graph()).err().unwrap();
+        let error = choose(&engines, EngineChoice::Auto).unwrap_err();
         assert_eq!(
             error.to_string(),
             "engine `tract` cannot run this graph: it lacks the operator `Loop`; ONNX Runtime can: install it with \
@@ -213,7 +254,7 @@ mod tests {
             Fake::named("onnxruntime").misconfigured(),
             Fake::named("tract"),
         ]);
-        let error = engines.choose(EngineChoice::Auto, &graph()).err().unwrap();
+        let error = choose(&engines, EngineChoice::Auto).unwrap_err();
         assert!(matches!(error, EngineError::Misconfigured { .. }));
     }
 
@@ -224,7 +265,7 @@ mod tests {
         }
         assert_eq!(
             "ort".parse::<EngineChoice>().unwrap_err().to_string(),
-            "unknown engine `ort`; expected `auto`, `tract` or `onnxruntime`"
+            "unknown engine `ort`; expected `auto`, `classic`, `tract` or `onnxruntime`"
         );
     }
 }

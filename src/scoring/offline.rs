@@ -139,7 +139,7 @@ fn chosen(
     let options = load_options(settings, package.id.name.as_str());
     let engines = Engines::new(engines(&settings.engine));
     let choice = engine.unwrap_or(options.engine);
-    Ok(engines.choose(choice, &package.graph)?)
+    Ok(engines.choose(choice, package, &options.engine_options)?)
 }
 
 /// Loads `package` on the engine that `settings` choose and sends it the scoring request `body`.

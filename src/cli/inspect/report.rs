@@ -393,7 +393,7 @@ impl Field {
 impl Verdict {
     fn new(engine: &dyn Engine, package: &Package) -> Self {
         let available = engine.check();
-        let (supported, mut reasons) = match engine.supports(&package.graph) {
+        let (supported, mut reasons) = match engine.supports(package) {
             Support::Yes => (true, Vec::new()),
             Support::No(reasons) => (false, reasons),
         };

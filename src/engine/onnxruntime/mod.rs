@@ -22,7 +22,7 @@ use self::model::{Model, Recipe};
 use self::operators::Operators;
 pub use self::operators::{OperatorLibrary, OperatorLibraryError};
 use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Support};
-use crate::model::{Graph, Package};
+use crate::model::Package;
 
 const NAME: &str = "onnxruntime";
 
@@ -139,9 +139,9 @@ impl Engine for OnnxRuntime {
         self.runtime().map(|_| ())
     }
 
-    fn supports(&self, graph: &Graph) -> Support {
+    fn supports(&self, package: &Package) -> Support {
         // Which operators a library has depends on its version; it names what it lacks when it loads a graph.
-        match operators::foreign(graph) {
+        match operators::foreign(&package.graph) {
             Some(reason) if self.config.custom_operators.is_empty() => Support::No(vec![reason]),
             _ => Support::Yes,
         }

@@ -52,8 +52,8 @@ impl Engine for Tract {
         Ok(())
     }
 
-    fn supports(&self, graph: &Graph) -> Support {
-        support::judge(graph)
+    fn supports(&self, package: &Package) -> Support {
+        support::judge(&package.graph)
     }
 
     fn missing_operators(&self, graph: &Graph) -> Vec<(String, String)> {
@@ -70,7 +70,7 @@ impl Engine for Tract {
         options: &EngineOptions,
         cancel: &CancelToken,
     ) -> Result<Arc<dyn CompiledModel>, EngineError> {
-        if let Support::No(reasons) = self.supports(&package.graph) {
+        if let Support::No(reasons) = self.supports(package) {
             return Err(EngineError::Unsupported {
                 engine: NAME,
                 reasons,

@@ -117,8 +117,8 @@ impl Engine for Isolated {
         self.engine.check()
     }
 
-    fn supports(&self, graph: &Graph) -> Support {
-        self.engine.supports(graph)
+    fn supports(&self, package: &Package) -> Support {
+        self.engine.supports(package)
     }
 
     fn missing_operators(&self, graph: &Graph) -> Vec<(String, String)> {

@@ -11,9 +11,7 @@ use super::warm_up::{WarmUp, Warmed, answers_something, calibrate, try_sharing};
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, Rescue, RunnerPool};
 use crate::budget::Budget;
 use crate::engine::worker::Workers;
-use crate::engine::{
-    CancelToken, CompiledModel, Engine, EngineChoice, EngineError, EngineOptions, Engines,
-};
+use crate::engine::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Engines};
 use crate::model::{Dim, Extent, Package, ResponseOutput};
 use crate::runtime::machine;
 use crate::serving::{Confinement, ExampleError, Limits, Servable, ServableParts, VersionState};
@@ -73,7 +71,9 @@ impl Compiler {
         package: &Package,
         options: &LoadOptions,
     ) -> Result<(Arc<dyn Engine>, Option<Confinement>), EngineError> {
-        let engine = self.engines.choose(options.engine, &package.graph)?;
+        let engine = self
+            .engines
+            .choose(options.engine, package, &options.engine_options)?;
         let reason = package.graph.work.unbounded();
         let memory = u64::try_from(self.budget.limit()).ok();
         let memory = memory.filter(|_| self.budget.is_limited());
@@ -127,9 +127,10 @@ impl Compiler {
         }))
     }
 
-    /// Starts what models of this choice of engine share, at the priority of the caller.
-    pub(super) fn start_engine(&self, choice: EngineChoice) {
-        self.engines.start(choice);
+    /// Starts what models of the engine for this package share, at the priority of the caller.
+    pub(super) fn start_engine(&self, package: Option<&Package>, options: &LoadOptions) {
+        self.engines
+            .start(options.engine, package, &options.engine_options);
     }
 
     /// Compiles an opened package and warms it up. Blocking; for a thread of its own. When it `replaces` a version that

@@ -232,7 +232,8 @@ impl PackageLoader {
         let spawned = threads::spawn(name, move || {
             let _ended = ended;
             if request.background {
-                compiler.start_engine(request.options.engine);
+                let opened = opened.as_ref().and_then(|opened| opened.as_ref().ok());
+                compiler.start_engine(opened, &request.options);
                 machine::Priority::Background.take();
             }
             let loaded = fetched

@@ -94,6 +94,7 @@ fn external(name: &str, entries: &[(&str, &str)]) -> TensorProto {
         name: text(name),
         external_data: entries.iter().map(entry).collect(),
         data_location: Some(1),
+        ..WholeTensor::default()
     })
 }
 

@@ -25,7 +25,7 @@ fn costs(report: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_call_is_timed_for_each_batch_size_on_each_engine() {
     let report = inspect(&["model-examples/iris"]).await;
-    assert_eq!(costs(&report), ["onnxruntime", "tract"]);
+    assert_eq!(costs(&report), ["classic", "onnxruntime", "tract"]);
     for cost in report["costs"].as_array().unwrap() {
         assert_eq!(cost["rows_from"], "input example");
         assert!(
@@ -48,7 +48,7 @@ async fn a_call_is_timed_for_each_batch_size_on_each_engine() {
         let best = batches.iter().filter(|batch| batch["best"] == true);
         assert_eq!(best.count(), 1, "{cost}");
     }
-    for name in ["onnxruntime", "tract"] {
+    for name in ["classic", "onnxruntime", "tract"] {
         assert_eq!(engine(&report, name)["tried"], "ran");
     }
 }
@@ -64,7 +64,7 @@ async fn an_operator_that_an_engine_lacks_is_marked() {
     assert!(!missing.is_empty());
     assert!(missing.iter().all(|engines| **engines == json!(["tract"])));
     assert_eq!(engine(&report, "tract")["supported"], false);
-    assert_eq!(costs(&report), ["onnxruntime"]);
+    assert_eq!(costs(&report), ["classic", "onnxruntime"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod batched;
+pub(crate) mod classic;
 pub(crate) mod conformance;
 pub(crate) mod custom_operators;
 pub(crate) mod isolation;

@@ -281,8 +281,9 @@ async fn an_unknown_engine_is_usage_as_flag_and_configuration_elsewhere() {
 #[case::named("onnxruntime")]
 #[tokio::test]
 async fn a_library_that_is_not_there_is_not_passed_over(#[case] engine: &str) {
+    // One that the classic engine does not take: then nobody needs the library.
     let arguments = [
-        "model-examples/iris",
+        "model-examples/digits",
         "--engine",
         engine,
         "--libonnxruntime",

@@ -72,7 +72,10 @@ async fn the_model_used_longest_ago_makes_room_and_no_request_fails() {
     let files = models().await;
     // Loading one of them is estimated at a little more than 4 MiB.
     let server = files
-        .serve("", &["--lazy", "--memory-budget", "4.5MiB"])
+        .serve(
+            "",
+            &["--lazy", "--memory-budget", "4.5MiB", "--engine", "tract"],
+        )
         .await;
     for round in 0..3 {
         for model in MODELS {

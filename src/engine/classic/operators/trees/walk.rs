@@ -1,0 +1,283 @@
+//! The kernel for a few rows: from the root to a leaf, many walks at a time.
+//!
+//! Nodes are small and have no branches: the next node is so far ahead, or the one behind it when the value is larger
+//! than the threshold. A leaf leads to itself, through a slot that is lower than everything. So walks of different lengths can go
+//! on side by side, and the processor waits for many of their loads at once.
+
+use super::Real;
+use super::forest::{Child, Forest, Test, Tree};
+
+/// Trees that one row walks at a time.
+const TREES: usize = 16;
+
+/// Rows that walk one tree at a time: fewer, as each has slots of its own.
+pub(super) const ROWS: usize = 8;
+
+/// Rows of so many slots, or fewer, lie in arrays of this length: then no step has to check where it reads.
+pub(super) const NARROW: usize = 64;
+
+/// Walks of trees up to this depth all take as many steps; of deeper ones few leaves are that deep.
+const SHALLOW: u32 = 10;
+
+/// A slot or a distance in a node.
+pub(super) trait Index: Copy + Default + Send + Sync + 'static {
+    fn new(index: usize) -> Option<Self>;
+    fn get(self) -> usize;
+    fn get32(self) -> u32;
+
+    /// The distance from one place to another one.
+    fn between(from: usize, to: usize) -> Option<Self>;
+}
+
+impl Index for u16 {
+    fn new(index: usize) -> Option<Self> {
+        Self::try_from(index).ok()
+    }
+
+    fn get(self) -> usize {
+        self.into()
+    }
+
+    fn get32(self) -> u32 {
+        self.into()
+    }
+
+    fn between(from: usize, to: usize) -> Option<Self> {
+        Self::new(to.checked_sub(from)?)
+    }
+}
+
+impl Index for u32 {
+    fn new(index: usize) -> Option<Self> {
+        Self::try_from(index).ok()
+    }
+
+    fn get(self) -> usize {
+        self as usize
+    }
+
+    fn get32(self) -> u32 {
+        self
+    }
+
+    fn between(from: usize, to: usize) -> Option<Self> {
+        let (from, to) = (Self::new(from)?, Self::new(to)?);
+        Some(to.wrapping_sub(from))
+    }
+}
+
+/// A node: 8 bytes with FP32 and `u16`.
+#[derive(Debug, Clone, Copy)]
+struct Node<T, I> {
+    /// Of a leaf: its payload.
+    threshold: T,
+    slot: I,
+    /// From here to the first child; the other one is behind it. Of a leaf 0.
+    ahead: I,
+}
+
+/// All trees, packed.
+#[derive(Debug)]
+pub(super) struct Walker<T, I> {
+    nodes: Vec<Node<T, I>>,
+    /// Where each tree begins.
+    starts: Vec<u32>,
+    /// Steps to the lowest leaf of each tree.
+    depths: Vec<u32>,
+}
+
+impl<T: Real, I: Index> Walker<T, I> {
+    /// Packs a forest; `payload` is what a walk that ends in a leaf, counted over all trees, brings back: no NaN. `None`
+    /// when indices of this width do not suffice.
+    pub(super) fn new(forest: &Forest<T>, payload: impl Fn(&Tree<T>, u32) -> T) -> Option<Self> {
+        let leaf_slot = I::new(forest.slots.len())?;
+        let mut walker = Self {
+            nodes: Vec::new(),
+            starts: Vec::with_capacity(forest.trees.len()),
+            depths: Vec::with_capacity(forest.trees.len()),
+        };
+        for tree in &forest.trees {
+            walker.starts.push(u32::try_from(walker.nodes.len()).ok()?);
+            walker.pack(tree, leaf_slot, &payload)?;
+        }
+        Some(walker)
+    }
+
+    fn pack(
+        &mut self,
+        tree: &Tree<T>,
+        leaf_slot: I,
+        payload: impl Fn(&Tree<T>, u32) -> T,
+    ) -> Option<()> {
+        /// What stands at a place.
+        #[derive(Clone, Copy)]
+        enum Content {
+            Child(Child),
+            /// The second half of a test for equality.
+            Lower(u32),
+            /// Leads on to another place.
+            Forward(usize),
+        }
+        let empty = Node {
+            threshold: T::ZERO,
+            slot: leaf_slot,
+            ahead: I::default(),
+        };
+        // Several nodes may lead to one: it has one place, to which the others lead on.
+        let mut placed: Vec<Option<usize>> = vec![None; tree.splits.len()];
+        let mut open = vec![(self.nodes.len(), Content::Child(tree.root), 0)];
+        let mut deepest = 0;
+        self.nodes.push(empty);
+        while let Some((place, content, depth)) = open.pop() {
+            deepest = deepest.max(depth);
+            let mut pair = |nodes: &mut Vec<Node<T, I>>, yes: Content, no: Content| {
+                let first = nodes.len();
+                nodes.extend([empty, empty]);
+                open.extend([(first + 1, no, depth + 1), (first, yes, depth + 1)]);
+                first
+            };
+            let (threshold, slot, next) = match content {
+                Content::Child(Child::Leaf(leaf)) => (payload(tree, leaf), None, place),
+                Content::Forward(to) => {
+                    // How far it is from there is not followed.
+                    deepest = u32::MAX - 1;
+                    (T::ZERO, None, to)
+                }
+                Content::Child(Child::Split(index)) if let Some(to) = placed[index as usize] => {
+                    deepest = u32::MAX - 1;
+                    (T::ZERO, None, to)
+                }
+                Content::Child(Child::Split(index)) => {
+                    placed[index as usize] = Some(place);
+                    let split = &tree.splits[index as usize];
+                    let [yes, no] = [split.yes, split.no].map(Content::Child);
+                    let next = match split.test {
+                        Test::AtMost => pair(&mut self.nodes, yes, no),
+                        Test::Equal | Test::EqualOrMissing => {
+                            // Larger: no. Else the lower half decides; its "no" is behind this pair.
+                            let lower_no = self.nodes.len() + 2;
+                            let lower = Content::Lower(index);
+                            pair(&mut self.nodes, lower, Content::Forward(lower_no))
+                        }
+                    };
+                    (split.threshold, Some(split.slot), next)
+                }
+                Content::Lower(index) => {
+                    let split = &tree.splits[index as usize];
+                    let [yes, no] = [split.yes, split.no].map(Content::Child);
+                    let next = pair(&mut self.nodes, no, yes);
+                    (split.threshold.next_below(), Some(split.lower_slot), next)
+                }
+            };
+            let slot = match slot {
+                Some(slot) => I::new(slot as usize)?,
+                None => leaf_slot,
+            };
+            self.nodes[place] = Node {
+                threshold,
+                slot,
+                // What leads back needs the wider form, whose sums wrap around.
+                ahead: I::between(place, next)?,
+            };
+        }
+        self.depths.push(deepest);
+        Some(())
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        (self.nodes.len() * size_of::<Node<T, I>>() + self.starts.len() * 4) as u64
+    }
+
+    /// Walks each tree for one row, whose last slot is lower than everything; `each` gets tree and payload, in order.
+    pub(super) fn row(&self, slots: &[T], mut each: impl FnMut(usize, T)) {
+        let blocks = self.starts.chunks(TREES).zip(self.depths.chunks(TREES));
+        for (block, (starts, depths)) in blocks.enumerate() {
+            // Lanes without a tree do again what the first one does.
+            let places: [u32; TREES] =
+                std::array::from_fn(|lane| *starts.get(lane).unwrap_or(&starts[0]));
+            let depth = depths.iter().copied().max().unwrap_or(0);
+            let places = match <&[T; NARROW]>::try_from(slots).ok() {
+                Some(slots) => self.leaves(places, depth, |_, slot| slots[slot % NARROW]),
+                None => self.leaves(places, depth, |_, slot| slots[slot]),
+            };
+            for (lane, place) in places.iter().enumerate().take(starts.len()) {
+                each(block * TREES + lane, self.nodes[*place as usize].threshold);
+            }
+        }
+    }
+
+    /// Walks one tree for up to [`ROWS`] rows of `width` slots; `each` gets row and payload.
+    pub(super) fn tree(
+        &self,
+        tree: usize,
+        rows: &[T],
+        width: usize,
+        mut each: impl FnMut(usize, T),
+    ) {
+        let count = (rows.len() / width).min(ROWS);
+        let row = |lane: usize| {
+            let row = if lane < count { lane } else { 0 };
+            &rows[row * width..][..width]
+        };
+        let (places, depth) = ([self.starts[tree]; ROWS], self.depths[tree]);
+        let narrow: [Option<&[T; NARROW]>; ROWS] =
+            std::array::from_fn(|lane| row(lane).try_into().ok());
+        let places = if let [
+            Some(a),
+            Some(b),
+            Some(c),
+            Some(d),
+            Some(e),
+            Some(f),
+            Some(g),
+            Some(h),
+        ] = narrow
+        {
+            let rows = [a, b, c, d, e, f, g, h];
+            self.leaves(places, depth, |lane, slot| rows[lane][slot % NARROW])
+        } else {
+            let rows: [&[T]; ROWS] = std::array::from_fn(row);
+            self.leaves(places, depth, |lane, slot| rows[lane][slot])
+        };
+        for (row, place) in places.iter().enumerate().take(count) {
+            each(row, self.nodes[*place as usize].threshold);
+        }
+    }
+
+    /// From these nodes to leaves, side by side.
+    #[inline]
+    fn leaves<const LANES: usize>(
+        &self,
+        mut places: [u32; LANES],
+        depth: u32,
+        value: impl Fn(usize, usize) -> T,
+    ) -> [u32; LANES] {
+        let nodes = self.nodes.as_slice();
+        let step = |places: &mut [u32; LANES]| {
+            let mut moved = 0;
+            for (lane, place) in places.iter_mut().enumerate() {
+                let node = &nodes[*place as usize];
+                #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN goes to the right")]
+                let is_right = !(value(lane, node.slot.get()) <= node.threshold);
+                let next = place
+                    .wrapping_add(node.ahead.get32())
+                    .wrapping_add(u32::from(is_right));
+                moved |= next ^ *place;
+                *place = next;
+            }
+            moved
+        };
+        if depth <= SHALLOW {
+            for _ in 0..depth {
+                step(&mut places);
+            }
+            return places;
+        }
+        loop {
+            step(&mut places);
+            if step(&mut places) == 0 {
+                return places;
+            }
+        }
+    }
+}
