@@ -215,7 +215,9 @@ impl<S: Inner> Around<S> {
         let version = request.version();
         let mut response = match Traced::begin(&self.options.tracer, form, &request, &id) {
             None => self.attend(form, request, id).await,
-            Some(traced) => traced.around(self.attend(form, request, id)).await,
+            // In a place of its own, as all that few requests need: the future of each request is moved, and is as large as
+            // the largest way through it.
+            Some(traced) => Box::pin(traced.around(self.attend(form, request, id))).await,
         };
         // HTTP/2 has a frame of its own for this.
         if version < Version::HTTP_2 && self.options.draining.load(Ordering::Relaxed) {
@@ -261,7 +263,7 @@ impl<S: Inner> Around<S> {
             return large_head(form);
         }
         if let Some(authenticator) = &self.options.authenticator {
-            authenticator.identify(&mut request, &id.0).await;
+            Box::pin(authenticator.identify(&mut request, &id.0)).await;
             self.options.limits.name(&mut request);
         }
         let caller = request.extensions().get::<Caller>();
@@ -290,7 +292,7 @@ impl<S: Inner> Around<S> {
     async fn ask(&self, form: Form, request: Request) -> Response {
         let answer = match (form, &self.http, &self.grpc) {
             (Form::Json | Form::Mlflow, Some(http), _) => http.clone().oneshot(request).await,
-            (_, _, Some(grpc)) => grpc.clone().oneshot(request).await,
+            (_, _, Some(grpc)) => Box::pin(grpc.clone().oneshot(request)).await,
             (_, _, None) => return StatusCode::NOT_FOUND.into_response(),
         };
         match answer {
