@@ -3,6 +3,7 @@
 //! Requests go through the whole stack of a protocol, in front of an engine that gives its inputs back: so what is read
 //! is also bound to a signature and written as an answer, and no request may end with a failure of the server.
 
+mod engine;
 mod files;
 mod grpc;
 mod http;
@@ -20,7 +21,7 @@ pub fn prepare() {
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("mlflow_json", http::mlflow_json),
     ("mlflow_csv", http::mlflow_csv),
     ("mlflow_parquet", http::mlflow_parquet),
@@ -34,6 +35,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("grpc_stream", grpc::stream),
     ("manifest", files::manifest),
     ("graph", files::graph),
+    ("classic", engine::classic),
     ("registry_files", files::registry),
     ("webhook", files::webhook),
 ];

@@ -423,3 +423,80 @@ async fn random_graphs_answer_as_on_onnx_runtime() {
     );
     assert!(tally.refusals() * 20 <= tally.right, "{:#?}", tally.refused);
 }
+
+/// Changes a few bytes of a file, always the same ones for a seed.
+fn mutation(whole: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let mut bytes = whole.to_vec();
+    for _ in 0..=next() % 3 {
+        let at = usize::try_from(next()).unwrap() % bytes.len();
+        bytes[at] = match next() % 3 {
+            0 => bytes[at] ^ (1 << (next() % 8)),
+            1 => next().to_le_bytes()[3],
+            _ => [0, 1, 0x7f, 0x80, 0xff][usize::try_from(next() % 5).unwrap()],
+        };
+    }
+    bytes
+}
+
+/// What the engine accepts of damaged graphs, ONNX Runtime answers alike, where it accepts it.
+#[cfg(unix)]
+#[test]
+fn damaged_graphs_that_are_accepted_answer_as_on_onnx_runtime() {
+    let runtime = crate::engines::conformance::engines::isolated_onnxruntime();
+    let census = project().join("tests/models/census");
+    let made = tempfile::tempdir().unwrap();
+    let damaged = made.path().join("model.onnx");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for row in read(&census.join("manifest.json")).as_array().unwrap() {
+        let name = row["name"].as_str().unwrap();
+        let whole = fs::read(census.join(row["file"].as_str().unwrap())).unwrap();
+        if whole.len() > 4_000 {
+            continue;
+        }
+        let case = &read(&census.join(format!("{name}.json")))["cases"][2];
+        let inputs = case["inputs"].as_array().unwrap().iter();
+        let inputs: Vec<_> = inputs
+            .map(|input| (input["name"].as_str().unwrap().to_owned(), tensor(input)))
+            .collect();
+        for seed in 0..40 {
+            fs::write(&damaged, mutation(&whole, seed)).unwrap();
+            let answer = |engine: &dyn Engine| {
+                let package = Package::open(&damaged).ok()?;
+                let (options, cancel) = (EngineOptions::default(), CancelToken::new());
+                let model = engine.compile(&package, &options, &cancel).ok()?;
+                let batch = model.signature().bind(inputs.clone()).ok()?;
+                model.session().ok()?.run(&batch, &cancel).ok()
+            };
+            let Some(ours) = answer(&Classic) else {
+                continue;
+            };
+            let Some(theirs) = answer(&*runtime) else {
+                continue;
+            };
+            compared += 1;
+            let pairs = ours.iter().zip(&theirs);
+            let differences = pairs.filter_map(|pair| match pair {
+                (Value::Tensor(ours), Value::Tensor(theirs)) => unlike(ours, theirs, None),
+                (Value::Maps(ours), Value::Maps(theirs)) => {
+                    unlike(&ours.scores, &theirs.scores, None)
+                }
+                _ => None,
+            });
+            wrong
+                .extend(differences.map(|difference| format!("{name}, seed {seed}: {difference}")));
+        }
+    }
+    assert!(compared > 200, "{compared}");
+    // Weights of 10³⁰ and their like leave sums that cancel each other.
+    assert!(
+        wrong.len() * 50 <= compared,
+        "{compared} compared: {wrong:#?}"
+    );
+}

@@ -112,6 +112,7 @@ fn no_input_stops_a_decoder(
         "grpc_stream",
         "manifest",
         "graph",
+        "classic",
         "registry_files",
         "webhook"
     )]

@@ -33,9 +33,9 @@ static ONNX_RUNTIME: LazyLock<OnnxRuntime> = LazyLock::new(|| {
     engine
 });
 
-/// Both again, each model in a process of its own.
+/// Makes processes of their own for models.
 #[cfg(unix)]
-static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(|| {
+pub(crate) fn workers() -> Workers {
     let Settings {
         engine, telemetry, ..
     } = Settings::default();
@@ -43,15 +43,27 @@ static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(|| {
     let settings = serde_json::to_string(&settings).unwrap();
     let program = env!("CARGO_BIN_EXE_onstage").into();
     let arguments = ["worker", "--settings", &settings].map(Into::into).to_vec();
-    let workers = Workers::new(program, arguments, Arc::new(|_| {})).unwrap();
+    Workers::new(program, arguments, Arc::new(|_| {})).unwrap()
+}
+
+/// ONNX Runtime, in a process of its own for each model: whatever a graph does to it, it does to that process.
+#[cfg(unix)]
+pub(crate) fn isolated_onnxruntime() -> Arc<dyn Engine> {
     let onnxruntime = OnnxRuntime::new(Config {
         surroundings: Surroundings::of_process(None),
         ..Config::default()
     });
+    workers().isolate(Arc::new(onnxruntime), Some(4 << 30))
+}
+
+/// All again, each model in a process of its own.
+#[cfg(unix)]
+static ISOLATED: LazyLock<Vec<Arc<dyn Engine>>> = LazyLock::new(|| {
+    let workers = workers();
     vec![
         workers.isolate(Arc::new(Classic), Some(4 << 30)),
         workers.isolate(Arc::new(Tract), Some(4 << 30)),
-        workers.isolate(Arc::new(onnxruntime), Some(4 << 30)),
+        isolated_onnxruntime(),
     ]
 });
 
