@@ -68,7 +68,7 @@ run: ## Serve the iris example
 	$(CARGO) run --release -- serve model-examples/iris
 
 .PHONY: bench
-bench: bench-start bench-serve bench-pieces bench-engines bench-swap ## Measure: start-up, serving beside its limits, pieces, engines, swaps
+bench: bench-start bench-serve bench-pieces bench-engines bench-classic bench-swap ## Measure: start-up, serving beside its limits, pieces, engines, swaps
 
 .PHONY: bench-start
 bench-start: $(STAMP)
@@ -86,6 +86,11 @@ bench-pieces: rust-tools ## Measure the pieces of a request's way, by Criterion
 bench-engines: export BENCH_PYTHON = $(VENV_PYTHON)
 bench-engines: rust-tools $(STAMP) ## Measure what running a net on tract costs beside tract alone
 	$(CARGO) bench --locked --bench engines
+
+.PHONY: bench-classic
+bench-classic: export BENCH_PYTHON = $(VENV_PYTHON)
+bench-classic: rust-tools $(STAMP) ## Measure the classic engine beside ONNX Runtime on trees and pipelines
+	@$(WITH_ONNXRUNTIME) set -x; $(CARGO) bench --locked --bench classic
 
 # Another engine: ARGS="--engine onnxruntime".
 .PHONY: bench-swap
