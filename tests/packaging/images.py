@@ -61,13 +61,22 @@ def test_the_engines_are_those_of_the_target(docker, images):
     assert "loaded, version 1." not in engines("embedded")
 
 
-def test_full_runs_what_needs_onnx_runtime_and_embedded_says_why_not(docker, images):
-    penguins = IRIS.parent / "penguins"
-    mount = ["-v", f"{penguins}:/mnt/models/penguins:ro"]
-    with running(docker, images["full"], options=mount) as (_, address):
+@pytest.mark.parametrize("example", ["penguins", "diabetes", "wine", "spam"])
+def test_the_embedded_image_serves_every_classic_example(docker, images, example):
+    package = IRIS.parent / example
+    with running(docker, images["embedded"], options=["-v", f"{package}:/mnt/models/{example}:ro"]) as (_, address):
         ready(address)
-        assert ask(address, "/invocations", (penguins / "request.json").read_bytes())[0] == 200
-    with running(docker, images["embedded"], options=mount) as (name, _):
+        status, answer = ask(address, "/invocations", (package / "request.json").read_bytes())
+        assert status == 200, answer
+
+
+def test_full_runs_what_needs_onnx_runtime_and_embedded_says_why_not(docker, images):
+    """A datatype that neither of the engines in the program has."""
+    model = IRIS.parent.parent / "tests/models/twice_bfloat16.onnx"
+    mount = ["-v", f"{model}:/mnt/models/twice.onnx:ro"]
+    with running(docker, images["full"], "serve", "/mnt/models/twice.onnx", options=mount) as (_, address):
+        ready(address)
+    with running(docker, images["embedded"], "serve", "/mnt/models/twice.onnx", options=mount) as (name, _):
         until(lambda: state(docker, name)["Status"] == "exited", "it gives up")
         assert state(docker, name)["ExitCode"] == 1
         assert "onnxruntime" in docker("logs", name).lower()
