@@ -73,7 +73,7 @@ impl Classic {
             let reason = format!("its matrices hold {weights} weights: it is a neural net");
             return Err(unsupported(reason));
         }
-        try_shapes(package, &compiled).map_err(unsupported)?;
+        try_shapes(package, &compiled).map_err(|failure| unsupported(failure.to_string()))?;
         Ok(compiled)
     }
 }
@@ -86,7 +86,10 @@ const MOST_TRIAL_WORK: u64 = 1 << 24;
 
 /// Runs the graph once on zeros of the sizes that it declares: what cannot fit them fails now, and not for every client.
 /// Failures that come of the values say nothing.
-fn try_shapes(package: &Package, compiled: &Compiled) -> Result<(), String> {
+///
+/// # Errors
+/// [`Failure::Shapes`].
+fn try_shapes(package: &Package, compiled: &Compiled) -> Result<(), Failure> {
     let graph = &package.graph;
     let inputs = graph.signature.inputs.iter().map(|input| {
         let dims = input.shape.as_deref()?;
@@ -114,7 +117,7 @@ fn try_shapes(package: &Package, compiled: &Compiled) -> Result<(), String> {
         .program
         .run(&views, &mut Registers::default(), &CancelToken::new());
     match outcome {
-        Err(Failure::Shapes(reason)) => Err(reason),
+        Err(failure @ Failure::Shapes(_)) => Err(failure),
         _ => Ok(()),
     }
 }

@@ -203,7 +203,8 @@ impl Model {
         };
         let session = session.map_err(failed)?;
         let signature = package.graph.signature.clone();
-        agree(&signature, &session).map_err(|reason| load_error(NAME, package, reason))?;
+        let disagree = |error: Disagreement| load_error(NAME, package, error.to_string());
+        agree(&signature, &session).map_err(disagree)?;
         Ok(Self {
             recipe,
             signature: Arc::new(signature),
@@ -214,8 +215,16 @@ impl Model {
     }
 }
 
+/// ONNX Runtime sees another graph than our own reader.
+#[derive(Debug, thiserror::Error)]
+#[error("ONNX Runtime reads the {what} as {seen}")]
+struct Disagreement {
+    what: &'static str,
+    seen: String,
+}
+
 /// Whether ONNX Runtime sees the same inputs and outputs as our own reader.
-fn agree(signature: &Signature, session: &OrtSession) -> Result<(), String> {
+fn agree(signature: &Signature, session: &OrtSession) -> Result<(), Disagreement> {
     let inputs = signature.required();
     let inputs: Vec<(&String, Option<DType>)> = inputs
         .map(|input| (&input.name, Some(input.dtype)))
@@ -237,17 +246,17 @@ fn agree(signature: &Signature, session: &OrtSession) -> Result<(), String> {
     let (seen_inputs, seen_outputs) = (session.inputs(), session.outputs());
     let agree = inputs.len() == seen_inputs.len();
     if !agree || !inputs.into_iter().zip(seen_inputs).all(|(a, b)| same(a, b)) {
-        return Err(format!(
-            "ONNX Runtime reads the inputs as {}",
-            listed(seen_inputs)
-        ));
+        return Err(Disagreement {
+            what: "inputs",
+            seen: listed(seen_inputs),
+        });
     }
     let once: Vec<&Outlet> = each_once(seen_outputs.iter(), |output| output.name()).collect();
     if outputs.len() != once.len() || !outputs.zip(once).all(|(a, b)| same(a, b)) {
-        return Err(format!(
-            "ONNX Runtime reads the outputs as {}",
-            listed(seen_outputs)
-        ));
+        return Err(Disagreement {
+            what: "outputs",
+            seen: listed(seen_outputs),
+        });
     }
     Ok(())
 }
