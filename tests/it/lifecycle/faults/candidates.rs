@@ -93,10 +93,10 @@ fn truncate(path: &Path, part: impl Fn(usize) -> usize) {
     fs::write(path, &bytes[..part(bytes.len())]).unwrap();
 }
 
-/// Two hundred functions of ten million numbers for each row: more than a second on any machine.
+/// Two hundred functions of two million numbers for each row: more than a second on any machine.
 fn slow() -> Vec<u8> {
     let mut parts = like_the_good_one()
-        .integers("repeats", &[1, 5_000_000])
+        .integers("repeats", &[1, 1_000_000])
         .integers("axis", &[1])
         .node("Tile", &["x", "repeats"], "v0");
     for step in 0..200 {
