@@ -50,8 +50,11 @@ def usable(model: onnx.ModelProto, operators: set[tuple[str, str]]) -> bool:
     if model.functions or any((node.domain, node.op_type) not in operators for node in nodes(model.graph)):
         return False
     values = [*model.graph.input, *model.graph.output]
+    # Whole numbers of 16 bits occur in classic models as values of encoders alone.
+    is_classic = all(node.domain == "ai.onnx.ml" for node in nodes(model.graph))
+    known = KNOWN if is_classic else KNOWN - {TensorProto.INT16}
     casts = [a.i for node in nodes(model.graph) if node.op_type == "Cast" for a in node.attribute if a.name == "to"]
-    return all(value.type.tensor_type.elem_type in KNOWN for value in values) and all(each in KNOWN for each in casts)
+    return all(value.type.tensor_type.elem_type in known for value in values) and all(each in known for each in casts)
 
 
 def tensor(path: Path) -> np.ndarray:

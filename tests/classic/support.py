@@ -26,10 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
-DATATYPES = {"float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
+DATATYPES = {"float32": "FP32", "float64": "FP64", "int16": "INT16", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 ELEMENTS = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
+    "int16": TensorProto.INT16,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,

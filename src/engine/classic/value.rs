@@ -21,6 +21,8 @@ pub(super) enum Data {
     F64(Vec<f64>),
     I64(Vec<i64>),
     I32(Vec<i32>),
+    /// Only what a graph gives: values of `LabelEncoder`.
+    I16(Vec<i16>),
     Bool(Vec<bool>),
     Text(Vec<String>),
 }
@@ -39,6 +41,7 @@ pub(super) enum Slice<'a> {
     F64(&'a [f64]),
     I64(&'a [i64]),
     I32(&'a [i32]),
+    I16(&'a [i16]),
     Bool(&'a [bool]),
     Text(&'a [String]),
 }
@@ -52,6 +55,7 @@ macro_rules! each_type {
             $crate::engine::classic::value::Slice::F64($elements) => $run,
             $crate::engine::classic::value::Slice::I64($elements) => $run,
             $crate::engine::classic::value::Slice::I32($elements) => $run,
+            $crate::engine::classic::value::Slice::I16($elements) => $run,
             $crate::engine::classic::value::Slice::Bool($elements) => $run,
             $crate::engine::classic::value::Slice::Text($elements) => $run,
         };
@@ -101,6 +105,7 @@ element! {
     f64 => F64, F64;
     i64 => I64, I64;
     i32 => I32, I32;
+    i16 => I16, I16;
     bool => Bool, Bool;
     String => Text, String;
 }
@@ -143,6 +148,7 @@ impl Value {
                 Data::F64(elements) => Slice::F64(elements),
                 Data::I64(elements) => Slice::I64(elements),
                 Data::I32(elements) => Slice::I32(elements),
+                Data::I16(elements) => Slice::I16(elements),
                 Data::Bool(elements) => Slice::Bool(elements),
                 Data::Text(elements) => Slice::Text(elements),
             },
@@ -171,6 +177,7 @@ impl Value {
             Data::F64(elements) => Tensor::from_vec(shape, elements),
             Data::I64(elements) => Tensor::from_vec(shape, elements),
             Data::I32(elements) => Tensor::from_vec(shape, elements),
+            Data::I16(elements) => Tensor::from_vec(shape, elements),
             Data::Bool(elements) => Tensor::from_bools(shape, &elements),
             Data::Text(elements) => Tensor::from_strings(shape, elements),
         }
@@ -183,6 +190,7 @@ impl Value {
             Data::F64(elements) => elements.capacity() * 8,
             Data::I64(elements) => elements.capacity() * 8,
             Data::I32(elements) => elements.capacity() * 4,
+            Data::I16(elements) => elements.capacity() * 2,
             Data::Bool(elements) => elements.capacity(),
             Data::Text(elements) => {
                 let texts = elements.iter().map(String::capacity).sum::<usize>();
@@ -202,6 +210,7 @@ impl<'a> View<'a> {
             DType::F64 => Slice::F64(tensor.as_slice().ok_or_else(misplaced)?),
             DType::I64 => Slice::I64(tensor.as_slice().ok_or_else(misplaced)?),
             DType::I32 => Slice::I32(tensor.as_slice().ok_or_else(misplaced)?),
+            DType::I16 => Slice::I16(tensor.as_slice().ok_or_else(misplaced)?),
             DType::Bool => {
                 let elements = checked::try_cast_slice(tensor.bytes());
                 Slice::Bool(elements.map_err(|_| misplaced())?)
@@ -234,6 +243,7 @@ impl<'a> View<'a> {
             Slice::F64(_) => DType::F64,
             Slice::I64(_) => DType::I64,
             Slice::I32(_) => DType::I32,
+            Slice::I16(_) => DType::I16,
             Slice::Bool(_) => DType::Bool,
             Slice::Text(_) => DType::String,
         }

@@ -206,6 +206,7 @@ fn with_keys<K: Key>(node: &Node<'_>, keys: &[K]) -> Result<Built, Refusal> {
     }
     match of {
         Some(DType::F64) => with_values(node, keys, Vec::new(), -0.0f64),
+        Some(DType::I16) => with_values(node, keys, Vec::new(), 0i16),
         Some(other) => Err(node.refuse(format!("values of {other} are not supported"))),
         None => Err(node.refuse("has no values")),
     }

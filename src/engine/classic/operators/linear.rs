@@ -81,7 +81,7 @@ pub(super) fn as_floats<'a>(
         Slice::F64(elements) => memory.extend(elements.iter().map(|value| *value as f32)),
         Slice::I64(elements) => memory.extend(elements.iter().map(|value| *value as f32)),
         Slice::I32(elements) => memory.extend(elements.iter().map(|value| *value as f32)),
-        Slice::Bool(_) | Slice::Text(_) => {
+        Slice::I16(_) | Slice::Bool(_) | Slice::Text(_) => {
             return Err(Failure::new(format!(
                 "numbers of {} are not supported",
                 view.dtype()

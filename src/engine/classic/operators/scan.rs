@@ -115,6 +115,7 @@ fn row_of(view: View<'_>, row: usize) -> View<'_> {
         Slice::F64(elements) => Slice::F64(&elements[range]),
         Slice::I64(elements) => Slice::I64(&elements[range]),
         Slice::I32(elements) => Slice::I32(&elements[range]),
+        Slice::I16(elements) => Slice::I16(&elements[range]),
         Slice::Bool(elements) => Slice::Bool(&elements[range]),
         Slice::Text(elements) => Slice::Text(&elements[range]),
     };

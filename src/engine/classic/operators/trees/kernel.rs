@@ -227,7 +227,7 @@ impl<T: Real> Ensemble<T> {
             Slice::I32(elements) => self.fill_from(elements, rows, columns, slots, |value| {
                 T::from_f32(*value as f32)
             }),
-            Slice::Bool(_) | Slice::Text(_) => {}
+            Slice::I16(_) | Slice::Bool(_) | Slice::Text(_) => {}
         }
     }
 
