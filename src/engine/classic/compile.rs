@@ -5,22 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::body::{Bodies, Body};
 use super::failure::Refusal;
+use super::folding::fold;
 use super::known::{Array, Known};
 use super::node::Node;
-use super::operator::{Built, Inputs, Run, Scratch};
+use super::operator::Built;
 use super::operators;
 use super::order::{captures, in_order};
 use super::program::{Place, Program, Step};
 use super::registers;
-use super::value::{Value, View};
-use crate::engine::CancelToken;
+use super::value::Value;
 use crate::model::onnx::{
     FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, domain,
 };
 use crate::tensor::DType;
-
-/// A constant with more elements than this is calculated in each run, not when the graph is loaded.
-const MOST_FOLDED: usize = 1 << 20;
 
 /// Calls inside each other, subgraphs included.
 const DEEPEST: usize = 64;
@@ -45,6 +42,7 @@ pub(super) fn compile(model: &ModelProto, inputs: &[(String, DType)]) -> Result<
         let key = (
             domain(&function.domain),
             function.name.clone().unwrap_or_default(),
+            function.overload.clone().unwrap_or_default(),
         );
         (key, function)
     });
@@ -145,7 +143,8 @@ impl BodyCompiler<'_, '_> {
 
 /// What all graphs of a model share.
 struct Context<'g> {
-    functions: HashMap<(String, String), &'g FunctionProto>,
+    /// By domain, name and overload.
+    functions: HashMap<(String, String, String), &'g FunctionProto>,
 }
 
 /// What names stand for in a graph or in a call of a function.
@@ -252,7 +251,8 @@ impl Compiler<'_, '_> {
     fn node(&mut self, proto: &NodeProto, scope: &mut Scope) -> Result<(), Refusal> {
         let operator_domain = domain(&proto.domain);
         let op_type = proto.op_type.clone().unwrap_or_default();
-        let key = (operator_domain.clone(), op_type);
+        let overload = proto.overload.clone().unwrap_or_default();
+        let key = (operator_domain.clone(), op_type, overload);
         if let Some(function) = self.context.functions.get(&key) {
             return self.call(proto, function, scope);
         }
@@ -332,7 +332,7 @@ impl Compiler<'_, '_> {
             return Err(node.refuse(format!("has {} outputs; expected {made}", node.outputs())));
         }
         let folded = operators::is_foldable(node)
-            .then(|| self.fold(&built, &places))
+            .then(|| fold(&self.program.constants, &built, &places))
             .flatten();
         Ok(match folded {
             Some(values) => values
@@ -363,29 +363,6 @@ impl Compiler<'_, '_> {
             outputs,
         });
         arrays
-    }
-
-    /// What an operator makes of constants; `None` when a request has a say in it, or when the operator fails: then
-    /// requests get its error.
-    fn fold(&self, built: &Built, places: &[Option<Place>]) -> Option<Vec<Value>> {
-        let views = places.iter().map(|place| match place {
-            None => Some(None),
-            Some(Place::Constant(index)) => Some(Some(self.program.constants[*index].view())),
-            Some(_) => None,
-        });
-        let views: Vec<Option<View<'_>>> = views.collect::<Option<_>>()?;
-        if views.iter().flatten().map(View::len).sum::<usize>() > MOST_FOLDED {
-            return None;
-        }
-        let mut outputs = vec![Value::default(); built.dtypes.len()];
-        let mut scratch = Scratch::default();
-        let mut run = Run {
-            cancel: &CancelToken::new(),
-            scratch: &mut scratch,
-        };
-        let inputs = Inputs(&views);
-        built.operator.run(&inputs, &mut outputs, &mut run).ok()?;
-        Some(outputs)
     }
 
     /// Puts the nodes of a function in the place of its call.
@@ -461,26 +438,27 @@ fn bind(node: &Node<'_>, scope: &mut Scope, outputs: Vec<Known>) -> Result<(), R
     Ok(())
 }
 
-/// A node of a function with the attributes of the call.
+/// A node of a function with the attributes of the call, those of graphs inside it too.
 fn bound(node: &NodeProto, call: &NodeProto, function: &FunctionProto) -> NodeProto {
     let mut node = node.clone();
-    node.attribute = node
-        .attribute
-        .into_iter()
-        .filter_map(|attribute| {
-            let Some(reference) = attribute
-                .ref_attr_name
-                .as_deref()
-                .filter(|name| !name.is_empty())
-            else {
-                return Some(attribute);
-            };
-            let given = call.attribute.iter().chain(&function.attribute_proto);
-            let given = { given }.find(|given| given.name.as_deref() == Some(reference))?;
-            let mut given = given.clone();
-            given.name = attribute.name;
-            Some(given)
+    node.attribute.retain_mut(|attribute| {
+        if let Some(graph) = attribute.g.as_deref_mut() {
+            let nodes = graph.node.iter().map(|node| bound(node, call, function));
+            graph.node = nodes.collect();
+        }
+        let reference = attribute.ref_attr_name.take();
+        let Some(reference) = reference.filter(|name| !name.is_empty()) else {
+            return true;
+        };
+        let mut given = call.attribute.iter().chain(&function.attribute_proto);
+        let given = given.find(|given| given.name.as_deref() == Some(reference.as_str()));
+        // Without a value it is left out, as if the function did not name it.
+        given.is_some_and(|given| {
+            let name = attribute.name.take();
+            *attribute = given.clone();
+            attribute.name = name;
+            true
         })
-        .collect();
+    });
     node
 }

@@ -12,6 +12,7 @@
 mod body;
 mod compile;
 mod failure;
+mod folding;
 mod known;
 mod node;
 mod operator;

@@ -1,6 +1,6 @@
 //! The order of nodes: each after those whose values it reads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::failure::Refusal;
 use crate::model::onnx::{GraphProto, NodeProto};
@@ -71,8 +71,14 @@ pub(super) fn in_order(
     Ok(order)
 }
 
-/// Every name that a subgraph reads, its own ones too.
+/// The names that a subgraph reads of the graphs around it.
 pub(super) fn captures(graph: &GraphProto) -> Vec<&str> {
+    let named = |name: &'_ Option<String>| name.clone().unwrap_or_default();
+    let own: HashSet<String> = { graph.node.iter() }
+        .flat_map(|node| node.output.iter().cloned())
+        .chain(graph.initializer.iter().map(|tensor| named(&tensor.name)))
+        .chain(graph.input.iter().map(|input| named(&input.name)))
+        .collect();
     let mut names = Vec::new();
     for node in &graph.node {
         names.extend(node.input.iter().map(String::as_str));
@@ -88,5 +94,6 @@ pub(super) fn captures(graph: &GraphProto) -> Vec<&str> {
             .iter()
             .filter_map(|output| output.name.as_deref()),
     );
+    names.retain(|name| !own.contains(*name));
     names
 }

@@ -80,10 +80,15 @@ impl Program {
             }
             let outcome = step.operator.run(&Inputs(&views), &mut outputs, &mut run);
             drop(views);
+            let is_whole = outputs.iter().all(Value::is_whole);
             for (register, output) in step.outputs.iter().zip(outputs) {
                 values[*register] = output;
             }
             outcome.map_err(|failure| named(&step.name, failure))?;
+            if !is_whole {
+                let failure = Failure::new("made an array that does not fill its shape".to_owned());
+                return Err(named(&step.name, failure));
+            }
         }
         Ok(())
     }

@@ -140,6 +140,11 @@ impl Value {
         View::of_tensor(&tensor).map(View::to_value)
     }
 
+    /// Whether there are as many elements as the shape says.
+    pub(super) fn is_whole(&self) -> bool {
+        self.shape.iter().product::<usize>() == self.view().len()
+    }
+
     pub(super) fn view(&self) -> View<'_> {
         View {
             shape: &self.shape,

@@ -140,7 +140,7 @@ impl Operator for Tile {
             .shape
             .iter()
             .zip(repeats)
-            .map(|(dim, times)| Ok(dim * size(*times)?));
+            .map(|(dim, times)| Ok(dim.saturating_mul(size(*times)?)));
         let shape = shape.collect::<Result<Vec<_>, Failure>>()?;
         let length = count(&shape)?;
         let own = dense_strides(input.shape);

@@ -42,11 +42,11 @@ impl Weights {
     fn scores(
         &self,
         rows: &[f32],
-        columns: usize,
+        (count, columns): (usize, usize),
         scores: &mut Vec<f32>,
         run: &Run<'_>,
     ) -> Result<(), Failure> {
-        if columns != self.features && !rows.is_empty() {
+        if columns != self.features && count > 0 {
             let expected = self.features;
             return Err(Failure::shapes(format!(
                 "rows have {columns} features; expected {expected}"
@@ -123,7 +123,8 @@ impl Operator for Classifier {
         self.labels.start(rows, labels);
         let scores = scores.start::<f32>(&[rows, classes]);
         scores.reserve(rows * classes);
-        self.weights.scores(features, columns, scores, run)?;
+        self.weights
+            .scores(features, (rows, columns), scores, run)?;
         if self.weights.outputs() == 1 {
             spread(scores, self.transform);
             for scores in scores.chunks_exact(2) {
@@ -228,7 +229,7 @@ impl Operator for Regressor {
         let output = outputs[0].start::<f32>(&[rows, targets]);
         output.reserve(rows * targets);
         self.weights
-            .scores(input.elements::<f32>()?, columns, output, run)?;
+            .scores(input.elements::<f32>()?, (rows, columns), output, run)?;
         if targets == 1 {
             output
                 .iter_mut()

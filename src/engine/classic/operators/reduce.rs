@@ -195,7 +195,10 @@ impl<T: Number, R: Reduction<T>> Operator for Reduce<T, R> {
             (0..rank).collect()
         } else {
             let axes = axes.iter().map(|axis| axis_of(*axis, rank));
-            axes.collect::<Result<Vec<_>, _>>()?
+            let mut axes = axes.collect::<Result<Vec<_>, _>>()?;
+            axes.sort_unstable();
+            axes.dedup();
+            axes
         };
         let elements = input.elements::<T>()?;
         let Axes { kept, gone, shape } = Axes::new(input.shape, &axes, self.keeps_dims);

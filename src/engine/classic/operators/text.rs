@@ -245,7 +245,35 @@ fn ascii_classes(pattern: &str) -> String {
     written
 }
 
+/// Whether ONNX Runtime, which takes the longest match and reads classes as RE2 does, may find something else.
+fn is_ambiguous(pattern: &str) -> bool {
+    let (mut in_class, mut last) = (false, ' ');
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => drop(characters.next()),
+            ']' => in_class = false,
+            '[' if in_class => return true,
+            '[' => in_class = true,
+            '&' | '~' | '-' if in_class && last == character => return true,
+            '|' if !in_class => return true,
+            // Of as few as possible.
+            '?' if !in_class && matches!(last, '*' | '+' | '?' | '}') => return true,
+            _ => {}
+        }
+        last = character;
+    }
+    false
+}
+
 fn expression(node: &Node<'_>, pattern: &str) -> Result<Regex, Refusal> {
+    if is_ambiguous(pattern) {
+        let shown = pattern.escape_debug();
+        let reason = format!(
+            "alternatives, lazy repetitions and nested classes, as in `{shown}`, are not supported"
+        );
+        return Err(node.refuse(reason));
+    }
     Regex::new(&ascii_classes(pattern)).map_err(|error| {
         let error = error.to_string();
         let line = error.lines().last().unwrap_or_default();
@@ -281,7 +309,11 @@ pub(super) fn tokenizer(node: &Node<'_>) -> Result<Built, Refusal> {
             let separators = separators
                 .iter()
                 .map(|separator| expression(node, separator));
-            Split::Separators(separators.collect::<Result<_, _>>()?)
+            let separators = separators.collect::<Result<Vec<_>, _>>()?;
+            if separators.iter().any(|separator| separator.is_match("")) {
+                return Err(node.refuse("a separator that matches nothing at all is not supported"));
+            }
+            Split::Separators(separators)
         }
     };
     Built::one(

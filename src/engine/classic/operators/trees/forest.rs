@@ -122,6 +122,20 @@ impl<T: Real> Forest<T> {
         self
     }
 
+    /// The same trees, of whose leaves only the first votes count.
+    pub(super) fn with_first_votes(mut self) -> Self {
+        let leaves = 0..self.starts.len() - 1;
+        let votes = leaves.map(|leaf| self.votes_of(leaf).first().copied());
+        let votes: Vec<Option<Vote<T>>> = votes.collect();
+        self.votes = votes.iter().flatten().copied().collect();
+        let mut end = 0;
+        for (start, vote) in self.starts[1..].iter_mut().zip(votes) {
+            end += u32::from(vote.is_some());
+            *start = end;
+        }
+        self
+    }
+
     /// The weights of all leaves, a row for each, when each leaf votes once for each output, in their order.
     pub(super) fn dense_weights(&self) -> Option<Vec<T>> {
         let outputs = self.outputs;

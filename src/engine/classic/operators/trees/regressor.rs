@@ -126,7 +126,11 @@ fn typed<T: Real>(node: &Node<'_>) -> Result<Built, Refusal> {
     let aggregate =
         Aggregate::parse(name).ok_or_else(|| node.refuse("has an unknown `aggregate_function`"))?;
     let lists = lists::<T>(node, "target", targets)?;
-    let forest = from_lists(&lists).map_err(|fault| node.refuse(fault.to_string()))?;
+    let mut forest = from_lists(&lists).map_err(|fault| node.refuse(fault.to_string()))?;
+    if targets == 1 {
+        // Converters repeat the weight of a leaf for each class, and ONNX Runtime takes the first one.
+        forest = forest.with_first_votes();
+    }
     let base_values = numbers::<T>(node, "base_values")?;
     finish(
         node,
