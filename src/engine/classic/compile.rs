@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::body::{Bodies, Body};
 use super::failure::Refusal;
-use super::folding::fold;
+use super::folding::{MOST_CONSTANTS, fold};
 use super::known::{Array, Known};
 use super::node::Node;
 use super::operator::Built;
@@ -49,21 +49,10 @@ pub(super) fn compile(model: &ModelProto, inputs: &[(String, DType)]) -> Result<
     let context = Context {
         functions: functions.collect(),
     };
-    let mut compiler = Compiler {
-        context: &context,
-        program: Program::default(),
-        depth: 0,
-    };
+    let mut compiler = Compiler::new(&context, 0);
     let mut scope = Scope::new(opsets(&model.opset_import));
     for (index, (name, dtype)) in inputs.iter().enumerate() {
-        let place = Place::Input(index);
-        scope.set(
-            name,
-            Known::Array(Array {
-                place,
-                dtype: *dtype,
-            }),
-        );
+        scope.set_input(name, index, *dtype);
     }
     let outputs = compiler.graph(graph, scope)?;
     Ok(compiler.finish(outputs))
@@ -86,21 +75,11 @@ impl Bodies for BodyCompiler<'_, '_> {
         }
         let mut scope = Scope::new(self.scope.opsets.clone());
         for (index, (input, dtype)) in graph.input.iter().zip(inputs).enumerate() {
-            let place = Place::Input(index);
-            scope.set(
-                input.name.as_deref().unwrap_or_default(),
-                Known::Array(Array {
-                    place,
-                    dtype: *dtype,
-                }),
-            );
+            let name = input.name.as_deref().unwrap_or_default();
+            scope.set_input(name, index, *dtype);
         }
         let captured = self.capture(graph, &mut scope, inputs.len());
-        let mut compiler = Compiler {
-            context: self.context,
-            program: Program::default(),
-            depth: self.depth + 1,
-        };
+        let mut compiler = Compiler::new(self.context, self.depth + 1);
         let outputs = compiler.graph(graph, scope)?;
         let Compiled { program, outputs } = compiler.finish(outputs);
         let dtypes = outputs.iter().map(|output| match output {
@@ -126,15 +105,8 @@ impl BodyCompiler<'_, '_> {
                 continue;
             }
             if let Some(Known::Array(Array { place, dtype })) = self.scope.get(name).cloned() {
-                let inside = Place::Input(first + places.len());
+                inner.set_input(name, first + places.len(), dtype);
                 places.push(place);
-                inner.set(
-                    name,
-                    Known::Array(Array {
-                        place: inside,
-                        dtype,
-                    }),
-                );
             }
         }
         places
@@ -164,6 +136,11 @@ impl Scope {
         self.names.insert(name.to_owned(), known);
     }
 
+    fn set_input(&mut self, name: &str, index: usize, dtype: DType) {
+        let place = Place::Input(index);
+        self.set(name, Known::Array(Array { place, dtype }));
+    }
+
     fn get(&self, name: &str) -> Option<&Known> {
         self.names.get(name)
     }
@@ -180,10 +157,21 @@ fn opsets(imports: &[OperatorSetIdProto]) -> BTreeMap<String, i64> {
 struct Compiler<'c, 'g> {
     context: &'c Context<'g>,
     program: Program,
+    /// Elements of all constants of the program.
+    held: usize,
     depth: usize,
 }
 
-impl Compiler<'_, '_> {
+impl<'c, 'g> Compiler<'c, 'g> {
+    fn new(context: &'c Context<'g>, depth: usize) -> Self {
+        Self {
+            context,
+            program: Program::default(),
+            held: 0,
+            depth,
+        }
+    }
+
     fn graph(&mut self, graph: &GraphProto, mut scope: Scope) -> Result<Vec<Known>, Refusal> {
         if !graph.sparse_initializer.is_empty() {
             return Err(Refusal::Graph(
@@ -225,6 +213,7 @@ impl Compiler<'_, '_> {
 
     fn constant(&mut self, value: Value) -> Array {
         let dtype = value.view().dtype();
+        self.held = self.held.saturating_add(value.view().len());
         self.program.constants.push(value);
         let place = Place::Constant(self.program.constants.len() - 1);
         Array { place, dtype }
@@ -331,7 +320,7 @@ impl Compiler<'_, '_> {
         if node.outputs() > made {
             return Err(node.refuse(format!("has {} outputs; expected {made}", node.outputs())));
         }
-        let folded = operators::is_foldable(node)
+        let folded = (operators::is_foldable(node) && self.held <= MOST_CONSTANTS)
             .then(|| fold(&self.program.constants, &built, &places))
             .flatten();
         Ok(match folded {

@@ -12,7 +12,7 @@ const MOST_FOLDED: usize = 1 << 20;
 const FEW: usize = 8;
 
 /// Elements of all constants together from which nothing is calculated before a run.
-const MOST_CONSTANTS: usize = 1 << 24;
+pub(super) const MOST_CONSTANTS: usize = 1 << 24;
 
 /// What an operator makes of constants; `None` when a request has a say in it, or when the operator fails: then
 /// requests get its error.
@@ -34,8 +34,7 @@ pub(super) fn fold(
         .map(View::len)
         .filter(|size| *size > FEW);
     let largest = sizes.fold(1usize, usize::saturating_mul);
-    let held = constants.iter().map(|value| value.view().len());
-    if largest > MOST_FOLDED || held.sum::<usize>() > MOST_CONSTANTS {
+    if largest > MOST_FOLDED {
         return None;
     }
     let mut outputs = vec![Value::default(); built.dtypes.len()];

@@ -270,6 +270,20 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Rows of so many features; an empty batch may be of any width.
+    ///
+    /// # Errors
+    /// [`Failure`] for rows of another width.
+    pub(super) fn rows_of(&self, features: usize) -> Result<usize, Failure> {
+        let (rows, columns) = self.samples();
+        if columns != features && rows > 0 {
+            return Err(Failure::shapes(format!(
+                "rows have {columns} features; expected {features}"
+            )));
+        }
+        Ok(rows)
+    }
+
     /// Rows and columns as ai.onnx.ml counts them: a vector is one row, of more axes all but the first are columns.
     pub(super) fn samples(&self) -> (usize, usize) {
         match self.shape {

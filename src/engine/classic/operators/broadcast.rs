@@ -367,6 +367,20 @@ pub(super) fn div(node: &Node<'_>) -> Result<Built, Refusal> {
     }
 }
 
+/// The remainder with the sign of the divisor.
+macro_rules! floored {
+    ($whole:ty) => {
+        guarded(|a: &$whole, b: &$whole| {
+            let rest = a.wrapping_rem(*b);
+            if rest != 0 && (rest < 0) != (*b < 0) {
+                rest.wrapping_add(*b)
+            } else {
+                rest
+            }
+        })
+    };
+}
+
 /// The remainder has the sign of the divisor, with `fmod` that of the dividend.
 pub(super) fn modulo(node: &Node<'_>) -> Result<Built, Refusal> {
     node.only(&["fmod"])?;
@@ -375,22 +389,8 @@ pub(super) fn modulo(node: &Node<'_>) -> Result<Built, Refusal> {
         (DType::F64, true) => pairs(|a: &f64, b: &f64| a % b),
         (DType::I64, true) => guarded(|a: &i64, b: &i64| a.wrapping_rem(*b)),
         (DType::I32, true) => guarded(|a: &i32, b: &i32| a.wrapping_rem(*b)),
-        (DType::I64, false) => guarded(|a: &i64, b: &i64| {
-            let rest = a.wrapping_rem(*b);
-            if rest != 0 && (rest < 0) != (*b < 0) {
-                rest.wrapping_add(*b)
-            } else {
-                rest
-            }
-        }),
-        (DType::I32, false) => guarded(|a: &i32, b: &i32| {
-            let rest = a.wrapping_rem(*b);
-            if rest != 0 && (rest < 0) != (*b < 0) {
-                rest.wrapping_add(*b)
-            } else {
-                rest
-            }
-        }),
+        (DType::I64, false) => floored!(i64),
+        (DType::I32, false) => floored!(i32),
         (other, _) => Err(node.unsupported(other)),
     }
 }

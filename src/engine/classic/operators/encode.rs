@@ -170,12 +170,16 @@ pub(super) fn label_encoder(node: &Node<'_>) -> Result<Built, Refusal> {
 }
 
 /// Those of the list, else of the tensor.
-fn keys<K: Element>(node: &Node<'_>, list: Vec<K>) -> Result<Vec<K>, Refusal> {
-    let keys = if list.is_empty() {
-        node.elements("keys_tensor")?
+fn listed<T: Element>(node: &Node<'_>, list: Vec<T>, tensor: &str) -> Result<Vec<T>, Refusal> {
+    if list.is_empty() {
+        node.elements(tensor)
     } else {
-        list
-    };
+        Ok(list)
+    }
+}
+
+fn keys<K: Element>(node: &Node<'_>, list: Vec<K>) -> Result<Vec<K>, Refusal> {
+    let keys = listed(node, list, "keys_tensor")?;
     if keys.is_empty() {
         return Err(node.refuse(format!("has no keys of {}", K::DTYPE)));
     }
@@ -218,11 +222,7 @@ fn with_values<K: Key, V: Element>(
     list: Vec<V>,
     default: V,
 ) -> Result<Built, Refusal> {
-    let values = if list.is_empty() {
-        node.elements("values_tensor")?
-    } else {
-        list
-    };
+    let values = listed(node, list, "values_tensor")?;
     let tensor = node.elements::<V>("default_tensor")?;
     let default = tensor.into_iter().next().unwrap_or(default);
     table(node, keys, values, default, Duplicates::First)
@@ -232,18 +232,8 @@ fn with_values<K: Key, V: Element>(
 fn label_encoder_1(node: &Node<'_>) -> Result<Built, Refusal> {
     node.only(&["classes_strings", "default_int64", "default_string"])?;
     let texts = node.texts("classes_strings")?;
-    let places: Vec<i64> = (0..).take(texts.len()).collect();
-    match node.dtype(0)? {
-        DType::String => {
-            let default = node.int("default_int64").unwrap_or(-1);
-            table(node, &texts, places, default, Duplicates::Last)
-        }
-        DType::I64 => {
-            let default = node.text("default_string")?.unwrap_or(UNUSED).to_owned();
-            table(node, &places, texts, default, Duplicates::Last)
-        }
-        other => Err(node.unsupported(other)),
-    }
+    let places = (0..).take(texts.len()).collect();
+    texts_and_numbers(node, texts, places)
 }
 
 pub(super) fn category_mapper(node: &Node<'_>) -> Result<Built, Refusal> {
@@ -254,7 +244,15 @@ pub(super) fn category_mapper(node: &Node<'_>) -> Result<Built, Refusal> {
         "default_string",
     ])?;
     let texts = node.texts("cats_strings")?;
-    let numbers = node.ints("cats_int64s").to_vec();
+    texts_and_numbers(node, texts, node.ints("cats_int64s").to_vec())
+}
+
+/// From texts to numbers or back, by the type of the input.
+fn texts_and_numbers(
+    node: &Node<'_>,
+    texts: Vec<String>,
+    numbers: Vec<i64>,
+) -> Result<Built, Refusal> {
     match node.dtype(0)? {
         DType::String => {
             let default = node.int("default_int64").unwrap_or(-1);

@@ -5,7 +5,7 @@ use super::super::node::Node;
 use super::super::operator::{Built, Inputs, Operator, Run, count};
 use super::super::value::{Value, each_type};
 use super::broadcast::{common_shape, strides};
-use super::shape::{dense_strides, gather_strided, size};
+use super::shape::{dense_strides, gather_strided, size, sizes};
 
 /// An array that repeats one element.
 struct Filled(Value);
@@ -17,11 +17,7 @@ impl Operator for Filled {
         outputs: &mut [Value],
         _run: &mut Run<'_>,
     ) -> Result<(), Failure> {
-        let shape = inputs.get(0)?.elements::<i64>()?;
-        let shape = shape
-            .iter()
-            .map(|dim| size(*dim))
-            .collect::<Result<Vec<_>, _>>()?;
+        let shape = sizes(inputs.get(0)?)?;
         let length = count(&shape)?;
         each_type!(self.0.view().data, elements => {
             let element = elements.first().cloned().unwrap_or_default();
@@ -101,12 +97,7 @@ impl Operator for Expand {
         _run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
-        let wanted = inputs.get(1)?.elements::<i64>()?;
-        let wanted = wanted
-            .iter()
-            .map(|dim| size(*dim))
-            .collect::<Result<Vec<_>, _>>()?;
-        let shape = common_shape(input.shape, &wanted)?;
+        let shape = common_shape(input.shape, &sizes(inputs.get(1)?)?)?;
         count(&shape)?;
         let steps = strides(input.shape, &shape);
         each_type!(input.data, elements => gather_strided(elements, &shape, &steps, &mut outputs[0]))

@@ -38,21 +38,9 @@ impl Weights {
         self.coefficients.len() / self.features
     }
 
-    /// Adds the scores of all rows to `scores`.
-    fn scores(
-        &self,
-        rows: &[f32],
-        (count, columns): (usize, usize),
-        scores: &mut Vec<f32>,
-        run: &Run<'_>,
-    ) -> Result<(), Failure> {
-        if columns != self.features && count > 0 {
-            let expected = self.features;
-            return Err(Failure::shapes(format!(
-                "rows have {columns} features; expected {expected}"
-            )));
-        }
-        for (index, row) in rows.chunks_exact(columns.max(1)).enumerate() {
+    /// Adds the scores of all rows, which [`View::rows_of`] has checked, to `scores`.
+    fn scores(&self, rows: &[f32], scores: &mut Vec<f32>, run: &Run<'_>) -> Result<(), Failure> {
+        for (index, row) in rows.chunks_exact(self.features.max(1)).enumerate() {
             if index.is_multiple_of(1024) {
                 run.check()?;
             }
@@ -113,7 +101,7 @@ impl Operator for Classifier {
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
-        let (rows, columns) = input.samples();
+        let rows = input.rows_of(self.weights.features)?;
         let mut memory = std::mem::take(&mut run.scratch.floats);
         let features = as_floats(input, &mut memory)?;
         let [labels, scores] = outputs else {
@@ -123,8 +111,7 @@ impl Operator for Classifier {
         self.labels.start(rows, labels);
         let scores = scores.start::<f32>(&[rows, classes]);
         scores.reserve(rows * classes);
-        self.weights
-            .scores(features, (rows, columns), scores, run)?;
+        self.weights.scores(features, scores, run)?;
         if self.weights.outputs() == 1 {
             spread(scores, self.transform);
             for scores in scores.chunks_exact(2) {
@@ -224,12 +211,11 @@ impl Operator for Regressor {
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
-        let (rows, columns) = input.samples();
+        let rows = input.rows_of(self.weights.features)?;
         let targets = self.weights.outputs();
         let output = outputs[0].start::<f32>(&[rows, targets]);
         output.reserve(rows * targets);
-        self.weights
-            .scores(input.elements::<f32>()?, (rows, columns), output, run)?;
+        self.weights.scores(input.elements::<f32>()?, output, run)?;
         if targets == 1 {
             output
                 .iter_mut()

@@ -66,6 +66,14 @@ pub(super) fn size(dim: i64) -> Result<usize, Failure> {
     usize::try_from(dim).map_err(|_| Failure::new(format!("{dim} is no size of a dimension")))
 }
 
+/// A shape that is an input.
+pub(super) fn sizes(dims: View<'_>) -> Result<Vec<usize>, Failure> {
+    dims.elements::<i64>()?
+        .iter()
+        .map(|dim| size(*dim))
+        .collect()
+}
+
 /// An operator that keeps the elements and their order.
 struct Shaped<F>(F);
 

@@ -282,18 +282,13 @@ impl Operator for Classifier {
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
-        let (rows, columns) = input.samples();
-        let mut memory = std::mem::take(&mut run.scratch.floats);
-        let features = as_floats(input, &mut memory)?;
-        let (expected, pairs) = match &self.machine {
+        let (columns, pairs) = match &self.machine {
             Machine::Pairs(machine) => (machine.features, machine.rho.len()),
             Machine::Linear(machine) => (machine.features, self.labels.len()),
         };
-        if columns != expected && rows > 0 {
-            return Err(Failure::shapes(format!(
-                "rows have {columns} features; expected {expected}"
-            )));
-        }
+        let rows = input.rows_of(columns)?;
+        let mut memory = std::mem::take(&mut run.scratch.floats);
+        let features = as_floats(input, &mut memory)?;
         let [labels, scores] = outputs else {
             return Err(Failure::new("has two outputs".to_owned()));
         };

@@ -27,16 +27,14 @@ impl Operator for Regressor {
         run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
-        let (rows, columns) = input.samples();
-        if columns != self.features && rows > 0 {
-            let expected = self.features;
-            return Err(Failure::shapes(format!(
-                "rows have {columns} features; expected {expected}"
-            )));
-        }
+        let rows = input.rows_of(self.features)?;
         let features = input.elements::<f32>()?;
         let output = outputs[0].start::<f32>(&[rows, 1]);
-        for (index, row) in features.chunks_exact(columns.max(1)).enumerate().take(rows) {
+        for (index, row) in features
+            .chunks_exact(self.features.max(1))
+            .enumerate()
+            .take(rows)
+        {
             if index.is_multiple_of(64) {
                 run.check()?;
             }
