@@ -13,12 +13,13 @@ mod onnx;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use onstage::batching::{QueueView, WorkConserving, split_outputs};
 use onstage::config::Settings;
-use onstage::engine::Tract;
+use onstage::engine::{Chosen, Engine, Tract};
 use onstage::model::{Batch, ModelName, Package, Version};
 use onstage::protocol;
 use onstage::scoring::offline::Offline;
@@ -44,7 +45,9 @@ fn echo() -> Offline {
 }
 
 fn load(package: &Package) -> Offline {
-    Offline::load(package, &Tract, &Settings::default()).unwrap()
+    let tract: Arc<dyn Engine> = Arc::new(Tract);
+    let chosen = Chosen::new(&tract, package).unwrap();
+    Offline::load(package, chosen, &Settings::default()).unwrap()
 }
 
 fn numbers(count: usize) -> Vec<f32> {

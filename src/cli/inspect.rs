@@ -63,7 +63,7 @@ fn measure(
     report.costs = Some(Vec::new());
     for engine in engines {
         let name = engine.name();
-        if engine.check().is_err() || !matches!(engine.supports(package), Support::Yes) {
+        if engine.check().is_err() || matches!(engine.supports(package), Support::No(_)) {
             continue;
         }
         progress.set_message(format!("compiling on {name}"));

@@ -18,7 +18,7 @@ use super::inspect::open;
 use super::{Console, Failure, LookArgs, progress, text};
 use crate::config;
 use crate::config::Settings;
-use crate::engine::{Engine, EngineChoice, EngineError, Support};
+use crate::engine::{Chosen, Engine, EngineChoice, EngineError};
 use crate::model::{Package, Probe};
 use crate::scoring::difference;
 use crate::scoring::difference::Tolerances;
@@ -113,7 +113,7 @@ impl Verifier<'_> {
         let mut loaded = Vec::new();
         for engine in engines {
             progress.set_message(format!("compiling on {}", engine.name()));
-            let outcome = match self.load(&**engine) {
+            let outcome = match self.load(engine) {
                 Ok(model) => {
                     loaded.push(model);
                     Outcome::Ran
@@ -158,7 +158,7 @@ impl Verifier<'_> {
         report.finish()
     }
 
-    fn load(&self, engine: &dyn Engine) -> Result<Offline, Outcome> {
+    fn load(&self, engine: &Arc<dyn Engine>) -> Result<Offline, Outcome> {
         match engine.check() {
             Ok(()) => {}
             Err(EngineError::Unavailable { reason, .. }) => {
@@ -167,10 +167,9 @@ impl Verifier<'_> {
             // The operator asked for it.
             Err(error) => return Err(Outcome::Failed(error.to_string())),
         }
-        if let Support::No(reasons) = engine.supports(self.package) {
-            return Err(Outcome::Unsupported(reasons.join("; ")));
-        }
-        Offline::load(self.package, engine, self.settings).map_err(|error| {
+        let chosen = Chosen::new(engine, self.package)
+            .map_err(|reasons| Outcome::Unsupported(reasons.join("; ")))?;
+        Offline::load(self.package, chosen, self.settings).map_err(|error| {
             match error.downcast_ref::<EngineError>() {
                 Some(EngineError::Unsupported { reasons, .. }) => {
                     Outcome::Unsupported(reasons.join("; "))

@@ -24,7 +24,7 @@ use crate::tensor::Value;
 
 pub use self::classic::Classic;
 pub use self::onnxruntime::OnnxRuntime;
-pub use self::select::{EngineChoice, Engines, UnknownEngine};
+pub use self::select::{Chosen, EngineChoice, Engines, UnknownEngine};
 pub use self::tract::Tract;
 
 /// Tells a long compile or run to stop at the next opportunity.
@@ -151,12 +151,34 @@ pub struct EngineOptions {
 }
 
 /// The answer to [`Engine::supports`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Support {
     /// Nothing speaks against it.
     Yes,
+    /// It does, and compiled the graph to find out: [`Engine::compile`] would give the same model with any options.
+    Compiled(Arc<dyn CompiledModel>),
     /// It cannot, or would answer wrongly: one sentence per reason, naming operators.
     No(Vec<String>),
+}
+
+impl Support {
+    /// Why it does not; empty when it does.
+    pub fn reasons(self) -> Vec<String> {
+        match self {
+            Self::Yes | Self::Compiled(_) => Vec::new(),
+            Self::No(reasons) => reasons,
+        }
+    }
+}
+
+impl std::fmt::Debug for Support {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Yes => f.write_str("Yes"),
+            Self::Compiled(_) => f.debug_struct("Compiled").finish_non_exhaustive(),
+            Self::No(reasons) => f.debug_tuple("No").field(reasons).finish(),
+        }
+    }
 }
 
 /// Why an engine did not do what it should.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Engine, EngineError, EngineOptions, Support};
+use super::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Support};
 use crate::model::Package;
 
 /// How to get ONNX Runtime, for messages about graphs that only it can run.
@@ -63,6 +63,66 @@ impl FromStr for EngineChoice {
     }
 }
 
+/// An engine for a package, and the model where the engine compiled it to find out whether it can.
+pub struct Chosen {
+    engine: Arc<dyn Engine>,
+    model: Option<Arc<dyn CompiledModel>>,
+}
+
+impl Chosen {
+    /// `engine`, unless it refuses the package: then why.
+    ///
+    /// # Errors
+    /// The reasons of [`Support::No`].
+    pub fn new(engine: &Arc<dyn Engine>, package: &Package) -> Result<Self, Vec<String>> {
+        let model = match engine.supports(package) {
+            Support::Yes => None,
+            Support::Compiled(model) => Some(model),
+            Support::No(reasons) => return Err(reasons),
+        };
+        let engine = Arc::clone(engine);
+        Ok(Self { engine, model })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// The same engine, made into another one: what was compiled stays behind.
+    #[must_use]
+    pub fn map(self, wrap: impl FnOnce(Arc<dyn Engine>) -> Arc<dyn Engine>) -> Self {
+        Self {
+            engine: wrap(self.engine),
+            model: None,
+        }
+    }
+
+    /// The compiled model. Blocking and slow, unless the choice took it.
+    ///
+    /// # Errors
+    /// As [`Engine::compile`].
+    pub fn compile(
+        self,
+        package: &Package,
+        options: &EngineOptions,
+        cancel: &CancelToken,
+    ) -> Result<Arc<dyn CompiledModel>, EngineError> {
+        match self.model {
+            Some(model) => Ok(model),
+            None => self.engine.compile(package, options, cancel),
+        }
+    }
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chosen = f.debug_struct("Chosen");
+        chosen.field("engine", &self.engine.name());
+        chosen.finish_non_exhaustive()
+    }
+}
+
 /// The engines of this process, the preferred one first.
 #[derive(Clone)]
 pub struct Engines(Vec<Arc<dyn Engine>>);
@@ -78,7 +138,7 @@ impl Engines {
         self.0.iter()
     }
 
-    /// The engine for a package. `auto` takes the classic engine for every graph that it supports, which depends on the
+    /// The engine for a package, which is there and supports it. `auto` takes the classic engine for every graph that it supports, which depends on the
     /// graph alone, and for others an engine that depends only on which libraries are there: so replicas answer alike.
     /// Execution providers are ONNX Runtime's: who configures them does not get the classic engine.
     ///
@@ -89,40 +149,33 @@ impl Engines {
         choice: EngineChoice,
         package: &Package,
         options: &EngineOptions,
-    ) -> Result<Arc<dyn Engine>, EngineError> {
+    ) -> Result<Chosen, EngineError> {
         if choice == EngineChoice::Auto
             && options.providers.is_none()
             && let Ok(classic) = self.named(EngineChoice::Classic.as_str())
-            && classic.supports(package) == Support::Yes
+            && let Ok(chosen) = Chosen::new(classic, package)
         {
-            return Ok(Arc::clone(classic));
+            return Ok(chosen);
         }
-        let engine = self.chosen(choice)?;
-        match engine.supports(package) {
-            Support::Yes => Ok(Arc::clone(engine)),
-            Support::No(mut reasons) => {
-                if engine.name() != EngineChoice::OnnxRuntime.as_str() {
-                    reasons.push(REMEDY.to_owned());
-                }
-                Err(EngineError::Unsupported {
-                    engine: engine.name(),
-                    reasons,
-                })
+        let engine = self.find(choice)?;
+        Chosen::new(engine, package).map_err(|mut reasons| {
+            if engine.name() != EngineChoice::OnnxRuntime.as_str() {
+                reasons.push(REMEDY.to_owned());
             }
-        }
+            EngineError::Unsupported {
+                engine: engine.name(),
+                reasons,
+            }
+        })
     }
 
-    /// Starts what all models of the engine for this package share, if it is there: its threads inherit the priority of
-    /// the caller.
-    pub fn start(&self, choice: EngineChoice, package: Option<&Package>, options: &EngineOptions) {
-        // A missing or broken engine is reported for the model that needs it.
-        let _ = match package {
-            Some(package) => self.choose(choice, package, options).map(drop),
-            None => self.chosen(choice).map(drop),
-        };
+    /// Starts what all models of an engine share, before its package is known: its threads inherit the priority of the
+    /// caller. A missing or broken engine is reported for the model that needs it.
+    pub fn start(&self, choice: EngineChoice) {
+        let _ = self.find(choice);
     }
 
-    fn chosen(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, EngineError> {
+    fn find(&self, choice: EngineChoice) -> Result<&Arc<dyn Engine>, EngineError> {
         match choice {
             EngineChoice::Auto => self.first_there(),
             named => self.named(named.as_str()),
@@ -177,7 +230,7 @@ mod tests {
 
     fn choose(engines: &Engines, choice: EngineChoice) -> Result<&'static str, EngineError> {
         let chosen = engines.choose(choice, &package(), &EngineOptions::default());
-        chosen.map(|engine| engine.name())
+        chosen.map(|chosen| chosen.engine().name())
     }
 
     fn names(engines: Vec<Fake>) -> Engines {
@@ -208,7 +261,7 @@ mod tests {
             ..EngineOptions::default()
         };
         let chosen = supporting.choose(EngineChoice::Auto, &package(), &providers);
-        assert_eq!(chosen.unwrap().name(), "onnxruntime");
+        assert_eq!(chosen.unwrap().engine().name(), "onnxruntime");
         let refusing = Fake::named("classic").refusing("it is a neural net");
         let refusing = names([vec![refusing], others()].concat());
         assert_eq!(

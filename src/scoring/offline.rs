@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::engines;
 use crate::config::{Settings, load_options};
-use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
+use crate::engine::{CancelToken, Chosen, CompiledModel, Engine, EngineChoice, Engines};
 use crate::model::{Batch, Package, Probe, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable, ServableParts};
@@ -38,23 +38,20 @@ pub struct Trial {
 }
 
 impl Offline {
-    /// Compiles `package` on `engine`.
+    /// Compiles `package` on the chosen engine.
     ///
     /// # Errors
     /// When the engine refuses the package.
-    pub fn load(
-        package: &Package,
-        engine: &dyn Engine,
-        settings: &Settings,
-    ) -> anyhow::Result<Self> {
+    pub fn load(package: &Package, chosen: Chosen, settings: &Settings) -> anyhow::Result<Self> {
         let options = load_options(settings, package.id.name.as_str());
-        let model = engine.compile(package, &options.engine_options, &CancelToken::new())?;
+        let engine = Arc::clone(chosen.engine());
+        let model = chosen.compile(package, &options.engine_options, &CancelToken::new())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("cannot start a runtime")?;
         let inside = runtime.enter();
-        let servable = servable(package, engine, &model, options.response)?;
+        let servable = servable(package, &*engine, &model, options.response)?;
         drop(inside);
         Ok(Self {
             servable: Arc::new(servable),
@@ -72,8 +69,8 @@ impl Offline {
         engine: Option<EngineChoice>,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
-        let engine = chosen(package, engine, settings)?;
-        Self::load(package, &*engine, settings)
+        let chosen = chosen(package, engine, settings)?;
+        Self::load(package, chosen, settings)
     }
 
     /// The engine that runs it.
@@ -135,7 +132,7 @@ fn chosen(
     package: &Package,
     engine: Option<EngineChoice>,
     settings: &Settings,
-) -> anyhow::Result<Arc<dyn Engine>> {
+) -> anyhow::Result<Chosen> {
     let options = load_options(settings, package.id.name.as_str());
     let engines = Engines::new(engines(&settings.engine));
     let choice = engine.unwrap_or(options.engine);

@@ -393,10 +393,9 @@ impl Field {
 impl Verdict {
     fn new(engine: &dyn Engine, package: &Package) -> Self {
         let available = engine.check();
-        let (supported, mut reasons) = match engine.supports(package) {
-            Support::Yes => (true, Vec::new()),
-            Support::No(reasons) => (false, reasons),
-        };
+        let support = engine.supports(package);
+        let supported = !matches!(support, Support::No(_));
+        let mut reasons = support.reasons();
         let missing = available.as_ref().err().map(ToString::to_string);
         reasons.extend(missing);
         Self {

@@ -47,7 +47,7 @@ pub struct Classic;
 const MOST_MATRIX_WEIGHTS: usize = 1 << 20;
 
 impl Classic {
-    fn compiled(package: &Package) -> Result<Compiled, EngineError> {
+    fn compiled(package: &Package) -> Result<Arc<dyn CompiledModel>, EngineError> {
         let graph = &package.graph;
         let missing = missing(graph);
         if !missing.is_empty() {
@@ -75,7 +75,8 @@ impl Classic {
             return Err(unsupported(reason));
         }
         try_shapes(package, &compiled).map_err(|failure| unsupported(failure.to_string()))?;
-        Ok(compiled)
+        let model = Model::new(package, compiled);
+        Ok(Arc::new(ClassicModel(Arc::new(model))))
     }
 }
 
@@ -168,7 +169,7 @@ impl Engine for Classic {
     /// The whole graph is compiled: that takes milliseconds, and only so are the forms of all operators known.
     fn supports(&self, package: &Package) -> Support {
         match Self::compiled(package) {
-            Ok(_) => Support::Yes,
+            Ok(model) => Support::Compiled(model),
             Err(EngineError::Unsupported { reasons, .. }) => Support::No(reasons),
             Err(error) => Support::No(vec![error.to_string()]),
         }
@@ -195,10 +196,7 @@ impl Engine for Classic {
         if cancel.is_cancelled() {
             return Err(EngineError::Cancelled);
         }
-        let compiled = Self::compiled(package)?;
-        Ok(Arc::new(ClassicModel(Arc::new(Model::new(
-            package, compiled,
-        )))))
+        Self::compiled(package)
     }
 }
 

@@ -11,7 +11,7 @@ use super::warm_up::{WarmUp, Warmed, answers_something, calibrate, try_sharing};
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, Rescue, RunnerPool};
 use crate::budget::Budget;
 use crate::engine::worker::Workers;
-use crate::engine::{CancelToken, CompiledModel, Engine, EngineError, EngineOptions, Engines};
+use crate::engine::{CancelToken, Chosen, CompiledModel, EngineError, EngineOptions, Engines};
 use crate::model::{Dim, Extent, Package, ResponseOutput};
 use crate::runtime::machine;
 use crate::serving::{Confinement, ExampleError, Limits, Servable, ServableParts, VersionState};
@@ -65,15 +65,13 @@ impl Compiler {
         self
     }
 
-    /// The engine for a graph, in a process of its own where that is wanted or has to be.
-    fn engine(
+    /// The chosen engine, in a process of its own where that is wanted or has to be.
+    fn confined(
         &self,
+        chosen: Chosen,
         package: &Package,
         options: &LoadOptions,
-    ) -> Result<(Arc<dyn Engine>, Option<Confinement>), EngineError> {
-        let engine = self
-            .engines
-            .choose(options.engine, package, &options.engine_options)?;
+    ) -> Result<(Chosen, Option<Confinement>), EngineError> {
         let reason = package.graph.work.unbounded();
         let memory = u64::try_from(self.budget.limit()).ok();
         let memory = memory.filter(|_| self.budget.is_limited());
@@ -83,15 +81,19 @@ impl Compiler {
                     reason: reason.to_owned(),
                     memory,
                 };
-                Ok((workers.isolate(engine, memory), Some(confinement)))
+                let isolated = chosen.map(|engine| workers.isolate(engine, memory));
+                Ok((isolated, Some(confinement)))
             }
-            (Some(workers), None) if options.isolated => Ok((workers.isolate(engine, None), None)),
+            (Some(workers), None) if options.isolated => {
+                let isolated = chosen.map(|engine| workers.isolate(engine, None));
+                Ok((isolated, None))
+            }
             (None, _) if options.isolated => Err(EngineError::Misconfigured {
-                engine: engine.name(),
+                engine: chosen.engine().name(),
                 reason: "there are no processes for `isolation = \"process\"` here".to_owned(),
             }),
             // Commands of the operator run what the operator gives them.
-            _ => Ok((engine, None)),
+            _ => Ok((chosen, None)),
         }
     }
 
@@ -127,24 +129,47 @@ impl Compiler {
         }))
     }
 
-    /// Starts what models of the engine for this package share, at the priority of the caller.
-    pub(super) fn start_engine(&self, package: Option<&Package>, options: &LoadOptions) {
-        self.engines
-            .start(options.engine, package, &options.engine_options);
+    /// Starts what models of the engine share, at the priority of the caller, and chooses it if the package is known.
+    pub(super) fn start_engine(
+        &self,
+        package: Option<&Package>,
+        options: &LoadOptions,
+    ) -> Option<Chosen> {
+        let Some(package) = package else {
+            self.engines.start(options.engine);
+            return None;
+        };
+        // What is wrong with it is reported when it is compiled.
+        self.choose(package, options).ok()
     }
 
-    /// Compiles an opened package and warms it up. Blocking; for a thread of its own. When it `replaces` a version that
-    /// serves, the outputs for its example must be finite.
+    /// The engine for an opened package.
+    ///
+    /// # Errors
+    /// As [`Engines::choose`].
+    pub(super) fn choose(
+        &self,
+        package: &Package,
+        options: &LoadOptions,
+    ) -> Result<Chosen, EngineError> {
+        self.engines
+            .choose(options.engine, package, &options.engine_options)
+    }
+
+    /// Compiles an opened package on the chosen engine and warms it up. Blocking; for a thread of its own. When it
+    /// `replaces` a version that serves, the outputs for its example must be finite.
     ///
     /// # Errors
     /// [`LoadError`].
     pub(super) fn compile(
         &self,
         package: Package,
+        chosen: Chosen,
         (options, replaces): (&LoadOptions, bool),
         context: &LoadContext,
     ) -> Result<Arc<Servable>, LoadError> {
-        let (engine, confinement) = self.engine(&package, options)?;
+        let (chosen, confinement) = self.confined(chosen, &package, options)?;
+        let engine = Arc::clone(chosen.engine());
         if !options.isolated && confinement.is_none() {
             self.check_run(&package)?;
         }
@@ -152,7 +177,7 @@ impl Compiler {
         context.reserve_memory_blocking(estimate)?;
         let (before, weights) = (machine::resident(), package.weight_bytes);
         context.enter_blocking(VersionState::Compiling);
-        let compiled = engine.compile(&package, &options.engine_options, context.cancel());
+        let compiled = chosen.compile(&package, &options.engine_options, context.cancel());
         let model = compiled.map_err(|error| match error {
             EngineError::Cancelled => LoadError::Cancelled,
             other => other.into(),

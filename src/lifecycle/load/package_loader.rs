@@ -14,6 +14,7 @@ use super::context::LoadContext;
 use super::error::LoadError;
 use super::loader::Loader;
 use super::request::{LoadRequest, Loaded};
+use crate::engine::Chosen;
 use crate::error::panic_text;
 use crate::model::{ModelId, Package, PackageError};
 use crate::registry::{CachedPackage, Lease, PackageRef, PastRuns, SourceError, Wanted};
@@ -231,13 +232,15 @@ impl PackageLoader {
         let context = context.clone();
         let spawned = threads::spawn(name, move || {
             let _ended = ended;
+            let mut chosen = None;
             if request.background {
                 let opened = opened.as_ref().and_then(|opened| opened.as_ref().ok());
-                compiler.start_engine(opened, &request.options);
+                chosen = compiler.start_engine(opened, &request.options);
                 machine::Priority::Background.take();
             }
+            let known = Known { opened, chosen };
             let loaded = fetched
-                .load(|directory| compile(&compiler, (directory, opened), &request, &context));
+                .load(|directory| compile(&compiler, directory, known, (&request, &context)));
             // The receiver is gone when it was cancelled: then the model is freed here, off the request path.
             let _ = done.send(loaded);
         });
@@ -276,12 +279,18 @@ impl Loader for PackageLoader {
     }
 }
 
+/// What is known of a package before it is verified.
+struct Known {
+    opened: Option<Opened>,
+    chosen: Option<Chosen>,
+}
+
 /// Verifies the package in `directory`, and compiles it. Blocking.
 fn compile(
     compiler: &Compiler,
-    (directory, opened): (&Path, Option<Opened>),
-    request: &LoadRequest,
-    context: &LoadContext,
+    directory: &Path,
+    Known { opened, chosen }: Known,
+    (request, context): (&LoadRequest, &LoadContext),
 ) -> Result<Arc<Servable>, LoadError> {
     let options = &request.options;
     context.enter_blocking(VersionState::Verifying);
@@ -314,5 +323,9 @@ fn compile(
     if let Some(gate) = &request.gate {
         gate(&package)?;
     }
-    compiler.compile(package, (options, request.gate.is_some()), context)
+    let chosen = match chosen {
+        Some(chosen) => chosen,
+        None => compiler.choose(&package, options)?,
+    };
+    compiler.compile(package, chosen, (options, request.gate.is_some()), context)
 }
