@@ -5,6 +5,7 @@ use super::node::Node;
 use super::value::{Value, View};
 use crate::engine::CancelToken;
 use crate::tensor::{DType, Labels};
+use std::ops::Range;
 
 /// One operator with its attributes bound: immutable, shared by all sessions.
 pub(super) trait Operator: Send + Sync {
@@ -114,11 +115,26 @@ impl Run<'_> {
         elements: &'e [T],
         mut each: impl FnMut(&'e [T]),
     ) -> Result<(), Failure> {
-        for (index, block) in elements.chunks(ELEMENTS_A_BLOCK).enumerate() {
-            if index > 0 {
+        self.in_ranges(elements.len(), 1, |range| each(&elements[range]))
+    }
+
+    /// Hands out ranges of many items, each of which takes looking at so many elements, and looks between them whether
+    /// somebody still waits.
+    ///
+    /// # Errors
+    /// [`Failure::Cancelled`].
+    pub(super) fn in_ranges(
+        &self,
+        items: usize,
+        elements: usize,
+        mut each: impl FnMut(Range<usize>),
+    ) -> Result<(), Failure> {
+        let block = (ELEMENTS_A_BLOCK / elements.max(1)).max(1);
+        for first in (0..items).step_by(block) {
+            if first > 0 {
                 self.check()?;
             }
-            each(block);
+            each(first..items.min(first.saturating_add(block)));
         }
         Ok(())
     }
@@ -134,7 +150,9 @@ pub(super) struct Scratch {
     pub(super) more_floats: Vec<f32>,
     pub(super) doubles: Vec<f64>,
     pub(super) more_doubles: Vec<f64>,
-    pub(super) ranks: Vec<[u8; 64]>,
+    pub(super) other_floats: Vec<f32>,
+    pub(super) other_doubles: Vec<f64>,
+    pub(super) ranks: Vec<u8>,
     pub(super) votes: Vec<bool>,
     pub(super) indices: Vec<u32>,
 }

@@ -1,13 +1,16 @@
 //! The interactive page: Swagger UI out of this binary, which asks no other server for anything.
 
-use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::io::{Cursor, Read};
+use std::sync::LazyLock;
 
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use utoipa_swagger_ui::Config;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+use zip::result::ZipResult;
 
 use crate::http::Surface;
 
@@ -28,29 +31,64 @@ const PAGE: &str = r#"<!DOCTYPE html>
   <body>
     <div id="swagger-ui"></div>
     <script src="docs/swagger-ui-bundle.js" charset="UTF-8"></script>
-    <script src="docs/swagger-ui-standalone-preset.js" charset="UTF-8"></script>
     <script src="docs/swagger-initializer.js" charset="UTF-8"></script>
   </body>
 </html>
 "#;
 
-/// What the page asks for. The package has more: a page of its own, whose links are others.
-const FILES: [&str; 6] = [
-    "swagger-ui.css",
-    "index.css",
-    "favicon-32x32.png",
-    "swagger-ui-bundle.js",
-    "swagger-ui-standalone-preset.js",
-    "swagger-initializer.js",
+/// Starts Swagger UI. The document is beside the page. No badge of a validator, which is on another server; the layout
+/// without a bar in which other documents could be opened.
+const INITIALIZER: &str = r##"window.onload = () => {
+  window.ui = SwaggerUIBundle({
+    url: "openapi.json",
+    dom_id: "#swagger-ui",
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout",
+    deepLinking: true,
+    tryItOutEnabled: true,
+    validatorUrl: "none",
+  });
+};
+"##;
+
+const INITIALIZER_NAME: &str = "swagger-initializer.js";
+
+/// What the page asks for of Swagger UI, with its content type.
+const FILES: [(&str, &str); 4] = [
+    ("swagger-ui.css", "text/css"),
+    ("index.css", "text/css"),
+    ("favicon-32x32.png", "image/png"),
+    ("swagger-ui-bundle.js", JAVASCRIPT),
 ];
 
-/// The document is beside the page. No badge of a validator, which is on another server; the layout without a bar in which
-/// other documents could be opened.
-static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::new(["openapi.json"]);
-    let config = config.use_base_layout().validator_url("none");
-    Arc::new(config.deep_linking(true).try_it_out_enabled(true))
+const JAVASCRIPT: &str = "text/javascript";
+
+/// The files, by name, out of the archive of Swagger UI; empty if that cannot be read.
+static CONTENTS: LazyLock<HashMap<&'static str, Bytes>> = LazyLock::new(|| {
+    unpack().unwrap_or_else(|error| {
+        tracing::error!(%error, "the files of Swagger UI cannot be read");
+        HashMap::new()
+    })
 });
+
+fn unpack() -> ZipResult<HashMap<&'static str, Bytes>> {
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    let mut contents = HashMap::new();
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index)?;
+        let file = entry
+            .name()?
+            .split_once("/dist/")
+            .map(|(_, file)| file.to_owned());
+        let known = FILES.iter().find(|(name, _)| file.as_deref() == Some(name));
+        if let Some((name, _)) = known {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            contents.insert(*name, bytes.into());
+        }
+    }
+    Ok(contents)
+}
 
 /// `GET /docs`.
 pub(crate) async fn page() -> Response {
@@ -62,28 +100,22 @@ pub(crate) async fn page() -> Response {
 
 /// `GET /docs/{file}`.
 pub(crate) async fn file(Path(name): Path<String>) -> Response {
-    let known = FILES.contains(&name.as_str());
-    let config = Arc::clone(&CONFIG);
-    let found = known.then(|| utoipa_swagger_ui::serve(&name, config).ok().flatten());
-    match found.flatten() {
-        Some(file) => {
-            let bytes = match file.bytes {
-                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-                Cow::Owned(bytes) => bytes.into(),
-            };
-            guarded(&file.content_type, bytes)
-        }
+    if name == INITIALIZER_NAME {
+        return guarded(JAVASCRIPT, Bytes::from_static(INITIALIZER.as_bytes()));
+    }
+    let known = FILES.iter().find(|(known, _)| *known == name);
+    let found = known.and_then(|(known, kind)| Some((*kind, CONTENTS.get(known)?.clone())));
+    match found {
+        Some((content_type, bytes)) => guarded(content_type, bytes),
         None => Surface::Mlflow.plain_error(StatusCode::NOT_FOUND, "Not Found"),
     }
 }
 
-fn guarded(content_type: &str, body: Bytes) -> Response {
+fn guarded(content_type: &'static str, body: Bytes) -> Response {
     let mut response = body.into_response();
     let headers = response.headers_mut();
-    let content_type = HeaderValue::from_str(content_type);
-    let unknown = HeaderValue::from_static("application/octet-stream");
-    headers.insert(header::CONTENT_TYPE, content_type.unwrap_or(unknown));
     for (name, value) in [
+        (header::CONTENT_TYPE, content_type),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

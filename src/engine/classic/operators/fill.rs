@@ -117,7 +117,7 @@ impl Operator for Tile {
         &self,
         inputs: &Inputs<'_>,
         outputs: &mut [Value],
-        _run: &mut Run<'_>,
+        run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
         let repeats = inputs.get(1)?.elements::<i64>()?;
@@ -139,13 +139,12 @@ impl Operator for Tile {
         each_type!(input.data, elements => {
             let output = outputs[0].start(&shape);
             output.reserve(length);
-            output.extend((0..length).map(|index| {
+            run.in_ranges(length, 1, |range| output.extend(range.map(|index| {
                 let from = outer.iter().zip(&shape).zip(input.shape).zip(&own);
                 let at: usize = from.map(|(((step, dim), inner), stride)| index / step % dim % inner * stride).sum();
                 elements[at].clone()
-            }));
-        });
-        Ok(())
+            })))
+        })
     }
 }
 

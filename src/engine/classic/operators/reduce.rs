@@ -175,7 +175,7 @@ impl<T: Number, R: Reduction<T>> Operator for Reduce<T, R> {
         &self,
         inputs: &Inputs<'_>,
         outputs: &mut [Value],
-        _run: &mut Run<'_>,
+        run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
         let axes = match (&self.axes, inputs.optional(1)) {
@@ -213,18 +213,20 @@ impl<T: Number, R: Reduction<T>> Operator for Reduce<T, R> {
             .min()
             .is_none_or(|first| first + axes.len() == rank);
         if is_tail {
-            for row in 0..total {
-                let row = &elements[row * length..][..length];
-                output.push(self.reduction.reduce(row.iter().copied(), length));
-            }
-            return Ok(());
+            return run.in_ranges(total, length, |rows| {
+                output.extend(rows.map(|row| {
+                    let row = &elements[row * length..][..length];
+                    self.reduction.reduce(row.iter().copied(), length)
+                }));
+            });
         }
-        for at in 0..total {
-            let base = offset(&kept, at);
-            let behind = (0..length).map(|index| elements[base + offset(&gone, index)]);
-            output.push(self.reduction.reduce(behind, length));
-        }
-        Ok(())
+        run.in_ranges(total, length, |range| {
+            output.extend(range.map(|at| {
+                let base = offset(&kept, at);
+                let behind = (0..length).map(|index| elements[base + offset(&gone, index)]);
+                self.reduction.reduce(behind, length)
+            }));
+        })
     }
 }
 
@@ -276,7 +278,7 @@ impl<T: Element> Operator for ArgBest<T> {
         &self,
         inputs: &Inputs<'_>,
         outputs: &mut [Value],
-        _run: &mut Run<'_>,
+        run: &mut Run<'_>,
     ) -> Result<(), Failure> {
         let input = inputs.get(0)?;
         let axis = axis_of(self.axis, input.shape.len())?;
@@ -296,8 +298,10 @@ impl<T: Element> Operator for ArgBest<T> {
             ));
         }
         let output = outputs[0].start::<i64>(&shape);
-        for block in 0..outer {
-            for column in 0..inner {
+        run.in_ranges(outer, length * inner, |blocks| {
+            for (block, column) in
+                blocks.flat_map(|block| (0..inner).map(move |column| (block, column)))
+            {
                 let at = |index: usize| &elements[(block * length + index) * inner + column];
                 let mut best = 0;
                 for index in 1..length {
@@ -312,8 +316,7 @@ impl<T: Element> Operator for ArgBest<T> {
                 }
                 output.push(i64::try_from(best).unwrap_or(i64::MAX));
             }
-        }
-        Ok(())
+        })
     }
 }
 

@@ -1,19 +1,27 @@
 //! The choice between the kernels, and the sums of what the leaves say.
 
+use pulp::{Arch, NullaryFnOnce};
+
 use super::super::super::failure::Failure;
 use super::super::super::operator::Run;
 use super::super::super::value::{Slice, View};
 use super::fault::TreeFault;
-use super::forest::{Forest, Slot};
-use super::lanes::{Blocks, Lanes, WIDTH};
-use super::walk::{NARROW, ROWS, Walker};
+use super::forest::Forest;
+use super::lanes::{Blocks, MOST_LEAVES, Rows, WIDTH};
+use super::walk::{Index, NARROW, ROWS, Walker};
 use super::{Buffers, Real};
 
 /// Rows whose slots and sums are in memory at a time.
-const BLOCK: usize = 256;
+const BLOCK: usize = WIDTH;
 
-/// From so many rows on every split of a small tree is evaluated.
+/// Fewer rows are never worth a block in which every split of a tree is evaluated.
 const LANES_FROM: usize = 24;
+
+/// What a step of a walk costs beside evaluating a split for a row of a block.
+const WALK_BY_SPLIT: u64 = 4;
+
+/// Nodes of so many bytes do not stay in the caches from one row to the next.
+const LARGE: u64 = 1 << 20;
 
 /// How the votes for an output become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +65,7 @@ pub(super) struct Ensemble<T> {
     features: usize,
     /// Splits from a root to a leaf, over all trees, roughly.
     visits: u64,
+    splits: u64,
 }
 
 /// The sums of a row and which outputs got a vote.
@@ -110,6 +119,7 @@ impl<T: Real> Ensemble<T> {
                 .map(depth)
                 .sum::<u64>()
                 .min(splits as u64),
+            splits: splits as u64,
             walks,
             weights,
             dense,
@@ -170,12 +180,18 @@ impl<T: Real> Ensemble<T> {
             run.check()?;
             let count = BLOCK.min(rows - first);
             let Buffers {
+                converted,
                 rows: slots,
                 sums,
                 ranks,
                 votes,
             } = T::scratch(run.scratch);
-            self.fill(input, first..first + count, columns, slots);
+            let block = first * columns..(first + count) * columns;
+            let rows = Rows {
+                elements: numbers(input.data, block, converted),
+                count,
+                columns,
+            };
             let outputs = self.outputs();
             sums.clear();
             sums.resize(count * outputs, T::ZERO);
@@ -183,7 +199,18 @@ impl<T: Real> Ensemble<T> {
             if self.always_voted.is_some() {
                 votes.resize(count * outputs, false);
             }
-            self.add_up(slots, ranks, sums, votes);
+            match (&self.lanes, &self.walks) {
+                (Some(lanes), _) if self.takes_lanes(count) => Arch::new().dispatch(LaneSums {
+                    ensemble: self,
+                    lanes,
+                    rows,
+                    bytes: ranks,
+                    sums,
+                    votes,
+                }),
+                (_, Walks::Narrow(walker)) => self.add_walks(walker, (rows, slots), sums, votes),
+                (_, Walks::Wide(walker)) => self.add_walks(walker, (rows, slots), sums, votes),
+            }
             for (row, sums) in sums.chunks_exact_mut(outputs).enumerate() {
                 let voted = self.always_voted.as_ref().map(|always| {
                     let voted = &mut votes[row * outputs..][..outputs];
@@ -199,63 +226,26 @@ impl<T: Real> Ensemble<T> {
         Ok(())
     }
 
-    /// Writes the slots of some rows: the features that trees test, each with its way of what is missing, and what is
-    /// lower than everything.
-    fn fill(
-        &self,
-        input: View<'_>,
-        rows: std::ops::Range<usize>,
-        columns: usize,
-        slots: &mut Vec<T>,
-    ) {
-        slots.clear();
-        slots.reserve(rows.len() * self.width());
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "as ONNX Runtime compares integers"
-        )]
-        match input.data {
-            Slice::F32(elements) => {
-                self.fill_from(elements, rows, columns, slots, |value| T::from_f32(*value))
-            }
-            Slice::F64(elements) => {
-                self.fill_from(elements, rows, columns, slots, |value| T::from_f64(*value))
-            }
-            Slice::I64(elements) => self.fill_from(elements, rows, columns, slots, |value| {
-                T::from_f32(*value as f32)
-            }),
-            Slice::I32(elements) => self.fill_from(elements, rows, columns, slots, |value| {
-                T::from_f32(*value as f32)
-            }),
-            Slice::I16(_) | Slice::Bool(_) | Slice::Text(_) => {}
-        }
+    /// Whether evaluating every split takes less time than walking, for so many rows.
+    fn takes_lanes(&self, rows: usize) -> bool {
+        rows >= LANES_FROM && self.visits * rows as u64 >= WALK_BY_SPLIT * self.splits
     }
 
-    fn fill_from<E>(
-        &self,
-        elements: &[E],
-        rows: std::ops::Range<usize>,
-        columns: usize,
-        slots: &mut Vec<T>,
-        convert: impl Fn(&E) -> T,
-    ) {
-        let width = self.width();
-        for (index, row) in rows.enumerate() {
-            let row = &elements[row * columns..][..columns];
-            slots.extend(self.forest.slots.iter().map(
-                |Slot {
-                     feature,
-                     passes_missing,
-                 }| {
-                    let value = convert(&row[*feature as usize]);
-                    if *passes_missing && value.is_nan_number() {
-                        T::LOWEST
-                    } else {
-                        value
-                    }
-                },
-            ));
-            slots.resize((index + 1) * width, T::LOWEST);
+    /// Writes the slots of a row: the features that trees test, each with its way of what is missing, and what is lower
+    /// than everything. They stand `apart` from each other.
+    fn fill(&self, row: &[T], slots: &mut [T], apart: usize) {
+        for (own, slot) in self
+            .forest
+            .slots
+            .iter()
+            .zip(slots.iter_mut().step_by(apart))
+        {
+            let value = row[own.feature as usize];
+            *slot = if own.passes_missing && value.is_nan_number() {
+                T::LOWEST
+            } else {
+                value
+            };
         }
     }
 
@@ -264,64 +254,10 @@ impl<T: Real> Ensemble<T> {
         (self.forest.slots.len() + 1).max(NARROW)
     }
 
-    fn add_up(&self, slots: &[T], ranks: &mut Vec<Lanes>, sums: &mut [T], votes: &mut [bool]) {
-        let width = self.width();
-        let count = slots.len() / width;
-        match (&self.lanes, &self.walks) {
-            (Some(lanes), _) if count >= LANES_FROM => {
-                self.add_lanes(lanes, slots, ranks, sums, votes);
-            }
-            (_, Walks::Narrow(walker)) => self.add_walks(walker, slots, sums, votes),
-            (_, Walks::Wide(walker)) => self.add_walks(walker, slots, sums, votes),
-        }
-    }
-
-    fn add_lanes(
-        &self,
-        lanes: &Blocks<T>,
-        slots: &[T],
-        ranks: &mut Vec<Lanes>,
-        sums: &mut [T],
-        votes: &mut [bool],
-    ) {
-        let width = self.width();
-        let outputs = self.outputs();
-        let blocks = slots
-            .chunks(WIDTH * width)
-            .zip(sums.chunks_mut(WIDTH * outputs));
-        for (block, (slots, sums)) in blocks.enumerate() {
-            let count = slots.len() / width;
-            let votes = votes.get_mut(block * WIDTH * outputs..).unwrap_or_default();
-            // Lanes without a row do again what the last one does.
-            let value = |slot: usize, row: usize| slots[row.min(count - 1) * width + slot];
-            let add = |tree: usize, leaves: &Lanes| {
-                let first = self.forest.trees[tree].first_leaf;
-                match &self.weights {
-                    Some(weights) => {
-                        let weights = &weights[first..];
-                        for (sum, leaf) in sums.iter_mut().zip(leaves) {
-                            *sum += weights[usize::from(*leaf)];
-                        }
-                    }
-                    None => {
-                        for (row, leaf) in leaves.iter().enumerate().take(count) {
-                            self.vote(first + usize::from(*leaf), row, sums, votes);
-                        }
-                    }
-                }
-            };
-            if count <= WIDTH / 2 {
-                lanes.block::<{ WIDTH / 2 }>(ranks, value, add);
-            } else {
-                lanes.block::<WIDTH>(ranks, value, add);
-            }
-        }
-    }
-
-    fn add_walks<I: super::walk::Index>(
+    fn add_walks<I: Index>(
         &self,
         walker: &Walker<T, I>,
-        slots: &[T],
+        (rows, slots): (Rows<'_, T>, &mut Vec<T>),
         sums: &mut [T],
         votes: &mut [bool],
     ) {
@@ -335,16 +271,28 @@ impl<T: Real> Ensemble<T> {
                 votes,
             ),
         };
-        if slots.len() / width < ROWS / 2 {
-            for (row, slots) in slots.chunks_exact(width).enumerate() {
-                walker.row(slots, |tree, payload| add(row, tree, payload));
+        slots.clear();
+        if rows.count < ROWS || walker.size() < LARGE {
+            slots.resize(width, T::LOWEST);
+            for (index, row) in rows.iter().enumerate() {
+                self.fill(row, slots, 1);
+                walker.row(slots, |tree, payload| add(index, tree, payload));
             }
             return;
         }
+        let blocks = rows.count.div_ceil(ROWS);
+        slots.resize(blocks * width * ROWS, T::LOWEST);
+        for (index, row) in rows.iter().enumerate() {
+            let block = &mut slots[index / ROWS * width * ROWS..][..width * ROWS];
+            self.fill(row, &mut block[index % ROWS..], ROWS);
+        }
         for tree in 0..self.trees() {
-            for (block, slots) in slots.chunks(ROWS * width).enumerate() {
-                walker.tree(tree, slots, width, |row, payload| {
-                    add(block * ROWS + row, tree, payload)
+            for (block, slots) in slots.chunks_exact(width * ROWS).enumerate() {
+                walker.tree(tree, slots, |row, payload| {
+                    let row = block * ROWS + row;
+                    if row < rows.count {
+                        add(row, tree, payload);
+                    }
                 });
             }
         }
@@ -383,4 +331,77 @@ impl<T: Real> Ensemble<T> {
             }
         }
     }
+}
+
+/// The sums of a block of rows, with the instructions that this processor has.
+struct LaneSums<'a, T> {
+    ensemble: &'a Ensemble<T>,
+    lanes: &'a Blocks<T>,
+    rows: Rows<'a, T>,
+    bytes: &'a mut Vec<u8>,
+    sums: &'a mut [T],
+    votes: &'a mut [bool],
+}
+
+impl<T: Real> NullaryFnOnce for LaneSums<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self {
+            ensemble,
+            lanes,
+            rows,
+            bytes,
+            sums,
+            votes,
+        } = self;
+        // As long as a byte counts, so that no leaf has to be checked.
+        let mut table = [T::ZERO; MOST_LEAVES];
+        lanes.leaves(&rows, bytes, |tree, leaves| {
+            let tree = &ensemble.forest.trees[tree];
+            match &ensemble.weights {
+                Some(weights) => {
+                    let weights = &weights[tree.first_leaf..][..tree.leaves];
+                    table[..weights.len()].copy_from_slice(weights);
+                    for (sum, leaf) in sums.iter_mut().zip(leaves) {
+                        *sum += table[usize::from(*leaf)];
+                    }
+                }
+                None => {
+                    for (row, leaf) in leaves.iter().enumerate().take(rows.count) {
+                        ensemble.vote(tree.first_leaf + usize::from(*leaf), row, sums, votes);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Some elements as numbers of the thresholds' type, integers as ONNX Runtime compares them.
+fn numbers<'n, T: Real>(
+    data: Slice<'n>,
+    range: std::ops::Range<usize>,
+    converted: &'n mut Vec<T>,
+) -> &'n [T] {
+    if let Some(elements) = T::elements(data) {
+        return &elements[range];
+    }
+    converted.clear();
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "as ONNX Runtime compares integers"
+    )]
+    match data {
+        Slice::F32(all) => converted.extend(all[range].iter().map(|value| T::from_f32(*value))),
+        Slice::F64(all) => converted.extend(all[range].iter().map(|value| T::from_f64(*value))),
+        Slice::I64(all) => {
+            converted.extend(all[range].iter().map(|value| T::from_f32(*value as f32)));
+        }
+        Slice::I32(all) => {
+            converted.extend(all[range].iter().map(|value| T::from_f32(*value as f32)));
+        }
+        Slice::I16(_) | Slice::Bool(_) | Slice::Text(_) => {}
+    }
+    converted
 }

@@ -1,4 +1,4 @@
-//! The kernel for many rows of small trees: every split of a tree is evaluated for 64 rows at once.
+//! The kernel for many rows of small trees: every split of a tree is evaluated for a block of rows at once.
 //!
 //! The value of a feature is replaced by its rank among the thresholds of that feature, one byte. A split is then one
 //! comparison and one choice between two vectors of leaves, from the lowest splits up: no branches, no loads that depend
@@ -7,16 +7,13 @@
 use std::hint::select_unpredictable;
 
 use super::Real;
-use super::forest::{Child, Forest, Test, Tree};
+use super::forest::{Child, Forest, Slot, Test, Tree};
 
-/// Rows of a block.
-pub(super) const WIDTH: usize = 64;
-
-/// The value of each row of a block in one byte.
-pub(super) type Lanes = [u8; WIDTH];
+/// Rows of the largest block: what is done once for a split counts little then.
+pub(super) const WIDTH: usize = 256;
 
 /// Largest trees: a leaf is one byte.
-const MOST_LEAVES: usize = 256;
+pub(super) const MOST_LEAVES: usize = 256;
 
 /// Most thresholds of a slot: the ranks of numbers end below that of what is missing.
 const MOST_THRESHOLDS: usize = 254;
@@ -24,12 +21,28 @@ const MOST_THRESHOLDS: usize = 254;
 /// The rank of what is missing: it passes no test "at most".
 const MISSING: u8 = u8::MAX;
 
-/// What a split chooses between.
+/// What a child becomes.
 #[derive(Debug, Clone, Copy)]
 enum Operand {
     Leaf(u8),
-    /// What an earlier split of the tree has chosen.
+    /// What an earlier split of the tree has chosen, at this place.
     Chosen(u8),
+}
+
+/// What a split chooses between. What an earlier split has chosen is where the choice goes, so that it is made in place.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    Leaves {
+        yes: u8,
+        no: u8,
+    },
+    /// What is there stays where the test passes, else it is this leaf.
+    StaysOr(u8),
+    /// This leaf where the test passes, else what is there stays.
+    OrStays(u8),
+    /// What is there stays where the test passes, else it is what is at the next place.
+    StaysOrNext,
+    NextOrStays,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,20 +50,30 @@ struct Step {
     slot: u32,
     test: Test,
     rank: u8,
-    yes: Operand,
-    no: Operand,
+    choice: Choice,
     /// Where the choice goes.
     to: u8,
 }
 
-/// Places for the thresholds of a slot.
-const TABLE: usize = 256;
+/// Ranges of equal width between the least and the largest threshold.
+const RANGES: usize = 256;
+
+/// Places for the thresholds of a slot, and for those that a search looks at behind them.
+const TABLE: usize = 2 * RANGES;
 
 /// The thresholds of a slot, ascending, and behind them infinity.
+///
+/// A value is looked up by the range that it lies in, then searched for among the thresholds of this range. Rounding keeps
+/// the order of numbers, so that thresholds of lower ranges are lower than the value, and those of higher ones higher.
 #[derive(Debug)]
 struct Thresholds<T> {
     table: Box<[T; TABLE]>,
-    /// Of a search: the largest power of two that is not larger than their number.
+    least: T,
+    /// Ranges for one.
+    scale: T,
+    /// How many thresholds are in lower ranges, by range.
+    starts: Box<[u8; RANGES]>,
+    /// Of a search: the largest power of two that is not larger than the number of thresholds in a range.
     first_step: usize,
 }
 
@@ -58,20 +81,45 @@ impl<T: Real> Thresholds<T> {
     fn new(list: &[T]) -> Self {
         let mut table = Box::new([T::HIGHEST; TABLE]);
         table[..list.len()].copy_from_slice(list);
-        Self {
+        let (least, largest) = match list {
+            [] => (T::ZERO, T::ZERO),
+            [first, .., last] => (*first, *last),
+            [one] => (*one, *one),
+        };
+        let mut thresholds = Self {
             table,
-            first_step: (list.len() + 1).next_power_of_two() / 2,
+            least,
+            scale: T::ranges(RANGES, least, largest),
+            starts: Box::new([0; RANGES]),
+            first_step: 0,
+        };
+        let mut counts = [0usize; RANGES];
+        list.iter()
+            .for_each(|own| counts[usize::from(thresholds.range(*own))] += 1);
+        let mut lower = 0;
+        for (start, count) in thresholds.starts.iter_mut().zip(counts) {
+            *start = u8::try_from(lower).unwrap_or(u8::MAX);
+            lower += count;
         }
+        let most = counts.into_iter().max().unwrap_or(0);
+        thresholds.first_step = (most + 1).next_power_of_two() / 2;
+        thresholds
     }
 
     fn rank(&self, threshold: T) -> usize {
         self.table.partition_point(|own| *own < threshold)
+    }
+
+    #[inline(always)]
+    fn range(&self, value: T) -> u8 {
+        value.range(self.least, self.scale)
     }
 }
 
 /// All trees as steps.
 #[derive(Debug)]
 pub(super) struct Blocks<T> {
+    slots: Vec<Slot>,
     thresholds: Vec<Thresholds<T>>,
     steps: Vec<Step>,
     /// The end of the steps of each tree.
@@ -105,6 +153,7 @@ impl<T: Real> Blocks<T> {
             return None;
         }
         let mut blocks = Self {
+            slots: forest.slots.clone(),
             thresholds: thresholds
                 .iter()
                 .map(|list| Thresholds::new(list))
@@ -167,18 +216,29 @@ impl<T: Real> Blocks<T> {
             free
         };
         let second = self.child(tree, second, next, depths)?;
-        let (yes, no) = if yes_first {
-            (first, second)
-        } else {
-            (second, first)
+        let choice = match (first, second) {
+            (Operand::Leaf(first), Operand::Leaf(second)) => {
+                let (yes, no) = if yes_first {
+                    (first, second)
+                } else {
+                    (second, first)
+                };
+                Choice::Leaves { yes, no }
+            }
+            // Both are at this place, as nothing waits beside them.
+            (Operand::Chosen(_), Operand::Leaf(leaf)) if yes_first => Choice::StaysOr(leaf),
+            (Operand::Chosen(_), Operand::Leaf(leaf)) => Choice::OrStays(leaf),
+            (Operand::Leaf(leaf), Operand::Chosen(_)) if yes_first => Choice::OrStays(leaf),
+            (Operand::Leaf(leaf), Operand::Chosen(_)) => Choice::StaysOr(leaf),
+            (Operand::Chosen(_), Operand::Chosen(_)) if yes_first => Choice::StaysOrNext,
+            (Operand::Chosen(_), Operand::Chosen(_)) => Choice::NextOrStays,
         };
         let rank = self.thresholds[split.lower_slot as usize].rank(split.threshold);
         self.steps.push(Step {
             slot: split.lower_slot,
             test: split.test,
             rank: u8::try_from(rank).ok()?,
-            yes,
-            no,
+            choice,
             to: free,
         });
         self.waiting = self.waiting.max(usize::from(free) + 1);
@@ -195,105 +255,162 @@ impl<T: Real> Blocks<T> {
         self.thresholds.len() + self.waiting
     }
 
-    /// Finds the leaf of each of the first rows of a block in each tree, in order. `value` gives the value of a row in a slot.
-    pub(super) fn block<const ROWS: usize>(
+    /// Finds the leaf of each of up to [`WIDTH`] rows in each tree, in order. `bytes` is memory that it may use.
+    #[inline(always)]
+    pub(super) fn leaves(
         &self,
-        vectors: &mut Vec<Lanes>,
-        value: impl Fn(usize, usize) -> T,
-        mut each: impl FnMut(usize, &Lanes),
+        rows: &Rows<'_, T>,
+        bytes: &mut Vec<u8>,
+        each: impl FnMut(usize, &[u8]),
     ) {
-        vectors.resize(self.vectors().max(vectors.len()), [0; WIDTH]);
+        match rows.count {
+            0..=32 => self.block::<32>(rows, bytes, each),
+            33..=64 => self.block::<64>(rows, bytes, each),
+            65..=128 => self.block::<128>(rows, bytes, each),
+            _ => self.block::<WIDTH>(rows, bytes, each),
+        }
+    }
+
+    #[inline(always)]
+    fn block<const ROWS: usize>(
+        &self,
+        rows: &Rows<'_, T>,
+        bytes: &mut Vec<u8>,
+        mut each: impl FnMut(usize, &[u8]),
+    ) {
+        let needed = self.vectors() * ROWS;
+        bytes.resize(needed.max(bytes.len()), 0);
+        let (vectors, _) = bytes[..needed].as_chunks_mut::<ROWS>();
         let (ranks, chosen) = vectors.split_at_mut(self.thresholds.len());
-        for (slot, ranks) in ranks.iter_mut().enumerate() {
-            let Thresholds { table, first_step } = &self.thresholds[slot];
-            for (row, rank) in ranks[..ROWS].iter_mut().enumerate() {
-                *rank = rank_of(table, *first_step, value(slot, row));
-            }
+        for ((slot, thresholds), ranks) in self.slots.iter().zip(&self.thresholds).zip(&mut *ranks)
+        {
+            thresholds.rank_all(rows, *slot, ranks);
         }
         let mut first = 0;
         for (tree, (end, root)) in self.ends.iter().zip(&self.roots).enumerate() {
             for step in &self.steps[first..*end as usize] {
-                choose::<ROWS>(step, &ranks[step.slot as usize], chosen);
+                choose(step, &ranks[step.slot as usize], chosen);
             }
             first = *end as usize;
             match root {
-                Operand::Leaf(leaf) => each(tree, &[*leaf; WIDTH]),
+                Operand::Leaf(leaf) => each(tree, &[*leaf; ROWS]),
                 Operand::Chosen(at) => each(tree, &chosen[usize::from(*at)]),
             }
         }
     }
 }
 
-/// How many thresholds are below a value. Steps do not depend on the value, so that the processor searches for several
-/// rows at once.
-#[inline]
-fn rank_of<T: Real>(thresholds: &[T; TABLE], first_step: usize, value: T) -> u8 {
-    let mut rank = 0usize;
-    let mut step = first_step;
-    while step > 0 {
-        let is_below = thresholds[(rank + step - 1) % TABLE] < value;
-        // As a branch it would be mispredicted every other time.
-        rank = select_unpredictable(is_below, rank + step, rank);
-        step /= 2;
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "there are at most 254 thresholds"
-    )]
-    let rank = rank as u8;
-    if value.is_nan_number() { MISSING } else { rank }
+/// Some rows of numbers, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'r, T> {
+    pub(super) elements: &'r [T],
+    pub(super) count: usize,
+    /// Numbers of a row; there may be none.
+    pub(super) columns: usize,
 }
 
-#[inline]
-fn choose<const ROWS: usize>(step: &Step, ranks: &Lanes, chosen: &mut [Lanes]) {
+impl<'r, T> Rows<'r, T> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'r [T]> {
+        let Self {
+            elements,
+            count,
+            columns,
+        } = *self;
+        (0..count).map(move |row| &elements[row * columns..][..columns])
+    }
+}
+
+impl<T: Real> Thresholds<T> {
+    /// The rank of the feature of this slot in each row.
+    #[inline(always)]
+    fn rank_all(&self, rows: &Rows<'_, T>, slot: Slot, ranks: &mut [u8]) {
+        let missing = if slot.passes_missing { 0 } else { MISSING };
+        for (row, rank) in rows.iter().zip(ranks) {
+            let value = row[slot.feature as usize];
+            let below = self.below(value);
+            *rank = if value.is_nan_number() {
+                missing
+            } else {
+                below
+            };
+        }
+    }
+
+    /// How many thresholds are below a value. Steps do not depend on the value, so that the processor searches for several
+    /// rows at once.
+    #[inline(always)]
+    fn below(&self, value: T) -> u8 {
+        let mut rank = usize::from(self.starts[usize::from(self.range(value))]);
+        let mut step = self.first_step;
+        while step > 0 {
+            let is_below = self.table[(rank + step - 1) % TABLE] < value;
+            // As a branch it would be mispredicted every other time.
+            rank = select_unpredictable(is_below, rank + step, rank);
+            step /= 2;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "there are at most 254 thresholds"
+        )]
+        let rank = rank as u8;
+        rank
+    }
+}
+
+#[inline(always)]
+fn choose<const ROWS: usize>(step: &Step, ranks: &[u8; ROWS], chosen: &mut [[u8; ROWS]]) {
     let rank = step.rank;
     match step.test {
-        Test::AtMost => blend::<ROWS>(step, chosen, |row| mask(ranks[row] <= rank)),
+        Test::AtMost => blend(step, ranks, chosen, |own| mask(own <= rank)),
         // Both the threshold and the number below it have ranks of their own.
-        Test::Equal => blend::<ROWS>(step, chosen, |row| mask(ranks[row] == rank)),
-        Test::EqualOrMissing => blend::<ROWS>(step, chosen, |row| {
-            mask(ranks[row] == rank) | mask(ranks[row] == MISSING)
+        Test::Equal => blend(step, ranks, chosen, |own| mask(own == rank)),
+        Test::EqualOrMissing => blend(step, ranks, chosen, |own| {
+            mask(own == rank) | mask(own == MISSING)
         }),
     }
 }
 
 /// All bits, or none: a choice by bits is one that the compiler makes for many rows at once.
-#[inline]
+#[inline(always)]
 fn mask(passes: bool) -> u8 {
     0u8.wrapping_sub(u8::from(passes))
 }
 
-#[inline]
-fn blend<const ROWS: usize>(step: &Step, chosen: &mut [Lanes], mask: impl Fn(usize) -> u8) {
-    let to = usize::from(step.to);
-    match (step.yes, step.no) {
-        (Operand::Leaf(yes), Operand::Leaf(no)) => {
-            each::<ROWS>(&mut chosen[to], mask, |_| yes, |_| no)
-        }
-        (Operand::Leaf(yes), Operand::Chosen(no)) => {
-            let no = chosen[usize::from(no)];
-            each::<ROWS>(&mut chosen[to], mask, |_| yes, |row| no[row]);
-        }
-        (Operand::Chosen(yes), Operand::Leaf(no)) => {
-            let yes = chosen[usize::from(yes)];
-            each::<ROWS>(&mut chosen[to], mask, |row| yes[row], |_| no);
-        }
-        (Operand::Chosen(yes), Operand::Chosen(no)) => {
-            let (yes, no) = (chosen[usize::from(yes)], chosen[usize::from(no)]);
-            each::<ROWS>(&mut chosen[to], mask, |row| yes[row], |row| no[row]);
-        }
-    }
-}
-
-#[inline]
-fn each<const ROWS: usize>(
-    choice: &mut Lanes,
-    mask: impl Fn(usize) -> u8,
-    yes: impl Fn(usize) -> u8,
-    no: impl Fn(usize) -> u8,
+#[inline(always)]
+fn blend<const ROWS: usize>(
+    step: &Step,
+    ranks: &[u8; ROWS],
+    chosen: &mut [[u8; ROWS]],
+    mask: impl Fn(u8) -> u8,
 ) {
-    for (row, choice) in choice[..ROWS].iter_mut().enumerate() {
-        let mask = mask(row);
-        *choice = (yes(row) & mask) | (no(row) & !mask);
+    let to = usize::from(step.to);
+    let (place, next) = chosen.split_at_mut(to + 1);
+    let place = &mut place[to];
+    match step.choice {
+        Choice::Leaves { yes, no } => {
+            for (place, rank) in place.iter_mut().zip(ranks) {
+                *place = no ^ ((yes ^ no) & mask(*rank));
+            }
+        }
+        Choice::StaysOr(leaf) => {
+            for (place, rank) in place.iter_mut().zip(ranks) {
+                *place = leaf ^ ((*place ^ leaf) & mask(*rank));
+            }
+        }
+        Choice::OrStays(leaf) => {
+            for (place, rank) in place.iter_mut().zip(ranks) {
+                *place ^= (*place ^ leaf) & mask(*rank);
+            }
+        }
+        Choice::StaysOrNext => {
+            for ((place, next), rank) in place.iter_mut().zip(&next[0]).zip(ranks) {
+                *place = next ^ ((*place ^ next) & mask(*rank));
+            }
+        }
+        Choice::NextOrStays => {
+            for ((place, next), rank) in place.iter_mut().zip(&next[0]).zip(ranks) {
+                *place ^= (*place ^ next) & mask(*rank);
+            }
+        }
     }
 }

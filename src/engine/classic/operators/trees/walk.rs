@@ -1,4 +1,5 @@
-//! The kernel for a few rows: from the root to a leaf, many walks at a time.
+//! The kernel for a few rows and for large trees: from the root to a leaf, many walks at a time. One row walks many trees;
+//! where the trees are larger than the caches, many rows walk one tree, so that it is fetched once for all of them.
 //!
 //! Nodes are small and have no branches: the next node is so far ahead, or the one behind it when the value is larger
 //! than the threshold. A leaf leads to itself, through a slot that is lower than everything. So walks of different lengths can go
@@ -10,8 +11,8 @@ use super::forest::{Child, Forest, Test, Tree};
 /// Trees that one row walks at a time.
 const TREES: usize = 16;
 
-/// Rows that walk one tree at a time: fewer, as each has slots of its own.
-pub(super) const ROWS: usize = 8;
+/// Rows that walk one tree at a time.
+pub(super) const ROWS: usize = 16;
 
 /// Rows of so many slots, or fewer, lie in arrays of this length: then no step has to check where it reads.
 pub(super) const NARROW: usize = 64;
@@ -206,40 +207,17 @@ impl<T: Real, I: Index> Walker<T, I> {
         }
     }
 
-    /// Walks one tree for up to [`ROWS`] rows of `width` slots; `each` gets row and payload.
-    pub(super) fn tree(
-        &self,
-        tree: usize,
-        rows: &[T],
-        width: usize,
-        mut each: impl FnMut(usize, T),
-    ) {
-        let count = (rows.len() / width).min(ROWS);
-        let row = |lane: usize| {
-            let row = if lane < count { lane } else { 0 };
-            &rows[row * width..][..width]
-        };
+    /// Walks one tree for [`ROWS`] rows, each slot of which stands beside that of the other rows; `each` gets row and
+    /// payload.
+    pub(super) fn tree(&self, tree: usize, slots: &[T], mut each: impl FnMut(usize, T)) {
         let (places, depth) = ([self.starts[tree]; ROWS], self.depths[tree]);
-        let narrow: [Option<&[T; NARROW]>; ROWS] =
-            std::array::from_fn(|lane| row(lane).try_into().ok());
-        let places = if let [
-            Some(a),
-            Some(b),
-            Some(c),
-            Some(d),
-            Some(e),
-            Some(f),
-            Some(g),
-            Some(h),
-        ] = narrow
-        {
-            let rows = [a, b, c, d, e, f, g, h];
-            self.leaves(places, depth, |lane, slot| rows[lane][slot % NARROW])
-        } else {
-            let rows: [&[T]; ROWS] = std::array::from_fn(row);
-            self.leaves(places, depth, |lane, slot| rows[lane][slot])
+        let places = match <&[T; NARROW * ROWS]>::try_from(slots).ok() {
+            Some(slots) => self.leaves(places, depth, |lane, slot| {
+                slots[slot % NARROW * ROWS + lane]
+            }),
+            None => self.leaves(places, depth, |lane, slot| slots[slot * ROWS + lane]),
         };
-        for (row, place) in places.iter().enumerate().take(count) {
+        for (row, place) in places.iter().enumerate() {
             each(row, self.nodes[*place as usize].threshold);
         }
     }
