@@ -30,6 +30,8 @@ pub(super) fn judge(graph: &Graph) -> Support {
         local_functions(graph),
         binary_trees(&graph.ml_nodes),
         base_values(&graph.ml_nodes),
+        text_labels(&graph.ml_nodes),
+        feature_extractors(&graph.ml_nodes),
         element_types(graph),
         sequences(graph),
     ]
@@ -102,6 +104,24 @@ fn base_values(nodes: &[MlNode]) -> Option<String> {
     nodes.iter().any(two).then(|| {
         "it cannot read `ai.onnx.ml.TreeEnsembleClassifier` with two `base_values`".to_owned()
     })
+}
+
+/// tract replaces labels by numbers of their own type, and a text is none.
+fn text_labels(nodes: &[MlNode]) -> Option<String> {
+    let is_read = |node: &&MlNode| node.has_text_labels && implements("ai.onnx.ml", &node.op_type);
+    let name = &nodes.iter().find(is_read)?.op_type;
+    Some(format!(
+        "it cannot read labels of `ai.onnx.ml.{name}` that are texts"
+    ))
+}
+
+/// For one index, and for an input of one axis, tract drops an axis.
+fn feature_extractors(nodes: &[MlNode]) -> Option<String> {
+    let extracts = |node: &MlNode| node.op_type == "ArrayFeatureExtractor";
+    nodes
+        .iter()
+        .any(extracts)
+        .then(|| "it gives wrong shapes for `ai.onnx.ml.ArrayFeatureExtractor`".to_owned())
 }
 
 fn element_types(graph: &Graph) -> Option<String> {

@@ -89,6 +89,8 @@ pub struct MlNode {
     pub op_type: String,
     /// How many class labels it names.
     pub class_labels: usize,
+    /// Whether they are texts.
+    pub has_text_labels: bool,
     /// How many `base_values` it has.
     pub base_values: usize,
 }

@@ -105,6 +105,7 @@ fn ml_node(op_type: &str, attributes: &[AttributeProto]) -> MlNode {
     let mut node = MlNode {
         op_type: op_type.to_owned(),
         class_labels: 0,
+        has_text_labels: false,
         base_values: 0,
     };
     for attribute in attributes {
@@ -112,6 +113,7 @@ fn ml_node(op_type: &str, attributes: &[AttributeProto]) -> MlNode {
             "classlabels_int64s" | "classlabels_ints" | "classlabels_strings" => {
                 let labels = attribute.ints.len().max(attribute.strings.len());
                 node.class_labels = node.class_labels.max(labels);
+                node.has_text_labels |= !attribute.strings.is_empty();
             }
             "base_values" => node.base_values = attribute.floats.len(),
             "base_values_as_tensor" => {

@@ -86,7 +86,7 @@ fn leaves(engine: &dyn Engine, package: &Package) -> bool {
         return false;
     }
     match engine.supports(package) {
-        Support::Yes => false,
+        Support::Yes | Support::Compiled(_) => false,
         Support::No(reasons) => {
             assert!(!reasons.is_empty() && !reasons[0].is_empty());
             true
@@ -216,10 +216,7 @@ fn sample_batch(package: &Package, rows: usize) -> Batch {
 }
 
 fn reasons(package: &Package) -> Vec<String> {
-    match Tract.supports(package) {
-        Support::Yes => vec![],
-        Support::No(reasons) => reasons,
-    }
+    Tract.supports(package).reasons()
 }
 
 const DTYPES: [&str; 14] = [
@@ -408,6 +405,28 @@ fn tract_says_which_real_packages_it_cannot_run_and_why() {
         ),
     ];
     assert_eq!(refused, expected);
+}
+
+#[test]
+fn tract_refuses_labels_that_are_texts_and_picked_features() {
+    let traps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/classic/traps");
+    let cases = [
+        (
+            "62_afe_2_d_one_index.onnx",
+            "it gives wrong shapes for `ai.onnx.ml.ArrayFeatureExtractor`",
+        ),
+        (
+            "14_two_ids_logits_softmax_strings.onnx",
+            "it cannot read labels of `ai.onnx.ml.TreeEnsembleClassifier` that are texts",
+        ),
+    ];
+    for (file, expected) in cases {
+        let reasons = reasons(&Package::open(&traps.join(file)).unwrap());
+        assert!(
+            reasons.iter().any(|reason| reason == expected),
+            "{reasons:?}"
+        );
+    }
 }
 
 #[test]
@@ -811,7 +830,7 @@ fn several_sessions_run_at_once() {
 fn supported(engine: &dyn Engine) -> impl Iterator<Item = (&'static str, Package)> {
     REAL.into_iter()
         .map(|name| (name, real(name)))
-        .filter(|(_, package)| engine.supports(package) == Support::Yes)
+        .filter(|(_, package)| engine.supports(package).reasons().is_empty())
 }
 
 /// One answer, exactly: datatypes, shapes and every bit.
