@@ -147,7 +147,7 @@ pub const KEYS: &[KeyDef] = &[
     key("models.*.rows", Kind::Choice(&["proven", "independent"]), "Batch rows of different requests only if the graph proves that they are independent (`proven`), or always, on your word (`independent`)").or("proven"),
     key("models.*.batching.max_batch_size", Kind::Integer(1), "`batching.max_batch_size` for this model"),
     key("models.*.batching.max_queue_delay", Kind::Duration, "`batching.max_queue_delay` for this model"),
-    key("models.*.batching.max_queue_size", Kind::Integer(1), "Same as this model's `max_queue_size`"),
+    key("models.*.batching.max_queue_size", Kind::Integer(1), "Another name of this model's `max_queue_size`, which wins if both are set"),
     key("models.*.batching.instances", Kind::Integer(1), "`batching.instances` for this model"),
     key("models.*.evictable", Kind::Bool, "Unload this model, until its next request, when others need the memory; by default the value of `registry.lazy`"),
     key("models.*.keep_previous", Kind::Integer(0), "Number of previous versions to keep loaded after a swap").or("1"),
