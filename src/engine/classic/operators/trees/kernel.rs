@@ -231,22 +231,16 @@ impl<T: Real> Ensemble<T> {
         rows >= LANES_FROM && self.visits * rows as u64 >= WALK_BY_SPLIT * self.splits
     }
 
-    /// Writes the slots of a row: the features that trees test, each with its way of what is missing, and what is lower
-    /// than everything. They stand `apart` from each other.
-    fn fill(&self, row: &[T], slots: &mut [T], apart: usize) {
-        for (own, slot) in self
-            .forest
-            .slots
-            .iter()
-            .zip(slots.iter_mut().step_by(apart))
-        {
-            let value = row[own.feature as usize];
-            *slot = if own.passes_missing && value.is_nan_number() {
+    /// What stands in the slots of a row: the features that trees test, each with its way of what is missing.
+    fn values<'r>(&'r self, row: &'r [T]) -> impl Iterator<Item = T> + 'r {
+        self.forest.slots.iter().map(|slot| {
+            let value = row[slot.feature as usize];
+            if slot.passes_missing && value.is_nan_number() {
                 T::LOWEST
             } else {
                 value
-            };
-        }
+            }
+        })
     }
 
     /// Slots of a row, with one at least that is lower than everything.
@@ -262,21 +256,26 @@ impl<T: Real> Ensemble<T> {
         votes: &mut [bool],
     ) {
         let width = self.width();
-        let mut add = |row: usize, tree: usize, payload: T| match &self.weights {
-            Some(_) => sums[row] += payload,
-            None => self.vote(
-                self.forest.trees[tree].first_leaf + payload.to_count(),
-                row,
-                sums,
-                votes,
-            ),
-        };
+        let leaf_of =
+            |tree: usize, payload: T| self.forest.trees[tree].first_leaf + payload.to_count();
         slots.clear();
         if rows.count < ROWS || walker.size() < LARGE {
             slots.resize(width, T::LOWEST);
             for (index, row) in rows.iter().enumerate() {
-                self.fill(row, slots, 1);
-                walker.row(slots, |tree, payload| add(index, tree, payload));
+                slots
+                    .iter_mut()
+                    .zip(self.values(row))
+                    .for_each(|(slot, value)| *slot = value);
+                if self.weights.is_some() {
+                    // In a register: each addition waits for the one before.
+                    let mut sum = T::ZERO;
+                    walker.row(slots, |_, weight| sum += weight);
+                    sums[index] = sum;
+                } else {
+                    walker.row(slots, |tree, leaf| {
+                        self.vote(leaf_of(tree, leaf), index, sums, votes);
+                    });
+                }
             }
             return;
         }
@@ -284,14 +283,21 @@ impl<T: Real> Ensemble<T> {
         slots.resize(blocks * width * ROWS, T::LOWEST);
         for (index, row) in rows.iter().enumerate() {
             let block = &mut slots[index / ROWS * width * ROWS..][..width * ROWS];
-            self.fill(row, &mut block[index % ROWS..], ROWS);
+            let own = block[index % ROWS..].iter_mut().step_by(ROWS);
+            own.zip(self.values(row))
+                .for_each(|(slot, value)| *slot = value);
         }
         for tree in 0..self.trees() {
             for (block, slots) in slots.chunks_exact(width * ROWS).enumerate() {
                 walker.tree(tree, slots, |row, payload| {
                     let row = block * ROWS + row;
-                    if row < rows.count {
-                        add(row, tree, payload);
+                    if row >= rows.count {
+                        return;
+                    }
+                    if self.weights.is_some() {
+                        sums[row] += payload;
+                    } else {
+                        self.vote(leaf_of(tree, payload), row, sums, votes);
                     }
                 });
             }

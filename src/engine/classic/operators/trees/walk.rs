@@ -81,10 +81,19 @@ struct Node<T, I> {
 #[derive(Debug)]
 pub(super) struct Walker<T, I> {
     nodes: Vec<Node<T, I>>,
-    /// Where each tree begins.
-    starts: Vec<u32>,
+    blocks: Vec<Block>,
+    trees: usize,
+}
+
+/// Trees that one row walks at a time.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    /// Where each tree begins. Lanes without a tree do again what the first one does.
+    starts: [u32; TREES],
     /// Steps to the lowest leaf of each tree.
-    depths: Vec<u32>,
+    depths: [u32; TREES],
+    /// The largest of them.
+    depth: u32,
 }
 
 impl<T: Real, I: Index> Walker<T, I> {
@@ -94,22 +103,32 @@ impl<T: Real, I: Index> Walker<T, I> {
         let leaf_slot = I::new(forest.slots.len())?;
         let mut walker = Self {
             nodes: Vec::new(),
-            starts: Vec::with_capacity(forest.trees.len()),
-            depths: Vec::with_capacity(forest.trees.len()),
+            blocks: Vec::with_capacity(forest.trees.len().div_ceil(TREES)),
+            trees: forest.trees.len(),
         };
-        for tree in &forest.trees {
-            walker.starts.push(u32::try_from(walker.nodes.len()).ok()?);
-            walker.pack(tree, leaf_slot, &payload)?;
+        for trees in forest.trees.chunks(TREES) {
+            let mut block = Block {
+                starts: [u32::try_from(walker.nodes.len()).ok()?; TREES],
+                depths: [0; TREES],
+                depth: 0,
+            };
+            for (lane, tree) in trees.iter().enumerate() {
+                block.starts[lane] = u32::try_from(walker.nodes.len()).ok()?;
+                block.depths[lane] = walker.pack(tree, leaf_slot, &payload)?;
+                block.depth = block.depth.max(block.depths[lane]);
+            }
+            walker.blocks.push(block);
         }
         Some(walker)
     }
 
+    /// Packs a tree; answers with the steps to its lowest leaf.
     fn pack(
         &mut self,
         tree: &Tree<T>,
         leaf_slot: I,
         payload: impl Fn(&Tree<T>, u32) -> T,
-    ) -> Option<()> {
+    ) -> Option<u32> {
         /// What stands at a place.
         #[derive(Clone, Copy)]
         enum Content {
@@ -181,28 +200,25 @@ impl<T: Real, I: Index> Walker<T, I> {
                 ahead: I::between(place, next)?,
             };
         }
-        self.depths.push(deepest);
-        Some(())
+        Some(deepest)
     }
 
     pub(super) fn size(&self) -> u64 {
-        (self.nodes.len() * size_of::<Node<T, I>>() + self.starts.len() * 4) as u64
+        (self.nodes.len() * size_of::<Node<T, I>>() + self.blocks.len() * size_of::<Block>()) as u64
     }
 
     /// Walks each tree for one row, whose last slot is lower than everything; `each` gets tree and payload, in order.
     pub(super) fn row(&self, slots: &[T], mut each: impl FnMut(usize, T)) {
-        let blocks = self.starts.chunks(TREES).zip(self.depths.chunks(TREES));
-        for (block, (starts, depths)) in blocks.enumerate() {
-            // Lanes without a tree do again what the first one does.
-            let places: [u32; TREES] =
-                std::array::from_fn(|lane| *starts.get(lane).unwrap_or(&starts[0]));
-            let depth = depths.iter().copied().max().unwrap_or(0);
+        for (index, block) in self.blocks.iter().enumerate() {
             let places = match <&[T; NARROW]>::try_from(slots).ok() {
-                Some(slots) => self.leaves(places, depth, |_, slot| slots[slot % NARROW]),
-                None => self.leaves(places, depth, |_, slot| slots[slot]),
+                Some(slots) => {
+                    self.leaves(block.starts, block.depth, |_, slot| slots[slot % NARROW])
+                }
+                None => self.leaves(block.starts, block.depth, |_, slot| slots[slot]),
             };
-            for (lane, place) in places.iter().enumerate().take(starts.len()) {
-                each(block * TREES + lane, self.nodes[*place as usize].threshold);
+            let first = index * TREES;
+            for (lane, place) in places.iter().enumerate().take(self.trees - first) {
+                each(first + lane, self.nodes[*place as usize].threshold);
             }
         }
     }
@@ -210,7 +226,9 @@ impl<T: Real, I: Index> Walker<T, I> {
     /// Walks one tree for [`ROWS`] rows, each slot of which stands beside that of the other rows; `each` gets row and
     /// payload.
     pub(super) fn tree(&self, tree: usize, slots: &[T], mut each: impl FnMut(usize, T)) {
-        let (places, depth) = ([self.starts[tree]; ROWS], self.depths[tree]);
+        let block = &self.blocks[tree / TREES];
+        let lane = tree % TREES;
+        let (places, depth) = ([block.starts[lane]; ROWS], block.depths[lane]);
         let places = match <&[T; NARROW * ROWS]>::try_from(slots).ok() {
             Some(slots) => self.leaves(places, depth, |lane, slot| {
                 slots[slot % NARROW * ROWS + lane]
