@@ -79,7 +79,10 @@ def answer(package: Path) -> str:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     request = (package / "serving_input_example.json").read_text()
     model = pyfunc.load_model(str(package))
-    found = invocations(request, "application/json", model, model.metadata.get_input_schema())
+    try:
+        found = invocations(request, "application/json", model, model.metadata.get_input_schema())
+    except Exception as cause:  # MLflow's errors, and those of ONNX Runtime below it
+        raise ConversionError(f"the package does not answer its own example: {brief(cause)}") from cause
     return str(found.response)
 
 
@@ -102,7 +105,16 @@ def describe(converted: Converted) -> tuple[Any, Any]:
         ColSpec(column.kind, column.name if layout.named else None, required=not column.optional) for column in layout.columns
     ]
     signature = ModelSignature(Schema(taken), Schema([output_column(value) for value in outputs]))
-    return signature, converted.frame.head(EXAMPLE_ROWS)
+    return signature, example_rows(converted.frame)
+
+
+def example_rows(frame: Any) -> Any:
+    """The first rows without missing texts, for which MLflow's own server has another word than the empty text."""
+    texts = frame.select_dtypes(object)
+    whole = frame[texts.notna().all(axis=1)].head(EXAMPLE_ROWS)
+    if not len(whole):
+        whole = frame.head(EXAMPLE_ROWS).fillna(dict.fromkeys(texts, ""))
+    return whole.reset_index(drop=True)
 
 
 def tensor_spec(layout: Layout) -> Any:
@@ -117,7 +129,7 @@ def tensor_example(converted: Converted) -> Any:
     layout = converted.layout
     if layout.inner == "tensor":
         return converted.frame[:EXAMPLE_ROWS]
-    array = converted.frame.head(EXAMPLE_ROWS).to_numpy()
+    array = example_rows(converted.frame).to_numpy()
     array = array[:, 0] if len(layout.tensor.shape) == 1 else array
     return np.asarray(array, dtype=layout.tensor.type)
 
