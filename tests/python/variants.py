@@ -47,8 +47,8 @@ MISSING = {
     "Float64": lambda r: pd.array(np.where(r.random(ROWS) < 0.1, None, r.normal(0, 3, ROWS)), dtype="Float64"),
 }
 TEXTS = {
-    "texts": lambda r: r.choice(["red", "green", "Grün"], ROWS).astype(object),
-    "None": lambda r: np.where(r.random(ROWS) < 0.1, None, r.choice(["x", "y", "z w"], ROWS).astype(object)),
+    "texts": lambda r: pd.Series(r.choice(["red", "green", "Grün"], ROWS), dtype=object),
+    "None": lambda r: pd.Series(np.where(r.random(ROWS) < 0.1, None, r.choice(["x", "y", "z w"], ROWS)), dtype=object),
     "category": lambda r: pd.Categorical(r.choice(["lo", "mid", "hi"], ROWS)),
     "string": lambda r: pd.array(r.choice(["p", "q"], ROWS), dtype="string"),
 }

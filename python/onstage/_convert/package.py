@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -80,10 +82,28 @@ def answer(package: Path) -> str:
     request = (package / "serving_input_example.json").read_text()
     model = pyfunc.load_model(str(package))
     try:
-        found = invocations(request, "application/json", model, model.metadata.get_input_schema())
+        with texts_as_objects():
+            found = invocations(request, "application/json", model, model.metadata.get_input_schema())
     except Exception as cause:  # MLflow's errors, and those of ONNX Runtime below it
         raise ConversionError(f"the package does not answer its own example: {brief(cause)}") from cause
     return str(found.response)
+
+
+@contextlib.contextmanager
+def texts_as_objects() -> Iterator[None]:
+    """Keeps pandas 3 from its own type of texts, which MLflow 3.17 hands to ONNX Runtime as it is, and that refuses it."""
+    import pandas as pd
+
+    try:
+        before = pd.get_option("future.infer_string")
+    except KeyError:  # an option that is gone, or not there yet
+        yield
+        return
+    pd.set_option("future.infer_string", False)
+    try:
+        yield
+    finally:
+        pd.set_option("future.infer_string", before)
 
 
 def requirements() -> list[str]:
