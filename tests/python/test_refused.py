@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import xgboost
 from models import LEAVES, NUMBERS, SEEN, columns
+from sklearn import model_selection
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsRegressor
@@ -78,12 +78,18 @@ def test_models_without_a_form(tmp_path, model, said):
 QUIET = {"n_estimators": 5, "verbose": -1}
 
 
+def tuned():
+    if not hasattr(model_selection, "FixedThresholdClassifier"):
+        pytest.skip("scikit-learn 1.5 brought tuned thresholds")
+    return model_selection.FixedThresholdClassifier(LogisticRegression(), threshold=0.2)
+
+
 # Faults of the converters (skl2onnx 1.20, onnxmltools 1.16) that nothing here mends.
 @pytest.mark.parametrize(
     "model",
     [
         lambda: KNeighborsRegressor(weights="distance").fit(NUMBERS_ONLY, LEAVES * 9.0),
-        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.2).fit(NUMBERS_ONLY, LEAVES),
+        lambda: tuned().fit(NUMBERS_ONLY, LEAVES),
         lambda: lightgbm.LGBMRegressor(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, n_estimators=5, verbose=-1).fit(
             NUMBERS_ONLY, LEAVES
         ),

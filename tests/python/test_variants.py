@@ -45,7 +45,7 @@ def test_a_variant_is_served_right(served, tmp_path, number):
 
 def test_few_are_refused(served):
     _, _, refused = served
-    assert len(refused) <= 2, refused
+    assert len(refused) <= 3, refused
 
 
 def test_a_single_row_is_enough(served):

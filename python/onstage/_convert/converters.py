@@ -235,14 +235,31 @@ def torch_graph(original: Original, layout: Layout) -> Any:
 
     rows = torch.zeros([2, *(size if size > 0 else 1 for size in layout.shape)])
     written = io.BytesIO()
-    torch.onnx.export(
-        original.model,
-        (rows,),
-        written,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-        opset_version=OPSETS[""],
-        dynamo=False,
-    )
+    with without_modes(original.model):
+        torch.onnx.export(
+            original.model,
+            (rows,),
+            written,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=OPSETS[""],
+            dynamo=False,
+        )
     return onnx.load_model_from_string(written.getvalue())
+
+
+@contextlib.contextmanager
+def without_modes(module: Any) -> Iterator[None]:
+    """Keeps the exporter from setting the mode of a module that has only one, as those of MLflow's default format."""
+    if type(module).__name__ not in ("GraphModule", "GraphModuleImpl"):
+        yield
+        return
+    given = {name: vars(module)[name] for name in ("train", "eval") if name in vars(module)}
+    for name in given:
+        setattr(module, name, lambda *_: module)
+    try:
+        yield
+    finally:
+        for name, method in given.items():
+            setattr(module, name, method)
