@@ -171,6 +171,34 @@ def test_the_life_of_a_deployment(registry):
     assert len(mlflow.MlflowClient().search_model_versions("name='deployed'")) == 2
 
 
+def test_an_update_waits_for_a_rollout(registry):
+    """While the server moves the model, nothing is registered; `force` insists."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps([{"name": "rolling", "version": "1", "state": "LOADING"}]).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client = get_deploy_client(f"onstage:/http://127.0.0.1:{server.server_port}")
+        client.create_deployment("rolling", str(IRIS))
+        with pytest.raises(onstage.OnstageError, match="is loading version 1 of `rolling`"):
+            client.update_deployment("rolling", str(IRIS))
+        assert len(mlflow.MlflowClient().search_model_versions("name='rolling'")) == 1
+        assert client.update_deployment("rolling", str(IRIS), config={"force": "true"})["version"] == "2"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_an_alias_is_not_converted_without_trust(registry):
     mlflow.MlflowClient().set_registered_model_alias("source", "any", "1")
     with pytest.raises(onstage.ConversionError, match="trusted=true"):

@@ -205,6 +205,14 @@ def test_packages_of_a_newer_python(tmp_path):
     assert "python3.99 -m venv" in text
 
 
+def test_a_model_larger_than_a_graph_can_be(tmp_path, monkeypatch):
+    from onstage._convert import graph
+
+    monkeypatch.setattr(graph, "LARGEST", 100)
+    text = refuses(tmp_path, LogisticRegression().fit(NUMBERS_ONLY, LEAVES), NUMBERS_ONLY)
+    assert "more than the 2 GiB that an ONNX file can hold" in text
+
+
 def test_what_is_no_model(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "has no `MLmodel`" in refuses(tmp_path, tmp_path / "empty")
