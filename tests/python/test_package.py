@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import joblib
 import mlflow
 import numpy as np
 import onstage
@@ -13,9 +14,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, free_port
 from mlflow.deployments import get_deploy_client
-from models import LEAVES, NUMBERS, SEEN
+from models import LEAVES, NUMBERS, SEEN, columns
 from onstage import deployments
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 IRIS = ROOT / "model-examples" / "iris"
 ROWS = SEEN[NUMBERS].fillna(0)
@@ -120,6 +122,19 @@ def test_data_of_any_kind_become_json():
         plain(request_of([[np.inf]]))
     with pytest.raises(onstage.RequestError, match="is no data"):
         request_of("text")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_of_a_file_show_the_parity(tmp_path, suffix):
+    model = make_pipeline(columns(), LogisticRegression(max_iter=500)).fit(SEEN, LEAVES)
+    path = tmp_path / f"rows.{suffix}"
+    SEEN.to_csv(path, index=False) if suffix == "csv" else SEEN.to_parquet(path, index=False)
+    joblib.dump(model, tmp_path / "model.joblib")
+    command = [sys.executable, "-m", "onstage._convert.command", tmp_path / "model.joblib", "--data", path]
+    done = subprocess.run([*command, "-o", tmp_path / "package", "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)["parity"]
+    assert (report["rows"], report["rows_given"], report["labels_agree"]) == (1200, 1200, 1200)
+    assert "which runs the code in it" in done.stderr
 
 
 def test_log_model_in_the_form_of_mlflow(registry):
