@@ -158,6 +158,12 @@ test-python: rust-tools $(STAMP) $(PACKAGE_STAMP) ## The Python package: types, 
 	@$(WITH_ONNXRUNTIME) set -x; OMP_NUM_THREADS=1 $(PACKAGE_VENV)/bin/python -B -m pytest -c tests/python/pytest.ini --rootdir tests/python \
 		--binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(or $(ARGS),tests/python)
 
+# The sets of versions are in tests/python/matrix: SETS="older torch". PyTorch takes 7 GB.
+.PHONY: converted-matrix
+converted-matrix: rust-tools $(STAMP) ## The Python package on other versions of Python, MLflow, pandas and the libraries, and with PyTorch: minutes, 10 GB
+	$(CARGO) build --locked --tests
+	@$(WITH_ONNXRUNTIME) set -x; $(VENV_PYTHON) tests/python/matrix.py --environments $(VENV)-matrix --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(SETS)
+
 $(PACKAGE_STAMP): $(STAMP)
 	$(PYTHON) -m venv $(PACKAGE_VENV)
 	rm -f $(PACKAGE_VENV)/.installed-*

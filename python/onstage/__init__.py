@@ -9,8 +9,6 @@
 Importing this package costs next to nothing: what is heavy is imported by the function that needs it.
 """
 
-from typing import TYPE_CHECKING
-
 from onstage.errors import (
     ConversionError,
     MissingPackageError,
@@ -22,6 +20,8 @@ from onstage.errors import (
     StartError,
 )
 
+# As that of `typing`, which takes milliseconds to import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from onstage._client import Client
     from onstage._convert import convert

@@ -213,6 +213,9 @@ class OnstageClient(BaseDeploymentClient):  # type: ignore[misc]
             return register_version(converted, name).rsplit("/", 1)[1]
         if gate is not None:
             gate(package)
+        if ":/" not in uri:
+            # A server takes no path of this machine.
+            return upload(package, name)
         uri = resolve(uri)
         own = re.fullmatch(rf"models:/{re.escape(name)}/(\d+)", uri)
         if own:
@@ -236,6 +239,18 @@ class OnstageClient(BaseDeploymentClient):  # type: ignore[misc]
                 f"the server is loading version {busy[0].get('version')} of `{name}`",
                 "wait until `mlflow deployments get` says READY, or insist: `-C force=true`",
             )
+
+
+def upload(package: str, name: str) -> str:
+    """Registers a package that is in a directory of this machine, by a run that holds its files; gives the version."""
+    import mlflow
+
+    def logged() -> Any:
+        with mlflow.start_run(run_name=f"upload {name}", nested=True) as run:
+            mlflow.log_artifacts(package, "model")
+        return mlflow.register_model(f"runs:/{run.info.run_id}/model", name)
+
+    return str(guarded(logged, f"a version of `{name}`").version)
 
 
 def alias(options: dict[str, Any]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+# As that of `typing`, which takes milliseconds to import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class OnstageError(Exception):

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Kinded};
-use crate::model::PackageError;
+use crate::model::{Conversion, PackageError};
 
 /// The longest time for which a registry is left alone at its own request.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
@@ -83,6 +83,15 @@ impl SourceError {
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self::Io { path, error }
+    }
+
+    /// The same about a package that its user knows by another name than the path of its files.
+    #[must_use]
+    pub(crate) fn named(self, conversion: impl FnOnce() -> Conversion) -> Self {
+        match self {
+            Self::Package(error) => Self::Package(Box::new(error.named(conversion()))),
+            error => error,
+        }
     }
 
     /// Whether trying again without a change on the other side may help.

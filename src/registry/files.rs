@@ -34,6 +34,7 @@ use url::Url;
 use super::object_url::without_secrets;
 use super::{ArtifactPlaces, ObjectAccess, PackageRef, Query, RegistryState, Source, SourceError};
 use super::{local_files, object_files};
+use crate::model::Conversion;
 
 pub use import::StoredVersion;
 
@@ -124,6 +125,39 @@ impl StoreRegistry {
     fn failed(&self, error: object_store::Error) -> SourceError {
         object_files::store_error(&self.address, error)
     }
+
+    async fn fetch_files(
+        &self,
+        package: &PackageRef,
+        directory: &FilePath,
+    ) -> Result<(), SourceError> {
+        let url = Url::parse(&package.location).map_err(|error| {
+            SourceError::Invalid(format!("invalid location `{}`: {error}", package.location))
+        })?;
+        if self.directory.is_none() {
+            return object_files::fetch(&self.access, &url, directory).await;
+        }
+        let local = self.local().ok_or_else(|| self.unmounted())?;
+        let path = url.to_file_path().map_err(|()| {
+            SourceError::Invalid(format!(
+                "`{url}` is no place in registry `{}`",
+                self.address
+            ))
+        })?;
+        local_files::fetch(&path, local.allowed(), directory).await
+    }
+}
+
+/// How the user converts a package of such a registry: from the path or the URL where its files are.
+fn conversion(package: &PackageRef) -> Conversion {
+    let url = Url::parse(&package.location).ok();
+    let path = url.as_ref().and_then(|url| url.to_file_path().ok());
+    let place = match (path, url) {
+        (Some(path), _) => path.display().to_string(),
+        (None, Some(url)) => without_secrets(&url),
+        (None, None) => package.location.clone(),
+    };
+    Conversion::of_uri(&place, &package.id.name)
 }
 
 fn directory_url(path: &FilePath) -> Result<Url, SourceError> {
@@ -162,20 +196,8 @@ impl Source for StoreRegistry {
     }
 
     async fn fetch(&self, package: &PackageRef, directory: &FilePath) -> Result<(), SourceError> {
-        let url = Url::parse(&package.location).map_err(|error| {
-            SourceError::Invalid(format!("invalid location `{}`: {error}", package.location))
-        })?;
-        if self.directory.is_none() {
-            return object_files::fetch(&self.access, &url, directory).await;
-        }
-        let local = self.local().ok_or_else(|| self.unmounted())?;
-        let path = url.to_file_path().map_err(|()| {
-            SourceError::Invalid(format!(
-                "`{url}` is no place in registry `{}`",
-                self.address
-            ))
-        })?;
-        local_files::fetch(&path, local.allowed(), directory).await
+        let fetched = self.fetch_files(package, directory).await;
+        fetched.map_err(|error| error.named(|| conversion(package)))
     }
 
     /// Events of the file system, for a directory of this machine; network mounts send none, so polling goes on.

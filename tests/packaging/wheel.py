@@ -5,26 +5,51 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 from shell import IRIS, ROOT, environment, free_port, predicts, process, ready, run
+
+
+def without_compiling(directory, binary):
+    """The environment in which maturin takes this binary for what cargo compiles."""
+    (directory / "path").mkdir()
+    stand_in = directory / "path/cargo"
+    stand_in.symlink_to(ROOT / "tests/packaging/compiled_cargo.py")
+    compiled = shutil.copy(binary, directory / "path/onstage")
+    changes = {"REAL_CARGO": shutil.which("cargo"), "COMPILED": compiled, "CARGO": stand_in, "CARGO_TARGET_DIR": directory / "target"}
+    return environment(PATH=f"{directory}/path:{sys.prefix}/bin:{os.environ['PATH']}", **changes)
+
+
+def programs(wheel):
+    """The names of the scripts in a wheel that may be run."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {Path(info.filename).name for info in archive.infolist() if "/scripts/" in info.filename and info.external_attr >> 16 & 0o111}
+
+
+def test_the_source_archive_gives_a_wheel_with_both_programs(context, tmp_path):
+    env = without_compiling(tmp_path, context / "dist/onstage")
+    run(f"{sys.prefix}/bin/maturin", "sdist", "--out", tmp_path, cwd=ROOT, env=env)
+    (archive,) = tmp_path.glob("onstage-*.tar.gz")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--no-cache-dir"]
+    run(*build, "--wheel-dir", tmp_path, archive, env=env)
+    (wheel,) = tmp_path.glob("onstage-*.whl")
+    assert programs(wheel) == {"onstage", "onstage-convert"}
 
 
 @pytest.fixture(scope="module")
 def venv(context, tmp_path_factory):
     """An environment with the wheel, which maturin makes of the binary to test, and what it depends on."""
     directory = tmp_path_factory.mktemp("wheel")
-    (directory / "path").mkdir()
-    stand_in = directory / "path/cargo"
-    stand_in.symlink_to(ROOT / "tests/packaging/compiled_cargo.py")
-    changes = {"REAL_CARGO": shutil.which("cargo"), "COMPILED": context / "dist/onstage", "CARGO": stand_in}
-    path = f"{directory}/path:{os.environ['PATH']}"
-    run(f"{sys.prefix}/bin/maturin", "build", "--locked", "--out", directory, cwd=ROOT, env=environment(PATH=path, **changes))
+    env = without_compiling(directory, context / "dist/onstage")
+    run(f"{sys.prefix}/bin/maturin", "build", "--locked", "--out", directory, cwd=ROOT, env=env)
     # maturin finds pyo3 in the graph of dependencies, where jiter names it without using it, and binds the wheel to one version of Python.
     run(sys.executable, "-m", "wheel", "tags", "--remove", "--python-tag", "py3", "--abi-tag", "none", *directory.glob("*.whl"))
     (wheel,) = directory.glob("onstage-*.whl")
     # Bound to no version of Python.
     assert re.fullmatch(r"onstage-[0-9.]+-py3-none-(manylinux|linux|macosx).*\.whl", wheel.name), wheel
+    assert programs(wheel) == {"onstage", "onstage-convert"}
     run(sys.executable, "-m", "venv", directory / "venv")
     run(directory / "venv/bin/python", "-m", "pip", "install", "--quiet", wheel)
     return directory / "venv"

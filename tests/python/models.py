@@ -4,6 +4,7 @@ import catboost
 import lightgbm
 import numpy as np
 import pandas as pd
+import sklearn
 import xgboost
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -77,6 +78,11 @@ def stacked():
     return StackingClassifier([("forest", forest), ("linear", LogisticRegression(max_iter=500))], cv=3)
 
 
+def for_outliers(frame):
+    """Isolation forests take missing values since scikit-learn 1.6."""
+    return frame[NUMBERS] if tuple(map(int, sklearn.__version__.split(".")[:2])) >= (1, 6) else frame[NUMBERS].fillna(0)
+
+
 # The flavor, and what trains the model and gives it with unseen rows.
 MODELS = {
     "forest": ("sklearn", lambda: pipeline(RandomForestClassifier(20, random_state=0))),
@@ -95,7 +101,7 @@ MODELS = {
     "words": ("sklearn", text_model),
     "outliers": (
         "sklearn",
-        lambda: (IsolationForest(n_estimators=20, random_state=0).fit(SEEN[NUMBERS]), UNSEEN[NUMBERS]),
+        lambda: (IsolationForest(n_estimators=20, random_state=0).fit(for_outliers(SEEN)), for_outliers(UNSEEN)),
     ),
     "lightgbm": (
         "lightgbm",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 
+import joblib
 import mlflow
 import numpy as np
 import onstage
@@ -13,9 +14,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, free_port
 from mlflow.deployments import get_deploy_client
-from models import LEAVES, NUMBERS, SEEN
+from models import LEAVES, NUMBERS, SEEN, columns
 from onstage import deployments
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 IRIS = ROOT / "model-examples" / "iris"
 ROWS = SEEN[NUMBERS].fillna(0)
@@ -122,6 +124,19 @@ def test_data_of_any_kind_become_json():
         request_of("text")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_of_a_file_show_the_parity(tmp_path, suffix):
+    model = make_pipeline(columns(), LogisticRegression(max_iter=500)).fit(SEEN, LEAVES)
+    path = tmp_path / f"rows.{suffix}"
+    SEEN.to_csv(path, index=False) if suffix == "csv" else SEEN.to_parquet(path, index=False)
+    joblib.dump(model, tmp_path / "model.joblib")
+    command = [sys.executable, "-m", "onstage._convert.command", tmp_path / "model.joblib", "--data", path]
+    done = subprocess.run([*command, "-o", tmp_path / "package", "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)["parity"]
+    assert (report["rows"], report["rows_given"], report["labels_agree"]) == (1200, 1200, 1200)
+    assert "which runs the code in it" in done.stderr
+
+
 def test_log_model_in_the_form_of_mlflow(registry):
     model = LogisticRegression().fit(ROWS, LEAVES)
     with mlflow.start_run() as run:
@@ -169,6 +184,34 @@ def test_the_life_of_a_deployment(registry):
     with pytest.raises(onstage.OnstageError, match="no deployment `deployed`"):
         client.delete_deployment("deployed")
     assert len(mlflow.MlflowClient().search_model_versions("name='deployed'")) == 2
+
+
+def test_an_update_waits_for_a_rollout(registry):
+    """While the server moves the model, nothing is registered; `force` insists."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps([{"name": "rolling", "version": "1", "state": "LOADING"}]).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        client = get_deploy_client(f"onstage:/http://127.0.0.1:{server.server_port}")
+        client.create_deployment("rolling", str(IRIS))
+        with pytest.raises(onstage.OnstageError, match="is loading version 1 of `rolling`"):
+            client.update_deployment("rolling", str(IRIS))
+        assert len(mlflow.MlflowClient().search_model_versions("name='rolling'")) == 1
+        assert client.update_deployment("rolling", str(IRIS), config={"force": "true"})["version"] == "2"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_an_alias_is_not_converted_without_trust(registry):

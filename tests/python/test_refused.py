@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import catboost
 import lightgbm
 import mlflow
 import numpy as np
@@ -11,17 +12,21 @@ import pandas as pd
 import pytest
 import xgboost
 from models import LEAVES, NUMBERS, SEEN, columns
+from sklearn import model_selection
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 NUMBERS_ONLY = SEEN[NUMBERS].fillna(0)
+CAT = {"verbose": 0, "allow_writing_files": False, "thread_count": 1}
 
 
 class Doubled(TransformerMixin, BaseEstimator):
@@ -70,16 +75,26 @@ def test_models_without_a_form(tmp_path, model, said):
     assert "hint: " in text
 
 
+QUIET = {"n_estimators": 5, "verbose": -1}
+
+
+def tuned():
+    if not hasattr(model_selection, "FixedThresholdClassifier"):
+        pytest.skip("scikit-learn 1.5 brought tuned thresholds")
+    return model_selection.FixedThresholdClassifier(LogisticRegression(), threshold=0.2)
+
+
 # Faults of the converters (skl2onnx 1.20, onnxmltools 1.16) that nothing here mends.
 @pytest.mark.parametrize(
     "model",
     [
         lambda: KNeighborsRegressor(weights="distance").fit(NUMBERS_ONLY, LEAVES * 9.0),
-        lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.2).fit(NUMBERS_ONLY, LEAVES),
+        lambda: tuned().fit(NUMBERS_ONLY, LEAVES),
         lambda: lightgbm.LGBMRegressor(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, n_estimators=5, verbose=-1).fit(
             NUMBERS_ONLY, LEAVES
         ),
-        lambda: xgboost.XGBRegressor(objective="reg:logistic", n_estimators=3).fit(NUMBERS_ONLY, LEAVES),
+        lambda: lightgbm.LGBMClassifier(objective="multiclassova", **QUIET).fit(NUMBERS_ONLY, SEEN["visits"] // 10),
+        lambda: OneVsOneClassifier(LogisticRegression()).fit(NUMBERS_ONLY, np.array(["a", "b", "c"])[SEEN["visits"] % 3]),
     ],
 )
 def test_faults_of_converters_are_refused_or_right(tmp_path, model):
@@ -95,15 +110,62 @@ def test_faults_of_converters_are_refused_or_right(tmp_path, model):
     np.testing.assert_allclose(np.ravel(list(got)), trained.predict(NUMBERS_ONLY), rtol=1e-4, atol=1e-4)
 
 
-def test_faults_that_are_mended(tmp_path):
-    """Missing values in forests, and imputers with indicators."""
-    missing = SEEN[NUMBERS]
-    forest = RandomForestRegressor(5, random_state=0).fit(missing, LEAVES)
-    imputed = make_pipeline(SimpleImputer(add_indicator=True), LinearRegression()).fit(missing, LEAVES)
-    for number, model in enumerate([forest, imputed]):
-        package = onstage.convert(model, missing, output=tmp_path / str(number))
-        got = np.ravel(list(mlflow.pyfunc.load_model(package).predict(missing)["prediction"]))
-        assert (np.abs(got - model.predict(missing)) > 1e-5).mean() < 0.03
+POSITIVE = np.exp(NUMBERS_ONLY["age"] / 50 - 1) + LEAVES
+TWO = np.stack([POSITIVE, NUMBERS_ONLY["age"] - 40.0], axis=1)
+
+
+# Faults of the converters that are mended here: each of these came out wrong, or not at all.
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        (lambda: RandomForestRegressor(5, random_state=0).fit(SEEN[NUMBERS], LEAVES), SEEN[NUMBERS]),
+        (lambda: make_pipeline(SimpleImputer(add_indicator=True), LinearRegression()).fit(SEEN[NUMBERS], LEAVES), SEEN[NUMBERS]),
+        (lambda: HistGradientBoostingRegressor(loss="poisson", max_iter=9).fit(NUMBERS_ONLY, POSITIVE), NUMBERS_ONLY),
+        (lambda: HistGradientBoostingRegressor(loss="gamma", max_iter=9).fit(NUMBERS_ONLY, POSITIVE), NUMBERS_ONLY),
+        (lambda: lightgbm.LGBMRegressor(zero_as_missing=True, **QUIET).fit(NUMBERS_ONLY, POSITIVE), NUMBERS_ONLY),
+        (
+            lambda: make_pipeline(StandardScaler(), lightgbm.LGBMRegressor(zero_as_missing=True, **QUIET)).fit(
+                NUMBERS_ONLY, POSITIVE
+            ),
+            NUMBERS_ONLY,
+        ),
+        (lambda: xgboost.XGBRegressor(objective="reg:logistic", n_estimators=3).fit(NUMBERS_ONLY, LEAVES), NUMBERS_ONLY),
+        (lambda: xgboost.XGBRegressor(n_estimators=3).fit(NUMBERS_ONLY, TWO), NUMBERS_ONLY),
+        (lambda: LinearRegression().fit(NUMBERS_ONLY, TWO), NUMBERS_ONLY),
+        (lambda: catboost.CatBoostRegressor(5, loss_function="Poisson", **CAT).fit(NUMBERS_ONLY, POSITIVE), NUMBERS_ONLY),
+        (lambda: make_pipeline(StandardScaler(), catboost.CatBoostRegressor(5, **CAT)).fit(NUMBERS_ONLY, POSITIVE), NUMBERS_ONLY),
+        (
+            lambda: TransformedTargetRegressor(LinearRegression(), func=np.log1p, inverse_func=np.expm1).fit(
+                NUMBERS_ONLY, POSITIVE
+            ),
+            NUMBERS_ONLY,
+        ),
+        (lambda: xgboost.XGBRegressor(n_estimators=3).fit(SEEN[["member", "visits"]], LEAVES), SEEN[["member", "visits"]]),
+    ],
+)
+def test_faults_that_are_mended(tmp_path, model, rows):
+    trained = model()
+    found = mlflow.pyfunc.load_model(onstage.convert(trained, rows, output=tmp_path / "package")).predict(rows)
+    got = np.stack([found[name].to_numpy(float) for name in found], axis=1)
+    want = trained.predict(rows).reshape(len(rows), -1)
+    assert got.shape == want.shape
+    assert (np.abs(got - want) > 1e-5 * np.maximum(1, np.abs(want))).any(axis=1).mean() < 0.03
+
+
+def test_a_linear_discriminant_of_two_classes(tmp_path):
+    trained = LinearDiscriminantAnalysis().fit(NUMBERS_ONLY, LEAVES)
+    found = mlflow.pyfunc.load_model(onstage.convert(trained, NUMBERS_ONLY, output=tmp_path / "package")).predict(NUMBERS_ONLY)
+    got = [[row[0], row[1]] for row in found["probabilities"]]
+    np.testing.assert_allclose(got, trained.predict_proba(NUMBERS_ONLY), atol=1e-5)
+
+
+def test_columns_may_have_the_names_of_outputs(tmp_path):
+    rows = NUMBERS_ONLY.set_axis(["label", "probabilities", "output_label"], axis=1)
+    trained = LogisticRegression().fit(rows, LEAVES)
+    mixed = rows.assign(label=rows["label"].astype(int))
+    found = mlflow.pyfunc.load_model(onstage.convert(trained, mixed, output=tmp_path / "package")).predict(mixed)
+    assert list(found) == ["label_of_model", "output_probability"]
+    assert (found["label_of_model"] == trained.predict(mixed)).all()
 
 
 def test_dates_and_contradictions(tmp_path):
@@ -141,6 +203,14 @@ def test_packages_of_a_newer_python(tmp_path):
     text = refuses(tmp_path, tmp_path / "logged", NUMBERS_ONLY)
     assert "Python 3.99.1, here is" in text
     assert "python3.99 -m venv" in text
+
+
+def test_a_model_larger_than_a_graph_can_be(tmp_path, monkeypatch):
+    from onstage._convert import graph
+
+    monkeypatch.setattr(graph, "LARGEST", 100)
+    text = refuses(tmp_path, LogisticRegression().fit(NUMBERS_ONLY, LEAVES), NUMBERS_ONLY)
+    assert "more than the 2 GiB that an ONNX file can hold" in text
 
 
 def test_what_is_no_model(tmp_path):

@@ -74,7 +74,9 @@ def convert_source(source: Source, data: Any) -> Converted:
     original = recognise(source.model)
     layout = plan(original, source.signature, data if data is not None else source.example)
     frame, given = rows(original, layout, data, source.example)
-    original.predict(frame.head(3) if hasattr(frame, "head") else frame[:3])
+    first = original.predict(frame.head(3) if hasattr(frame, "head") else frame[:3])
+    if original.kind == "regressor":
+        original.targets = first.numbers.shape[1]
     failures: list[Exception] = []
     best: dict[str, Any] | None = None
     waiting = attempts(original, layout)
@@ -138,7 +140,7 @@ def run(model: Any, original: Original, layout: Layout, frame: Any) -> Answer:
             "a converter wrote it wrong: replace the step that the message names, or send us the model",
         ) from cause
     if original.kind in ("regressor", "tensor"):
-        return Answer(numbers=found[0].reshape(len(found[0]), -1).astype(float))
+        return Answer(numbers=np.concatenate([part.reshape(len(part), -1) for part in found], axis=1).astype(float))
     if len(found) == 1:
         return Answer(found[0])
     numbers = found[1]

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from onstage._convert import imputer, mends
+from onstage._convert import boosters, imputer, inverse, mends, rewrite
+from onstage._convert.known import knowledge
 from onstage._convert.layout import FLOATS, Layout
 from onstage._convert.lift import lifted
 from onstage._convert.original import LightGbmBooster, Original, library_of, steps
@@ -32,6 +33,8 @@ class Attempt:
     floats: bool = False
     categories: dict[int, list[Any]] = field(default_factory=dict)
     zero_is_missing: bool = False
+    # The texts that the model knows.
+    words: frozenset[str] = frozenset()
     # The label is that of the largest probability, the first of equals: half of the votes for each of two classes are
     # not exactly a half in float32.
     label_of_probabilities: bool = False
@@ -40,14 +43,15 @@ class Attempt:
 def attempts(original: Original, layout: Layout) -> list[Attempt]:
     """The ways to convert a model, the plainest first."""
     zero = original.library == "lightgbm" and mends.zero_as_missing(original.model)
-    plain = Attempt(categories=original.categories, zero_is_missing=zero)
+    known = [value for values in knowledge(original, layout).values.values() for value in values]
+    words = frozenset(value for value in known if isinstance(value, str))
+    plain = Attempt(categories=original.categories, zero_is_missing=zero, words=words)
     found = [plain]
     whole = any(c.kind not in FLOATS and c.kind != "string" for c in layout.columns)
     if layout.inner == "columns" and whole:
-        found.append(Attempt(floats=True))
-    boosted = any(library_of(step) not in ("sklearn", None) for step in steps(original.model))
-    if original.library == "sklearn" and not original.text and not boosted:
-        exact = Attempt(double=True, floats=True)
+        found.append(Attempt(floats=True, words=words))
+    if original.library == "sklearn" and not original.text:
+        exact = Attempt(double=True, floats=True, words=words)
         # Trees cut between whole numbers, which scaled in float32 may fall on the other side: in rows that nobody has tried.
         trees = any(mends.rounds(step) or hasattr(step, "_predictors") for step in steps(original.model))
         found.insert(0 if trees and hasattr(original.model, "steps") else len(found), exact)
@@ -84,9 +88,10 @@ def failed(original: Original, cause: Exception) -> ConversionError:
     custom = [
         type(step)
         for step in steps(original.model)
-        if type(step).__module__.split(".")[0] not in ("sklearn", "xgboost", "lightgbm", "catboost")
+        if type(step).__module__.split(".")[0] not in ("sklearn", "xgboost", "lightgbm", "catboost", "onstage")
     ]
     functions = [step for step in steps(original.model) if type(step).__name__ == "FunctionTransformer"]
+    unknown = [step for step in steps(original.model) if str(type(step)) in str(cause)]
     if custom:
         named = f"{custom[0].__module__}.{custom[0].__qualname__}"
         return ConversionError(
@@ -99,6 +104,11 @@ def failed(original: Original, cause: Exception) -> ConversionError:
             f"the pipeline has the `FunctionTransformer` of `{name}`, a Python function, which no graph can hold",
             "do its work before the model, or write it as an estimator with a converter of its own "
             "(`skl2onnx.update_registered_converter`)",
+        )
+    if type(cause).__name__ in ("MissingShapeCalculator", "MissingConverter") and unknown:
+        return ConversionError(
+            f"`{type(unknown[0]).__name__}` has no converter to ONNX",
+            "replace it by an estimator that has one, or write one (`skl2onnx.update_registered_converter`)",
         )
     return ConversionError(
         f"the converter of {original.library} failed: {type(cause).__name__}: {brief(cause)}",
@@ -129,9 +139,10 @@ def inner_types(original: Original, layout: Layout, attempt: Attempt) -> list[tu
 def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
     """By skl2onnx, which is taught the boosting libraries' estimators as well."""
     skl2onnx = need("skl2onnx")
-    register_boosters(original)
-    hide_names(original.model)
-    model = lifted(original.model)
+    given, after = inverse.peeled(rewrite.rewritten(original.model))
+    boosters.register(given)
+    hide_names(given)
+    model = lifted(given)
     model = mends.rounding(model) if attempt.double else model
     options: dict[Any, Any] = {id(step): {"tokenexp": tokens(step)} for step in steps(model) if hasattr(step, "token_pattern")}
     for step in steps(model):
@@ -140,7 +151,10 @@ def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
             step.flatten_transform = False
     if original.probabilistic:
         options[id(model)] = {"zipmap": False}
-    with booleans_as_integers(), mends.exact_trees() as thresholds, imputer.registered():
+    elif hasattr(model, "steps"):
+        # Else the last step would be asked for maps, which it may not have.
+        options[id(model.steps[-1][1])] = {}
+    with booleans_as_integers(), mends.exact_trees() as thresholds, imputer.registered(), boosters.exponents():
         found = skl2onnx.to_onnx(
             model,
             name="model",
@@ -148,32 +162,7 @@ def sklearn_graph(original: Original, layout: Layout, attempt: Attempt) -> Any:
             options=options,
             target_opset=OPSETS,
         )
-    return mends.double_trees(found, thresholds) if attempt.double else found
-
-
-def register_boosters(original: Original) -> None:
-    """Teaches skl2onnx the estimators of the boosting libraries in the model, also inside pipelines."""
-    from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes as classifier
-    from skl2onnx.common.shape_calculator import calculate_linear_regressor_output_shapes as regressor
-
-    libraries = {library_of(step) for step in steps(original.model)}
-    options = {"nocl": [True, False], "zipmap": [True, False, "columns"]}
-    if "xgboost" in libraries:
-        xgboost = need("xgboost", "xgboost")
-        convert_xgboost = need("onnxmltools.convert.xgboost.operator_converters.XGBoost", "xgboost").convert_xgboost
-        for kind, shapes, more in (
-            (xgboost.XGBClassifier, classifier, options),
-            (xgboost.XGBRegressor, regressor, None),
-            (xgboost.XGBRFClassifier, classifier, options),
-            (xgboost.XGBRFRegressor, regressor, None),
-        ):
-            update_registered_converter(kind, f"Xgb{kind.__name__}", shapes, convert_xgboost, options=more)
-    if "lightgbm" in libraries:
-        lightgbm = need("lightgbm", "lightgbm")
-        convert_lightgbm = need("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "lightgbm").convert_lightgbm
-        update_registered_converter(lightgbm.LGBMClassifier, "LgbmClassifier", classifier, convert_lightgbm, options=options)
-        update_registered_converter(lightgbm.LGBMRegressor, "LgbmRegressor", regressor, convert_lightgbm, options={"split": None})
+    return inverse.followed(mends.double_trees(found, thresholds) if attempt.double else found, after)
 
 
 @contextlib.contextmanager
@@ -204,10 +193,11 @@ def tokens(vectorizer: Any) -> Any:
 
 
 def hide_names(model: Any) -> None:
-    """Forgets the names of XGBoost's features: its converter wants f0, f1, … and fails at others."""
+    """Forgets the names and types of XGBoost's features: its converter wants f0, f1, … and numbers, and fails at others."""
     for step in steps(model):
         if library_of(step) == "xgboost":
-            step.get_booster().feature_names = None
+            booster = step.get_booster()
+            booster.feature_names, booster.feature_types = None, None
 
 
 def lightgbm_graph(original: Original) -> Any:
@@ -235,7 +225,7 @@ def catboost_graph(original: Original) -> Any:
     if maps is not None:
         model.graph.node.remove(maps)
         model.graph.output[1].CopyFrom(onnx.helper.make_tensor_value_info(maps.input[0], onnx.TensorProto.FLOAT, [None, None]))
-    return model
+    return inverse.followed(model, inverse.FUNCTIONS["exp"]) if mends.is_exponent(original.model) else model
 
 
 def torch_graph(original: Original, layout: Layout) -> Any:
@@ -245,14 +235,31 @@ def torch_graph(original: Original, layout: Layout) -> Any:
 
     rows = torch.zeros([2, *(size if size > 0 else 1 for size in layout.shape)])
     written = io.BytesIO()
-    torch.onnx.export(
-        original.model,
-        (rows,),
-        written,
-        input_names=["input"],
-        output_names=["output"],
-        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
-        opset_version=OPSETS[""],
-        dynamo=False,
-    )
+    with without_modes(original.model):
+        torch.onnx.export(
+            original.model,
+            (rows,),
+            written,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=OPSETS[""],
+            dynamo=False,
+        )
     return onnx.load_model_from_string(written.getvalue())
+
+
+@contextlib.contextmanager
+def without_modes(module: Any) -> Iterator[None]:
+    """Keeps the exporter from setting the mode of a module that has only one, as those of MLflow's default format."""
+    if type(module).__name__ not in ("GraphModule", "GraphModuleImpl"):
+        yield
+        return
+    given = {name: vars(module)[name] for name in ("train", "eval") if name in vars(module)}
+    for name in given:
+        setattr(module, name, lambda *_: module)
+    try:
+        yield
+    finally:
+        for name, method in given.items():
+            setattr(module, name, method)

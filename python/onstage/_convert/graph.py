@@ -12,6 +12,8 @@ from onstage.errors import ConversionError
 
 # Old enough for every engine.
 OPSETS = {"": 17, "ai.onnx.ml": 3}
+# What a missing text becomes on its way through MLflow, in JSON and Parquet, and in CSV.
+MISSING = ("None", "nan")
 # What protobuf can hold.
 LARGEST = 2**31 - 1
 
@@ -46,8 +48,9 @@ def build(original: Original, layout: Layout, attempt: converters.Attempt, name:
     import onnx
 
     core = converters.convert(original, layout, attempt)
-    core = tidy(onnx.compose.add_prefix(core, "model/"))
-    before, after = Builder("before"), Builder("after")
+    taken = [column.name for column in layout.columns]
+    core = tidy(onnx.compose.add_prefix(core, f"{unlike(taken, 'model')}/"))
+    before, after = Builder(unlike(taken, "before")), Builder(unlike(taken, "after"))
     inputs = lead_in(layout, core, attempt, before, original.names or [])
     outputs = lead_out(original, layout, core, after, attempt)
     prepare = [*before.nodes, *core.graph.node, *after.nodes]
@@ -70,6 +73,19 @@ def build(original: Original, layout: Layout, attempt: converters.Attempt, name:
     return model
 
 
+def unlike(taken: list[str], name: str) -> str:
+    """A name that no name of `taken` begins with."""
+    while any(each.startswith(name) for each in taken):
+        name = f"{name}_"
+    return name
+
+
+def free(layout: Layout, *names: str) -> str:
+    """The first of the names, by which the server knows an output, that no input has."""
+    taken = [column.name for column in layout.columns]
+    return next((name for name in names if name not in taken), f"{names[0]}_of_model")
+
+
 def lead_in(layout: Layout, core: Any, attempt: converters.Attempt, builder: Builder, names: list[str]) -> list[Any]:
     """The inputs of clients, and the nodes that make the converter's inputs of them."""
     import onnx
@@ -87,11 +103,15 @@ def lead_in(layout: Layout, core: Any, attempt: converters.Attempt, builder: Bui
         if layout.style == "tensor" and len(layout.tensor.shape) == 1:
             shape = ["batch"]
         values.append(onnx.helper.make_tensor_value_info(name, element(kind, layout), shape))
+        if kind == "string" and layout.inner != "text" and not attempt.categories:
+            name = without_missing(name, attempt.words, builder)
         parts = [(name, kind)]
     else:
-        for column in layout.columns:
+        for at, column in enumerate(layout.columns):
             values.append(onnx.helper.make_tensor_value_info(column.name, element(column.kind, layout), ["batch"]))
             wide = builder.add("Reshape", [column.name, builder.constant(integers([-1, 1]))])
+            if column.kind == "string" and at not in attempt.categories:
+                wide = without_missing(wide, attempt.words, builder)
             parts.append((wide, column.kind))
     if layout.inner == "columns":
         lead_columns(names, parts, inner, builder)
@@ -103,8 +123,22 @@ def lead_in(layout: Layout, core: Any, attempt: converters.Attempt, builder: Bui
     return values
 
 
-def integers(values: list[int]) -> Any:
-    """Whole numbers as a constant."""
+def without_missing(name: str, words: frozenset[str], builder: Builder) -> str:
+    """A missing text as the empty one: MLflow, and a server that answers alike, say `None` or `nan` to the graph."""
+    import numpy as np
+
+    wanted = [word for word in MISSING if word not in words]
+    if not wanted:
+        return name
+    codes = builder.add(
+        "LabelEncoder", [name], domain="ai.onnx.ml", keys_strings=wanted, values_int64s=[1] * len(wanted), default_int64=0
+    )
+    missing = builder.add("Equal", [codes, builder.constant(integers(1))])
+    return builder.add("Where", [missing, builder.constant(np.array("", object)), name])
+
+
+def integers(values: int | list[int]) -> Any:
+    """Whole numbers, or one, as a constant."""
     import numpy as np
 
     return np.array(values, np.int64)
@@ -187,42 +221,63 @@ def lead_out(original: Original, layout: Layout, core: Any, builder: Builder, at
 
     tensor = onnx.TensorProto
     found = [value.name for value in core.graph.output]
+    if original.targets > 1 and layout.style == "columns":
+        return targets(original, layout, found[0], builder)
     if original.kind in ("regressor", "tensor"):
-        name = "prediction" if original.kind == "regressor" else "output"
+        name = free(layout, "prediction", "output_prediction") if original.kind == "regressor" else "output"
         builder.add("Cast", [found[0]], to=tensor.FLOAT, output=name)
         width = core.graph.output[0].type.tensor_type.shape.dim[1:]
         shape = [dim.dim_value or dim.dim_param or None for dim in width] if original.kind == "tensor" else [None]
         return [onnx.helper.make_tensor_value_info(name, tensor.FLOAT, ["batch", *shape])]
     label = core.graph.output[0].type.tensor_type.elem_type
+    name = free(layout, "label", "output_label")
     if attempt.label_of_probabilities:
-        label_of(original, found[1], core.graph.output[1].type.tensor_type.elem_type, label, builder)
+        place = place_of_largest(found[1], core.graph.output[1].type.tensor_type.elem_type, builder)
+        builder.add("Gather", [builder.constant(classes_of(original, label)), place], output=name)
     else:
-        builder.add("Reshape", [found[0], builder.constant(integers([-1]))], output="label")
-    outputs = [onnx.helper.make_tensor_value_info("label", label, ["batch"])]
+        builder.add("Reshape", [found[0], builder.constant(integers([-1]))], output=name)
+    outputs = [onnx.helper.make_tensor_value_info(name, label, ["batch"])]
     if original.kind == "outlier":
         flat = builder.add("Reshape", [found[1], builder.constant(integers([-1]))])
-        builder.add("Cast", [flat], to=tensor.FLOAT, output="scores")
-        outputs.append(onnx.helper.make_tensor_value_info("scores", tensor.FLOAT, ["batch"]))
+        scores = builder.add("Cast", [flat], to=tensor.FLOAT, output=free(layout, "scores", "output_scores"))
+        outputs.append(onnx.helper.make_tensor_value_info(scores, tensor.FLOAT, ["batch"]))
     elif original.probabilistic:
         outputs.append(probabilities(original, layout, found[1], builder))
     return outputs
 
 
-def label_of(original: Original, name: str, kind: int, label: int, builder: Builder) -> None:
-    """The class of the largest probability, to the sixth digit, and of equals the first."""
+def targets(original: Original, layout: Layout, name: str, builder: Builder) -> list[Any]:
+    """An output for each target: of a matrix, MLflow would make more rows than were sent."""
+    import onnx
+
+    outputs = []
+    for number in range(original.targets):
+        one = builder.add("Gather", [name, builder.constant(integers(number))], axis=1)
+        target = free(layout, f"prediction_{number}", f"output_prediction_{number}")
+        builder.add("Cast", [one], to=onnx.TensorProto.FLOAT, output=target)
+        outputs.append(onnx.helper.make_tensor_value_info(target, onnx.TensorProto.FLOAT, ["batch"]))
+    return outputs
+
+
+def place_of_largest(name: str, kind: int, builder: Builder) -> str:
+    """The place of the largest probability, to the sixth digit, and of equals the first."""
     import numpy as np
     import onnx
 
     million = builder.constant(np.array(1e6, onnx.helper.tensor_dtype_to_np_dtype(kind)))
     rounded = builder.add("Round", [builder.add("Mul", [name, million])])
-    place = builder.add("ArgMax", [rounded], axis=1, keepdims=0)
+    return builder.add("ArgMax", [rounded], axis=1, keepdims=0)
+
+
+def classes_of(original: Original, label: int) -> Any:
+    """The classes, in the type of the labels."""
+    import numpy as np
+    import onnx
+
     classes = np.array(original.classes)
-    dtype = object if label == onnx.TensorProto.STRING else onnx.helper.tensor_dtype_to_np_dtype(label)
-    builder.add(
-        "Gather",
-        [builder.constant(classes.astype(str).astype(object) if dtype is object else classes.astype(dtype)), place],
-        output="label",
-    )
+    if label == onnx.TensorProto.STRING:
+        return classes.astype(str).astype(object)
+    return classes.astype(onnx.helper.tensor_dtype_to_np_dtype(label))
 
 
 def probabilities(original: Original, layout: Layout, name: str, builder: Builder) -> Any:
@@ -232,16 +287,17 @@ def probabilities(original: Original, layout: Layout, name: str, builder: Builde
 
     tensor = onnx.TensorProto
     classes = [value.item() if isinstance(value, np.generic) else value for value in original.classes or []]
+    output = free(layout, "probabilities", "output_probability", "probability")
     if layout.style == "tensor":
-        builder.add("Cast", [name], to=tensor.FLOAT, output="probabilities")
-        return onnx.helper.make_tensor_value_info("probabilities", tensor.FLOAT, ["batch", len(classes)])
+        builder.add("Cast", [name], to=tensor.FLOAT, output=output)
+        return onnx.helper.make_tensor_value_info(output, tensor.FLOAT, ["batch", len(classes)])
     matrix = builder.add("Cast", [name], to=tensor.FLOAT)
     whole = all(isinstance(value, (int, bool)) or (isinstance(value, float) and value.is_integer()) for value in classes)
     key = tensor.INT64 if whole else tensor.STRING
     keys = {"classlabels_int64s": [int(v) for v in classes]} if whole else {"classlabels_strings": list(map(str, classes))}
-    builder.add("ZipMap", [matrix], domain="ai.onnx.ml", output="probabilities", **keys)
+    builder.add("ZipMap", [matrix], domain="ai.onnx.ml", output=output, **keys)
     row = onnx.helper.make_map_type_proto(key, onnx.helper.make_tensor_type_proto(tensor.FLOAT, []))
-    return onnx.helper.make_value_info("probabilities", onnx.helper.make_sequence_type_proto(row))
+    return onnx.helper.make_value_info(output, onnx.helper.make_sequence_type_proto(row))
 
 
 def tidy(model: Any) -> Any:
@@ -271,7 +327,7 @@ def feeds(layout: Layout, frame: Any) -> dict[str, Any]:
 
     def typed(values: Any, kind: str) -> Any:
         if kind == "string":
-            return np.where([value != value for value in values], "", values).astype(object)
+            return np.array([MISSING[row % 2] if value != value else value for row, value in enumerate(values)], object)
         return values.astype(np.float32 if kind in FLOATS else Column("", kind).dtype)
 
     if not layout.packed:

@@ -7,8 +7,16 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-# The estimators of scikit-learn that round their features to float32 before they compare.
-ROUNDING = ("sklearn.tree.", "sklearn.ensemble._forest", "sklearn.ensemble._gb", "sklearn.ensemble._iforest")
+# The estimators that round their features to float32 before they compare. LightGBM does not, but its converter does.
+ROUNDING = (
+    "sklearn.tree.",
+    "sklearn.ensemble._forest",
+    "sklearn.ensemble._gb",
+    "sklearn.ensemble._iforest",
+    "xgboost.",
+    "catboost.",
+    "lightgbm.",
+)
 
 
 def zero_as_missing(model: Any) -> bool:
@@ -17,8 +25,14 @@ def zero_as_missing(model: Any) -> bool:
     return str(parameters.get("zero_as_missing", "")).lower() in ("true", "1")
 
 
+def is_exponent(model: Any) -> bool:
+    """Whether CatBoost's numbers are exponents, which its own export leaves out."""
+    loss = str(model.get_all_params().get("loss_function", ""))
+    return loss.startswith(("Poisson", "Tweedie"))
+
+
 def rounds(step: Any) -> bool:
-    """Whether an estimator rounds its features to float32, as scikit-learn's trees do."""
+    """Whether an estimator rounds its features to float32, as scikit-learn's trees and the boosting libraries' do."""
     return f"{type(step).__module__}.".startswith(ROUNDING)
 
 

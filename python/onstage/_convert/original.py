@@ -38,6 +38,10 @@ class Original:
     # For each column the categories of pandas that a LightGBM booster holds by their codes.
     categories: dict[int, list[Any]] = field(default_factory=dict)
     text: bool = False
+    # How many numbers a regression has for each row.
+    targets: int = 1
+    # Whether encoders know the missing text as `None`, which is another category than NaN to them.
+    none_is_missing: bool = False
 
     @property
     def probabilistic(self) -> bool:
@@ -48,6 +52,8 @@ class Original:
         """What the library says to a frame of the model's columns, in their order."""
         try:
             return self._predict(self.form(frame))
+        except ConversionError:
+            raise
         except Exception as cause:  # each library has errors of its own
             raise ConversionError(
                 f"the original model cannot predict the data: {type(cause).__name__}: {brief(cause)}",
@@ -68,6 +74,10 @@ class Original:
             for number, known in self.categories.items():
                 frame.isetitem(number, pd.Categorical(frame.iloc[:, number], categories=known))
             return frame.set_axis(self.names, axis=1) if self.names else frame
+        if self.none_is_missing:
+            frame = frame.copy()
+            for name in frame.select_dtypes(object):
+                frame[name] = frame[name].where(frame[name].notna(), None)
         if self.names:
             return frame.set_axis(self.names, axis=1)
         kinds = {kind.kind for kind in frame.dtypes}
@@ -81,6 +91,8 @@ class Original:
         labels = np.asarray(self.model.predict(rows))
         if self.kind == "regressor":
             return Answer(numbers=labels.astype(float).reshape(len(labels), -1))
+        if labels.size != len(labels):
+            raise ConversionError("the model predicts several targets at once", "convert one model for each target")
         labels = labels.reshape(len(labels))
         if self.probabilistic:
             return Answer(labels, np.asarray(self.model.predict_proba(rows), dtype=float))
@@ -159,6 +171,7 @@ def recognise(given: Any) -> Original:
     original = Original(model, library, kind, None if classes is None else list(classes), names, width)
     original.categories = pandas_categories(model, library)
     original.text = bool(vectorizers(model))
+    original.none_is_missing = knows_none(model)
     return original
 
 
@@ -292,7 +305,7 @@ def steps(model: Any) -> Iterator[Any]:
         for item in getattr(model, part, None) or []
         if not isinstance(item[1], str)
     ]
-    for part in ("estimator", "estimator_", "best_estimator_", "final_estimator_"):
+    for part in ("estimator", "estimator_", "best_estimator_", "final_estimator_", "regressor_", "transformer_"):
         inner.append(getattr(model, part, None))
     for part in ("estimators_", "calibrated_classifiers_"):
         found = getattr(model, part, None)
@@ -301,6 +314,17 @@ def steps(model: Any) -> Iterator[Any]:
     for each in inner:
         if each is not None and not isinstance(each, (str, tuple, list)) and hasattr(each, "__dict__"):
             yield from steps(each)
+
+
+def knows_none(model: Any) -> bool:
+    """Whether an imputer looks for `None`, or an encoder has it among its categories."""
+    for step in steps(model):
+        if type(step).__name__ == "SimpleImputer" and step.missing_values is None:
+            return True
+        known = getattr(step, "categories_", None)
+        if isinstance(known, list) and any(value is None for categories in known for value in list(categories)[-1:]):
+            return True
+    return False
 
 
 def vectorizers(model: Any) -> list[Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -79,8 +81,29 @@ def answer(package: Path) -> str:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     request = (package / "serving_input_example.json").read_text()
     model = pyfunc.load_model(str(package))
-    found = invocations(request, "application/json", model, model.metadata.get_input_schema())
+    try:
+        with texts_as_objects():
+            found = invocations(request, "application/json", model, model.metadata.get_input_schema())
+    except Exception as cause:  # MLflow's errors, and those of ONNX Runtime below it
+        raise ConversionError(f"the package does not answer its own example: {brief(cause)}") from cause
     return str(found.response)
+
+
+@contextlib.contextmanager
+def texts_as_objects() -> Iterator[None]:
+    """Keeps pandas 3 from its own type of texts, which MLflow 3.17 hands to ONNX Runtime as it is, and that refuses it."""
+    import pandas as pd
+
+    try:
+        before = pd.get_option("future.infer_string")
+    except KeyError:  # an option that is gone, or not there yet
+        yield
+        return
+    pd.set_option("future.infer_string", False)
+    try:
+        yield
+    finally:
+        pd.set_option("future.infer_string", before)
 
 
 def requirements() -> list[str]:
@@ -102,7 +125,16 @@ def describe(converted: Converted) -> tuple[Any, Any]:
         ColSpec(column.kind, column.name if layout.named else None, required=not column.optional) for column in layout.columns
     ]
     signature = ModelSignature(Schema(taken), Schema([output_column(value) for value in outputs]))
-    return signature, converted.frame.head(EXAMPLE_ROWS)
+    return signature, example_rows(converted.frame)
+
+
+def example_rows(frame: Any) -> Any:
+    """The first rows without missing texts, for which MLflow's own server has another word than the empty text."""
+    texts = frame.select_dtypes(object)
+    whole = frame[texts.notna().all(axis=1)].head(EXAMPLE_ROWS)
+    if not len(whole):
+        whole = frame.head(EXAMPLE_ROWS).fillna(dict.fromkeys(texts, ""))
+    return whole.reset_index(drop=True)
 
 
 def tensor_spec(layout: Layout) -> Any:
@@ -117,7 +149,7 @@ def tensor_example(converted: Converted) -> Any:
     layout = converted.layout
     if layout.inner == "tensor":
         return converted.frame[:EXAMPLE_ROWS]
-    array = converted.frame.head(EXAMPLE_ROWS).to_numpy()
+    array = example_rows(converted.frame).to_numpy()
     array = array[:, 0] if len(layout.tensor.shape) == 1 else array
     return np.asarray(array, dtype=layout.tensor.type)
 

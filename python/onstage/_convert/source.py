@@ -97,7 +97,8 @@ def tracking_hint() -> str:
 
 def brief(cause: BaseException) -> str:
     """A message of a library on one line, and not endless."""
-    text = " ".join(str(cause).split()) or type(cause).__name__
+    # XGBoost puts its own stack behind what it says.
+    text = " ".join(str(cause).partition("Stack trace:")[0].split()) or type(cause).__name__
     return text if len(text) <= 500 else f"{text[:500]}…"
 
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub(super) struct Recipe {
     intra_op_threads: Option<usize>,
     inter_op_threads: Option<usize>,
     providers: Vec<Provider>,
+    /// Whether the operator asked for them, not the package.
+    providers_are_configured: bool,
     operators: Operators,
 }
 
@@ -75,6 +78,7 @@ impl Recipe {
                 .clone()
                 .unwrap_or_else(|| flavor.providers.clone()),
             options: session,
+            providers_are_configured: options.providers.is_some(),
             operators: Operators::default(),
         }
     }
@@ -82,6 +86,31 @@ impl Recipe {
     /// The same with custom operators.
     pub(super) fn with(self, operators: Operators) -> Self {
         Self { operators, ..self }
+    }
+
+    /// Tells of providers that are not here: each time if the operator asked for them. Packages name CUDA because MLflow
+    /// writes it into all of them, which is worth saying once.
+    fn report_missing(&self, selection: &Selection, package: &Package) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        if selection.missing.is_empty() {
+            return;
+        }
+        let missing = selection.missing.join(", ");
+        if self.providers_are_configured {
+            tracing::warn!(
+                model = %package.id,
+                "execution providers that are not available here: {missing}; using what is left, the CPU last"
+            );
+        } else if TOLD.swap(true, Ordering::Relaxed) {
+            tracing::debug!(model = %package.id, "the package names providers that are not available here: {missing}");
+        } else {
+            tracing::info!(
+                model = %package.id,
+                "the package names execution providers that are not available here: {missing}; the CPU runs it. MLflow \
+                 names CUDA unless a model is logged with `onnx_execution_providers=[\"CPUExecutionProvider\"]`. This is \
+                 said once, not for each package"
+            );
+        }
     }
 
     fn builder(&self, providers: &Selection) -> ort::Result<SessionBuilder> {
@@ -182,13 +211,7 @@ impl Model {
             _ => load_error(NAME, package, explained(&error)),
         };
         let selection = select(&recipe.providers);
-        if !selection.missing.is_empty() {
-            tracing::warn!(
-                model = %package.id,
-                "execution providers that are not available here: {}; using what is left, the CPU last",
-                selection.missing.join(", ")
-            );
-        }
+        recipe.report_missing(&selection, package);
         let session = match recipe.open(&selection, cancel) {
             Err(error) if !selection.usable.is_empty() && !cancel.is_cancelled() => {
                 tracing::warn!(

@@ -1,5 +1,6 @@
 //! Loads that fail: tried again or not, and what serves meanwhile.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::harness::{Harness, Setup, after, changed, model, options, seconds, se
 use super::loader::{LOAD, Script};
 use crate::lifecycle::{Contract, LoadError, ModelOptions};
 use crate::model::{
-    ContractError, ManifestError, ManifestProblem, PackageError, SignaturePolicy, Version,
+    ContractError, Conversion, FlavorNames, ManifestError, ManifestProblem, PackageError,
+    SignaturePolicy, Version,
 };
 use crate::registry::{SourceError, Wanted};
 use crate::serving::VersionState;
@@ -39,7 +41,11 @@ fn broken() -> LoadError {
 fn foreign() -> LoadError {
     LoadError::Package(PackageError::Manifest(ManifestError {
         file: "MLmodel".into(),
-        problem: ManifestProblem::Loader("mlflow.sklearn".to_owned()),
+        problem: ManifestProblem::Loader {
+            loader: "mlflow.sklearn".to_owned(),
+            flavors: FlavorNames(vec!["sklearn".to_owned()]),
+        },
+        conversion: Conversion::of_directory(Path::new("m")),
     }))
 }
 

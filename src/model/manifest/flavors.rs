@@ -19,17 +19,20 @@ pub(super) fn onnx_flavor(flavors: Option<Value>) -> Result<OnnxFlavor, Manifest
         mapping(&key, flavors.get(name).cloned())
     };
     let python = entry("python_function")?;
+    let names = || FlavorNames(flavors.keys().cloned().collect());
     if let Some(loader) = text(
         "flavors.python_function.loader_module",
         &python,
         "loader_module",
     )? && loader != LOADER
     {
-        return Err(ManifestProblem::Loader(loader.escape_debug().to_string()));
+        return Err(ManifestProblem::Loader {
+            loader: loader.escape_debug().to_string(),
+            flavors: names(),
+        });
     }
     if !flavors.contains_key("onnx") && !python.contains_key("loader_module") {
-        let names = flavors.keys().cloned().collect();
-        return Err(ManifestProblem::NoOnnxFlavor(FlavorNames(names)));
+        return Err(ManifestProblem::NoOnnxFlavor(names()));
     }
     let onnx = entry("onnx")?;
     // MLflow's scoring server loads the file that `python_function` names.

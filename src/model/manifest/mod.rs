@@ -1,5 +1,6 @@
 //! The `MLmodel` file.
 
+mod conversion;
 mod flavors;
 mod hints;
 mod signature;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use self::conversion::Conversion;
 pub use self::hints::Hints;
 
 use serde::Deserialize;
@@ -94,12 +96,46 @@ pub struct ExampleInfo {
 
 /// Why an `MLmodel` file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("manifest `{}` {problem}", file.display())]
 pub struct ManifestError {
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it.
     pub problem: ManifestProblem,
+    /// The way out for a model that Python must load.
+    pub conversion: Conversion,
+}
+
+impl ManifestError {
+    fn new(file: &Path, problem: ManifestProblem) -> Self {
+        let package = file.parent().unwrap_or(file);
+        Self {
+            file: file.to_owned(),
+            problem,
+            conversion: Conversion::of_directory(package),
+        }
+    }
+
+    /// The same about a package that its user knows by another name than the path of its files.
+    #[must_use]
+    pub fn named(self, conversion: Conversion) -> Self {
+        Self { conversion, ..self }
+    }
+}
+
+/// A model of another kind is one of its user's, whose name for it counts; a damaged file is one to look into.
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (problem, conversion) = (&self.problem, &self.conversion);
+        match problem.foreign_flavors() {
+            Some(flavors) => write!(
+                f,
+                "package `{}` {problem}; {}",
+                conversion.source(),
+                conversion.advice(flavors)
+            ),
+            None => write!(f, "manifest `{}` {problem}", self.file.display()),
+        }
+    }
 }
 
 /// What is wrong with an `MLmodel` file.
@@ -126,18 +162,18 @@ pub enum ManifestProblem {
     )]
     NoFlavors,
     /// A model of another kind.
-    #[error(
-        "has no `onnx` flavor, only {0}; convert the model to ONNX, with `model-examples/convert.py` (docs/guides/convert.md) or \
-         your own exporter, and log it with `mlflow.onnx.log_model`"
-    )]
+    #[error("has no `onnx` flavor, only {0}")]
     NoOnnxFlavor(FlavorNames),
     /// A model that only Python can load.
     #[error(
-        "names the loader `{0}`, which is Python code, and no Python runs here; convert the model to ONNX, with \
-         `model-examples/convert.py` (docs/guides/convert.md) or your own exporter, and log it with `mlflow.onnx.log_model`, so \
-         that its loader is `mlflow.onnx`"
+        "names the loader `{loader}`, which is Python code, and no Python runs here; expected `mlflow.onnx`"
     )]
-    Loader(String),
+    Loader {
+        /// The Python module.
+        loader: String,
+        /// All flavors of the package.
+        flavors: FlavorNames,
+    },
     /// A value that does not fit its key.
     #[error("has {found} for `{key}`; expected {expected}")]
     Value {
@@ -164,11 +200,21 @@ impl fmt::Display for FlavorNames {
     }
 }
 
+impl ManifestProblem {
+    /// The flavors of a model that is whole, and of another kind.
+    fn foreign_flavors(&self) -> Option<&FlavorNames> {
+        match self {
+            Self::NoOnnxFlavor(flavors) | Self::Loader { flavors, .. } => Some(flavors),
+            _ => None,
+        }
+    }
+}
+
 impl Kinded for ManifestError {
     fn kind(&self) -> ErrorKind {
-        match &self.problem {
-            ManifestProblem::Loader(_) | ManifestProblem::NoOnnxFlavor(_) => ErrorKind::Unsupported,
-            _ => ErrorKind::InvalidArgument,
+        match self.problem.foreign_flavors() {
+            Some(_) => ErrorKind::Unsupported,
+            None => ErrorKind::InvalidArgument,
         }
     }
 }
@@ -208,10 +254,7 @@ impl Manifest {
             read.map_err(ManifestProblem::Io)?;
             Self::parse(&bytes)
         };
-        read().map_err(|problem| ManifestError {
-            file: path.to_owned(),
-            problem,
-        })
+        read().map_err(|problem| ManifestError::new(path, problem))
     }
 
     /// The manifest of a bare graph in the file `data`, relative to its directory.

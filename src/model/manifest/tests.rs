@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{ColType, DataType, ParamType, Schema, TensorType};
+use crate::model::{ColType, DataType, ModelId, ModelName, ParamType, Schema, TensorType, Version};
 use crate::tensor::DType;
 
 const MODELS: &str = concat!(
@@ -346,26 +346,67 @@ fn session_options_are_read_as_mlflow_reads_them() {
     assert!(session("{intra_op_num_threads: many}").is_err());
 }
 
+/// The error of a package of these flavors in the directory `path`.
+fn foreign(path: &str, flavors: &str) -> ManifestError {
+    let problem = parse(&format!("flavors: {flavors}")).unwrap_err();
+    ManifestError::new(&Path::new(path).join("MLmodel"), problem)
+}
+
+const SKLEARN: &str = "{sklearn: {}, python_function: {loader_module: mlflow.sklearn}}";
+
 #[test]
-fn a_model_that_python_must_load_is_unsupported() {
-    let text =
-        "flavors: {sklearn: {}, python_function: {loader_module: mlflow.sklearn, data: model.pkl}}";
-    let error = ManifestError {
-        file: PathBuf::from("m/MLmodel"),
-        problem: parse(text).unwrap_err(),
-    };
+fn a_model_that_python_must_load_ends_with_the_command_that_converts_it() {
+    let error = foreign("m", SKLEARN);
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let message = error.to_string();
     assert!(
-        message.starts_with("manifest `m/MLmodel` names the loader `mlflow.sklearn`"),
+        message.starts_with("package `m` names the loader `mlflow.sklearn`"),
         "{message}"
     );
-    assert!(message.contains("convert the model to ONNX"), "{message}");
-    let other = problem("flavors: {spark: {}, crate: {}}");
     assert!(
-        other.starts_with("has no `onnx` flavor, only `spark`, `crate`;"),
-        "{other}"
+        message.ends_with("`onstage-convert m -o m-onnx`"),
+        "{message}"
     );
+    let without_loader = foreign("m", "{sklearn: {}, python_function: {}}").to_string();
+    assert!(
+        without_loader.starts_with("package `m` has no `onnx` flavor, only `sklearn`,"),
+        "{without_loader}"
+    );
+    assert!(
+        without_loader.ends_with("`onstage-convert m -o m-onnx`"),
+        "{without_loader}"
+    );
+}
+
+#[test]
+fn a_flavor_without_converter_gets_no_command() {
+    let message = foreign("m", "{spark: {}, crate: {}}").to_string();
+    assert!(
+        message.starts_with("package `m` has no `onnx` flavor, only `spark`, `crate`;"),
+        "{message}"
+    );
+    assert!(!message.contains("onstage-convert"), "{message}");
+    assert!(message.contains("mlflow.onnx.log_model"), "{message}");
+}
+
+#[test]
+fn the_command_can_be_pasted_into_a_shell() {
+    let command = |path: &str| foreign(path, SKLEARN).conversion.to_string();
+    assert_eq!(command("."), "onstage-convert . -o ./onnx");
+    assert_eq!(
+        command("my models/it's"),
+        r#"onstage-convert "my models/it's" -o "my models/it's-onnx""#
+    );
+    let id = ModelId {
+        name: ModelName::new("my model").unwrap(),
+        version: Version(3),
+    };
+    let named = foreign("cache/abc", SKLEARN).named(Conversion::of_version(&id));
+    assert_eq!(
+        named.conversion.to_string(),
+        "onstage-convert 'models:/my model/3' --register 'my model'"
+    );
+    assert!(!named.to_string().contains("cache"), "{named}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::fit::Misfit;
 use crate::error::{ErrorKind, Kinded};
-use crate::model::{GraphError, IdError, ManifestError, ModelId};
+use crate::model::{Conversion, GraphError, IdError, ManifestError, ModelId};
 
 /// Why a directory is no package that can be served.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +188,15 @@ impl PackageError {
     /// Whether the package is whole, and of a kind that is not served.
     pub fn is_foreign(&self) -> bool {
         matches!(self, Self::Manifest(error) if error.kind() == ErrorKind::Unsupported)
+    }
+
+    /// The same about a package that its user knows by another name than the path of its files.
+    #[must_use]
+    pub(crate) fn named(self, conversion: Conversion) -> Self {
+        match self {
+            Self::Manifest(error) => Self::Manifest(error.named(conversion)),
+            error => error,
+        }
     }
 
     /// Turns an I/O error about `path` into an error of this kind.

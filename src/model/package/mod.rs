@@ -24,7 +24,9 @@ pub use self::survey::{Survey, survey};
 
 use self::confine::Confined;
 use self::digest::Files;
-use crate::model::{Graph, Manifest, ModelId, ModelName, Reshapes, Signature, real_path};
+use crate::model::{
+    Conversion, Graph, Manifest, ModelId, ModelName, Reshapes, Signature, real_path,
+};
 
 /// The manifest's file name.
 const MANIFEST: &str = "MLmodel";
@@ -83,7 +85,8 @@ impl Package {
         let Layout { root, bare } = layout(path)?;
         let mut manifest = match &bare {
             Some(data) => Manifest::of_graph(data.clone()),
-            None => Manifest::read(&root.file("manifest", Path::new(MANIFEST))?)?,
+            None => Manifest::read(&root.file("manifest", Path::new(MANIFEST))?)
+                .map_err(|error| error.named(Conversion::of_directory(path)))?,
         };
         let id = name::identify(path, &root, bare.is_none(), name)?;
         let model_file = root.file("model file", &manifest.onnx.data)?;

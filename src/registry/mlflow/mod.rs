@@ -24,7 +24,7 @@ use super::{
     ArtifactPlaces, Environment, ModelUri, ObjectAccess, PackageRef, Query, RegistryState, Source,
     SourceError,
 };
-use crate::model::{ModelId, ModelName, Version};
+use crate::model::{Conversion, ModelId, ModelName, Version};
 use crate::network::NetworkConfig;
 use artifacts::Artifacts;
 use auth::Credentials;
@@ -147,6 +147,25 @@ impl Mlflow {
         let found: wire::GetLoggedModel = self.tracking.get(&path, &[]).await?;
         Ok(found.model.info)
     }
+
+    async fn fetch_files(&self, package: &PackageRef, directory: &Path) -> Result<(), SourceError> {
+        let uri = if package.revision.starts_with(UNREGISTERED) {
+            package.location.clone()
+        } else if self.dialect == Dialect::UnityCatalog {
+            let (objects, url) = self.unity_catalog_files(&package.id).await?;
+            self.artifacts().check_local(&url)?;
+            return super::object_files::fetch(&objects, &url, directory).await;
+        } else {
+            self.artifact_uri(&package.id).await?
+        };
+        // Older servers answer with what was registered.
+        let uri = match uri.parse() {
+            Ok(ModelUri::Logged(id)) => self.logged_model(&id).await?.artifact_uri,
+            Ok(ModelUri::Run { run, path }) => self.artifacts().of_run(&run, &path).await?,
+            _ => uri,
+        };
+        self.artifacts().fetch(&uri, directory).await
+    }
 }
 
 #[async_trait]
@@ -200,22 +219,13 @@ impl Source for Mlflow {
     }
 
     async fn fetch(&self, package: &PackageRef, directory: &Path) -> Result<(), SourceError> {
-        let uri = if package.revision.starts_with(UNREGISTERED) {
-            package.location.clone()
-        } else if self.dialect == Dialect::UnityCatalog {
-            let (objects, url) = self.unity_catalog_files(&package.id).await?;
-            self.artifacts().check_local(&url)?;
-            return super::object_files::fetch(&objects, &url, directory).await;
-        } else {
-            self.artifact_uri(&package.id).await?
-        };
-        // Older servers answer with what was registered.
-        let uri = match uri.parse() {
-            Ok(ModelUri::Logged(id)) => self.logged_model(&id).await?.artifact_uri,
-            Ok(ModelUri::Run { run, path }) => self.artifacts().of_run(&run, &path).await?,
-            _ => uri,
-        };
-        self.artifacts().fetch(&uri, directory).await
+        let fetched = self.fetch_files(package, directory).await;
+        fetched.map_err(|error| {
+            error.named(|| match package.revision.strip_prefix(UNREGISTERED) {
+                Some(uri) => Conversion::of_uri(uri, &package.id.name),
+                None => Conversion::of_version(&package.id),
+            })
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::lifecycle::operations::{BODY, IRIS, iris, metrics, sample};
+use crate::lifecycle::operations::{BODY, IRIS, copy_iris, iris, metrics, sample};
 use crate::protocols::http::RawRequest;
 use crate::support::server::{Server, Starter};
 
@@ -114,4 +114,29 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     }
     let ended = server.terminate().await;
     assert!(ended.status.success(), "{}", ended.status);
+}
+
+/// MLflow names CUDA in every package that is logged without a list of providers.
+#[tokio::test]
+async fn providers_of_packages_that_are_not_here_are_told_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["one", "two", "three"] {
+        let package = directory.path().join(name);
+        copy_iris(&package);
+        let manifest = package.join("MLmodel");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let provider = "    - CPUExecutionProvider\n";
+        let both = format!("    - CUDAExecutionProvider\n{provider}");
+        std::fs::write(&manifest, text.replace(provider, &both)).unwrap();
+    }
+    let path = directory.path().to_str().unwrap();
+    let server = Starter::serve(&[path, "--engine", "onnxruntime"]).with_onnxruntime();
+    let ended = server.start().await.terminate().await;
+    let lines = ended.stderr.lines();
+    let lines: Vec<&str> = lines.filter(|line| line.contains("CUDA")).collect();
+    let [line] = lines.as_slice() else {
+        panic!("one line is wanted: {lines:#?}");
+    };
+    let fix = r#"onnx_execution_providers=[\"CPUExecutionProvider\"]"#;
+    assert!(line.contains("INFO") && line.contains(fix), "{line}");
 }

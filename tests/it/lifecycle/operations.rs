@@ -38,7 +38,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn copy_iris(to: &Path) {
+pub(crate) fn copy_iris(to: &Path) {
     copy(&project().join("model-examples/iris"), to);
 }
 

@@ -192,7 +192,38 @@ async fn a_model_that_only_python_can_load_is_refused() {
         )
     });
     let message = refused_package(package.path(), "tract").await;
-    assert_says(&message, &["MLmodel", "mlflow.sklearn", "mlflow.onnx"]);
+    assert_says(&message, &["mlflow.sklearn", "mlflow.onnx"]);
+}
+
+#[tokio::test]
+async fn every_command_ends_with_the_one_that_converts_the_package() {
+    let directory = TempDir::new().unwrap();
+    let package = directory.path().join("my model");
+    std::fs::create_dir(&package).unwrap();
+    let manifest = "flavors: {sklearn: {}, python_function: {loader_module: mlflow.sklearn}}";
+    std::fs::write(package.join("MLmodel"), manifest).unwrap();
+    let path = package.to_str().unwrap();
+    let registry = directory.path().to_str().unwrap();
+    let wanted = format!("`onstage-convert '{path}' -o '{path}-onnx'`");
+    let commands: [&[&str]; 6] = [
+        &["serve", path],
+        &["inspect", path],
+        &["verify", path],
+        &["predict", path, "-i", "/dev/null"],
+        &["diff", path, path],
+        &["registry", "register", "m", path, "--registry", registry],
+    ];
+    for arguments in commands {
+        let ended = Starter::command(arguments).run().await;
+        assert_eq!(
+            ended.status.code(),
+            Some(1),
+            "{arguments:?}: {}",
+            ended.stderr
+        );
+        let last = ended.stderr.trim_end();
+        assert!(last.ends_with(&wanted), "{arguments:?}: {last}");
+    }
 }
 
 #[rstest]

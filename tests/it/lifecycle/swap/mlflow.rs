@@ -276,7 +276,11 @@ async fn a_scikit_learn_model_behind_the_alias_is_unsupported_and_in_nobodys_way
         row["reason"].as_str().unwrap_or_default().to_owned()
     };
     let told = reason("forest", "1").await;
-    for part in ["unsupported", "`mlflow.sklearn`", "docs/guides/convert.md"] {
+    for part in [
+        "unsupported",
+        "`mlflow.sklearn`",
+        "`onstage-convert models:/forest/1 --register forest`",
+    ] {
         assert!(told.contains(part), "{told}");
     }
     let paged = async |model: &str| {

@@ -184,13 +184,13 @@ fn manifests() -> Vec<Kind> {
         Kind::manifest("a manifest that leads outside", "contains `..`", "flavors:\n  onnx:\n    data: ../x.onnx\n"),
         Kind::manifest(
             "another flavor",
-            "model-examples/convert.py",
+            "onstage-convert ",
             "flavors:\n  sklearn:\n    pickled_model: model.pkl\n",
         )
         .unsupported(),
         Kind::manifest(
             "a flavor that is loaded by Python",
-            "names the loader `mlflow.sklearn`",
+            "names the loader `mlflow.sklearn`, which is Python code",
             "flavors:\n  python_function:\n    loader_module: mlflow.sklearn\n  sklearn:\n    pickled_model: model.pkl\n",
         )
         .unsupported(),

@@ -115,7 +115,11 @@ async fn a_version_that_is_no_onnx_package_is_unsupported_until_the_alias_moves_
     );
     let [(version, state, reason)] = listed(&server, "forest").await.try_into().unwrap();
     assert_eq!((version.as_str(), state.as_str()), ("1", "UNAVAILABLE"));
-    for part in ["unsupported", "mlflow.sklearn", "docs/guides/convert.md"] {
+    for part in [
+        "unsupported",
+        "mlflow.sklearn",
+        "`onstage-convert …/1 -o forest-onnx`",
+    ] {
         assert!(reason.contains(part), "{reason}");
     }
     let state = r#"onstage_model_state{model="forest",state="unsupported",version="1"} 1"#;
