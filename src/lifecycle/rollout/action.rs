@@ -1,6 +1,7 @@
 //! What a look decides, and how a rollout stands.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::gates::Hold;
 use super::plan::Weight;
@@ -42,6 +43,13 @@ pub enum Wait {
     EndedBefore,
     /// There is one.
     RunsAlready,
+    /// With the traffic of late it would not end in time.
+    TooLong {
+        /// So long it would take; `None` is for ever.
+        takes: Option<Duration>,
+        /// So long it may.
+        deadline: Duration,
+    },
     /// Another fleet rolls this version out.
     OtherFleet(String),
     /// A tag makes no sense.
@@ -148,6 +156,7 @@ impl Wait {
             | Self::NoChallenger
             | Self::SameVersion(_)
             | Self::EndedBefore
+            | Self::TooLong { .. }
             | Self::Unreadable(_)
             | Self::OtherFleet(_) => Phase::None,
             Self::Promoted => Phase::Promoted,
@@ -206,6 +215,17 @@ impl fmt::Display for Wait {
                 "a rollout of this version has ended before; `onstage rollout start` begins another",
             ),
             Self::RunsAlready => f.write_str("a rollout of this version is running"),
+            Self::TooLong { takes, deadline } => {
+                let takes = takes.map_or("for ever".to_owned(), |takes| {
+                    format!("`{}`", humantime::format_duration(takes))
+                });
+                let deadline = humantime::format_duration(*deadline);
+                write!(
+                    f,
+                    "with the traffic of the last hour the steps take {takes}, longer than the deadline of `{deadline}`; \
+                     raise it, or lower `min_requests`"
+                )
+            }
             Self::OtherFleet(fleet) => {
                 write!(f, "the fleet `{fleet}` is rolling this version out; `registry.fleet` names this one")
             }

@@ -279,10 +279,16 @@ impl Rollout {
     }
 
     /// The state that a person's `start` writes: a rollout with a new id, later than the one that is known.
+    /// `requests_an_hour` are those of late, if they are known.
     ///
     /// # Errors
     /// Why there is nothing to start.
-    pub fn start(&self, reading: &Reading, now: Moment) -> Result<State, Wait> {
+    pub fn start(
+        &self,
+        reading: &Reading,
+        now: Moment,
+        requests_an_hour: Option<u64>,
+    ) -> Result<State, Wait> {
         let stable = reading.stable.ok_or(Wait::NoStable)?;
         let challenger = reading.challenger.ok_or(Wait::NoChallenger)?;
         if stable == challenger {
@@ -294,6 +300,13 @@ impl Rollout {
         let known = self.known.state();
         if known.is_some_and(|state| !self.is_over() && state.challenger == challenger) {
             return Err(Wait::RunsAlready);
+        }
+        let deadline = self.plan.deadline();
+        let takes = requests_an_hour.map(|requests| self.plan.takes(requests));
+        if let Some(takes) = takes
+            && takes.is_none_or(|takes| takes > deadline)
+        {
+            return Err(Wait::TooLong { takes, deadline });
         }
         // Clocks differ, and the later rollout counts.
         let after = known.map_or(now, |state| {
@@ -418,7 +431,7 @@ impl Rollout {
         let Some(reading) = seen.registry else {
             return Action::Wait(Wait::RegistryAway);
         };
-        let next = self.plan.weight(state.step + 1);
+        let next = self.plan.weight(state.step.saturating_add(1));
         if next.is_none() && self.plan.promote() == Promotion::Manual {
             return Action::Wait(Wait::Person);
         }
@@ -433,7 +446,8 @@ impl Rollout {
         }
         Action::Step(State {
             step: state.step + 1,
-            weight,
+            // The plan may be another one since then, and nobody goes back.
+            weight: weight.max(state.weight),
             since: seen.now,
             ..state
         })

@@ -192,6 +192,27 @@ impl Plan {
         self.steps.get(place).copied()
     }
 
+    /// How long all steps take with so many requests an hour, if every look passes; `None` when they never end.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate, and a cast of a float saturates"
+    )]
+    pub fn takes(&self, requests_an_hour: u64) -> Option<Duration> {
+        let interval = self.parts.interval;
+        let requests = requests_an_hour as f64 * interval.as_secs_f64() / 3600.0;
+        let looks = self.steps.iter().map(|weight| {
+            let answers = requests * f64::from(weight.0) / 100.0;
+            // What is a whole number but for rounding is one.
+            (self.parts.min_requests as f64 / answers - 1e-9)
+                .ceil()
+                .max(1.0) as u32
+        });
+        let looks = looks.fold(0_u32, u32::saturating_add);
+        (looks < u32::MAX).then(|| interval.saturating_mul(looks))
+    }
+
     /// The time between two looks.
     pub fn interval(&self) -> Duration {
         self.parts.interval
@@ -330,6 +351,17 @@ mod tests {
             ..PlanParts::default()
         })
         .unwrap();
+    }
+
+    #[test]
+    fn how_long_the_steps_take_is_told_from_the_traffic() {
+        let plan = Plan::new(PlanParts::default()).unwrap();
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        // 6,000 in an interval: 60, 300, 1,500 and 3,000 answers, so 9, 2, 1 and 1 looks.
+        assert_eq!(plan.takes(36_000), minutes(130));
+        assert_eq!(plan.takes(6_000), minutes(630));
+        assert_eq!(plan.takes(u64::MAX), minutes(40));
+        assert_eq!(plan.takes(0), None);
     }
 
     #[test]

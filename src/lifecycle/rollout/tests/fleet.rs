@@ -437,7 +437,7 @@ impl World {
             return;
         };
         let node = self.random.below(3) as usize;
-        if let Ok(state) = self.nodes[node].rollout.start(&reading, now) {
+        if let Ok(state) = self.nodes[node].rollout.start(&reading, now, None) {
             let change = Change::Tag(state.challenger, STATE, Some(state.text()));
             self.registry.write(self.now, change, &mut self.random);
         }

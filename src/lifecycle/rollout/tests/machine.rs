@@ -487,13 +487,16 @@ fn a_person_starts_again_after_an_end_with_a_new_id() {
     let ended = scene.ends();
     scene.reading.tags.ended = Some(ended.clone());
     scene.pass(60);
-    let state = scene.rollout.start(&scene.reading, scene.now).unwrap();
+    let state = scene
+        .rollout
+        .start(&scene.reading, scene.now, None)
+        .unwrap();
     assert_ne!(state.id, ended.id);
     scene.reading.tags.state = Some(state);
     scene.own = counts(0, 0);
     assert_eq!(scene.waits(), Wait::NotDue);
     assert_eq!(scene.rollout.percent(), 1);
-    let again = scene.rollout.start(&scene.reading, scene.now);
+    let again = scene.rollout.start(&scene.reading, scene.now, None);
     assert_eq!(again, Err(Wait::RunsAlready));
     // A tag of the old rollout that arrives late changes nothing.
     let state = scene.reading.tags.state.as_mut().unwrap();
@@ -508,6 +511,105 @@ fn a_person_starts_again_after_an_end_with_a_new_id() {
 }
 
 #[test]
+fn a_start_that_cannot_end_before_the_deadline_is_refused_with_the_time_that_it_takes() {
+    let scene = Scene::new(|_| ());
+    let start = |requests| {
+        scene
+            .rollout
+            .start(&scene.reading, scene.now, Some(requests))
+    };
+    assert!(start(6_000).is_ok());
+    let refused = |requests| start(requests).unwrap_err().to_string();
+    assert_eq!(
+        refused(2_000),
+        "with the traffic of the last hour the steps take `1day 7h 30m`, longer than the deadline of `1day`; raise it, or \
+         lower `min_requests`"
+    );
+    assert!(refused(0).contains("take for ever"));
+}
+
+#[test]
+fn a_plan_that_was_changed_takes_nobody_back() {
+    let mut scene = Scene::running(|parts| parts.steps = vec![1, 2, 3]);
+    let state = scene.reading.tags.state.as_mut().unwrap();
+    (state.step, state.weight) = (2, Weight::try_from(25).unwrap());
+    scene.waits();
+    scene.pass(600);
+    let Action::Step(state) = scene.look() else {
+        panic!("a step");
+    };
+    assert_eq!((state.step, state.weight.percent()), (3, 25));
+    scene.reading.tags.state = Some(State {
+        step: u32::MAX,
+        ..state
+    });
+    scene.waits();
+    scene.pass(600);
+    assert_eq!(scene.waits(), Wait::Person, "there is no step after that");
+}
+
+#[test]
+fn nothing_that_is_read_or_counted_makes_it_panic() {
+    let words = [
+        "",
+        "{",
+        "null",
+        "[]",
+        "1",
+        "{}",
+        "\"x\"",
+        "9e999",
+        "\u{0}",
+        r#"{"holder":"a:8080","until":"9999-12-31T23:59:59Z"}"#,
+        r#"{"id":"i","order":"abort","who":"","when":"1970-01-01T00:00:00Z"}"#,
+        r#"{"id":"i","cause":"gate","reason":"","who":"","when":"9999-12-31T23:59:59Z"}"#,
+        r#"{"id":"i","fleet":"default","challenger":12,"stable":11,"step":4294967295,"weight":100,"since":"2026-12-01T10:00:00Z","began":"2026-12-01T10:00:00Z"}"#,
+        r#"{"id":"i","fleet":"default","challenger":12,"stable":11,"step":1,"weight":1,"since":"1970-01-01T00:00:00Z","began":"2026-12-01T10:00:00Z"}"#,
+    ];
+    let numbers = [0, 1, 20, 500, u64::MAX];
+    let mut scene = Scene::new(|parts| parts.promote = Promotion::Auto);
+    let mut turn = 0_usize;
+    let mut next = |of: usize| {
+        turn = turn
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (turn >> 33) % of
+    };
+    for _ in 0..20_000 {
+        let texts = [
+            words[next(words.len())],
+            words[next(words.len())],
+            words[next(words.len())],
+            words[9],
+        ];
+        scene.reading.tags = Tags::read(CHALLENGER, |name| {
+            let place = [STATE, ORDER, ENDED, LEASE]
+                .iter()
+                .position(|tag| *tag == name);
+            Some(texts[place.unwrap()]).filter(|text| !text.is_empty())
+        });
+        for version in [&mut scene.own.stable, &mut scene.own.challenger] {
+            version.answers = numbers[next(5)];
+            version.failed = numbers[next(5)];
+            version.nonfinite = numbers[next(5)];
+            version
+                .times
+                .record(numbers[next(5)], 1e-3, numbers[next(5)]);
+        }
+        scene.own.compared.rows = numbers[next(5)];
+        scene.reading.challenger =
+            [None, Some(STABLE), Some(CHALLENGER), Some(CHALLENGER)][next(4)];
+        scene.now = Moment::from_millis([0, START, START + 600_000, u64::MAX][next(4)]);
+        let registry = next(5) > 0;
+        scene.look_with(registry);
+        assert!(scene.rollout.percent() <= 100);
+        if next(20) == 0 {
+            scene.rollout = rollout(|_| (), Known::default());
+        }
+    }
+}
+
+#[test]
 fn what_cannot_begin_says_why() {
     let mut scene = Scene::new(|_| ());
     scene.reading.challenger = Some(STABLE);
@@ -517,7 +619,7 @@ fn what_cannot_begin_says_why() {
     (scene.reading.challenger, scene.reading.stable) = (Some(CHALLENGER), None);
     assert_eq!(scene.waits(), Wait::NoStable);
     assert_eq!(
-        scene.rollout.start(&scene.reading, scene.now),
+        scene.rollout.start(&scene.reading, scene.now, None),
         Err(Wait::NoStable)
     );
     scene.reading.stable = Some(STABLE);
