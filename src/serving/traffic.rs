@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn nobody_goes_back_while_the_weight_rises() {
-        for key in keys() {
+        for key in &keys()[..1_000] {
             let met = |percent| meets_challenger(ROLLOUT, key.as_bytes(), percent);
             let first = (0..=100).find(|percent| met(*percent)).unwrap();
             assert!((first..=100).all(met), "{key} from {first} % on");
