@@ -209,10 +209,13 @@ impl fmt::Display for Wait {
             Self::NoStable => f.write_str("no version has the alias that serves"),
             Self::NoChallenger => f.write_str("the challenger's alias names no version"),
             Self::SameVersion(version) => {
-                write!(f, "version {version} is both the challenger and the stable version")
+                write!(
+                    f,
+                    "version {version} is both the challenger and the stable version"
+                )
             }
             Self::EndedBefore => f.write_str(
-                "a rollout of this version has ended before; `onstage rollout start` begins another",
+                "a rollout of this version has ended before, and only a new one begins again",
             ),
             Self::RunsAlready => f.write_str("a rollout of this version is running"),
             Self::TooLong { takes, deadline } => {
@@ -227,13 +230,13 @@ impl fmt::Display for Wait {
                 )
             }
             Self::OtherFleet(fleet) => {
-                write!(f, "the fleet `{fleet}` is rolling this version out; `registry.fleet` names this one")
+                write!(f, "the fleet `{fleet}` is rolling this version out")
             }
             Self::Unreadable(error) => error.fmt(f),
             Self::Ended(id) => write!(f, "rollout `{id}` has ended"),
             Self::Promoted => f.write_str("the challenger has the alias"),
             Self::Paused => f.write_str("paused"),
-            Self::Person => f.write_str("the last step has passed; `onstage rollout promote` moves the alias"),
+            Self::Person => f.write_str("the last step has passed, and a person decides"),
             Self::Gate(hold) => hold.fmt(f),
             Self::NotDue => f.write_str("the next look is not due"),
             Self::NoEvidence => f.write_str("nothing was counted in this step"),

@@ -105,7 +105,7 @@ impl Basis {
     fn from(self, plan: &Plan) -> u64 {
         match self {
             Self::Fleet => plan.min_requests(),
-            Self::Replica => plan.min_requests().min(ALONE_FROM),
+            Self::Replica => ALONE_FROM,
         }
     }
 }
