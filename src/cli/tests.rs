@@ -191,54 +191,31 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
             "http://mlflow:5000",
             "--register",
         ],
-        &["rollout"],
-        &["rollout", "simulate"],
-        &[
-            "rollout",
-            "simulate",
-            "--observations",
-            "x",
-            "--steps",
-            "5,1",
-        ],
-        &[
-            "rollout",
-            "simulate",
-            "--observations",
-            "x",
-            "--steps",
-            "0,101",
-        ],
-        &["rollout", "simulate", "--observations", "x", "--steps", "a"],
-        &[
-            "rollout",
-            "simulate",
-            "--observations",
-            "x",
-            "--interval",
-            "soon",
-        ],
-        &[
-            "rollout",
-            "simulate",
-            "--observations",
-            "x",
-            "--promote",
-            "yes",
-        ],
-        &[
-            "rollout",
-            "simulate",
-            "--observations",
-            "x",
-            "--deadline",
-            "1m",
-        ],
         &["completions"],
         &["completions", "tcsh"],
     ];
     let text = mistakes(cases);
     insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn plans_of_rollouts_that_make_no_sense_end_with_2() {
+    let simulate = ["rollout", "simulate", "--observations", "x"];
+    let plans = [
+        ["--steps", "5,1"],
+        ["--steps", "0,101"],
+        ["--steps", "a"],
+        ["--interval", "soon"],
+        ["--promote", "yes"],
+        ["--deadline", "1m"],
+    ];
+    let plans: Vec<Vec<&str>> = plans
+        .iter()
+        .map(|plan| [&simulate[..], plan].concat())
+        .collect();
+    let mut cases: Vec<&[&str]> = vec![&["rollout"], &["rollout", "simulate"]];
+    cases.extend(plans.iter().map(Vec::as_slice));
+    insta::assert_snapshot!(mistakes(&cases));
 }
 
 /// What is said of command lines that make no sense.
