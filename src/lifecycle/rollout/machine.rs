@@ -57,6 +57,16 @@ pub struct Evidence<'c> {
     pub scores: Option<ScoreShift>,
 }
 
+impl<'c> Evidence<'c> {
+    /// The counts of as many replicas as are known.
+    fn all(&self) -> &'c Counts {
+        match self.peers {
+            Peers::Together(counts) => counts,
+            Peers::Unknown | Peers::Alone => self.own,
+        }
+    }
+}
+
 /// One look at everything.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation<'o> {
@@ -217,14 +227,8 @@ impl Rollout {
             };
             return Some(self.withdraw(state, reason, now));
         }
-        let misdated = reading.tags.state.as_ref();
-        let misdated = misdated.and_then(|state| state.misdated(now));
-        if let Some(error) = reading.tags.unreadable.first().or(misdated.as_ref()) {
-            return Some(Action::Wait(Wait::Unreadable(error.clone())));
-        }
-        let of_another = |state: &&State| state.fleet != self.replica.fleet;
-        if let Some(state) = reading.tags.state.as_ref().filter(of_another) {
-            return Some(Action::Wait(Wait::OtherFleet(state.fleet.clone())));
+        if let Some(wait) = self.refuses(&reading.tags, now) {
+            return Some(Action::Wait(wait));
         }
         self.known.learn(&reading.tags);
         let Some(challenger) = reading.challenger else {
@@ -254,6 +258,18 @@ impl Rollout {
             (None, _) if reading.tags.ended.is_some() => Some(Action::Wait(Wait::EndedBefore)),
             (None, Some(stable)) => Some(self.begin(reading, Versions { challenger, stable }, now)),
         }
+    }
+
+    /// Why tags are not followed.
+    fn refuses(&self, tags: &Tags, now: Moment) -> Option<Wait> {
+        if let Some(error) = tags.unreadable.first() {
+            return Some(Wait::Unreadable(error.clone()));
+        }
+        let state = tags.state.as_ref()?;
+        if let Some(error) = state.misdated(now) {
+            return Some(Wait::Unreadable(error));
+        }
+        (state.fleet != self.replica.fleet).then(|| Wait::OtherFleet(state.fleet.clone()))
     }
 
     fn withdraw(&self, state: &State, reason: String, now: Moment) -> Action {
@@ -409,15 +425,11 @@ impl Rollout {
         due: bool,
     ) -> Action {
         let place = (state.id.clone(), state.step);
-        let counts = evidence.map(|evidence| match evidence.peers {
-            Peers::Together(counts) => (counts, evidence),
-            Peers::Unknown | Peers::Alone => (evidence.own, evidence),
-        });
         if due {
-            let Some((counts, evidence)) = counts else {
+            let Some(evidence) = evidence else {
                 return Action::Wait(Wait::NoEvidence);
             };
-            if let Some(hold) = gates::hold(&self.plan, counts, evidence.scores) {
+            if let Some(hold) = gates::hold(&self.plan, evidence.all(), evidence.scores) {
                 return Action::Wait(Wait::Gate(hold));
             }
             self.passed = Some(place.clone());
