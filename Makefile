@@ -50,7 +50,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: test
-test: lint doc examples rust-tests test-faults test-clients test-seals test-packaging packages converted test-python ## Everything; what must pass before a merge
+test: lint doc examples rust-tests test-rollout test-faults test-clients test-seals test-packaging packages converted test-python ## Everything; what must pass before a merge
 
 .PHONY: unit
 unit: lint ## The quickest loop: format, lints, unit tests; no Python, no network
@@ -112,6 +112,7 @@ venv: $(STAMP) ## Set up the Python packages of the tests
 .PHONY: lint
 lint: rust-tools
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/rollout/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 .PHONY: doc
@@ -196,6 +197,18 @@ test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the r
 chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
 chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
 	$(CARGO) test --locked --test it -- lifecycle::chaos:: --nocapture
+
+# The state machine of rollouts, compiled alone: every cell keeps its bound with any seed.
+SEED ?= 1
+.PHONY: rollout-simulation
+rollout-simulation: rust-tools ## Simulate rollouts of good and bad challengers, thousands for each kind of traffic (SEED=2)
+	$(CARGO) run --release --locked --quiet --manifest-path tests/rollout/Cargo.toml -- $(SEED)
+
+# Other random looks: ARGS="--seed 2 --files 800".
+.PHONY: test-rollout
+test-rollout: rollout-simulation $(STAMP) ## Rollouts: the simulation, and random looks that scipy judges, too
+	$(CARGO) build --locked --tests
+	$(VENV_PYTHON) tests/rollout/oracle.py --binary "$${CARGO_TARGET_DIR:-target}/debug/onstage" $(ARGS)
 
 # What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
 FUZZ_SECONDS ?= 60

@@ -19,6 +19,7 @@ mod progress;
 mod pull;
 mod registry;
 mod remote;
+mod rollout;
 mod serve;
 mod status;
 mod text;
@@ -68,6 +69,8 @@ enum Command {
     Pull(pull::PullArgs),
     /// Inspect and change a model registry
     Registry(registry::RegistryArgs),
+    /// Try out how a challenger would take the place of the stable version
+    Rollout(rollout::RolloutArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Check whether a running server is ready, for container health checks
@@ -149,6 +152,7 @@ pub fn execute(
             Command::Package(args) => package::run(&args, environment, console),
             Command::Pull(args) => pull::run(&args, &environment, console),
             Command::Registry(args) => registry::run(&args, &environment, console),
+            Command::Rollout(args) => rollout::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Key(args) => key::run(args, console),

@@ -75,6 +75,11 @@ fn help_is_stable() {
     }
     let webhook = help(&["onstage", "registry", "webhook", "--help"]);
     insta::assert_snapshot!("help_registry_webhook", webhook);
+    insta::assert_snapshot!("help_rollout", help(&["onstage", "rollout", "--help"]));
+    insta::assert_snapshot!(
+        "help_rollout_simulate",
+        help(&["onstage", "rollout", "simulate", "--help"])
+    );
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_key", help(&["onstage", "key", "--help"]));
@@ -191,6 +196,26 @@ fn mistakes_of_use_end_with_2_and_say_what_is_meant() {
     ];
     let text = mistakes(cases);
     insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
+
+#[test]
+fn plans_of_rollouts_that_make_no_sense_end_with_2() {
+    let simulate = ["rollout", "simulate", "--observations", "x"];
+    let plans = [
+        ["--steps", "5,1"],
+        ["--steps", "0,101"],
+        ["--steps", "a"],
+        ["--interval", "soon"],
+        ["--promote", "yes"],
+        ["--deadline", "1m"],
+    ];
+    let plans: Vec<Vec<&str>> = plans
+        .iter()
+        .map(|plan| [&simulate[..], plan].concat())
+        .collect();
+    let mut cases: Vec<&[&str]> = vec![&["rollout"], &["rollout", "simulate"]];
+    cases.extend(plans.iter().map(Vec::as_slice));
+    insta::assert_snapshot!(mistakes(&cases));
 }
 
 /// What is said of command lines that make no sense.
@@ -562,4 +587,72 @@ fn the_call_that_makes_a_webhook_is_for_a_shell() {
     let outcome = onstage_in(&arguments, &variables);
     assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
     insta::assert_snapshot!(format!("{}---\n{}", outcome.out, outcome.err));
+}
+
+#[test]
+fn rollout_simulate_names_the_line_that_it_cannot_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("looks.jsonl");
+    let at = r#"{"at":"2026-11-30T10:00:00Z""#;
+    for (text, expected) in [
+        (String::new(), "there are no looks in it".to_owned()),
+        (
+            "{}".to_owned(),
+            "line 1: missing field `at` at column 2".to_owned(),
+        ),
+        (
+            format!("{at}}}\n\n{{\"at\":\"soon\"}}\n"),
+            "line 3: invalid time `soon`: expected one such as `2026-11-30T10:00:00Z`".to_owned(),
+        ),
+        (
+            format!("{at},\"count\":{{}}}}\n"),
+            "line 1: unknown field `count`, expected one of ".to_owned(),
+        ),
+        (
+            format!("{at}}}\n{at}}}\n"),
+            "line 2: `at` is 2026-11-30T10:00:00.000Z, expected a time after".to_owned(),
+        ),
+        (
+            "x".repeat(2 << 20),
+            "line 1: longer than 1048576 bytes".to_owned(),
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let file = file.display().to_string();
+        let outcome = onstage(&["rollout", "simulate", "--observations", &file]);
+        assert_eq!(outcome.exit, Exit::Failed, "{}", outcome.err);
+        let beginning = format!("error: `{file}`: {expected}");
+        assert!(outcome.err.starts_with(&beginning), "{}", outcome.err);
+        assert_eq!(outcome.out, "");
+    }
+    let outcome = onstage(&["rollout", "simulate", "--observations", "none.jsonl"]);
+    assert!(
+        outcome.err.starts_with("error: cannot read `none.jsonl`: "),
+        "{}",
+        outcome.err
+    );
+}
+
+#[test]
+fn rollout_simulate_tells_people_and_programs_of_each_look() {
+    let looks = [
+        "rollout",
+        "simulate",
+        "--observations",
+        "tests/rollout/looks.jsonl",
+    ];
+    let outcome = onstage(&looks);
+    assert_eq!(outcome.exit, Exit::Fine, "{}", outcome.err);
+    insta::assert_snapshot!("rollout_simulate", outcome.out);
+    let plan = [
+        "--steps",
+        "2,40",
+        "--promote",
+        "auto",
+        "--min-requests",
+        "300",
+        "--json",
+    ];
+    let outcome = onstage(&[&looks[..], &plan].concat());
+    insta::assert_snapshot!("rollout_simulate_json", outcome.out);
 }

@@ -9,6 +9,7 @@ mod probation;
 mod record;
 mod registry_supply;
 mod requirements;
+pub mod rollout;
 #[cfg(test)]
 mod tests;
 

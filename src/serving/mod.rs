@@ -12,6 +12,7 @@ mod running;
 mod servable;
 mod service;
 mod state;
+mod traffic;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use caller::Caller;
@@ -28,3 +29,4 @@ pub use servable::{
 };
 pub use service::{Answered, Codec, Demand, InferenceService, RequestOptions, ServeError};
 pub use state::{ExampleError, FailureReason, VersionState};
+pub use traffic::meets_challenger;
