@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod client_id;
 pub(crate) mod dispatch;
 mod gate;
 mod health;

@@ -26,7 +26,7 @@ use crate::protocol::pandas::frame;
 use crate::protocol::pandas::parquet;
 use crate::protocol::pandas::parquet::ParquetError;
 use crate::protocol::size;
-use crate::serving::{Codec, RequestOptions, Servable, ServeError};
+use crate::serving::{Codec, RequestId, RequestOptions, Servable, ServeError};
 use crate::tensor::Tensor;
 
 /// The kinds of body.
@@ -87,6 +87,8 @@ pub(crate) struct ScoringCodec {
     pub(crate) allowance: Allowance,
     pub(crate) non_finite: NonFinite,
     pub(crate) form: Form,
+    /// What the body says.
+    pub(crate) id: Option<RequestId>,
     /// How large the body may be, and what it inflates to.
     pub(crate) max_body: usize,
     /// How long the client waits.
@@ -105,6 +107,7 @@ impl ScoringCodec {
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
+            id: None,
             max_body: LOCAL_BODY,
             timeout: None,
         }
@@ -129,6 +132,10 @@ impl Codec for ScoringCodec {
         self.allowance.clone()
     }
 
+    fn request_id(&self) -> Option<RequestId> {
+        self.id.clone()
+    }
+
     fn request_options(&self) -> RequestOptions {
         RequestOptions {
             timeout: self.timeout,
@@ -145,10 +152,14 @@ impl Codec for ScoringCodec {
             Content::Json => direct::table(&body, declared, signature, &meter),
             Content::Csv | Content::Parquet => None,
         };
-        let (named, form) = match table {
+        let Fed { named, form, id } = match table {
             Some((table, form)) => {
                 meter.free(body);
-                (vec![table], form)
+                Fed {
+                    named: vec![table],
+                    form,
+                    id: None,
+                }
             }
             None => {
                 let signatures = Signatures {
@@ -159,6 +170,7 @@ impl Codec for ScoringCodec {
             }
         };
         self.form = form;
+        self.id = id;
         let bound = signature.bind(named);
         let batch = bound.map_err(|error| ScoringError::Evaluate(error.to_string()))?;
         meter.keep(batch.inputs().iter().map(tensor_heap).sum());
@@ -191,6 +203,14 @@ pub(crate) struct Signatures<'s> {
     pub(crate) graph: &'s Signature,
 }
 
+/// What comes of a body.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    pub(crate) named: Vec<(String, Tensor)>,
+    pub(crate) form: Form,
+    pub(crate) id: Option<RequestId>,
+}
+
 /// The tensors of a body, by the way of pandas and MLflow.
 pub(crate) fn tensors_of(
     content: Content,
@@ -198,38 +218,52 @@ pub(crate) fn tensors_of(
     signatures: Signatures<'_>,
     max_body: usize,
     meter: &Meter,
-) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
+) -> Result<Fed, ScoringError> {
     let Signatures {
         declared,
         graph: signature,
     } = signatures;
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
-    let (data, params) = match content {
+    let (data, params, id) = match content {
         Content::Json => {
             let request = envelope::parse(body, schema, meter)?;
-            (request.data, request.params)
+            (request.data, request.params, request.id)
         }
-        Content::Csv => (Data::Frame(parse_csv(body, schema, meter)?), None),
-        Content::Parquet => (Data::Frame(parse_parquet(body, max_body, meter)?), None),
-    };
-    let data = match schema {
-        Some(schema) => {
-            let described = describe(&data);
-            enforce::enforce(data, schema, meter).map_err(|error| match error {
-                SchemaError::OverBudget(over) => over.into(),
-                error @ SchemaError::Contradicts(_) => ScoringError::Schema {
-                    data: described,
-                    error,
-                },
-            })?
+        Content::Csv => (Data::Frame(parse_csv(body, schema, meter)?), None, None),
+        Content::Parquet => {
+            let frame = parse_parquet(body, max_body, meter)?;
+            (Data::Frame(frame), None, None)
         }
-        None => data,
     };
+    let data = enforced(data, schema, meter)?;
     let specs = declared.and_then(|declared| declared.params.as_deref());
     params::check(params.as_ref(), specs, meter).map_err(|error| match error {
         ParamsError::OverBudget(over) => over.into(),
         ParamsError::Invalid(message) => ScoringError::Params(message),
     })?;
+    let (named, form) = fed(data, signature, meter)?;
+    Ok(Fed { named, form, id })
+}
+
+fn enforced(data: Data, schema: Option<&Schema>, meter: &Meter) -> Result<Data, ScoringError> {
+    let Some(schema) = schema else {
+        return Ok(data);
+    };
+    let described = describe(&data);
+    enforce::enforce(data, schema, meter).map_err(|error| match error {
+        SchemaError::OverBudget(over) => over.into(),
+        error @ SchemaError::Contradicts(_) => ScoringError::Schema {
+            data: described,
+            error,
+        },
+    })
+}
+
+fn fed(
+    data: Data,
+    signature: &Signature,
+    meter: &Meter,
+) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
     feed::feed(data, signature, meter).map_err(|error| match error {
         FeedError::OverBudget(over) => over.into(),
         FeedError::Unfit(message) => ScoringError::Evaluate(message),
