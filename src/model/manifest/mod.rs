@@ -1,5 +1,6 @@
 //! The `MLmodel` file.
 
+mod edit;
 mod flavors;
 mod hints;
 mod signature;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+pub use self::edit::{EditError, with_baseline};
 pub use self::hints::Hints;
 
 use serde::Deserialize;

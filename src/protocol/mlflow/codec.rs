@@ -15,7 +15,7 @@ use crate::budget::{Allowance, BODY_MULTIPLE, Budget};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelSignature, ResponseOutput, Schema, Signature};
-use crate::protocol::json::{self, NonFinite};
+use crate::protocol::json::{self, Json, NonFinite};
 use crate::protocol::meter::{Meter, tensor_heap};
 use crate::protocol::mlflow::envelope;
 use crate::protocol::mlflow::schema::data::{Data, SchemaError};
@@ -25,6 +25,7 @@ use crate::protocol::pandas::csv::CsvError;
 use crate::protocol::pandas::frame;
 use crate::protocol::pandas::parquet;
 use crate::protocol::pandas::parquet::ParquetError;
+use crate::protocol::pandas::python;
 use crate::protocol::size;
 use crate::serving::{Codec, RequestId, RequestOptions, Servable, ServeError};
 use crate::tensor::Tensor;
@@ -268,6 +269,60 @@ fn fed(
         FeedError::OverBudget(over) => over.into(),
         FeedError::Unfit(message) => ScoringError::Evaluate(message),
     })
+}
+
+/// A table as a model takes it, and the column that says what it should answer.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The inputs.
+    pub batch: Batch,
+    /// The cells of the column as text, none where they are missing.
+    pub labels: Option<Vec<Option<String>>>,
+}
+
+/// The tensors of a table in CSV or Parquet, by the way that a request takes; the column `label` is no input.
+pub(super) fn labelled(
+    servable: &Servable,
+    (content, body): (Content, Bytes),
+    label: Option<&str>,
+) -> Result<Labelled, ScoringError> {
+    let allowance = Budget::unlimited().allowance(LOCAL_BODY * BODY_MULTIPLE);
+    let meter = Meter::new(&allowance);
+    let declared = servable.package().manifest.signature.as_ref();
+    let schema = declared.and_then(|declared| declared.inputs.as_ref());
+    let mut frame = match content {
+        Content::Csv => parse_csv(body, schema, &meter)?,
+        Content::Parquet => parse_parquet(body, LOCAL_BODY, &meter)?,
+        Content::Json => return Err(ScoringError::Invalid("the data is no table".to_owned())),
+    };
+    let labels = label.map(|label| take_labels(&mut frame, label));
+    let data = enforced(Data::Frame(frame), schema, &meter)?;
+    let (named, _) = fed(data, servable.signature(), &meter)?;
+    let bound = servable.signature().bind(named);
+    Ok(Labelled {
+        batch: bound.map_err(|error| ScoringError::Evaluate(error.to_string()))?,
+        labels: labels.transpose()?,
+    })
+}
+
+fn take_labels(frame: &mut frame::Frame, label: &str) -> Result<Vec<Option<String>>, ScoringError> {
+    let is_it = |column: &frame::Column| matches!(&column.name, Json::Text(name) if name == label);
+    let place = frame.columns.iter().position(is_it).ok_or_else(|| {
+        ScoringError::Invalid(format!("the data has no column `{label}` for `--label`"))
+    })?;
+    let column = frame.columns.remove(place);
+    let text = |cell: &Json| match cell {
+        Json::Null => None,
+        Json::Float(float) if float.is_nan() => None,
+        Json::Float(float) => Some(float.to_string()),
+        Json::Int(int) => Some(int.to_string()),
+        Json::Bool(bool) => Some(u8::from(*bool).to_string()),
+        Json::Text(text) => Some(text.clone()),
+        other => Some(python::repr(other)),
+    };
+    Ok(frame::cells_of(&column.data)
+        .map(|cell| text(&cell))
+        .collect())
 }
 
 fn parse_csv(
