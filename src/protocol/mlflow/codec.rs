@@ -290,8 +290,10 @@ pub(super) fn labelled(
     let meter = Meter::new(&allowance);
     let declared = servable.package().manifest.signature.as_ref();
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
+    // A request for tensors cannot be CSV; data can.
+    let columns = schema.filter(|schema| matches!(schema, Schema::Columns(_)));
     let mut frame = match content {
-        Content::Csv => parse_csv(body, schema, &meter)?,
+        Content::Csv => parse_csv(body, columns, &meter)?,
         Content::Parquet => parse_parquet(body, LOCAL_BODY, &meter)?,
         Content::Json => return Err(ScoringError::Invalid("the data is no table".to_owned())),
     };

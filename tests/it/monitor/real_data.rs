@@ -147,9 +147,17 @@ impl Scene {
             self.observer.observe(Arc::new(seen), share);
             self.requests += 1;
             tokio::task::yield_now().await;
-            advance(PAUSE).await;
-            tokio::task::yield_now().await;
+            self.wait().await;
         }
+        // Two evaluations of all of it.
+        self.wait().await;
+        self.wait().await;
+    }
+
+    /// Lets time pass, in which there is an evaluation.
+    async fn wait(&self) {
+        advance(PAUSE).await;
+        tokio::task::yield_now().await;
     }
 
     fn answered(&self, content: &str, body: Vec<u8>) -> Observed {
@@ -266,7 +274,8 @@ async fn car_loans_drift_in_their_second_half_and_nowhere_else() {
     assert_eq!(drifted(&last.versions[0].windows.day), expected.into());
     scene.check("car_loan_last.csv", &before);
     let accuracy = last.versions[0].estimated_accuracy.unwrap();
-    assert!((accuracy - 0.911).abs() < 0.003, "{accuracy}");
+    // It is 0.948 in the baseline, and was 0.916 in truth.
+    assert!((accuracy - 0.9225).abs() < 0.002, "{accuracy}");
     evaluations.abort();
 }
 
