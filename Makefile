@@ -11,7 +11,7 @@ CARGO ?= cargo
 VENV ?= .venv
 
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-REQUIREMENTS := tests/requirements.txt tests/constraints.txt tests/onnx-nodes.txt model-examples/requirements.txt
+REQUIREMENTS := tests/requirements.txt tests/constraints.txt tests/onnx-nodes.txt tests/nannyml.txt model-examples/requirements.txt
 # A new requirement, or another Python, is another stamp.
 STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 VENV_PYTHON := $(abspath $(VENV))/bin/python
@@ -311,6 +311,9 @@ $(STAMP): | python-tools
 	rm -rf $(VENV)/onnx-1.20.1
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/onnx-1.20.1 -r tests/onnx-nodes.txt \
 		|| { echo "make: the package of tests/onnx-nodes.txt could not be installed: is there a network?" >&2; exit 1; }
+	rm -rf $(VENV)/nannyml-0.13.1
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/nannyml-0.13.1 -r tests/nannyml.txt \
+		|| { echo "make: the package of tests/nannyml.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
 .PHONY: rust-tools

@@ -12,6 +12,7 @@
 //! http · middleware      what every protocol over HTTP shares · who asks, how often
 //! lifecycle              which version is loaded, serves, is taken back, goes
 //! registry · signing     where packages come from · who vouches for them
+//! monitor                whether what models see and say is what they were trained on
 //! serving                the catalog, and one request on one version
 //! batching               the queue of a version, and the runners of all
 //! engine                 what runs a graph
@@ -32,6 +33,7 @@ mod jitter;
 pub mod lifecycle;
 pub mod middleware;
 pub mod model;
+pub mod monitor;
 pub mod network;
 pub mod protocol;
 pub mod registry;

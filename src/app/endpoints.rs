@@ -15,6 +15,7 @@ use crate::config::{self, Settings, request_limits};
 use crate::lifecycle::LONGEST_HOSTING;
 use crate::middleware::auth::Guard;
 use crate::middleware::{MiddlewareOptions, cors, layered, layered_grpc};
+use crate::monitor::Monitors;
 use crate::protocol::{self, ProtocolOptions, Shared};
 use crate::registry::notify::endpoint;
 use crate::runtime::saturation;
@@ -24,7 +25,7 @@ use crate::server::trust::Trust;
 use crate::server::{Servers, grpc};
 use crate::serving::{Catalog, Demand, InferenceService, Running};
 use crate::shutdown::{self, LAST_STEPS, StopSignals};
-use crate::telemetry::{DURATION_BUCKETS, Metrics};
+use crate::telemetry::{DURATION_BUCKETS, Metrics, Monitored};
 
 /// The listeners, and what they serve.
 pub(super) struct Endpoints {
@@ -165,6 +166,8 @@ fn shared(
     catalog.update(|snapshot| snapshot.discreet = guard.is_some());
     let budget = Budget::new(config::memory::of_requests(settings));
     metrics.watch_memory(budget.clone());
+    let monitors = Arc::new(Monitors::new(config::monitor_options(settings)));
+    metrics.watch_models(Arc::clone(&monitors) as Arc<dyn Monitored>);
     let service = InferenceService::new(catalog, metrics).with_demand(demand);
     let options = ProtocolOptions {
         non_finite: settings.server.nonfinite,
@@ -178,6 +181,7 @@ fn shared(
         public_metrics: settings.auth.public_metrics,
         budget,
         tracer,
+        monitors: Some(monitors),
     };
     Ok(Shared::new(service, options, running))
 }

@@ -26,7 +26,7 @@ use crate::lifecycle::{self, Compiler, WarmUp, Warmed};
 use crate::protocol::{self, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::runtime::machine;
-use crate::serving::{CatalogSnapshot, Demand as _, Running, Servable};
+use crate::serving::{CatalogSnapshot, Demand as _, Observers, Running, Servable};
 use crate::shutdown::StopSignals;
 
 /// What `onstage serve` does, checked as far as possible without touching a package.
@@ -160,6 +160,10 @@ async fn begin(
 ) -> anyhow::Result<Begun> {
     let (request, files) = download::fetched(request.clone()).await?;
     let compiler = compiler(&request.settings, shared)?;
+    if let Some(monitors) = shared.monitors().cloned() {
+        let stop = beginning.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(monitors.run()).await });
+    }
     let progress = beginning.manager.progress();
     let mut stage = Stage::begin(&request, shared, compiler, beginning).await?;
     running.send_replace(stage.running.clone());
@@ -186,6 +190,9 @@ fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
         service.shared_metrics(),
         warm_up,
     );
+    let observers = shared.monitors().into_iter();
+    let observers = observers.map(|monitors| Arc::clone(monitors) as Arc<dyn Observers>);
+    let compiler = compiler.observed_by(observers.collect());
     let compiler = compiler.within(shared.budget().clone());
     workers::with_workers(compiler, settings, service.shared_metrics())
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::baseline::BaselineDifference;
 use super::doctor::to_json;
 use super::inspect::open;
 use super::predict::Body;
@@ -54,6 +55,9 @@ struct Report {
     answers: Option<Answers>,
     /// Only where the contracts agree.
     runs: Option<Runs>,
+    /// How far their data is apart, where both have a baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baselines: Option<Vec<BaselineDifference>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -182,6 +186,7 @@ impl Report {
             changes: comparison.changes.iter().map(ChangeReport::new).collect(),
             answers,
             runs,
+            baselines: BaselineDifference::all(old, new),
         }
     }
 

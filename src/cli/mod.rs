@@ -4,6 +4,7 @@
 //! configuration.
 
 pub(crate) mod banner;
+mod baseline;
 mod completions;
 mod console;
 mod diff;
@@ -65,6 +66,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Make an MLflow package from an ONNX file
     Package(package::PackageArgs),
+    /// Describe a model's data, so that a server can tell when it changes
+    Baseline(baseline::BaselineArgs),
     /// Copy versions from a registry into a directory, for an image or an offline site
     Pull(pull::PullArgs),
     /// Inspect and change a model registry
@@ -150,6 +153,7 @@ pub fn execute(
             Command::Verify(args) => verify::run(&args, environment, console),
             Command::Diff(args) => diff::run(&args, environment, console),
             Command::Package(args) => package::run(&args, environment, console),
+            Command::Baseline(args) => baseline::run(&args, environment, console),
             Command::Pull(args) => pull::run(&args, &environment, console),
             Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Rollout(args) => rollout::run(&args, &environment, console),

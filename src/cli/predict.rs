@@ -85,7 +85,7 @@ impl Body {
 }
 
 /// Whoever reads the file sees the old answer or the new one, never half of it.
-fn replace(file: &Path, answer: &[u8]) -> Result<(), Failure> {
+pub(super) fn replace(file: &Path, answer: &[u8]) -> Result<(), Failure> {
     let cannot =
         |reason: String| Failure::failed(format!("cannot write `{}`: {reason}", file.display()));
     let parent = file.parent().filter(|parent| *parent != Path::new(""));

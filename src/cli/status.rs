@@ -1,5 +1,7 @@
 //! `onstage status`: the models of a running server.
 
+mod drift;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use clap::Args;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
+use self::drift::ModelDrift;
 use super::doctor::to_json;
 use super::remote::{self, Remote, Way};
 use super::text::{self, Page};
@@ -59,6 +62,9 @@ struct Report {
 struct Managed {
     holds: Vec<Hold>,
     swaps: Vec<Swap>,
+    /// What versions see and say beside their baselines; nothing where they are not watched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    drift: Vec<ModelDrift>,
 }
 
 /// A manual decision.
@@ -196,6 +202,11 @@ async fn ask_admin(admin: &Remote, history: usize) -> Result<Managed, Failure> {
     let unknown = |error| unknown_form(admin, error);
     let server: Server = serde_json::from_value(server).map_err(unknown)?;
     let history: History = serde_json::from_value(history).map_err(unknown)?;
+    let names: Vec<String> = server
+        .models
+        .iter()
+        .map(|model| model.name.clone())
+        .collect();
     let holds = server.models.into_iter().filter_map(|model| {
         let Held { version, since } = model.hold?;
         Some(Hold {
@@ -207,6 +218,7 @@ async fn ask_admin(admin: &Remote, history: usize) -> Result<Managed, Failure> {
     Ok(Managed {
         holds: holds.collect(),
         swaps: history.swaps,
+        drift: drift::ask(admin, &names, TIMEOUT).await?,
     })
 }
 
@@ -248,6 +260,7 @@ impl Managed {
             let rows: Vec<[String; 3]> = self.holds.iter().map(row).collect();
             page.table(["model", "version", "since"], &rows);
         }
+        drift::render(&self.drift, page);
         page.heading("swaps, newest first");
         let row = |swap: &Swap| {
             let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".into());
@@ -341,6 +354,7 @@ mod tests {
                 swap(Some("1"), "failed", Some("the input example fails")),
                 swap(None, "published", None),
             ],
+            drift: Vec::new(),
         };
         let managed = Some(managed);
         let report = Report {

@@ -17,6 +17,7 @@ mod keys;
 mod load_options;
 pub(crate) mod memory;
 mod model_options;
+mod monitor;
 mod path;
 mod platforms;
 mod registry_access;
@@ -38,6 +39,7 @@ pub use error::ConfigError;
 pub use keys::{KEYS, KeyDef, reference};
 pub(crate) use load_options::load_options;
 pub(crate) use model_options::model_options;
+pub(crate) use monitor::monitor_options;
 pub use path::{KeyPath, Origin};
 pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,

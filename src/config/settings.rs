@@ -12,6 +12,7 @@ use super::{Entry, KeyPath};
 use crate::engine::EngineChoice;
 use crate::lifecycle::RowPolicy;
 use crate::model::ResponseForm;
+use crate::monitor::Export;
 use crate::network::NetworkConfig;
 use crate::protocol::NonFinite;
 use crate::telemetry::{AccessLog, LogFormat};
@@ -38,6 +39,8 @@ pub struct Settings {
     /// Single models, by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelSettings>,
+    /// Drift.
+    pub monitor: MonitorSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
 }
@@ -276,6 +279,25 @@ pub struct ModelSettings {
     pub response: Option<ResponseForm>,
     /// Whose signatures to trust, instead of those of every model.
     pub trust: Option<Vec<String>>,
+    /// What its data is compared with.
+    pub baseline: Option<PathBuf>,
+}
+
+/// `[monitor]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MonitorSettings {
+    /// Whether anything is looked at.
+    pub enabled: bool,
+    /// The time between two verdicts.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Most rows of a version a second; 0 is no bound.
+    pub max_rows_per_second: u32,
+    /// Most columns of a version.
+    pub max_features: usize,
+    /// What a scrape gets.
+    pub export: Export,
 }
 
 /// `[models.<name>.batching]`

@@ -6,8 +6,8 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::grpc;
-use super::request_id::RequestId;
 use crate::error::ErrorKind;
+use crate::serving::RequestId;
 use crate::telemetry::{AccessLog, Lines, short, trace};
 
 /// The trace of the client (W3C Trace Context).
@@ -88,7 +88,7 @@ impl Watch {
             took_ms = self.started.elapsed().as_secs_f64() * 1e3,
             model = header("x-model-name"),
             version = header("x-model-version"),
-            request_id = self.id.0.to_str().unwrap_or("-"),
+            request_id = self.id.as_str(),
             trace_id = self.trace_id(),
             untold,
             "request"
@@ -124,12 +124,13 @@ fn is_wanted(policy: AccessLog, failed: bool, id: &RequestId) -> bool {
 
 /// A number in 0..1 from the request's id: the same request is sampled, or not, on every hop.
 fn hash_share(id: &RequestId) -> f64 {
-    let hash =
-        id.0.as_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+    let hash = id
+        .as_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     let mixed = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     #[expect(
         clippy::cast_precision_loss,
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn about_the_asked_share_is_sampled_and_errors_always() {
-        let id = |n: u32| RequestId(HeaderValue::from_str(&format!("request-{n}")).unwrap());
+        let id = |n: u32| RequestId::given(format!("request-{n}").as_bytes()).unwrap();
         let policy = AccessLog::Sampled(0.1);
         let sampled = (0..10_000)
             .filter(|&n| is_wanted(policy, false, &id(n)))

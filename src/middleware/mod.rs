@@ -22,7 +22,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use serde_json::json;
@@ -34,11 +34,10 @@ use self::auth::{Authenticator, Caller};
 use self::clients::{Admitted, TooMuch};
 pub use self::clients::{ClientAddress, ClientLimits, ClientName, Clients};
 pub use self::grpc::grpc_timeout;
-use self::request_id::RequestId;
 pub use self::streams::Streams;
 use self::traced::Traced;
 use crate::error::ErrorKind;
-use crate::serving;
+use crate::serving::{self, RequestContext, RequestId};
 use crate::telemetry::{AccessLog, Tracer};
 
 /// What the operator chose for every request.
@@ -196,6 +195,9 @@ where
     }
 }
 
+/// `off` keeps a request out of what is logged of its data.
+const LOG: HeaderName = HeaderName::from_static("x-onstage-log");
+
 /// In the extensions of an answer: its client has proved who it is.
 #[derive(Debug, Clone, Copy)]
 pub struct IsKnown;
@@ -209,8 +211,8 @@ enum Form {
 }
 
 impl<S: Inner> Around<S> {
-    async fn answer(&self, mut request: Request) -> Response {
-        let id = request_id::take_or_make(&mut request);
+    async fn answer(&self, request: Request) -> Response {
+        let id = request_id::take_or_make(&request);
         let form = self.form(&request);
         let version = request.version();
         let mut response = match Traced::begin(&self.options.tracer, form, &request, &id) {
@@ -239,7 +241,8 @@ impl<S: Inner> Around<S> {
             Ok(Err(_)) => internal_error(form),
             Err(_) => late(form),
         };
-        response.headers_mut().insert(request_id::HEADER, id.0);
+        let header = id.header().clone();
+        response.headers_mut().insert(request_id::HEADER, header);
         let is_known = response.extensions().get::<IsKnown>().is_some();
         if let Some(watch) = watch {
             watch.end(&response, is_known);
@@ -263,7 +266,7 @@ impl<S: Inner> Around<S> {
             return large_head(form);
         }
         if let Some(authenticator) = &self.options.authenticator {
-            Box::pin(authenticator.identify(&mut request, &id.0)).await;
+            Box::pin(authenticator.identify(&mut request, id.header())).await;
             self.options.limits.name(&mut request);
         }
         let caller = request.extensions().get::<Caller>();
@@ -275,7 +278,8 @@ impl<S: Inner> Around<S> {
         let admitted = self.options.limits.admit(&request);
         let mut response = match admitted.and_then(|admitted| Ok((admitted, stream?))) {
             Ok((_admitted, stream)) => {
-                let answer = self::caller(&request).scope(self.ask(form, request)).await;
+                let context = context(&request, id);
+                let answer = context.scope(self.ask(form, request)).await;
                 match stream {
                     Some(stream) => stream.until_end(answer),
                     None => answer,
@@ -302,17 +306,24 @@ impl<S: Inner> Around<S> {
     }
 }
 
-/// Who sends a request: the name that it proved, and where it comes from.
-fn caller(request: &Request) -> serving::Caller {
+/// Who sends a request: the name that it proved, and where it comes from; and what it asks of those who watch.
+fn context(request: &Request, id: &RequestId) -> RequestContext {
     let extensions = request.extensions();
     let address = extensions.get::<ClientAddress>();
     let caller = extensions.get::<Caller>();
     let identity = caller.and_then(|caller| caller.who.as_ref().ok());
-    serving::Caller::new(
+    let caller = serving::Caller::new(
         identity.map(|identity| identity.id()),
         address.map(|address| address.network()),
         address.map(|address| address.0),
-    )
+    );
+    let log = request.headers().get(LOG);
+    RequestContext {
+        caller,
+        id: id.clone(),
+        name: identity.map(|identity| identity.name.as_str().into()),
+        is_private: log.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"off")),
+    }
 }
 
 fn late(form: Form) -> Response {

@@ -1,43 +1,45 @@
-//! `x-request-id`: taken from the client when it is short and safe, else made; on every answer.
+//! The id of a request: taken from the client when it is short and safe, else made; as `x-request-id` on every answer.
 
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::HeaderName;
+
+use crate::serving::RequestId;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request.
-#[derive(Debug, Clone)]
-pub(super) struct RequestId(pub(super) HeaderValue);
+/// Where clients of platforms put it: Amazon SageMaker, and events of Knative and KServe.
+const OTHERS: [HeaderName; 2] = [
+    HeaderName::from_static("x-amzn-sagemaker-inference-id"),
+    HeaderName::from_static("ce-id"),
+];
 
-pub(super) fn take_or_make(request: &mut Request) -> RequestId {
-    let given = request
-        .headers()
-        .get(HEADER)
-        .filter(|value| is_safe(value.as_bytes()))
-        .cloned();
-    RequestId(given.unwrap_or_else(|| {
-        let mut buffer = uuid::Uuid::encode_buffer();
-        let id = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
-        HeaderValue::from_str(id).expect("a UUID is ASCII")
-    }))
-}
-
-/// At most 128 letters, digits and `-_.:/+=`: nothing that could forge a line of a log.
-fn is_safe(value: &[u8]) -> bool {
-    let safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
-    (1..=128).contains(&value.len()) && value.iter().all(safe)
+pub(super) fn take_or_make(request: &Request) -> RequestId {
+    let headers = request.headers();
+    let given = |name: &HeaderName| headers.get(name).and_then(RequestId::of_header);
+    let given = given(&HEADER).or_else(|| OTHERS.iter().find_map(given));
+    given.unwrap_or_else(RequestId::make)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_safe;
+    use super::*;
+    use axum::body::Body;
+
+    fn id(headers: &[(&str, &str)]) -> RequestId {
+        let mut request = Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        take_or_make(&request.body(Body::empty()).unwrap())
+    }
 
     #[test]
-    fn only_short_safe_ids_are_taken_over() {
-        assert!(is_safe(b"req-1:2_3.4/5+6="));
-        assert!(!is_safe(b""));
-        assert!(!is_safe(b"a b"));
-        assert!(!is_safe(b"a\nb"));
-        assert!(!is_safe(&[b'a'; 129]));
+    fn the_first_header_that_holds_an_id_counts() {
+        let amazon = ("X-Amzn-SageMaker-Inference-Id", "a");
+        assert_eq!(id(&[amazon, ("ce-id", "c")]).as_str(), "a");
+        assert_eq!(id(&[("ce-id", "c")]).as_str(), "c");
+        assert_eq!(id(&[("x-request-id", "x"), amazon]).as_str(), "x");
+        assert_eq!(id(&[("x-request-id", "x y"), amazon]).as_str(), "a");
+        assert!(id(&[]).is_made());
     }
 }

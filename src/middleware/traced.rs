@@ -5,8 +5,8 @@ use axum::http::{Method, Version, header};
 use axum::response::Response;
 
 use super::access_log::is_probe;
-use super::request_id::RequestId;
 use super::{Form, grpc};
+use crate::serving::RequestId;
 use crate::telemetry::{Trace, Tracer};
 
 /// Longer ones are cut.
@@ -60,10 +60,7 @@ impl Traced {
             "network.protocol.version",
             protocol_version(request.version()),
         );
-        trace.set(
-            "onstage.request_id",
-            id.0.to_str().unwrap_or_default().to_owned(),
-        );
+        trace.set("onstage.request_id", id.as_str().to_owned());
         let done = false;
         Some(Self { trace, call, done })
     }

@@ -27,8 +27,8 @@ pub use graph::{
 };
 pub use id::{IdError, ModelId, ModelName, Version};
 pub use manifest::{
-    Conversion, ExampleInfo, FlavorNames, Hints, Manifest, ManifestError, ManifestProblem,
-    OnnxFlavor, Provider, SessionOptions,
+    Conversion, EditError, ExampleInfo, FlavorNames, Hints, Manifest, ManifestError,
+    ManifestProblem, OnnxFlavor, Provider, SessionOptions, with_baseline,
 };
 pub use package::{
     ClassLabels, Content, Draft, DraftError, Example, Misfit, Package, PackageError, Survey,

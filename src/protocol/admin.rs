@@ -41,6 +41,7 @@ pub fn admin_router(shared: &Shared, guard: Guard) -> Router {
     Router::new()
         .route("/admin/models", get(models))
         .route("/admin/models/{model}", get(model))
+        .route("/admin/models/{model}/drift", get(drift))
         .route("/admin/models/{model}/{action}", post(act))
         .route("/admin/history", get(history))
         .route("/v2/repository/index", post(index))
@@ -86,6 +87,24 @@ fn described(state: &AdminState, name: &ModelName) -> Result<Response, Refused> 
     let entry = snapshot.models.get(name);
     let entry = entry.ok_or_else(|| Refused::not_found(format!("no model named `{name}`")))?;
     Ok(answer(&view::model(name, entry, &holds)))
+}
+
+/// How far what the versions of a model see and say is from their baselines.
+async fn drift(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
+    let name = model_name(name)?;
+    let snapshot = state.shared.service().catalog().snapshot();
+    if !snapshot.models.contains_key(&name) {
+        return Err(Refused::not_found(format!("no model named `{name}`")));
+    }
+    let drift = state
+        .shared
+        .monitors()
+        .and_then(|monitors| monitors.drift(&name));
+    let off = || Refused::not_found("nothing is watched: `monitor.enabled` is false".to_owned());
+    Ok(answer(&drift.ok_or_else(off)?))
 }
 
 /// Which part of the history is wanted.

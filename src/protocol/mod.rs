@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod client_id;
 pub(crate) mod dispatch;
 mod gate;
 mod health;
@@ -24,7 +25,9 @@ mod v1;
 pub use crate::protocol::oip::grpc::{Grpc, HEALTH_NAMES, inference};
 pub use admin::admin_router;
 pub use json::NonFinite;
-pub use mlflow::{check_example, example_batch, score, score_batch, score_example};
+pub use mlflow::{
+    Labelled, check_example, example_batch, labelled_batch, score, score_batch, score_example,
+};
 pub use router::{AccessRow, access_table, entry, router};
 pub use sample::{SampleProtocol, SampleRequest, sample_request};
 pub use state::{ProtocolOptions, Shared};

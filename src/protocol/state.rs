@@ -12,6 +12,7 @@ use super::openapi::Documentation;
 use crate::budget::{Allowance, Budget};
 use crate::http::body::BodyLimits;
 use crate::middleware::auth::Guard;
+use crate::monitor::Monitors;
 use crate::runtime::blocking_pool::BlockingPool;
 use crate::serving::{Admin, InferenceService, ModelHost, Running};
 use crate::telemetry::Tracer;
@@ -63,6 +64,8 @@ pub struct ProtocolOptions {
     pub budget: Budget,
     /// Where requests and loads are traced.
     pub tracer: Tracer,
+    /// Who watches what models see and say; `None` when nobody does.
+    pub monitors: Option<Arc<Monitors>>,
 }
 
 impl Shared {
@@ -102,6 +105,11 @@ impl Shared {
     /// Where requests and loads are traced.
     pub fn tracer(&self) -> &Tracer {
         &self.0.options.tracer
+    }
+
+    /// Who watches what models see and say.
+    pub fn monitors(&self) -> Option<&Arc<Monitors>> {
+        self.0.options.monitors.as_ref()
     }
 
     /// Turns true when the server begins to drain.

@@ -1,5 +1,7 @@
-//! Scoring without a server: `predict`, `verify`, `diff` and what a model costs.
+//! Scoring without a server: `predict`, `verify`, `diff`, baselines and what a model costs.
 
+pub mod baseline;
 pub mod difference;
 pub mod measure;
 pub mod offline;
+pub mod table;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
+use crate::batching::{BatchError, BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::engines;
 use crate::config::{Settings, load_options};
-use crate::engine::{CancelToken, Chosen, CompiledModel, Engine, EngineChoice, Engines};
+use crate::engine::{CancelToken, Chosen, CompiledModel, Engine, EngineChoice, Engines, Outputs};
 use crate::model::{Batch, Package, Probe, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable, ServableParts};
@@ -119,6 +119,14 @@ impl Offline {
         let signature = self.servable.signature();
         let batch = signature.rebind(batch, made_for.signature())?;
         Some(self.score_batch(batch))
+    }
+
+    /// What the graph gives for these inputs.
+    ///
+    /// # Errors
+    /// Why it gives nothing.
+    pub fn run(&self, batch: Batch) -> Result<Outputs, BatchError> {
+        self.runtime.block_on(self.servable.submit(batch, None))
     }
 
     fn score_batch(&self, batch: Batch) -> Result<Vec<u8>, Refusal> {

@@ -14,6 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::protocol::{Grpc, HEALTH_NAMES, Shared};
+use crate::serving::RequestContext;
 
 /// See the module.
 pub(crate) struct Services {
@@ -47,7 +48,9 @@ impl Services {
     pub(crate) fn router_for_event_loops(&self) -> Router {
         let runtime = Handle::current();
         let beside = from_fn(move |request: Request, next: Next| {
-            let call = AbortOnDropHandle::new(runtime.spawn(next.run(request)));
+            // The new task works for the same request.
+            let work = RequestContext::current().scope(next.run(request));
+            let call = AbortOnDropHandle::new(runtime.spawn(work));
             async move {
                 call.await
                     .unwrap_or_else(|error| match error.try_into_panic() {

@@ -4,9 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
-tokio::task_local! {
-    static CURRENT: Caller;
-}
+use super::request::RequestContext;
 
 /// Different in each process: no client can choose a name or a port that collides with another's.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -34,12 +32,7 @@ impl Caller {
 
     /// The caller that this task works for.
     pub fn current() -> Self {
-        CURRENT.try_with(|caller| *caller).unwrap_or_default()
-    }
-
-    /// Runs `work` for this caller.
-    pub async fn scope<F: Future>(self, work: F) -> F::Output {
-        CURRENT.scope(self, work).await
+        RequestContext::caller()
     }
 
     /// The key under which it takes turns with others.
@@ -87,7 +80,8 @@ mod tests {
     #[tokio::test]
     async fn a_task_knows_for_whom_it_works() {
         let one = caller(None, "10.0.0.1:1000");
-        assert_eq!(one.scope(async { Caller::current() }).await, one);
+        let context = RequestContext::from(one);
+        assert_eq!(context.scope(async { Caller::current() }).await, one);
         assert_eq!(Caller::current(), Caller::default());
     }
 }

@@ -10,6 +10,7 @@ use super::caller::Caller;
 use super::catalog::{Selector, VersionSelector};
 use super::evidence::{Cause, Failure};
 use super::observation::{Observation, Pass};
+use super::observer::Watch;
 use super::servable::{Servable, ServableHandle};
 use super::service::{Codec, RequestOptions, ServeError};
 use crate::batching::{BatchError, RunOptions};
@@ -17,7 +18,7 @@ use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelId};
 use crate::runtime::blocking_pool::BlockingPool;
-use crate::telemetry::{EngineFailure, Outcome, Trace, VersionMetrics, trace};
+use crate::telemetry::{EngineFailure, Outcome, Protocol, Trace, VersionMetrics, trace};
 use crate::tensor::Value;
 
 /// Bodies of more work than this many bytes take long enough to decode that other connections of the thread would feel it.
@@ -36,6 +37,17 @@ pub(super) struct Exchange<'a> {
     heavy: &'a BlockingPool,
     /// How the request ended, when that is not for the protocol's error to say.
     outcome: Option<Outcome>,
+    /// Present when somebody looks at requests of this version.
+    watch: Option<Watch>,
+}
+
+/// A request that begins.
+#[derive(Clone, Copy)]
+pub(super) struct Begun<'a> {
+    pub(super) protocol: Protocol,
+    pub(super) started: Instant,
+    /// Runs what takes long.
+    pub(super) heavy: &'a BlockingPool,
 }
 
 /// The version that was found is on probation.
@@ -63,19 +75,24 @@ const GENEROUS_AT_LEAST: Duration = Duration::from_millis(50);
 
 impl<'a> Exchange<'a> {
     /// A request to the version that `selector` led to.
-    pub(super) fn new(
-        found: ServableHandle,
-        selector: &Selector,
-        (started, heavy): (Instant, &'a BlockingPool),
-    ) -> Self {
+    pub(super) fn new(found: ServableHandle, selector: &Selector, begun: Begun<'a>) -> Self {
         let (servable, probation) = cast(found, selector);
+        let when = (begun.protocol, begun.started);
         Self {
+            watch: Watch::begin(&servable, selector, when),
             servable,
             probation,
             caller: Caller::current(),
-            started,
-            heavy,
+            started: begun.started,
+            heavy: begun.heavy,
             outcome: None,
+        }
+    }
+
+    /// Tells those who look at requests how this one ended.
+    pub(super) fn end_watch(&mut self, failure: Option<ErrorKind>) {
+        if let Some(watch) = self.watch.take() {
+            watch.finish(failure);
         }
     }
 
@@ -114,6 +131,9 @@ impl<'a> Exchange<'a> {
         let allowance = codec.allowance();
         let batch = batch.charged_to(allowance.clone());
         let decoded = allowance.used();
+        if let Some(watch) = &mut self.watch {
+            watch.decoded(&batch, codec.request_id());
+        }
         if let Some(most) = servable.limits().max_rows
             && batch.rows() > most
         {
@@ -129,8 +149,12 @@ impl<'a> Exchange<'a> {
         let sent = self.probation.is_some().then(|| batch.clone());
         let outputs = self.outputs(batch, time).await;
         let outputs = outputs.map_err(|error| self.refused(error))?;
-        // The inputs are gone by now, unless somebody else may have to run them.
-        if sent.is_none() {
+        // The inputs are gone by now, unless somebody else may have to run them, or looks at them.
+        if let Some(watch) = &mut self.watch {
+            watch.answered(&outputs);
+        }
+        let is_watched = self.watch.as_ref().is_some_and(Watch::keeps_inputs);
+        if sent.is_none() && !is_watched {
             allowance.release(decoded);
         }
         let size = outputs.iter().map(Value::size).sum();
@@ -255,8 +279,8 @@ impl<'a> Exchange<'a> {
         let was_generous = again
             .as_ref()
             .is_some_and(|(before, _)| is_generous(time, before));
-        let replayed = match again {
-            Some((understudy, batch)) => Some(self.replay(understudy, &batch, time).await),
+        let replayed = match &again {
+            Some((understudy, batch)) => Some(self.replay(understudy, batch, time).await),
             None => None,
         };
         let answered = replayed.as_ref().map(Result::is_ok);
@@ -266,6 +290,10 @@ impl<'a> Exchange<'a> {
         match replayed {
             Some(Ok((understudy, outputs))) => {
                 self.probation = None;
+                if let (Some(watch), Some((_, batch))) = (&mut self.watch, &again) {
+                    let batch = rebound(batch, &self.servable, &understudy);
+                    watch.moved_to(&understudy, batch.as_ref());
+                }
                 self.servable = understudy;
                 Ok(outputs)
             }
@@ -285,12 +313,12 @@ impl<'a> Exchange<'a> {
 
     async fn replay(
         &self,
-        understudy: ServableHandle,
+        understudy: &ServableHandle,
         batch: &Batch,
         time: Time,
     ) -> Result<(ServableHandle, Outputs), ServeError> {
-        let outputs = match rebound(batch, &self.servable, &understudy) {
-            Some(batch) => submit(&understudy, batch, time).await,
+        let outputs = match rebound(batch, &self.servable, understudy) {
+            Some(batch) => submit(understudy, batch, time).await,
             None => Err(ServeError::Batch(BatchError::Closed)),
         };
         self.servable.metrics().replayed(outputs.is_ok());
@@ -300,7 +328,7 @@ impl<'a> Exchange<'a> {
             let version = understudy.id().version.to_string();
             trace.set("onstage.model.version", version);
         }
-        outputs.map(|outputs| (understudy, outputs))
+        outputs.map(|outputs| (Arc::clone(understudy), outputs))
     }
 
     fn note_failure(&self, cause: Cause, error: &ServeError, answered: Option<bool>) {

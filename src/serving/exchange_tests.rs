@@ -1,9 +1,13 @@
 use std::net::SocketAddr;
 
 use super::super::catalog::{Catalog, ModelEntry, VersionEntry};
+use super::super::observer::{Arrival, Observed, Observer};
+use super::super::request::{RequestContext, RequestId};
 use super::super::servable::{Limits, ServableParts};
 use super::super::service::{Answered, InferenceService, RequestOptions};
 use super::super::state::VersionState;
+use parking_lot::Mutex;
+
 use super::*;
 use crate::batching::{Batcher, BatcherConfig, RunnerPool};
 use crate::engine::fake::{self, Behaviour, Fake};
@@ -338,11 +342,15 @@ async fn failures_are_those_of_who_asks() {
         Caller::new(None, Some(peer.ip()), Some(peer))
     };
     for port in 0..50 {
-        let (_, answer) = caller(66, port).scope(scene.ask(5.0)).await;
+        let (_, answer) = RequestContext::from(caller(66, port))
+            .scope(scene.ask(5.0))
+            .await;
         assert_eq!(answer.unwrap(), 5.0);
     }
     for host in 1..4 {
-        let (_, answer) = caller(host, 1).scope(scene.ask(4.0)).await;
+        let (_, answer) = RequestContext::from(caller(host, 1))
+            .scope(scene.ask(4.0))
+            .await;
         assert_eq!(answer.unwrap(), 4.0);
     }
     let others = scene.evidence().others;
@@ -391,4 +399,130 @@ async fn a_stand_in_is_not_kept_loaded_by_standing_in() {
         .await;
     assert!(answered.result.is_err());
     assert!(new.observation().unwrap().understudy().is_none());
+}
+
+/// Keeps what it wants: requests of up to so many rows, and those that failed before they had any.
+#[derive(Debug, Default)]
+struct Keeper {
+    most: usize,
+    kept: Mutex<Vec<Arc<Observed>>>,
+}
+
+impl Observer for Keeper {
+    fn wants(&self, arrival: &Arrival<'_>) -> Option<f64> {
+        let is_wanted = !arrival.is_private && arrival.rows.unwrap_or(0) <= self.most;
+        is_wanted.then_some(1.0)
+    }
+
+    fn observe(&self, seen: Arc<Observed>, _: f64) {
+        self.kept.lock().push(seen);
+    }
+}
+
+impl Keeper {
+    fn new(most: usize) -> Arc<Self> {
+        let kept = Mutex::default();
+        Arc::new(Self { most, kept })
+    }
+
+    fn take(&self) -> Vec<Arc<Observed>> {
+        std::mem::take(&mut *self.kept.lock())
+    }
+}
+
+/// One version alone, which these look at.
+fn observed(engine: &Fake, observers: Vec<Arc<dyn Observer>>) -> Scene {
+    let mut scene = Scene::new(good(), good());
+    let metrics = scene.service.shared_metrics();
+    scene.new = Arc::new(servable(&metrics, engine, 3).with_observers(observers));
+    let entry = VersionEntry {
+        state: VersionState::Ready,
+        servable: Some(Arc::clone(&scene.new)),
+    };
+    scene.service.shared_catalog().update(|snapshot| {
+        let model = snapshot.models.get_mut(&name()).unwrap();
+        model.versions.insert(Version(3), entry);
+        model.default = Some(Version(3));
+    });
+    scene
+}
+
+fn first(value: &Value) -> f32 {
+    match value {
+        Value::Tensor(tensor) => tensor.to_vec::<f32>().unwrap()[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_observer_sees_inputs_outputs_and_circumstances_of_what_it_wants() {
+    let (keeper, none) = (Keeper::new(1), Keeper::new(0));
+    let both = vec![
+        Arc::clone(&none) as Arc<dyn Observer>,
+        Arc::clone(&keeper) as _,
+    ];
+    let scene = observed(&good().behaving(Behaviour::Times(2.0)), both);
+    let context = RequestContext {
+        id: RequestId::given(b"r-1").unwrap(),
+        name: Some("ann".into()),
+        ..RequestContext::from(Caller::default())
+    };
+    let (_, answer) = context.scope(scene.ask(4.0)).await;
+    assert_eq!(answer.unwrap(), 8.0);
+    assert!(none.take().is_empty());
+    let kept = keeper.take();
+    let [seen] = kept.as_slice() else {
+        panic!("{kept:?}")
+    };
+    assert_eq!(seen.id.as_str(), "r-1");
+    assert_eq!(seen.context.name.as_deref(), Some("ann"));
+    assert_eq!((seen.protocol, seen.failure), (Protocol::V1, None));
+    let inputs = seen.inputs.as_ref().unwrap().inputs();
+    assert_eq!(inputs[0].to_vec::<f32>().unwrap(), [4.0]);
+    assert_eq!(first(&seen.outputs.as_ref().unwrap()[0]), 8.0);
+}
+
+#[tokio::test]
+async fn an_observer_sees_failures_and_what_was_given_up() {
+    let keeper = Keeper::new(1);
+    let slow = failing().only_for(5.0).delayed(Duration::from_millis(50));
+    let scene = observed(&slow, vec![Arc::clone(&keeper) as _]);
+    assert!(scene.ask(5.0).await.1.is_err());
+    let kept = keeper.take();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].failure.is_some() && kept[0].outputs.is_none());
+    assert!(kept[0].inputs.is_some());
+    let given_up = tokio::time::timeout(Duration::from_millis(5), scene.ask(4.0)).await;
+    assert!(given_up.is_err());
+    let kept = keeper.take();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].failure, Some(ErrorKind::Cancelled));
+}
+
+#[tokio::test]
+async fn a_request_whose_client_wants_nothing_kept_is_not_observed() {
+    let keeper = Keeper::new(1);
+    let scene = observed(&failing(), vec![Arc::clone(&keeper) as _]);
+    let context = RequestContext {
+        is_private: true,
+        ..RequestContext::from(Caller::default())
+    };
+    assert!(context.scope(scene.ask(5.0)).await.1.is_err());
+    assert!(keeper.take().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_version_before_answers_its_own_observers_see() {
+    let (of_old, of_new) = (Keeper::new(1), Keeper::new(1));
+    let mut scene = observed(&failing(), vec![Arc::clone(&of_new) as _]);
+    let metrics = scene.service.shared_metrics();
+    let old = servable(&metrics, &good(), 4).with_observers(vec![Arc::clone(&of_old) as _]);
+    scene.old = Arc::new(old);
+    scene.new.begin_probation(&scene.old, Arc::default());
+    let (version, answer) = scene.ask(4.0).await;
+    assert_eq!((version, answer.unwrap()), (4, 4.0));
+    assert!(of_new.take().is_empty());
+    let kept = of_old.take();
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].failure.is_none() && kept[0].inputs.is_some());
 }

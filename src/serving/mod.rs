@@ -8,6 +8,8 @@ mod exchange;
 mod host;
 mod lease;
 mod observation;
+mod observer;
+mod request;
 mod running;
 mod servable;
 mod service;
@@ -23,6 +25,8 @@ pub use evidence::{Counts, Evidence};
 pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
+pub use observer::{Arrival, Observable, Observed, Observer, Observers};
+pub use request::{RequestContext, RequestId};
 pub use running::Running;
 pub use servable::{
     Confinement, Health, Limits, RowSharing, Servable, ServableHandle, ServableParts,

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::caller::Caller;
 use super::lease::{Lease, Remains};
 use super::observation::{Known, Observation};
+use super::observer::Observer;
 use crate::batching::{BatchError, BatchObserver, Batcher, RunOptions, RunnerPool};
 use crate::engine::{CompiledModel, Outputs};
 use crate::model::{Batch, ModelId, Package, ResponseOutput, Signature};
@@ -43,6 +44,8 @@ pub struct Servable {
     /// Present while it is on probation.
     observation: ArcSwapOption<Observation>,
     complaints: Complaints,
+    /// Who looks at its requests after they were answered: mostly nobody.
+    observers: Vec<Arc<dyn Observer>>,
     /// Present once it leaves. The last field, so that it reports when everything else has been dropped.
     lease: OnceLock<Lease>,
 }
@@ -266,6 +269,7 @@ impl Servable {
             in_doubt: false,
             observation: ArcSwapOption::empty(),
             complaints: Complaints::default(),
+            observers: Vec::new(),
             lease: OnceLock::new(),
         }
     }
@@ -287,6 +291,13 @@ impl Servable {
     #[must_use]
     pub fn with_sharing(mut self, sharing: RowSharing) -> Self {
         self.sharing = sharing;
+        self
+    }
+
+    /// The same servable, whose requests these look at.
+    #[must_use]
+    pub fn with_observers(mut self, observers: Vec<Arc<dyn Observer>>) -> Self {
+        self.observers = observers;
         self
     }
 
@@ -371,6 +382,11 @@ impl Servable {
         permit
             .map(Some)
             .map_err(|_| self.limits.max_concurrency.unwrap_or_default())
+    }
+
+    /// Who looks at its requests.
+    pub(super) fn observers(&self) -> &[Arc<dyn Observer>] {
+        &self.observers
     }
 
     /// How its requests ended so far.

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::caller::Caller;
 use super::catalog::{Catalog, LookupError, Selector};
 use super::evidence::Cause;
-use super::exchange::Exchange;
+use super::exchange::{Begun, Exchange};
+use super::request::RequestId;
 use super::servable::{Servable, ServableHandle};
 use crate::batching::BatchError;
 use crate::budget::{Allowance, OverBudget};
@@ -47,6 +48,11 @@ pub trait Codec: Send + 'static {
     /// What the request asks of its run, once it was decoded.
     fn request_options(&self) -> RequestOptions {
         RequestOptions::default()
+    }
+
+    /// The id in its body, once it was decoded.
+    fn request_id(&self) -> Option<RequestId> {
+        None
     }
 
     /// The answer out of the outputs, which are in the order of the signature.
@@ -324,14 +330,21 @@ impl InferenceService {
             }
         };
         servable.health().touch(started);
-        let mut exchange = Exchange::new(servable, selector, (started, &self.heavy));
+        let begun = Begun {
+            protocol,
+            started,
+            heavy: &self.heavy,
+        };
+        let mut exchange = Exchange::new(servable, selector, begun);
         if let Some(trace) = trace::current() {
             exchange.describe(&trace);
         }
         let mut measured = Measured::new(protocol, started, exchange.metrics());
         let result = exchange.run(codec).await;
         measured.metrics = exchange.metrics();
-        measured.finish(exchange.outcome(result.as_ref().err().map(Kinded::kind)));
+        let failure = result.as_ref().err().map(Kinded::kind);
+        measured.finish(exchange.outcome(failure));
+        exchange.end_watch(failure);
         Answered {
             model: Some(exchange.id()),
             result,

@@ -9,6 +9,7 @@ use prometheus::{
 
 use super::init::lost_lines;
 use super::memory::RequestMemory;
+use super::monitored::MonitoredFamilies;
 
 /// All families.
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub(super) struct Families {
     pub(super) clients: ClientFamilies,
     pub(super) trust: TrustFamilies,
     pub(super) process: ProcessFamilies,
+    pub(super) monitored: MonitoredFamilies,
 }
 
 /// The families of prediction requests.
@@ -159,6 +161,7 @@ impl Families {
             clients: ClientFamilies::register(&table),
             trust: TrustFamilies::register(&table),
             process: ProcessFamilies::register(&table),
+            monitored: table.registered(MonitoredFamilies::new()),
         }
     }
 }

@@ -14,6 +14,7 @@ use prometheus::{Histogram, IntCounter, Registry, TextEncoder};
 
 use super::families::Families;
 use super::labels::{EngineFailure, Outcome, Protocol, REPLAYS, UNKNOWN};
+use super::monitored::Monitored;
 use super::overview::ModelOverview;
 use super::statistics::Statistics;
 use super::version_metrics::VersionMetrics;
@@ -231,6 +232,11 @@ impl Metrics {
     /// Reports what requests hold of this budget from here on.
     pub fn watch_memory(&self, budget: crate::budget::Budget) {
         self.shared.families.process.request_memory.watch(budget);
+    }
+
+    /// Reports what models see and say from here on.
+    pub fn watch_models(&self, source: Arc<dyn Monitored>) {
+        self.shared.families.monitored.watch(source);
     }
 
     /// Tells how busy the process is, from 0 to 1.

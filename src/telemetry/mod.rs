@@ -6,6 +6,7 @@ mod labels;
 mod lines;
 mod memory;
 mod metrics;
+mod monitored;
 mod overview;
 mod statistics;
 pub mod trace;
@@ -16,6 +17,7 @@ pub use init::{AccessLog, LogFormat, LogGuard, LogOptions, TelemetryError, check
 pub use labels::{EngineFailure, Outcome, Protocol};
 pub use lines::{Lines, short};
 pub use metrics::{CONTENT_TYPE, DURATION_BUCKETS, Metrics};
+pub use monitored::{Monitored, MonitoredBin, MonitoredFeature, MonitoredVersion};
 pub use overview::ModelOverview;
 pub use statistics::{Sum, Totals};
 pub use trace::{Trace, TraceOptions, Tracer};

@@ -3,11 +3,13 @@
 //! A [`Tensor`] is a [`DType`], a shape and a [`Storage`]. Storage may be a vector of ours, a slice of a request's
 //! body or an engine's own memory: no copy is built into the types.
 
+mod absent;
 mod dispatch;
 mod dtype;
 mod storage;
 mod value;
 
+pub use absent::Absent;
 pub(crate) use dispatch::dispatch;
 pub use dtype::{DType, Element};
 pub use storage::{Buffer, Storage};

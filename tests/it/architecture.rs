@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "serving",
         &["batching", "engine", "model", "tensor", "runtime"],
     ),
+    ("monitor", &["serving", "model", "tensor"]),
     (
         "registry",
         &["signing", "model", "tensor", "network", "runtime"],
@@ -45,6 +46,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "http",
             "middleware",
+            "monitor",
             "serving",
             "batching",
             "engine",
@@ -81,6 +83,7 @@ const BELOW_CONFIG: &[&str] = &[
     "registry",
     "signing",
     "network",
+    "monitor",
     "serving",
     "batching",
     "engine",

@@ -38,7 +38,8 @@ def test_a_promotion_in_mlflow_is_served_and_seen_by_prometheus(binary, tools, r
             assert predicts(address, "/models/iris/invocations")
             text = on_this_machine((ROOT / "docker/prometheus.yml").read_text(), ports, tmp_path)
             (tmp_path / "prometheus.yml").write_text(text)
-            (tmp_path / "alerts.yaml").write_text((ROOT / "helm/onstage/files/alerts.yaml").read_text())
+            for rules in ("alerts.yaml", "recording.yaml"):
+                (tmp_path / rules).write_text((ROOT / "helm/onstage/files" / rules).read_text())
             arguments = [f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
             arguments += [f"--web.listen-address=127.0.0.1:{ports['prometheus']}"]
             with process(tools / "debian/usr/bin/prometheus", *arguments, log=tmp_path / "prometheus.log"):

@@ -13,10 +13,20 @@ from shell import CHART, IRIS, REQUEST, ROOT, ask, environment, free_port, predi
 
 ALERTS = yaml.safe_load((CHART / "files/alerts.yaml").read_text())
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+RECORDING = yaml.safe_load((CHART / "files/recording.yaml").read_text())
+RECORDED = [rule for group in RECORDING["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((CHART / "files/dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 # Metrics that a server has only once something rare happened, which no test of a healthy server makes happen.
-RARE = {"onstage_requests_rejected_total"}
+RARE = {
+    "onstage_requests_rejected_total",
+    # Not before a version with a baseline has seen 500 rows, and the counts of bins only where they are exported.
+    "onstage_drifted_features",
+    "onstage_feature_psi",
+    "onstage_feature_values_total",
+    "onstage_feature_baseline_ratio",
+    "onstage_quality_estimated_accuracy",
+}
 
 
 def without_variables(expression):
@@ -37,7 +47,7 @@ def metrics_of(expression):
     return set(re.findall(r"\b((?:onstage|process)_[a-z_]+)\b(?!\s*[=!]~?)", re.sub(r'"[^"]*"', '""', expression)))
 
 
-EXPRESSIONS = dashboard_expressions() + [rule["expr"] for rule in RULES]
+EXPRESSIONS = dashboard_expressions() + [rule["expr"] for rule in RULES + RECORDED if "onstage_" in rule["expr"]]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +90,8 @@ def prometheus(tools, server, tmp_path_factory):
     port = free_port()
     text = (ROOT / "docker/prometheus.yml").read_text().replace("onstage:8080", server.http).replace("5s", "1s")
     (directory / "prometheus.yml").write_text(text)
-    shutil.copy(CHART / "files/alerts.yaml", directory)
+    for rules in ("alerts.yaml", "recording.yaml"):
+        shutil.copy(CHART / "files" / rules, directory)
     arguments = [f"--config.file={directory}/prometheus.yml", f"--storage.tsdb.path={directory}/data"]
     arguments += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     with process(tools / "debian/usr/bin/prometheus", *arguments, log=directory / "log"):
@@ -105,9 +116,9 @@ def test_the_metrics_are_well_formed(tools, server):
 
 def test_the_rules_are_well_formed_and_each_alert_fires_as_it_should(tools):
     promtool = tools / "debian/usr/bin/promtool"
-    run(promtool, "check", "rules", CHART / "files/alerts.yaml")
+    run(promtool, "check", "rules", CHART / "files/alerts.yaml", CHART / "files/recording.yaml")
     run(promtool, "check", "config", "--syntax-only", ROOT / "docker/prometheus.yml")
-    run(promtool, "test", "rules", ROOT / "tests/packaging/alerts_test.yaml")
+    run(promtool, "test", "rules", ROOT / "tests/packaging/alerts_test.yaml", ROOT / "tests/packaging/recording_test.yaml")
 
 
 def test_each_alert_is_tested_both_ways():
@@ -136,6 +147,8 @@ def test_the_chart_makes_the_same_alerts(tools):
     (made,) = [found for found in yaml.safe_load_all(text) if found and found["kind"] == "PrometheusRule"]
     rules = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
     assert rules.pop()["alert"] == "FraudIsSlow"
+    recorded = [rules.pop() for _ in RECORDED]
+    assert recorded[::-1] == RECORDED
     for rule in rules:
         assert rule["annotations"].pop("runbook_url") == f"https://wiki.example.com/runbooks/{rule['alert']}.md"
     assert rules == [rule for rule in RULES if rule["alert"] != "OnstageNonfiniteOutputs"]
@@ -178,7 +191,7 @@ def test_prometheus_takes_every_expression_and_most_show_something(prometheus):
     for rule in RULES:
         prometheus(rule["expr"])
     # Nothing waits, is refused or fails on a quiet server, and what was one scrape ago has no increase yet.
-    quiet = re.compile(r"rejected|server_error|rate\(|increase\(|nonfinite|registry_syncs")
+    quiet = re.compile(r"drift|feature|estimated|rejected|server_error|rate\(|increase\(|nonfinite|registry_syncs")
     assert not [expression for expression in empty if not quiet.search(expression)], empty
 
 

@@ -2,6 +2,7 @@
 
 use super::runs::Runs;
 use super::{Answers, ChangeReport, Report, Side};
+use crate::cli::baseline::BaselineDifference;
 use crate::cli::text::Page;
 use crate::cli::verify::number;
 
@@ -26,6 +27,16 @@ pub(super) fn render(report: &Report, width: usize) -> String {
     }
     if let Some(runs) = &report.runs {
         ran(&mut page, runs);
+    }
+    if let Some(baselines) = &report.baselines {
+        page.heading("Baselines: B's data in the bins of A");
+        let rows = baselines.iter().take(MOST_COLUMNS);
+        let rows: Vec<[String; 3]> = rows.map(BaselineDifference::row).collect();
+        page.table(["feature", "Jensen-Shannon", "PSI"], &rows);
+        let left = baselines.len().saturating_sub(MOST_COLUMNS);
+        if left > 0 {
+            page.rows(&[("…", format!("{left} more; `--json` prints all"))]);
+        }
     }
     page.into_text()
 }

@@ -36,6 +36,9 @@ pub(super) fn render(report: &Report, width: usize) -> String {
                 .collect::<Vec<_>>(),
         );
     }
+    if let Some(baseline) = &report.baseline {
+        baseline.render(&mut page);
+    }
     page.heading("Engines");
     page.rows(&report.engines.iter().map(verdict).collect::<Vec<_>>());
     for cost in report.costs.iter().flatten() {
@@ -284,6 +287,7 @@ mod tests {
                     reason: Some("operator `Range` makes many".to_owned()),
                 },
             },
+            baseline: None,
             engines: vec![
                 Verdict {
                     engine: "onnxruntime",

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::cost::CostReport;
 use super::external::{ExternalFile, external_files};
+use crate::cli::baseline::BaselineReport;
 use crate::engine::{Engine, Support};
 use crate::model::{
     ColSpec, Dim, InputSpec, Manifest, ModelSignature, OutputKind, Package, ParamSpec, RowProof,
@@ -29,6 +30,9 @@ pub(super) struct Report {
     pub(super) manifest: ManifestReport,
     pub(super) signature: Option<SignatureReport>,
     pub(super) graph: GraphReport,
+    /// What its data looked like in training; `None` without a baseline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) baseline: Option<BaselineReport>,
     pub(super) engines: Vec<Verdict>,
     /// What was measured, for each engine that runs the graph; `None` when nothing was to be measured.
     pub(super) costs: Option<Vec<CostReport>>,
@@ -195,6 +199,7 @@ impl Report {
                 .as_ref()
                 .map(SignatureReport::new),
             graph: GraphReport::new(package, engines),
+            baseline: BaselineReport::new(package),
             engines: engines
                 .iter()
                 .map(|engine| Verdict::new(engine.as_ref(), package))

@@ -14,7 +14,10 @@ use crate::engine::worker::Workers;
 use crate::engine::{CancelToken, Chosen, CompiledModel, EngineError, EngineOptions, Engines};
 use crate::model::{Dim, Extent, Package, ResponseOutput};
 use crate::runtime::machine;
-use crate::serving::{Confinement, ExampleError, Limits, Servable, ServableParts, VersionState};
+use crate::serving::{
+    Confinement, ExampleError, Limits, Observable, Observer, Observers, Servable, ServableParts,
+    VersionState,
+};
 use crate::telemetry::{Metrics, VersionMetrics};
 
 /// Makes servables out of packages.
@@ -25,6 +28,7 @@ pub struct Compiler {
     warm_up: WarmUp,
     workers: Option<Workers>,
     budget: Budget,
+    observers: Vec<Arc<dyn Observers>>,
 }
 
 impl std::fmt::Debug for Compiler {
@@ -48,7 +52,15 @@ impl Compiler {
             warm_up,
             workers: None,
             budget: Budget::unlimited(),
+            observers: Vec::new(),
         }
+    }
+
+    /// The same, whose models these look at while they serve.
+    #[must_use]
+    pub fn observed_by(mut self, observers: Vec<Arc<dyn Observers>>) -> Self {
+        self.observers = observers;
+        self
     }
 
     /// The same, whose models share this memory for what they calculate.
@@ -305,6 +317,8 @@ impl Compiler {
         // Its statistics are those of its clients.
         metrics.clear_totals();
         let servable = servable.in_doubt(in_doubt);
+        let observers = self.observers_of(&servable);
+        let servable = servable.with_observers(observers);
         let pool = match isolated {
             // Its runners wait for another process, which must not keep those of the others from their work.
             true => RunnerPool::new(config.instances).map(Arc::new),
@@ -312,6 +326,19 @@ impl Compiler {
         };
         let pool = pool.unwrap_or_else(|_| Arc::clone(&self.pool));
         Ok((servable.on(pool), non_finite))
+    }
+
+    /// Who looks at requests of this version.
+    fn observers_of(&self, servable: &Servable) -> Vec<Arc<dyn Observer>> {
+        let version = Observable {
+            package: servable.package(),
+            signature: servable.signature(),
+            response: servable.response(),
+        };
+        let observers = self.observers.iter();
+        observers
+            .filter_map(|observers| observers.observer(&version))
+            .collect()
     }
 
     /// What runs the model while it warms up.

@@ -1,5 +1,6 @@
 //! What a package wishes of its server: `metadata.onstage` of the manifest.
 
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -18,6 +19,8 @@ pub struct Hints {
     pub max_queue_size: Option<usize>,
     /// Whether the package's example is run before it serves.
     pub warmup: Option<bool>,
+    /// What its data looked like in training: a file of the package.
+    pub baseline: Option<PathBuf>,
     /// Keys that mean nothing here, such as those of a later version.
     pub unknown: Vec<String>,
 }
@@ -39,6 +42,7 @@ pub(super) fn parse(value: Option<&Value>) -> Result<Hints, ManifestProblem> {
                 let wanted = value.as_bool();
                 hints.warmup = Some(wanted.ok_or_else(|| wrong(path, value, "true or false"))?);
             }
+            "baseline" => hints.baseline = Some(file(path, value)?),
             _ => hints.unknown.push(path),
         }
     }
@@ -69,6 +73,20 @@ fn count(key: String, value: &Value) -> Result<usize, ManifestProblem> {
     number.ok_or_else(|| wrong(key, value, "a whole number from 1 up"))
 }
 
+/// A file of the package, not one outside.
+fn file(key: String, value: &Value) -> Result<PathBuf, ManifestProblem> {
+    let path = value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from);
+    let is_inside = |path: &PathBuf| {
+        let mut parts = path.components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    let path = path.filter(is_inside);
+    path.ok_or_else(|| wrong(key, value, "the path of a file inside the package"))
+}
+
 fn duration(key: String, value: &Value) -> Result<Duration, ManifestProblem> {
     let text = value.as_str();
     let duration = text.and_then(|text| humantime::parse_duration(text).ok());
@@ -93,6 +111,7 @@ mod tests {
         let hints = parse(Some(&json!({
             "batching": {"max_batch_size": 8, "max_queue_delay": "2ms", "max_queue_size": 64, "instances": 9},
             "warmup": false,
+            "baseline": "baseline.json",
             "intra_op_threads": 64,
         })));
         let expected = Hints {
@@ -100,6 +119,7 @@ mod tests {
             max_queue_delay: Some(Duration::from_millis(2)),
             max_queue_size: Some(64),
             warmup: Some(false),
+            baseline: Some("baseline.json".into()),
             unknown: vec![
                 "metadata.onstage.batching.instances".to_owned(),
                 "metadata.onstage.intra_op_threads".to_owned(),
@@ -119,6 +139,10 @@ mod tests {
             (
                 json!({"warmup": "yes"}),
                 "`\"yes\"` for `metadata.onstage.warmup`; expected true or false",
+            ),
+            (
+                json!({"baseline": "../b.json"}),
+                "`\"../b.json\"` for `metadata.onstage.baseline`; expected the path of a file inside the package",
             ),
             (
                 json!({"batching": {"max_batch_size": 0}}),

@@ -1,6 +1,7 @@
 //! The `MLmodel` file.
 
 mod conversion;
+mod edit;
 mod flavors;
 mod hints;
 mod signature;
@@ -11,6 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use self::conversion::Conversion;
+pub use self::edit::{EditError, with_baseline};
 pub use self::hints::Hints;
 
 use serde::Deserialize;

@@ -147,8 +147,10 @@ impl Package {
         let external = self.graph.external_data.iter();
         let example = self.manifest.example.iter();
         let manifest = (!self.is_bare).then(|| PathBuf::from(MANIFEST));
+        let baseline = self.manifest.hints.baseline.clone();
         let files = manifest
             .into_iter()
+            .chain(baseline)
             .chain([self.manifest.onnx.data.clone()])
             .chain(external.map(|data| beside.join(&data.location)))
             .chain(example.clone().map(|example| example.artifact_path.clone()))

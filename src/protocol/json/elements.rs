@@ -3,7 +3,7 @@
 use super::{Cells, Json};
 use crate::budget::OverBudget;
 use crate::protocol::meter::{Meter, block_of};
-use crate::tensor::{DType, Element, Tensor, TensorError, dispatch};
+use crate::tensor::{Absent, DType, Element, Tensor, TensorError, dispatch};
 
 /// Why cells are no tensor of a datatype.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +42,7 @@ pub(crate) fn tensor_of(
             Cells::Int(values) => Tensor::from_vec(shape, values),
             cells => Tensor::from_vec(shape, elements.ints::<i64>(cells)?),
         },
-        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, narrow, f32::is_finite)?),
+        DType::F32 => Tensor::from_vec(shape, elements.floats(cells, Absent::narrow, f32::is_finite)?),
         DType::F64 => Tensor::from_vec(shape, elements.doubles(cells)?),
         DType::F16 => {
             let values = elements.floats(cells, half::f16::from_f64, half::f16::is_finite)?;
@@ -56,14 +56,6 @@ pub(crate) fn tensor_of(
         DType::String => Tensor::from_strings(shape, elements.strings(cells)?),
     );
     Ok(tensor?)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounds to the nearest single"
-)]
-fn narrow(value: f64) -> f32 {
-    value as f32
 }
 
 struct Elements<'m> {
@@ -150,7 +142,7 @@ impl Elements<'_> {
                     float.ok_or_else(|| self.refuse(&cell))?
                 }
                 // What this server writes for a NaN, it also reads.
-                Json::Null => f64::NAN,
+                Json::Null => Absent::F64,
                 _ => return Err(self.refuse(&cell)),
             };
             held(float).ok_or_else(|| self.refuse(&cell))

@@ -3,6 +3,7 @@
 use super::value::Json;
 use crate::budget::OverBudget;
 use crate::protocol::meter::Meter;
+use crate::tensor::Absent;
 
 type Result<T> = std::result::Result<T, OverBudget>;
 
@@ -73,7 +74,7 @@ impl Numbers {
     pub(super) fn push_null(&mut self, meter: &Meter) -> Result<()> {
         self.marks.set(self.values.len(), NULL, meter)?;
         self.nulls += 1;
-        meter.push(&mut self.values, f64::NAN)
+        meter.push(&mut self.values, Absent::F64)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "exact by construction")]

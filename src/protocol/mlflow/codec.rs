@@ -15,7 +15,7 @@ use crate::budget::{Allowance, BODY_MULTIPLE, Budget};
 use crate::engine::{EngineError, Outputs};
 use crate::error::{ErrorKind, Kinded};
 use crate::model::{Batch, ModelSignature, ResponseOutput, Schema, Signature};
-use crate::protocol::json::{self, NonFinite};
+use crate::protocol::json::{self, Json, NonFinite};
 use crate::protocol::meter::{Meter, tensor_heap};
 use crate::protocol::mlflow::envelope;
 use crate::protocol::mlflow::schema::data::{Data, SchemaError};
@@ -25,8 +25,9 @@ use crate::protocol::pandas::csv::CsvError;
 use crate::protocol::pandas::frame;
 use crate::protocol::pandas::parquet;
 use crate::protocol::pandas::parquet::ParquetError;
+use crate::protocol::pandas::python;
 use crate::protocol::size;
-use crate::serving::{Codec, RequestOptions, Servable, ServeError};
+use crate::serving::{Codec, RequestId, RequestOptions, Servable, ServeError};
 use crate::tensor::Tensor;
 
 /// The kinds of body.
@@ -87,6 +88,8 @@ pub(crate) struct ScoringCodec {
     pub(crate) allowance: Allowance,
     pub(crate) non_finite: NonFinite,
     pub(crate) form: Form,
+    /// What the body says.
+    pub(crate) id: Option<RequestId>,
     /// How large the body may be, and what it inflates to.
     pub(crate) max_body: usize,
     /// How long the client waits.
@@ -105,6 +108,7 @@ impl ScoringCodec {
             input: Some(content.map(|content| (content, Bytes::from(body)))),
             non_finite,
             form: Form::Lists,
+            id: None,
             max_body: LOCAL_BODY,
             timeout: None,
         }
@@ -129,6 +133,10 @@ impl Codec for ScoringCodec {
         self.allowance.clone()
     }
 
+    fn request_id(&self) -> Option<RequestId> {
+        self.id.clone()
+    }
+
     fn request_options(&self) -> RequestOptions {
         RequestOptions {
             timeout: self.timeout,
@@ -145,10 +153,14 @@ impl Codec for ScoringCodec {
             Content::Json => direct::table(&body, declared, signature, &meter),
             Content::Csv | Content::Parquet => None,
         };
-        let (named, form) = match table {
+        let Fed { named, form, id } = match table {
             Some((table, form)) => {
                 meter.free(body);
-                (vec![table], form)
+                Fed {
+                    named: vec![table],
+                    form,
+                    id: None,
+                }
             }
             None => {
                 let signatures = Signatures {
@@ -159,6 +171,7 @@ impl Codec for ScoringCodec {
             }
         };
         self.form = form;
+        self.id = id;
         let bound = signature.bind(named);
         let batch = bound.map_err(|error| ScoringError::Evaluate(error.to_string()))?;
         meter.keep(batch.inputs().iter().map(tensor_heap).sum());
@@ -191,6 +204,14 @@ pub(crate) struct Signatures<'s> {
     pub(crate) graph: &'s Signature,
 }
 
+/// What comes of a body.
+#[derive(Debug)]
+pub(crate) struct Fed {
+    pub(crate) named: Vec<(String, Tensor)>,
+    pub(crate) form: Form,
+    pub(crate) id: Option<RequestId>,
+}
+
 /// The tensors of a body, by the way of pandas and MLflow.
 pub(crate) fn tensors_of(
     content: Content,
@@ -198,42 +219,112 @@ pub(crate) fn tensors_of(
     signatures: Signatures<'_>,
     max_body: usize,
     meter: &Meter,
-) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
+) -> Result<Fed, ScoringError> {
     let Signatures {
         declared,
         graph: signature,
     } = signatures;
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
-    let (data, params) = match content {
+    let (data, params, id) = match content {
         Content::Json => {
             let request = envelope::parse(body, schema, meter)?;
-            (request.data, request.params)
+            (request.data, request.params, request.id)
         }
-        Content::Csv => (Data::Frame(parse_csv(body, schema, meter)?), None),
-        Content::Parquet => (Data::Frame(parse_parquet(body, max_body, meter)?), None),
-    };
-    let data = match schema {
-        Some(schema) => {
-            let described = describe(&data);
-            enforce::enforce(data, schema, meter).map_err(|error| match error {
-                SchemaError::OverBudget(over) => over.into(),
-                error @ SchemaError::Contradicts(_) => ScoringError::Schema {
-                    data: described,
-                    error,
-                },
-            })?
+        Content::Csv => (Data::Frame(parse_csv(body, schema, meter)?), None, None),
+        Content::Parquet => {
+            let frame = parse_parquet(body, max_body, meter)?;
+            (Data::Frame(frame), None, None)
         }
-        None => data,
     };
+    let data = enforced(data, schema, meter)?;
     let specs = declared.and_then(|declared| declared.params.as_deref());
     params::check(params.as_ref(), specs, meter).map_err(|error| match error {
         ParamsError::OverBudget(over) => over.into(),
         ParamsError::Invalid(message) => ScoringError::Params(message),
     })?;
+    let (named, form) = fed(data, signature, meter)?;
+    Ok(Fed { named, form, id })
+}
+
+fn enforced(data: Data, schema: Option<&Schema>, meter: &Meter) -> Result<Data, ScoringError> {
+    let Some(schema) = schema else {
+        return Ok(data);
+    };
+    let described = describe(&data);
+    enforce::enforce(data, schema, meter).map_err(|error| match error {
+        SchemaError::OverBudget(over) => over.into(),
+        error @ SchemaError::Contradicts(_) => ScoringError::Schema {
+            data: described,
+            error,
+        },
+    })
+}
+
+fn fed(
+    data: Data,
+    signature: &Signature,
+    meter: &Meter,
+) -> Result<(Vec<(String, Tensor)>, Form), ScoringError> {
     feed::feed(data, signature, meter).map_err(|error| match error {
         FeedError::OverBudget(over) => over.into(),
         FeedError::Unfit(message) => ScoringError::Evaluate(message),
     })
+}
+
+/// A table as a model takes it, and the column that says what it should answer.
+#[derive(Debug)]
+pub struct Labelled {
+    /// The inputs.
+    pub batch: Batch,
+    /// The cells of the column as text, none where they are missing.
+    pub labels: Option<Vec<Option<String>>>,
+}
+
+/// The tensors of a table in CSV or Parquet, by the way that a request takes; the column `label` is no input.
+pub(super) fn labelled(
+    servable: &Servable,
+    (content, body): (Content, Bytes),
+    label: Option<&str>,
+) -> Result<Labelled, ScoringError> {
+    let allowance = Budget::unlimited().allowance(LOCAL_BODY * BODY_MULTIPLE);
+    let meter = Meter::new(&allowance);
+    let declared = servable.package().manifest.signature.as_ref();
+    let schema = declared.and_then(|declared| declared.inputs.as_ref());
+    // A request for tensors cannot be CSV; data can.
+    let columns = schema.filter(|schema| matches!(schema, Schema::Columns(_)));
+    let mut frame = match content {
+        Content::Csv => parse_csv(body, columns, &meter)?,
+        Content::Parquet => parse_parquet(body, LOCAL_BODY, &meter)?,
+        Content::Json => return Err(ScoringError::Invalid("the data is no table".to_owned())),
+    };
+    let labels = label.map(|label| take_labels(&mut frame, label));
+    let data = enforced(Data::Frame(frame), schema, &meter)?;
+    let (named, _) = fed(data, servable.signature(), &meter)?;
+    let bound = servable.signature().bind(named);
+    Ok(Labelled {
+        batch: bound.map_err(|error| ScoringError::Evaluate(error.to_string()))?,
+        labels: labels.transpose()?,
+    })
+}
+
+fn take_labels(frame: &mut frame::Frame, label: &str) -> Result<Vec<Option<String>>, ScoringError> {
+    let is_it = |column: &frame::Column| matches!(&column.name, Json::Text(name) if name == label);
+    let place = frame.columns.iter().position(is_it).ok_or_else(|| {
+        ScoringError::Invalid(format!("the data has no column `{label}` for `--label`"))
+    })?;
+    let column = frame.columns.remove(place);
+    let text = |cell: &Json| match cell {
+        Json::Null => None,
+        Json::Float(float) if float.is_nan() => None,
+        Json::Float(float) => Some(float.to_string()),
+        Json::Int(int) => Some(int.to_string()),
+        Json::Bool(bool) => Some(u8::from(*bool).to_string()),
+        Json::Text(text) => Some(text.clone()),
+        other => Some(python::repr(other)),
+    };
+    Ok(frame::cells_of(&column.data)
+        .map(|cell| text(&cell))
+        .collect())
 }
 
 fn parse_csv(

@@ -405,7 +405,8 @@ mod tests {
             graph: &graph,
         };
         let long = tensors_of(Content::Json, body, signatures, 0, &meter);
-        let (named, long_form) = long.expect("the short way has an answer");
+        let long = long.expect("the short way has an answer");
+        let (named, long_form) = (long.named, long.form);
         prop_assert_eq!(long_form, form);
         prop_assert_eq!(named.len(), 1);
         prop_assert_eq!(&named[0].0, &name);

@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use super::error::ScoringError;
 use super::inputs::{Inputs, Instances, inputs_data, instances_data, objects_data};
 use crate::model::Schema;
+use crate::protocol::client_id;
 use crate::protocol::json::{Json, JsonError, Reader};
 use crate::protocol::meter::Meter;
 use crate::protocol::mlflow::schema::cast;
@@ -12,6 +13,7 @@ use crate::protocol::mlflow::schema::data::Data;
 use crate::protocol::pandas::frame::{Frame, Rows};
 use crate::protocol::pandas::python;
 use crate::protocol::pandas::python::PyError;
+use crate::serving::RequestId;
 
 const REQUIRED: &str = "The input must be a JSON dictionary with exactly one of the input fields \
                         {'dataframe_split', 'dataframe_records', 'instances', 'inputs'}";
@@ -24,6 +26,8 @@ const LLM_KEYS: [&str; 3] = ["messages", "prompt", "input"];
 pub(crate) struct ScoringRequest {
     pub(crate) data: Data,
     pub(crate) params: Option<Json>,
+    /// The id that the client gave it, as Databricks has it.
+    pub(crate) id: Option<RequestId>,
 }
 
 /// What stands under the input fields.
@@ -34,6 +38,7 @@ struct Envelope {
     instances: Option<Instances>,
     inputs: Option<Inputs>,
     params: Option<Json>,
+    id: Option<RequestId>,
     keys: Keys,
 }
 
@@ -130,6 +135,7 @@ pub(crate) fn parse(
     Ok(ScoringRequest {
         data,
         params: envelope.params,
+        id: envelope.id,
     })
 }
 
@@ -171,6 +177,7 @@ fn read(body: &[u8], meter: &Meter) -> Result<Envelope, ScoringError> {
             "instances" => envelope.instances = Some(Instances::read(reader)?),
             "inputs" => envelope.inputs = Some(Inputs::read(reader)?),
             "params" => envelope.params = Some(reader.value()?),
+            client_id::KEY => envelope.id = client_id::read(reader, meter)?,
             _ => reader.skip()?,
         }
         Ok::<(), ScoringError>(())

@@ -19,6 +19,9 @@ mod routes;
 pub(crate) mod schema;
 mod without_http;
 
+pub use self::codec::Labelled;
 pub(crate) use self::codec::codec;
 pub(crate) use self::routes::{model_invocations, routes};
-pub use self::without_http::{check_example, example_batch, score, score_batch, score_example};
+pub use self::without_http::{
+    check_example, example_batch, labelled_batch, score, score_batch, score_example,
+};

@@ -190,6 +190,7 @@ async fn score(shared: Shared, selector: &Selector, received: Received) -> Respo
         input: Some(input),
         non_finite: shared.non_finite(),
         form: Form::Lists,
+        id: None,
         max_body: shared.body_limits().max_bytes,
         timeout,
         allowance: allowance.clone(),

@@ -1,6 +1,6 @@
 //! Scoring on behalf of the loader and of commands: `/invocations` without a server.
 
-use super::codec::{Content, ScoringCodec, parse_content_type};
+use super::codec::{self, Content, Labelled, ScoringCodec, parse_content_type};
 use super::error::ScoringError;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
@@ -83,6 +83,21 @@ async fn run(
 ) -> Result<Vec<u8>, ScoringError> {
     let outputs = servable.submit(batch, None).await;
     codec.encode(servable, outputs.map_err(ServeError::from)?)
+}
+
+/// The tensors of a table of this content type, CSV or Parquet, as [`score`] sends them to the model, and the column of
+/// labels in it.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub fn labelled_batch(
+    servable: &Servable,
+    (content_type, body): (&str, Vec<u8>),
+    label: Option<&str>,
+) -> Result<Labelled, (ErrorKind, String)> {
+    let labelled = parse_content_type(content_type)
+        .and_then(|content| codec::labelled(servable, (content, body.into()), label));
+    labelled.map_err(|error| (error.kind(), error.to_string()))
 }
 
 /// The tensors of a scoring body, as [`score`] sends them to the model.

@@ -8,7 +8,7 @@ use super::python::{self, PyError};
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Flat, Json};
 use crate::protocol::meter::{Meter, block, block_of, tensor_heap};
-use crate::tensor::{DType, Element, Tensor, dispatch};
+use crate::tensor::{Absent, DType, Element, Tensor, dispatch};
 
 /// A numpy array or a pandas column.
 #[derive(Debug, Clone)]
@@ -345,12 +345,8 @@ pub(crate) fn metered_texts(
     Ok(tensor)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "numpy rounds to the nearest single too, and overflows to infinity"
-)]
 pub(crate) fn to_f32(value: f64) -> f32 {
-    value as f32
+    Absent::narrow(value)
 }
 
 /// Doubles rounded to singles.

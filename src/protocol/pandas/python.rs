@@ -10,6 +10,7 @@ use super::digits;
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Flat, Json, python_float};
 use crate::protocol::meter::{Meter, block_of};
+use crate::tensor::Absent;
 
 /// Characters of a value that a message shows.
 const SHOWN: usize = 1_000;
@@ -130,7 +131,7 @@ fn too_large() -> PyError {
 #[expect(clippy::cast_precision_loss, reason = "Python rounds in the same way")]
 pub(crate) fn float(value: &Json) -> Result<f64, PyError> {
     match value {
-        Json::Null => Ok(f64::NAN),
+        Json::Null => Ok(Absent::F64),
         Json::Int(int) => Ok(*int as f64),
         Json::Bool(bool) => Ok(f64::from(u8::from(*bool))),
         Json::Float(float) => Ok(*float),

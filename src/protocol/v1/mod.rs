@@ -38,7 +38,9 @@ use crate::model::{Batch, Version};
 use crate::protocol::platforms::cloud_events;
 use crate::protocol::route::Route;
 use crate::protocol::state::Shared;
-use crate::serving::{Codec, LookupError, RequestOptions, Selector, Servable, VersionSelector};
+use crate::serving::{
+    Codec, LookupError, RequestId, RequestOptions, Selector, Servable, VersionSelector,
+};
 use crate::telemetry::Protocol;
 
 pub(crate) fn routes() -> Vec<Route> {
@@ -218,6 +220,7 @@ pub(crate) async fn predict(
         effort: body.as_ref().map_or(0, |body| json::effort(body)),
         body: Some(body),
         form: Form::Columns,
+        id: None,
         non_finite: shared.non_finite(),
         timeout,
         allowance: head.allowance.clone(),
@@ -240,6 +243,7 @@ struct PredictCodec {
     allowance: Allowance,
     /// Known once the body was read.
     form: Form,
+    id: Option<RequestId>,
     non_finite: NonFinite,
     /// How long the client waits.
     timeout: Option<Duration>,
@@ -257,6 +261,10 @@ impl Codec for PredictCodec {
         self.allowance.clone()
     }
 
+    fn request_id(&self) -> Option<RequestId> {
+        self.id.clone()
+    }
+
     fn request_options(&self) -> RequestOptions {
         RequestOptions {
             timeout: self.timeout,
@@ -269,6 +277,7 @@ impl Codec for PredictCodec {
         let meter = Meter::new(&self.allowance);
         let request = request::parse(body, servable.signature(), &meter)?;
         self.form = request.form;
+        self.id = request.id;
         let batch = servable.signature().bind(request.named)?;
         meter.keep(batch.inputs().iter().map(tensor_heap).sum());
         Ok(batch)

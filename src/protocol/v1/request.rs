@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use crate::model::{Dim, InputSpec, Signature, SignatureError};
+use crate::protocol::client_id;
 use crate::protocol::json::{Cells, ElementError, Flat, Items, Json, Reader, tensor_of};
 use crate::protocol::meter::{Meter, block};
 use crate::protocol::oip::error::OipError;
+use crate::serving::RequestId;
 use crate::tensor::{DType, Tensor};
 
 /// Characters of a name that a message shows.
@@ -32,6 +34,8 @@ pub(crate) enum Form {
 pub(crate) struct Request {
     pub(crate) form: Form,
     pub(crate) named: Vec<(String, Tensor)>,
+    /// The id that the client gave it.
+    pub(crate) id: Option<RequestId>,
 }
 
 /// Values under the names of inputs, in the order of the signature.
@@ -47,13 +51,16 @@ pub(crate) fn parse(
     meter: &Meter,
 ) -> Result<Request, OipError> {
     let inputs = Inputs::new(signature, meter);
-    let (form, values) = read(&body, &inputs)?;
+    let (form, values, id) = read(&body, &inputs)?;
     meter.free(body);
     let named = inputs.tensors(values)?;
-    Ok(Request { form, named })
+    Ok(Request { form, named, id })
 }
 
-fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<(Form, Named), OipError> {
+/// What is read of a body before it is made tensors of.
+type Body = (Form, Named, Option<RequestId>);
+
+fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<Body, OipError> {
     let expected = "expected `{\"instances\": [...]}` or `{\"inputs\": ...}`";
     let mut reader = Reader::metered(body, inputs.meter)?;
     if !reader.next_is_object()? {
@@ -63,6 +70,7 @@ fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<(Form, Named), OipError> {
         return Err(OipError::Invalid(message));
     }
     let mut given: Option<(Form, Named)> = None;
+    let mut id = None;
     reader.object(|reader, key| {
         if reader.null()? {
             return Ok(());
@@ -75,6 +83,7 @@ fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<(Form, Named), OipError> {
             }
             "instances" => given = Some(inputs.read_rows(reader)?),
             "inputs" => given = Some((Form::Columns, inputs.read_columns(reader)?)),
+            client_id::KEY => id = client_id::read(reader, inputs.meter)?,
             // A graph has one signature, whatever the client calls it.
             "signature_name" => check_text(&reader.value()?)?,
             _ => reader.skip()?,
@@ -82,6 +91,7 @@ fn read(body: &[u8], inputs: &Inputs<'_>) -> Result<(Form, Named), OipError> {
         Ok(())
     })?;
     reader.finish()?;
+    let given = given.map(|(form, named)| (form, named, id));
     given.ok_or_else(|| {
         let message = format!("neither `instances` nor `inputs` is given: {expected}");
         OipError::Invalid(message)

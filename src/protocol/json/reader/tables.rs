@@ -8,12 +8,13 @@ use jiter::Peek;
 use super::{JsonError, Reader, Result};
 use crate::protocol::json::value::{Cells, Columns, Items, Json};
 use crate::protocol::meter::block;
+use crate::tensor::Absent;
 
 /// What pandas puts where a row is too short.
 const MISSING_VALUE: Json = Json::Null;
 
 /// What pandas puts where a record lacks a key: no `None` but a NaN, which is true as a boolean and `nan` as text.
-const MISSING_KEY: Json = Json::Float(f64::NAN);
+const MISSING_KEY: Json = Json::Float(Absent::F64);
 
 /// What [`Reader::rows`] and [`Reader::records`] make of a list.
 #[derive(Debug, Clone, PartialEq)]

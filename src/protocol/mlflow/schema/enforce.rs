@@ -15,7 +15,7 @@ use crate::protocol::pandas::datetime;
 use crate::protocol::pandas::frame::{Column, Frame, Names, cells_of, infer_column};
 use crate::protocol::pandas::python;
 use crate::protocol::pandas::python::PyError;
-use crate::tensor::DType;
+use crate::tensor::{Absent, DType};
 
 /// Checks names, shapes and types, drops what the schema does not name and puts columns into its order.
 pub(crate) fn enforce(data: Data, schema: &Schema, meter: &Meter) -> Result<Data> {
@@ -137,7 +137,7 @@ impl Scalars {
     /// [`OverBudget`].
     pub(crate) fn push_missing(&mut self, meter: &Meter) -> std::result::Result<(), OverBudget> {
         self.dtype.see(None);
-        self.cells.push(Json::Float(f64::NAN), meter)
+        self.cells.push(Json::Float(Absent::F64), meter)
     }
 
     /// The value of the next row. What the meter held before it was made is `held`.
@@ -357,7 +357,7 @@ fn to_numeric(name: &str, data: Array, meter: &Meter) -> Result<Array> {
         )));
     }
     let number = |cell: &Json| match cell {
-        cell if is_empty(cell) => Ok(f64::NAN),
+        cell if is_empty(cell) => Ok(Absent::F64),
         // pandas' own reader of numbers: no underscores, digits of ASCII only.
         Json::Text(text) if text.contains('_') || !text.is_ascii() => {
             Err(PyError::value("no number"))

@@ -22,7 +22,7 @@ use crate::protocol::oip::parameters::{Parameter, Parameters, RequestParameters}
 use crate::protocol::oip::raw;
 use crate::protocol::oip::selector::select;
 use crate::protocol::state::Shared;
-use crate::serving::{Answered, Codec, RequestOptions, Servable};
+use crate::serving::{Answered, Codec, RequestId, RequestOptions, Servable};
 use crate::telemetry::Protocol;
 use crate::tensor::{DType, Tensor};
 
@@ -95,6 +95,10 @@ impl Codec for InferCodec {
 
     fn allowance(&self) -> Allowance {
         self.allowance.clone()
+    }
+
+    fn request_id(&self) -> Option<RequestId> {
+        RequestId::given(self.request.id.as_bytes())
     }
 
     fn request_options(&self) -> RequestOptions {

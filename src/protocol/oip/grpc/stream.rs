@@ -17,7 +17,7 @@ use crate::budget::Allowance;
 use crate::error::ErrorKind;
 use crate::middleware::auth::Caller;
 use crate::protocol::state::Shared;
-use crate::serving;
+use crate::serving::RequestContext;
 use crate::telemetry::trace;
 
 /// Requests of one stream in work at a time: enough to make batches of, and a bound for what one client can hold.
@@ -66,7 +66,7 @@ pub(crate) fn answers(
 ) -> Answers {
     let limit = shared.body_limits().max_bytes;
     // The connection polls the stream, outside of the task that opened it.
-    let (trace, sender) = (trace::current(), serving::Caller::current());
+    let (trace, sender) = (trace::current(), RequestContext::current());
     let charges = manner.charges.clone();
     let arrived = charges.clone();
     let requests = requests.map(move |request| match request {
@@ -76,7 +76,9 @@ pub(crate) fn answers(
     let requests = requests.chain(stream::once(future::ready(Event::Finished)));
     let end = stream::once(end(shared.clone(), manner.deadline));
     let steps = stream::select(requests, end).map(move |event| {
-        let step = sender.scope(step(shared.clone(), event, manner.clone()));
+        let step = sender
+            .clone()
+            .scope(step(shared.clone(), event, manner.clone()));
         match trace.clone() {
             Some(trace) => Either::Left(trace.scope(step)),
             None => Either::Right(step),

@@ -15,7 +15,7 @@ use crate::protocol::meter::{Meter, tensor_heap};
 use crate::protocol::oip::content;
 use crate::protocol::oip::error::OipError;
 use crate::protocol::oip::outputs::Selection;
-use crate::serving::{Codec, RequestOptions, Servable};
+use crate::serving::{Codec, RequestId, RequestOptions, Servable};
 
 /// One infer request.
 pub(crate) struct InferCodec {
@@ -127,6 +127,10 @@ impl Codec for InferCodec {
 
     fn allowance(&self) -> Allowance {
         self.allowance.clone()
+    }
+
+    fn request_id(&self) -> Option<RequestId> {
+        RequestId::given(self.id.as_ref()?.as_bytes())
     }
 
     fn request_options(&self) -> RequestOptions {

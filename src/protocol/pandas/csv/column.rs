@@ -6,7 +6,7 @@ use crate::protocol::meter::Meter;
 use crate::protocol::pandas::array::{
     Array, Opaque, filled, metered_bools, metered_texts, objects, to_f32,
 };
-use crate::tensor::Element;
+use crate::tensor::{Absent, Element};
 
 /// The cells that pandas takes for missing.
 const MISSING: [&str; 19] = [
@@ -118,15 +118,15 @@ impl Form {
             Self::Int => cell
                 .trim()
                 .parse::<i64>()
-                .map_or(f64::NAN, |int| int as f64),
+                .map_or(Absent::F64, |int| int as f64),
             Self::Unsigned => cell
                 .trim()
                 .parse::<u64>()
-                .map_or(f64::NAN, |int| int as f64),
-            Self::Float if is_missing(cell) => f64::NAN,
+                .map_or(Absent::F64, |int| int as f64),
+            Self::Float if is_missing(cell) => Absent::F64,
             Self::Float => float(cell.trim()).unwrap_or(f64::NAN),
-            Self::Bool => boolean(cell).map_or(f64::NAN, |value| f64::from(u8::from(value))),
-            Self::Text => f64::NAN,
+            Self::Bool => boolean(cell).map_or(Absent::F64, |value| f64::from(u8::from(value))),
+            Self::Text => Absent::F64,
         }
     }
 

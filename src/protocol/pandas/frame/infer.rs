@@ -8,6 +8,7 @@ use crate::protocol::pandas::array::{
     Array, as_objects, filled, fitted, metered_bools, metered_texts, objects,
 };
 use crate::protocol::pandas::python;
+use crate::tensor::Absent;
 
 /// The type that pandas gives a column of Python values.
 ///
@@ -70,7 +71,7 @@ fn infer_mixed(shape: Vec<usize>, values: Vec<Json>, meter: &Meter) -> Result<Ar
     floats.extend(
         values
             .iter()
-            .map(|value| python::float(value).unwrap_or(f64::NAN)),
+            .map(|value| python::float(value).unwrap_or(Absent::F64)),
     );
     meter.release(objects(vec![], values).heap());
     Ok(Array::Tensor(filled(shape, floats)))

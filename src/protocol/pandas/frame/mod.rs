@@ -16,7 +16,7 @@ use super::python::{self, PyError};
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Columns, Json, JsonError, Reader, Table};
 use crate::protocol::meter::{Meter, block, block_of};
-use crate::tensor::DType;
+use crate::tensor::{Absent, DType};
 
 /// What a tensor takes beside its elements: its shape, and the books of its storage.
 const TENSOR: usize = 112;
@@ -268,7 +268,7 @@ fn selected(frame: &Frame, names: Vec<Json>, meter: &Meter) -> Result<Frame, Ove
             (None, Some(missing)) => missing.clone(),
             (None, None) => {
                 let mut values = meter.vec(rows)?;
-                values.resize(rows, f64::NAN);
+                values.resize(rows, Absent::F64);
                 let array = Array::Tensor(filled(vec![rows], values));
                 missing.insert(array).clone()
             }

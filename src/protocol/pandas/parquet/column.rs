@@ -15,7 +15,7 @@ use super::{ParquetError, broken, text};
 use crate::budget::OverBudget;
 use crate::protocol::json::{Cells, Json};
 use crate::protocol::meter::{Meter, block, block_of};
-use crate::tensor::Element;
+use crate::tensor::{Absent, Element};
 
 /// The column over these leaves of the schema.
 ///
@@ -155,26 +155,32 @@ impl Reader<'_> {
         #[expect(clippy::cast_precision_loss, reason = "pandas rounds too")]
         let tensor = match (self.kind, &self.values) {
             (Kind::Plain, Values::Float(values)) => {
-                filled(shape, floats.of(values, |&value| value)?)
+                filled(shape, floats.of(values, Absent::F32, |&value| value)?)
             }
-            (Kind::Half, Values::Fixed(values)) => filled(shape, floats.of(values, half)?),
+            (Kind::Half, Values::Fixed(values)) => {
+                filled(shape, floats.of(values, half::f16::NAN, half)?)
+            }
             (Kind::Plain, Values::Double(values)) => {
-                filled(shape, floats.of(values, |&value| value)?)
+                filled(shape, floats.of(values, Absent::F64, |&value| value)?)
             }
             (Kind::Int { signed: false, .. }, Values::Int32(values)) => filled(
                 shape,
-                floats.of(values, |value| f64::from(value.cast_unsigned()))?,
+                floats.of(values, Absent::F64, |value| {
+                    f64::from(value.cast_unsigned())
+                })?,
             ),
             (Kind::Int { signed: false, .. }, Values::Int64(values)) => filled(
                 shape,
-                floats.of(values, |value| value.cast_unsigned() as f64)?,
+                floats.of(values, Absent::F64, |value| value.cast_unsigned() as f64)?,
             ),
-            (Kind::Plain | Kind::Int { .. }, Values::Int32(values)) => {
-                filled(shape, floats.of(values, |&value| f64::from(value))?)
-            }
-            (Kind::Plain | Kind::Int { .. }, Values::Int64(values)) => {
-                filled(shape, floats.of(values, |&value| value as f64)?)
-            }
+            (Kind::Plain | Kind::Int { .. }, Values::Int32(values)) => filled(
+                shape,
+                floats.of(values, Absent::F64, |&value| f64::from(value))?,
+            ),
+            (Kind::Plain | Kind::Int { .. }, Values::Int64(values)) => filled(
+                shape,
+                floats.of(values, Absent::F64, |&value| value as f64)?,
+            ),
             _ => return self.objects(shape, present),
         };
         Ok(Array::Tensor(tensor))
@@ -300,9 +306,10 @@ struct Floats<'p> {
 }
 
 impl Floats<'_> {
-    fn of<V, T: Element + From<half::f16>>(
+    fn of<V, T: Element>(
         &self,
         values: &[V],
+        absent: T,
         float: impl Fn(&V) -> T,
     ) -> Result<Vec<T>, ParquetError> {
         let mut values = values.iter();
@@ -312,7 +319,7 @@ impl Floats<'_> {
                 let missing = || broken("a column has fewer values than rows");
                 float(values.next().ok_or_else(missing)?)
             } else {
-                T::from(half::f16::NAN)
+                absent
             });
         }
         Ok(floats)

@@ -583,6 +583,7 @@ async fn the_management_api_takes_its_token_and_callers_with_the_scope() {
         ("GET", "/admin/models", "admin every"),
         ("GET", "/admin/history", "admin every"),
         ("GET", "/admin/models/iris", "admin model"),
+        ("GET", "/admin/models/iris/drift", "admin model"),
         ("POST", "/admin/models/iris/hold", "admin model"),
         ("POST", "/admin/models/iris/resume", "admin model"),
         ("POST", "/v2/repository/index", "admin every"),
