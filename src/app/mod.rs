@@ -2,6 +2,7 @@
 
 mod download;
 mod endpoints;
+mod logs;
 mod plan;
 mod registry;
 mod stage;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use self::endpoints::Endpoints;
+pub(crate) use self::registry::cache_directory;
 use self::stage::{Beginning, Stage};
 pub use self::workers::{WorkerSettings, work};
 use crate::batching::RunnerPool;
@@ -190,9 +192,13 @@ fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
         service.shared_metrics(),
         warm_up,
     );
-    let observers = shared.monitors().into_iter();
-    let observers = observers.map(|monitors| Arc::clone(monitors) as Arc<dyn Observers>);
-    let compiler = compiler.observed_by(observers.collect());
+    let monitors = shared.monitors().cloned();
+    let log = shared.options().payload_log.clone();
+    let observers = [
+        monitors.map(|monitors| monitors as Arc<dyn Observers>),
+        log.map(|log| log as Arc<dyn Observers>),
+    ];
+    let compiler = compiler.observed_by(observers.into_iter().flatten().collect());
     let compiler = compiler.within(shared.budget().clone());
     workers::with_workers(compiler, settings, service.shared_metrics())
 }

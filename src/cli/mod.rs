@@ -14,10 +14,12 @@ mod flags;
 mod health;
 mod inspect;
 mod key;
+mod log;
 mod package;
 mod predict;
 mod progress;
 mod pull;
+mod quality;
 mod registry;
 mod remote;
 mod rollout;
@@ -74,6 +76,10 @@ enum Command {
     Registry(registry::RegistryArgs),
     /// Try out how a challenger would take the place of the stable version
     Rollout(rollout::RolloutArgs),
+    /// Export from the payload log, or delete from it
+    Log(log::LogArgs),
+    /// Compare the predictions of the payload log with what was true
+    Quality(quality::QualityArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Check whether a running server is ready, for container health checks
@@ -157,6 +163,8 @@ pub fn execute(
             Command::Pull(args) => pull::run(&args, &environment, console),
             Command::Registry(args) => registry::run(&args, &environment, console),
             Command::Rollout(args) => rollout::run(&args, &environment, console),
+            Command::Log(args) => log::run(&args, &environment, console),
+            Command::Quality(args) => quality::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Key(args) => key::run(args, console),

@@ -19,6 +19,7 @@ pub(crate) mod memory;
 mod model_options;
 mod monitor;
 mod path;
+pub(crate) mod payload_log;
 mod platforms;
 mod registry_access;
 mod request_limits;
@@ -41,6 +42,7 @@ pub(crate) use load_options::load_options;
 pub(crate) use model_options::model_options;
 pub(crate) use monitor::monitor_options;
 pub use path::{KeyPath, Origin};
+pub use payload_log::{FeedbackSettings, PayloadLogSettings};
 pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };

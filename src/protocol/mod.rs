@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod client_id;
 pub(crate) mod dispatch;
+mod feedback;
 mod gate;
 mod health;
 mod json;
@@ -27,6 +28,7 @@ pub use admin::admin_router;
 pub use json::NonFinite;
 pub use mlflow::{
     Labelled, check_example, example_batch, labelled_batch, score, score_batch, score_example,
+    score_outputs,
 };
 pub use router::{AccessRow, access_table, entry, router};
 pub use sample::{SampleProtocol, SampleRequest, sample_request};

@@ -13,6 +13,7 @@ use crate::budget::{Allowance, Budget};
 use crate::http::body::BodyLimits;
 use crate::middleware::auth::Guard;
 use crate::monitor::Monitors;
+use crate::payload::{Feedback, PayloadLog};
 use crate::runtime::blocking_pool::BlockingPool;
 use crate::serving::{Admin, InferenceService, ModelHost, Running};
 use crate::telemetry::Tracer;
@@ -66,6 +67,10 @@ pub struct ProtocolOptions {
     pub tracer: Tracer,
     /// Who watches what models see and say; `None` when nobody does.
     pub monitors: Option<Arc<Monitors>>,
+    /// Keeps what models saw and answered.
+    pub payload_log: Option<Arc<PayloadLog>>,
+    /// Keeps what was true.
+    pub feedback: Option<Arc<Feedback>>,
 }
 
 impl Shared {
@@ -110,6 +115,16 @@ impl Shared {
     /// Who watches what models see and say.
     pub fn monitors(&self) -> Option<&Arc<Monitors>> {
         self.0.options.monitors.as_ref()
+    }
+
+    /// Keeps what models saw and answered; `None` when that is not configured.
+    pub(crate) fn payload_log(&self) -> Option<&PayloadLog> {
+        self.0.options.payload_log.as_deref()
+    }
+
+    /// Keeps what was true; `None` when there is no place for it.
+    pub(crate) fn feedback(&self) -> Option<&Feedback> {
+        self.0.options.feedback.as_deref()
     }
 
     /// Turns true when the server begins to drain.

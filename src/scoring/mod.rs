@@ -4,4 +4,6 @@ pub mod baseline;
 pub mod difference;
 pub mod measure;
 pub mod offline;
+pub mod replay;
+mod shift;
 pub mod table;

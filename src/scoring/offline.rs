@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Runtime;
 
-use crate::batching::{BatchError, BatchObserver, Batcher, BatcherConfig, RunnerPool};
+use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::engines;
 use crate::config::{Settings, load_options};
 use crate::engine::{CancelToken, Chosen, CompiledModel, Engine, EngineChoice, Engines, Outputs};
@@ -125,8 +125,18 @@ impl Offline {
     ///
     /// # Errors
     /// Why it gives nothing.
-    pub fn run(&self, batch: Batch) -> Result<Outputs, BatchError> {
-        self.runtime.block_on(self.servable.submit(batch, None))
+    pub fn run(&self, batch: Batch) -> Result<Outputs, Refusal> {
+        let outputs = self.runtime.block_on(self.servable.submit(batch, None));
+        outputs.map_err(|error| Refusal(error.to_string()))
+    }
+
+    /// What `/invocations` answers when the outputs are these.
+    ///
+    /// # Errors
+    /// The message of the error answer.
+    pub fn answer(&self, outputs: Outputs) -> Result<Vec<u8>, Refusal> {
+        let answer = protocol::score_outputs(&self.servable, outputs, self.non_finite);
+        answer.map_err(|(_, message)| Refusal(message))
     }
 
     fn score_batch(&self, batch: Batch) -> Result<Vec<u8>, Refusal> {

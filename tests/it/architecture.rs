@@ -31,6 +31,12 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["signing", "model", "tensor", "network", "runtime"],
     ),
     (
+        "payload",
+        &[
+            "registry", "serving", "model", "tensor", "network", "runtime",
+        ],
+    ),
+    (
         "lifecycle",
         &[
             "registry", "signing", "serving", "batching", "engine", "model", "tensor", "runtime",
@@ -47,6 +53,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "http",
             "middleware",
             "monitor",
+            "payload",
             "serving",
             "batching",
             "engine",
@@ -80,6 +87,7 @@ const BELOW_CONFIG: &[&str] = &[
     "http",
     "protocol",
     "lifecycle",
+    "payload",
     "registry",
     "signing",
     "network",

@@ -11,6 +11,7 @@ mod engines;
 mod generated;
 mod lifecycle;
 mod monitor;
+mod payload;
 mod protocols;
 mod registry;
 mod security;

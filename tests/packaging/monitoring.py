@@ -20,6 +20,7 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 # Metrics that a server has only once something rare happened, which no test of a healthy server makes happen.
 RARE = {
     "onstage_requests_rejected_total",
+    "onstage_payload_rows_total",
     # Not before a version with a baseline has seen 500 rows, and the counts of bins only where they are exported.
     "onstage_drifted_features",
     "onstage_feature_psi",

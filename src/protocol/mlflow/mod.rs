@@ -23,5 +23,5 @@ pub use self::codec::Labelled;
 pub(crate) use self::codec::codec;
 pub(crate) use self::routes::{model_invocations, routes};
 pub use self::without_http::{
-    check_example, example_batch, labelled_batch, score, score_batch, score_example,
+    check_example, example_batch, labelled_batch, score, score_batch, score_example, score_outputs,
 };
