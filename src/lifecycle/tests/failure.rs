@@ -45,7 +45,7 @@ fn foreign() -> LoadError {
             loader: "mlflow.sklearn".to_owned(),
             flavors: FlavorNames(vec!["sklearn".to_owned()]),
         },
-        conversion: Conversion::of_directory(Path::new("m")),
+        conversion: Box::new(Conversion::of_directory(Path::new("m"))),
     }))
 }
 

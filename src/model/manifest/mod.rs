@@ -104,7 +104,7 @@ pub struct ManifestError {
     /// What is wrong with it.
     pub problem: ManifestProblem,
     /// The way out for a model that Python must load.
-    pub conversion: Conversion,
+    pub conversion: Box<Conversion>,
 }
 
 impl ManifestError {
@@ -113,14 +113,17 @@ impl ManifestError {
         Self {
             file: file.to_owned(),
             problem,
-            conversion: Conversion::of_directory(package),
+            conversion: Box::new(Conversion::of_directory(package)),
         }
     }
 
     /// The same about a package that its user knows by another name than the path of its files.
     #[must_use]
     pub fn named(self, conversion: Conversion) -> Self {
-        Self { conversion, ..self }
+        Self {
+            conversion: Box::new(conversion),
+            ..self
+        }
     }
 }
 
