@@ -4,6 +4,7 @@ import json
 import pathlib
 import sys
 
+import numpy as np
 import pyarrow.parquet as pq
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
@@ -11,7 +12,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 def main(log, labels):
     table = pq.read_table(log).to_pandas()
     # Singles as they are written, which is how `quality` reads them.
-    table["prediction"] = [float(str(number)) for number in table.prediction]
+    table["prediction"] = [float(str(np.float32(number))) for number in table.prediction]
     truth = table.prediction * 1.1 - 3 + table["_row"]
     lines = [json.dumps({"request_id": id, "row": row, "label": label}) for id, row, label in zip(table["_request_id"], table["_row"], truth)]
     pathlib.Path(labels).write_text("\n".join(lines))
