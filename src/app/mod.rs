@@ -2,6 +2,7 @@
 
 mod download;
 mod endpoints;
+mod logs;
 mod plan;
 mod registry;
 mod stage;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use self::endpoints::Endpoints;
+pub(crate) use self::registry::cache_directory;
 use self::stage::{Beginning, Stage};
 pub use self::workers::{WorkerSettings, work};
 use crate::batching::RunnerPool;
@@ -26,7 +28,7 @@ use crate::lifecycle::{self, Compiler, WarmUp, Warmed};
 use crate::protocol::{self, Shared};
 use crate::registry::{Environment, ModelUri, UriError};
 use crate::runtime::machine;
-use crate::serving::{CatalogSnapshot, Demand as _, Running, Servable};
+use crate::serving::{CatalogSnapshot, Demand as _, Observers, Running, Servable};
 use crate::shutdown::StopSignals;
 
 /// What `onstage serve` does, checked as far as possible without touching a package.
@@ -186,6 +188,9 @@ fn compiler(settings: &Settings, shared: &Shared) -> anyhow::Result<Compiler> {
         service.shared_metrics(),
         warm_up,
     );
+    let log = shared.options().payload_log.clone();
+    let observers = log.map(|log| log as Arc<dyn Observers>);
+    let compiler = compiler.observed_by(observers.into_iter().collect());
     let compiler = compiler.within(shared.budget().clone());
     workers::with_workers(compiler, settings, service.shared_metrics())
 }

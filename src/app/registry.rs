@@ -104,7 +104,7 @@ impl Followed {
 }
 
 /// The directory of the package cache: the chosen one, else one of the user's; `None` where there is no user.
-fn cache_directory(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn cache_directory(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
     let chosen = settings.registry.cache_dir.clone();
     let caches = || environment.get("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || Some(PathBuf::from(environment.get("HOME")?).join(".cache"));

@@ -1,5 +1,6 @@
 //! `onstage diff`: whether one package could take the place of another.
 
+mod log;
 mod render;
 mod runs;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::doctor::to_json;
 use super::inspect::open;
+use super::log::Logged;
 use super::predict::Body;
 use super::{Console, Failure, LookArgs, progress, text};
 use crate::config::Settings;
@@ -20,6 +22,7 @@ use crate::model::{self, Change, Comparison, Package, Verdict};
 use crate::scoring::difference;
 use crate::scoring::difference::{Difference, Tolerances};
 use crate::scoring::offline::Offline;
+use crate::scoring::replay::LogComparison;
 use runs::Runs;
 
 #[derive(Debug, Args)]
@@ -30,7 +33,7 @@ pub(super) struct DiffArgs {
     /// The package that could take its place
     #[arg(value_name = "B")]
     new: PathBuf,
-    /// JSON or CSV file with a request body for both; `-` is stdin
+    /// JSON, CSV or Parquet file with a request body for both, or a file or folder of the payload log; `-` is stdin
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Content type of the data [default: text/csv for .csv, else application/json]
@@ -82,6 +85,9 @@ struct Answers {
     /// Why the new one does not answer what the old one answers.
     refusal: Option<String>,
     outputs: Vec<Difference>,
+    /// Only of a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogComparison>,
 }
 
 pub(super) fn run(
@@ -90,14 +96,17 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     let width = text::width(&environment);
-    let settings = args.look.load(environment)?.settings;
+    let settings = args.look.load(environment.clone())?.settings;
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let comparison = model::compare(&old, &new);
     let answers = match &args.data {
-        Some(file) => {
-            let body = Body::read(file, args.content_type.as_deref())?;
-            Some(answers(args, (&old, &new), &body, &settings)?)
-        }
+        Some(file) => Some(match Logged::find(file, &settings, &environment)? {
+            Some(logged) => log::answers(args, (&old, &new), &logged, &settings)?,
+            None => {
+                let body = Body::read(file, args.content_type.as_deref())?;
+                answers(args, (&old, &new), &body, &settings)?
+            }
+        }),
         None => None,
     };
     let runs = comparison
@@ -162,6 +171,7 @@ fn answers(
             Err(_) => Vec::new(),
         },
         refusal: answer.err().map(|refusal| refusal.to_string()),
+        log: None,
     })
 }
 

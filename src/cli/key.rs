@@ -15,7 +15,7 @@ pub(super) struct KeyArgs {
     /// Name of the key's owner, for the audit log
     #[arg(value_name = "NAME")]
     name: String,
-    /// Scope of the key: read, predict or admin; repeatable [default: read and predict]
+    /// Scope of the key: read, predict, admin or feedback; repeatable [default: read and predict]
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<Scope>,
     /// Models that the key may access: a name, `*` matches any text; repeatable [default: *]

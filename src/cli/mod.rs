@@ -13,10 +13,12 @@ mod flags;
 mod health;
 mod inspect;
 mod key;
+mod log;
 mod package;
 mod predict;
 mod progress;
 mod pull;
+mod quality;
 mod registry;
 mod remote;
 mod serve;
@@ -68,6 +70,10 @@ enum Command {
     Pull(pull::PullArgs),
     /// Inspect and change a model registry
     Registry(registry::RegistryArgs),
+    /// Export from the payload log, or delete from it
+    Log(log::LogArgs),
+    /// Compare the predictions of the payload log with what was true
+    Quality(quality::QualityArgs),
     /// Show the models of a running server
     Status(status::StatusArgs),
     /// Check whether a running server is ready, for container health checks
@@ -149,6 +155,8 @@ pub fn execute(
             Command::Package(args) => package::run(&args, environment, console),
             Command::Pull(args) => pull::run(&args, &environment, console),
             Command::Registry(args) => registry::run(&args, &environment, console),
+            Command::Log(args) => log::run(&args, &environment, console),
+            Command::Quality(args) => quality::run(&args, &environment, console),
             Command::Status(args) => status::run(args, environment, console),
             Command::Health(args) => health::run(args, environment, console),
             Command::Key(args) => key::run(args, console),

@@ -7,16 +7,20 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::inspect::open;
+use super::log::Logged;
 use super::{Console, EngineArgs, Failure, progress};
+use crate::config::Settings;
 use crate::engine::EngineChoice;
+use crate::model::Package;
 use crate::scoring::offline::Offline;
+use crate::scoring::replay::Replayed;
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
     /// Package directory or .onnx file
     #[arg(value_name = "PACKAGE")]
     package: PathBuf,
-    /// JSON or CSV file with the body; `-` is stdin
+    /// JSON, CSV or Parquet file with the body, or a file or folder of the payload log; `-` is stdin
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
     /// Output file, replaced atomically [default: stdout]
@@ -37,8 +41,11 @@ pub(super) fn run(
     environment: Vec<(OsString, OsString)>,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let settings = args.engines.load(environment)?.settings;
+    let settings = args.engines.load(environment.clone())?.settings;
     let package = open(&args.package)?;
+    if let Some(logged) = Logged::find(&args.input, &settings, &environment)? {
+        return replay(args, (&package, &settings), &logged, console);
+    }
     let body = Body::read(&args.input, args.content_type.as_deref())?;
     let progress = progress::spinner();
     progress.set_message(format!("loading {}", package.id.name));
@@ -47,10 +54,47 @@ pub(super) fn run(
     let answer = model.score(&body.content_type, body.bytes);
     progress.finish_and_clear();
     let answer = answer.map_err(|refusal| Failure::failed(refusal.to_string()))?;
+    write(args, &answer, console)
+}
+
+fn write(args: &PredictArgs, answer: &[u8], console: &mut Console<'_>) -> Result<(), Failure> {
     match &args.output {
-        Some(file) => replace(file, &answer),
-        None => console.print(&String::from_utf8_lossy(&answer)),
+        Some(file) => replace(file, answer),
+        None => console.print(&String::from_utf8_lossy(answer)),
     }
+}
+
+/// Answers every request of a log again, in the order of its files, then of their rows.
+fn replay(
+    args: &PredictArgs,
+    (package, settings): (&Package, &Settings),
+    logged: &Logged,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let progress = progress::spinner();
+    progress.set_message(format!("loading {}", package.id.name));
+    let model = Offline::choose(package, args.engine, settings)?;
+    let mut replayed = Replayed::new(package);
+    logged.each(|file| {
+        progress.set_message(format!("running {} on {}", file.name, model.engine()));
+        Ok(replayed.run(&model, file)?)
+    })?;
+    progress.finish_and_clear();
+    if replayed.requests() == 0 {
+        let input = args.input.display();
+        return Err(Failure::failed(format!(
+            "`{input}` holds no request that was answered"
+        )));
+    }
+    let outputs = replayed.joined().ok_or_else(|| {
+        Failure::failed("the answers have different shapes, which makes no single answer: replay one file at a time")
+    })?;
+    let answer = model.answer(outputs);
+    write(
+        args,
+        &answer.map_err(|refusal| Failure::failed(refusal.to_string()))?,
+        console,
+    )
 }
 
 /// What a request carries.

@@ -72,6 +72,7 @@ pub(super) fn run(
     }
     check_models(&loaded)?;
     check_traces(&loaded)?;
+    config::payload_log::check(&loaded)?;
     check_targets(&named.targets, named.name.as_deref())?;
     if args.check_config {
         loaded

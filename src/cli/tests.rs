@@ -75,6 +75,11 @@ fn help_is_stable() {
     }
     let webhook = help(&["onstage", "registry", "webhook", "--help"]);
     insta::assert_snapshot!("help_registry_webhook", webhook);
+    for command in ["export", "delete"] {
+        let text = help(&["onstage", "log", command, "--help"]);
+        insta::assert_snapshot!(format!("help_log_{command}"), text);
+    }
+    insta::assert_snapshot!("help_quality", help(&["onstage", "quality", "--help"]));
     insta::assert_snapshot!("help_status", help(&["onstage", "status", "--help"]));
     insta::assert_snapshot!("help_health", help(&["onstage", "health", "--help"]));
     insta::assert_snapshot!("help_key", help(&["onstage", "key", "--help"]));
@@ -453,6 +458,7 @@ fn every_flag_reaches_its_setting() {
         let value = match def.kind {
             config::Kind::Bool => None,
             config::Kind::Port | config::Kind::PortOrOff | config::Kind::Integer(_) => Some("7"),
+            config::Kind::Fraction => Some("0.7"),
             config::Kind::Size => Some("7MiB"),
             config::Kind::Duration => Some("7ms"),
             config::Kind::Choice(choices) => choices.last().copied(),

@@ -18,6 +18,7 @@ mod load_options;
 pub(crate) mod memory;
 mod model_options;
 mod path;
+pub(crate) mod payload_log;
 mod platforms;
 mod registry_access;
 mod request_limits;
@@ -39,6 +40,7 @@ pub use keys::{KEYS, KeyDef, reference};
 pub(crate) use load_options::load_options;
 pub(crate) use model_options::model_options;
 pub use path::{KeyPath, Origin};
+pub use payload_log::{FeedbackSettings, PayloadLogSettings};
 pub use platforms::{
     MULTI_MODEL, MULTI_MODEL_ROOT, PLATFORMS, Place, Platform, Provided, provided,
 };

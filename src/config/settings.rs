@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::payload_log::{FeedbackSettings, PayloadLogSettings};
 use super::trust::{AuthSettings, TlsSettings};
 use super::value::Value;
 use super::{Entry, KeyPath};
@@ -38,6 +39,11 @@ pub struct Settings {
     /// Single models, by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelSettings>,
+    /// What models saw and answered.
+    pub payload_log: PayloadLogSettings,
+    /// What was true.
+    #[serde(default)]
+    pub feedback: FeedbackSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
 }

@@ -50,6 +50,7 @@ fn literal(entry: &Entry, value: &Value) -> String {
     match (value, &entry.raw) {
         (Value::List(items), _) => serde_json::Value::from(items.as_slice()).to_string(),
         (Value::Bool(value), _) => value.to_string(),
+        (Value::Fraction(value), _) => value.to_string(),
         (Value::Integer(value), _) if entry.def.kind != Kind::Size => value.to_string(),
         (Value::Text(text), _) if entry.def.kind == Kind::Uri => quoted(&without_password(text)),
         (Value::Text(text), _) => quoted(text),

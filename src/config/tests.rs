@@ -79,6 +79,7 @@ fn every_key_takes_a_value_of_its_kind_in_the_settings() {
             Kind::Bool if def.default == Some("true") => "false",
             Kind::Bool => "true",
             Kind::Port | Kind::PortOrOff | Kind::Integer(_) => "7",
+            Kind::Fraction => "0.7",
             Kind::Size => "7MiB",
             Kind::Duration => "7ms",
             Kind::Choice(choices) => choices.last().unwrap(),

@@ -51,6 +51,8 @@ pub enum Kind {
     PortOrOff,
     /// A whole number from this one on.
     Integer(u32),
+    /// A number from 0 to 1.
+    Fraction,
     /// A number of bytes with a unit.
     Size,
     /// A time span with a unit.
@@ -78,6 +80,7 @@ pub(super) enum Value {
     Text(String),
     Bool(bool),
     Integer(u64),
+    Fraction(f64),
     Duration(Duration),
     List(Vec<String>),
 }
@@ -112,6 +115,7 @@ impl Kind {
             Self::Bool => "BOOL",
             Self::Port | Self::PortOrOff => "PORT",
             Self::Integer(_) => "N",
+            Self::Fraction => "FRACTION",
             Self::Size => "SIZE",
             Self::Duration => "DURATION",
             Self::Choice(_) => "NAME",
@@ -193,6 +197,7 @@ impl Kind {
             Self::PortOrOff if text == "off" => Ok(Value::Off),
             Self::PortOrOff => port(text).ok_or_else(|| "a port from 0 to 65535, or `off`".into()),
             Self::Integer(least) => integer(text, least),
+            Self::Fraction => fraction(text),
             Self::Size => size(text),
             Self::Duration => duration(text),
             Self::Choice(choices) => choice(text, choices),
@@ -216,6 +221,7 @@ impl Value {
             Self::Text(text) => text.as_str().into(),
             Self::Bool(value) => (*value).into(),
             Self::Integer(value) => (*value).into(),
+            Self::Fraction(value) => (*value).into(),
             Self::Duration(value) => humantime::format_duration(*value).to_string().into(),
             Self::List(items) => items.as_slice().into(),
         }
@@ -240,6 +246,12 @@ fn integer(text: &str, least: u32) -> Result<Value, Problem> {
         expected: format!("a whole number, {least} or more"),
         hint: None,
     })
+}
+
+fn fraction(text: &str) -> Result<Value, Problem> {
+    let fits = |value: &f64| (0.0..=1.0).contains(value);
+    let value = text.parse().ok().filter(fits).map(Value::Fraction);
+    value.ok_or_else(|| "a number from 0 to 1, such as `0.1`".into())
 }
 
 fn size(text: &str) -> Result<Value, Problem> {
@@ -371,6 +383,8 @@ mod tests {
     #[case(Kind::Port, "65535", Value::Integer(65535))]
     #[case(Kind::PortOrOff, "off", Value::Off)]
     #[case(Kind::Integer(1), "4", Value::Integer(4))]
+    #[case(Kind::Fraction, "0.05", Value::Fraction(0.05))]
+    #[case(Kind::Fraction, "1", Value::Fraction(1.0))]
     #[case(Kind::Size, "64MiB", Value::Integer(64 << 20))]
     #[case(Kind::Size, "1.5 KB", Value::Integer(1500))]
     #[case(Kind::Size, "17B", Value::Integer(17))]
@@ -394,6 +408,7 @@ mod tests {
     #[case(Kind::Port, &["65536", "-1", "+1", "http", "80.0", "tcp://10.0.0.1:80"])]
     #[case(Kind::PortOrOff, &["none", "OFF", ""])]
     #[case(Kind::Integer(1), &["0", "-1", "1.0", "4294967296", "99999999999999999999999"])]
+    #[case(Kind::Fraction, &["", "1.1", "-0.1", "NaN", "inf", "10%"])]
     #[case(Kind::Size, &["", "64", "-1MiB", "64 parsecs", "99999999EiB", "NaN", "infMiB"])]
     #[case(Kind::Duration, &["", "10x", "10", "-5ms", "2years", "99999999999999999999s"])]
     #[case(Kind::Route, &["", "/", "a", "/a/", "//a", "/{x}", "/*a", "/:a", "/a b", "/a?b", "/../a"])]

@@ -26,6 +26,7 @@ use super::Surface;
 use super::headers::LENGTH_HEADER;
 use super::inflate::{Bounds, Coding, InflateError, inflate_all};
 use crate::budget::{Allowance, Budget, OverBudget};
+use crate::serving::RequestContext;
 
 /// The encodings that are understood, in requests and answers.
 const ENCODINGS: &str = "gzip, deflate";
@@ -105,6 +106,9 @@ impl<S: AsRef<BodyLimits> + Send + Sync> FromRequest<S> for Received {
             allowance: charged.clone(),
         };
         let body = in_one_piece(body, head, &pace).await;
+        if let Ok(body) = &body {
+            RequestContext::note_body(body);
+        }
         Ok(Self {
             headers: parts.headers,
             body: body.map_err(|error| reason(&*error, limit)),

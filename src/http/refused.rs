@@ -16,6 +16,14 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
+    /// An error of this kind.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
     /// What was sent cannot be understood.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self {

@@ -37,7 +37,7 @@ pub use self::grpc::grpc_timeout;
 pub use self::streams::Streams;
 use self::traced::Traced;
 use crate::error::ErrorKind;
-use crate::serving::{self, RequestContext, RequestId};
+use crate::serving::{self, RawParts, RequestContext, RequestId};
 use crate::telemetry::{AccessLog, Tracer};
 
 /// What the operator chose for every request.
@@ -55,6 +55,31 @@ pub struct MiddlewareOptions {
     pub draining: Arc<AtomicBool>,
     /// What is refused before anybody looks at it.
     pub limits: RequestLimits,
+    /// What is kept of requests as they come.
+    pub raw: RawOptions,
+}
+
+/// What is kept of requests as they come.
+#[derive(Debug, Clone, Default)]
+pub struct RawOptions {
+    /// Headers.
+    pub headers: Vec<HeaderName>,
+    /// Whether bodies are.
+    pub bodies: bool,
+}
+
+impl RawOptions {
+    fn parts(&self, request: &Request) -> Option<Arc<RawParts>> {
+        if self.headers.is_empty() && !self.bodies {
+            return None;
+        }
+        let value = |name: &HeaderName| {
+            let value = request.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let headers = self.headers.iter().map(value).collect();
+        Some(Arc::new(RawParts::new(headers, self.bodies)))
+    }
 }
 
 /// What one request, and one client, may send.
@@ -278,7 +303,7 @@ impl<S: Inner> Around<S> {
         let admitted = self.options.limits.admit(&request);
         let mut response = match admitted.and_then(|admitted| Ok((admitted, stream?))) {
             Ok((_admitted, stream)) => {
-                let context = context(&request, id);
+                let context = context(&request, id, &self.options.raw);
                 let answer = context.scope(self.ask(form, request)).await;
                 match stream {
                     Some(stream) => stream.until_end(answer),
@@ -307,7 +332,7 @@ impl<S: Inner> Around<S> {
 }
 
 /// Who sends a request: the name that it proved, and where it comes from; and what it asks of those who watch.
-fn context(request: &Request, id: &RequestId) -> RequestContext {
+fn context(request: &Request, id: &RequestId, raw: &RawOptions) -> RequestContext {
     let extensions = request.extensions();
     let address = extensions.get::<ClientAddress>();
     let caller = extensions.get::<Caller>();
@@ -323,6 +348,7 @@ fn context(request: &Request, id: &RequestId) -> RequestContext {
         id: id.clone(),
         name: identity.map(|identity| identity.name.as_str().into()),
         is_private: log.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"off")),
+        raw: raw.parts(request),
     }
 }
 
@@ -421,6 +447,7 @@ mod tests {
             tracer: Tracer::default(),
             draining: Arc::default(),
             limits: RequestLimits::default(),
+            raw: RawOptions::default(),
         }
     }
 

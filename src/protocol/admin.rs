@@ -18,11 +18,13 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::gate;
+use crate::error::ErrorKind;
 use crate::http::body::object;
 use crate::http::refused::Refused;
 use crate::http::{Surface, json};
 use crate::middleware::auth::{Caller, Guard};
 use crate::model::{ModelName, Version};
+use crate::payload::PayloadLog;
 use crate::protocol::oip::rest;
 use crate::protocol::state::Shared;
 use crate::serving::Admin;
@@ -42,6 +44,10 @@ pub fn admin_router(shared: &Shared, guard: Guard) -> Router {
         .route("/admin/models", get(models))
         .route("/admin/models/{model}", get(model))
         .route("/admin/models/{model}/{action}", post(act))
+        .route(
+            "/admin/models/{model}/payload-log",
+            get(payload_log).post(switch_payload_log),
+        )
         .route("/admin/history", get(history))
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/{action}", post(act_as_v2))
@@ -60,6 +66,20 @@ struct AdminState {
 impl AdminState {
     fn admin(&self) -> Result<Arc<dyn Admin>, Refused> {
         self.shared.admin().ok_or_else(Refused::starting)
+    }
+
+    /// The log, and a model that there is.
+    fn payload_log(&self, model: String) -> Result<(&PayloadLog, ModelName), Refused> {
+        let name = model_name(model)?;
+        let snapshot = self.shared.service().catalog().snapshot();
+        if !snapshot.models.contains_key(&name) {
+            return Err(Refused::not_found(format!("no model named `{name}`")));
+        }
+        let log = self.shared.payload_log().ok_or_else(|| {
+            let reason = "this server has no payload log: set `payload_log.uri`";
+            Refused::new(ErrorKind::Conflict, reason)
+        })?;
+        Ok((log, name))
     }
 }
 
@@ -186,6 +206,44 @@ async fn perform(
     gate::record(Some(caller), name.as_str(), action, failed);
     done?;
     Ok(name)
+}
+
+/// Whether requests to a model are logged.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logged {
+    enabled: bool,
+}
+
+async fn payload_log(
+    State(state): State<AdminState>,
+    Path(model): Path<String>,
+) -> Result<Response, Refused> {
+    let (log, name) = state.payload_log(model)?;
+    let enabled = log.is_enabled(&name);
+    Ok(answer(&Logged { enabled }))
+}
+
+async fn switch_payload_log(
+    State(state): State<AdminState>,
+    Path(model): Path<String>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let (log, name) = state.payload_log(model)?;
+    let wanted: Logged = object(&body).map_err(|error| {
+        Refused::invalid(format!(
+            "the body does not say whether to log: {error}; expected `{{\"enabled\": false}}`"
+        ))
+    })?;
+    log.enable(&name, wanted.enabled);
+    let action = if wanted.enabled {
+        "payload-log on"
+    } else {
+        "payload-log off"
+    };
+    gate::record(Some(&caller), name.as_str(), action, None);
+    Ok(answer(&wanted))
 }
 
 async fn index(State(state): State<AdminState>, body: Bytes) -> Response {

@@ -8,7 +8,7 @@ use tower::util::MapRequestLayer;
 
 use super::route::Route;
 use super::state::Shared;
-use super::{gate, health, mlflow, openapi, v1};
+use super::{feedback, gate, health, mlflow, openapi, v1};
 use crate::http::{Entry, path};
 use crate::protocol::oip::{grpc, rest};
 use crate::protocol::platforms::sagemaker;
@@ -19,6 +19,7 @@ use crate::telemetry::trace;
 pub(crate) fn table() -> impl Iterator<Item = Route> {
     let table = [
         mlflow::routes(),
+        feedback::routes(),
         rest::routes(),
         v1::routes(),
         health::routes(),

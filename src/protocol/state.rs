@@ -12,6 +12,7 @@ use super::openapi::Documentation;
 use crate::budget::{Allowance, Budget};
 use crate::http::body::BodyLimits;
 use crate::middleware::auth::Guard;
+use crate::payload::{Feedback, PayloadLog};
 use crate::runtime::blocking_pool::BlockingPool;
 use crate::serving::{Admin, InferenceService, ModelHost, Running};
 use crate::telemetry::Tracer;
@@ -63,6 +64,10 @@ pub struct ProtocolOptions {
     pub budget: Budget,
     /// Where requests and loads are traced.
     pub tracer: Tracer,
+    /// Keeps what models saw and answered.
+    pub payload_log: Option<Arc<PayloadLog>>,
+    /// Keeps what was true.
+    pub feedback: Option<Arc<Feedback>>,
 }
 
 impl Shared {
@@ -102,6 +107,16 @@ impl Shared {
     /// Where requests and loads are traced.
     pub fn tracer(&self) -> &Tracer {
         &self.0.options.tracer
+    }
+
+    /// Keeps what models saw and answered; `None` when that is not configured.
+    pub(crate) fn payload_log(&self) -> Option<&PayloadLog> {
+        self.0.options.payload_log.as_deref()
+    }
+
+    /// Keeps what was true; `None` when there is no place for it.
+    pub(crate) fn feedback(&self) -> Option<&Feedback> {
+        self.0.options.feedback.as_deref()
     }
 
     /// Turns true when the server begins to drain.

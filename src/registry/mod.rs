@@ -43,6 +43,7 @@ pub use environment::Environment;
 pub use error::{SourceError, without_paths};
 pub use mlflow::{Mlflow, Webhook, WebhookRequest};
 pub use object_files::fetch as fetch_objects;
+pub(crate) use object_files::store_error;
 pub use object_url::{ObjectAccess, without_secrets};
 pub use past::{PastRuns, Served};
 pub use places::ArtifactPlaces;

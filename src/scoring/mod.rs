@@ -3,3 +3,5 @@
 pub mod difference;
 pub mod measure;
 pub mod offline;
+pub mod replay;
+mod shift;

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::batching::{BatchObserver, Batcher, BatcherConfig, RunnerPool};
 use crate::config::engines;
 use crate::config::{Settings, load_options};
-use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines};
+use crate::engine::{CancelToken, CompiledModel, Engine, EngineChoice, Engines, Outputs};
 use crate::model::{Batch, Package, Probe, ResponseForm, ResponseOutput};
 use crate::protocol::{self, NonFinite};
 use crate::serving::{Limits, Servable, ServableParts};
@@ -122,6 +122,24 @@ impl Offline {
         let signature = self.servable.signature();
         let batch = signature.rebind(batch, made_for.signature())?;
         Some(self.score_batch(batch))
+    }
+
+    /// The outputs for inputs of this package.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn run(&self, batch: Batch) -> Result<Outputs, Refusal> {
+        let outputs = self.runtime.block_on(self.servable.submit(batch, None));
+        outputs.map_err(|error| Refusal(error.to_string()))
+    }
+
+    /// What `/invocations` answers when the outputs are these.
+    ///
+    /// # Errors
+    /// The message of the error answer.
+    pub fn answer(&self, outputs: Outputs) -> Result<Vec<u8>, Refusal> {
+        let answer = protocol::score_outputs(&self.servable, outputs, self.non_finite);
+        answer.map_err(|(_, message)| Refusal(message))
     }
 
     fn score_batch(&self, batch: Batch) -> Result<Vec<u8>, Refusal> {

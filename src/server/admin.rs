@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::trust::Trust;
 use crate::config::{Settings, request_limits, secret};
 use crate::middleware::auth::{Authenticator, Callers, Guard};
-use crate::middleware::{MiddlewareOptions, RequestLimits, layered};
+use crate::middleware::{MiddlewareOptions, RawOptions, RequestLimits, layered};
 use crate::protocol::{Shared, admin_router};
 use crate::server::listen::{self, Local};
 use crate::telemetry::Tracer;
@@ -67,6 +67,7 @@ impl AdminServer {
                     clients: None,
                     ..request_limits(settings, shared.service().shared_metrics())
                 },
+                raw: RawOptions::default(),
             },
         );
         let handle = Handle::new();

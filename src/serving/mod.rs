@@ -25,7 +25,7 @@ pub use host::{HostError, HostedModel, ModelHost};
 pub use lease::{Lease, Leases, Released, Remains};
 pub use observation::Observation;
 pub use observer::{Arrival, Observable, Observed, Observer, Observers};
-pub use request::{RequestContext, RequestId};
+pub use request::{RawParts, RequestContext, RequestId};
 pub use running::Running;
 pub use servable::{
     Confinement, Health, Limits, RowSharing, Servable, ServableHandle, ServableParts,

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
+use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::caller::Caller;
 
@@ -79,6 +81,34 @@ pub struct RequestContext {
     pub name: Option<Arc<str>>,
     /// Whether the client asked that nothing of it be kept.
     pub is_private: bool,
+    /// Parts of it that are kept as they came; `None` where none are.
+    pub raw: Option<Arc<RawParts>>,
+}
+
+/// Parts of a request as they came, for those who keep them.
+#[derive(Debug, Default)]
+pub struct RawParts {
+    /// The headers that are wanted, in the order in which they are.
+    pub headers: Vec<Option<String>>,
+    /// Whether the body is wanted.
+    pub keeps_body: bool,
+    body: Mutex<Option<Bytes>>,
+}
+
+impl RawParts {
+    /// So many headers, and perhaps the body.
+    pub fn new(headers: Vec<Option<String>>, keeps_body: bool) -> Self {
+        Self {
+            headers,
+            keeps_body,
+            body: Mutex::default(),
+        }
+    }
+
+    /// The whole body, once it was read.
+    pub fn body(&self) -> Option<Bytes> {
+        self.body.lock().clone()
+    }
 }
 
 impl From<Caller> for RequestContext {
@@ -88,6 +118,7 @@ impl From<Caller> for RequestContext {
             id: RequestId::make(),
             name: None,
             is_private: false,
+            raw: None,
         }
     }
 }
@@ -105,6 +136,17 @@ impl RequestContext {
         CURRENT
             .try_with(|context| context.caller)
             .unwrap_or_default()
+    }
+
+    /// The body of the request that this task works for was read.
+    pub fn note_body(body: &Bytes) {
+        let noted = CURRENT.try_with(|context| {
+            if let Some(raw) = context.raw.as_ref().filter(|raw| raw.keeps_body) {
+                *raw.body.lock() = Some(body.clone());
+            }
+        });
+        // Work outside of a request has no body.
+        let _ = noted;
     }
 
     /// Runs `work` for this request.

@@ -60,6 +60,7 @@ pub(super) struct ProcessFamilies {
     pub(super) saturation: Gauge,
     pub(super) build_info: IntGaugeVec,
     pub(super) spans_lost: IntCounterVec,
+    pub(super) payload_rows: IntCounterVec,
     pub(super) worker_restarts: IntCounterVec,
     pub(super) request_memory: RequestMemory,
     pub(super) abandoned_runs: IntCounterVec,
@@ -292,6 +293,11 @@ impl ProcessFamilies {
                 "onstage_abandoned_runs_total",
                 "Cancelled runs that did not stop and were abandoned with their threads.",
                 MODEL,
+            ),
+            payload_rows: table.counter(
+                "onstage_payload_rows_total",
+                "Rows of requests that the payload log sampled, by outcome (written, dropped, failed).",
+                &["model", "outcome"],
             ),
             spans_lost: table.counter(
                 "onstage_trace_spans_lost_total",

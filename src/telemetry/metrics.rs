@@ -127,6 +127,12 @@ impl Metrics {
         lost.with_label_values(&[reason]).inc_by(spans as u64);
     }
 
+    /// Counts rows of the payload log: `written`, `dropped` or `failed`.
+    pub fn payload_rows(&self, model: &str, outcome: &'static str, rows: u64) {
+        let counted = &self.shared.families.process.payload_rows;
+        counted.with_label_values(&[model, outcome]).inc_by(rows);
+    }
+
     /// Counts connections that were opened, or closed when it is negative.
     pub fn connections(&self, change: i64) {
         self.shared.families.clients.connections.add(change);

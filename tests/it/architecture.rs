@@ -30,6 +30,12 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["signing", "model", "tensor", "network", "runtime"],
     ),
     (
+        "payload",
+        &[
+            "registry", "serving", "model", "tensor", "network", "runtime",
+        ],
+    ),
+    (
         "lifecycle",
         &[
             "registry", "signing", "serving", "batching", "engine", "model", "tensor", "runtime",
@@ -45,6 +51,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "http",
             "middleware",
+            "payload",
             "serving",
             "batching",
             "engine",
@@ -78,6 +85,7 @@ const BELOW_CONFIG: &[&str] = &[
     "http",
     "protocol",
     "lifecycle",
+    "payload",
     "registry",
     "signing",
     "network",

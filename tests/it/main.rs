@@ -10,6 +10,7 @@ mod docs;
 mod engines;
 mod generated;
 mod lifecycle;
+mod payload;
 mod protocols;
 mod registry;
 mod security;

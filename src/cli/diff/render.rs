@@ -68,6 +68,27 @@ fn answered(page: &mut Page, answers: &Answers) {
     if answers.refusal.is_some() {
         return;
     }
+    if let Some(log) = &answers.log {
+        page.rows(&[
+            (
+                "log",
+                format!("{} requests, {} rows", log.requests, log.rows),
+            ),
+            (
+                "disagreement",
+                format!("{:.4} of the rows differ", log.disagreement),
+            ),
+            (
+                "score PSI",
+                log.score_psi
+                    .map_or("-".to_owned(), |psi| format!("{psi:.4}")),
+            ),
+            (
+                "slowdown",
+                format!("B takes {:.2} times as long as A", log.slowdown),
+            ),
+        ]);
+    }
     page.heading("Largest differences");
     let row = |output: &super::Difference| {
         let differ = match output.beyond {

@@ -17,11 +17,13 @@ pub enum Scope {
     Predict,
     /// Change what is served.
     Admin,
+    /// Report what was true.
+    Feedback,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Predict, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Predict, Self::Admin, Self::Feedback];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Scope {
             Self::Read => "read",
             Self::Predict => "predict",
             Self::Admin => "admin",
+            Self::Feedback => "feedback",
         }
     }
 }
@@ -41,7 +44,7 @@ impl fmt::Display for Scope {
 
 /// Not the name of a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown scope `{0}`: expected `read`, `predict` or `admin`")]
+#[error("unknown scope `{0}`: expected `read`, `predict`, `admin` or `feedback`")]
 pub struct UnknownScope(String);
 
 impl FromStr for Scope {

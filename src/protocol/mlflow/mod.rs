@@ -21,4 +21,6 @@ mod without_http;
 
 pub(crate) use self::codec::codec;
 pub(crate) use self::routes::{model_invocations, routes};
-pub use self::without_http::{check_example, example_batch, score, score_batch, score_example};
+pub use self::without_http::{
+    check_example, example_batch, score, score_batch, score_example, score_outputs,
+};

@@ -2,6 +2,7 @@
 
 use super::codec::{Content, ScoringCodec, parse_content_type};
 use super::error::ScoringError;
+use crate::engine::Outputs;
 use crate::error::{ErrorKind, Kinded};
 use crate::model::Batch;
 use crate::protocol::json::NonFinite;
@@ -74,6 +75,20 @@ pub async fn score_batch(
     let codec = ScoringCodec::new(Ok(Content::Json), Vec::new(), NonFinite::Null);
     let answer = run(servable, codec, batch).await;
     answer.map_err(|error| (error.kind(), error.to_string()))
+}
+
+/// The scoring answer that outputs make.
+///
+/// # Errors
+/// The kind of failure and its message.
+pub fn score_outputs(
+    servable: &Servable,
+    outputs: Outputs,
+    non_finite: NonFinite,
+) -> Result<Vec<u8>, (ErrorKind, String)> {
+    let codec = ScoringCodec::new(Ok(Content::Json), Vec::new(), non_finite);
+    let answer = codec.encode(servable, outputs);
+    answer.map_err(|error: ScoringError| (error.kind(), error.to_string()))
 }
 
 async fn run(

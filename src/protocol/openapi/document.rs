@@ -132,6 +132,7 @@ fn tag(path: &str) -> &'static str {
             "this page"
         }
         Surface::Mlflow if matches!(path, "/" | "/metrics") => "operation",
+        Surface::Mlflow if path.ends_with("/feedback") => "feedback",
         Surface::Mlflow => "MLflow",
     }
 }
@@ -173,6 +174,10 @@ fn request_body(body: RequestBody) -> Option<Value> {
         RequestBody::Predict => (true, json_content("PredictRequest")),
         RequestBody::Optional(schema) => (false, json_content(schema)),
         RequestBody::Json(schema) => (true, json_content(schema)),
+        RequestBody::Lines(schema) => (
+            true,
+            json!({ "application/x-ndjson": { "schema": reference(schema) } }),
+        ),
     };
     Some(json!({ "required": required, "content": content }))
 }
@@ -189,7 +194,11 @@ fn responses(surface: Surface, operation: &Operation) -> Value {
         (_, Surface::V1 | Surface::V2) => "Error",
     };
     if operation.answer != Answer::Never {
-        responses.insert("200".to_owned(), success(operation.answer));
+        let status = match operation.answer {
+            Answer::Accepted(_) => "202",
+            _ => "200",
+        };
+        responses.insert(status.to_owned(), success(operation.answer));
     }
     if operation.tells_unready {
         responses.insert("503".to_owned(), unready(operation.answer, error));
@@ -209,7 +218,9 @@ fn success(answer: Answer) -> Value {
         Answer::Media(media) => {
             success["content"] = json!({ media: { "schema": { "type": "string" } } })
         }
-        Answer::Json(schema) => success["content"] = json_content(schema),
+        Answer::Json(schema) | Answer::Accepted(schema) => {
+            success["content"] = json_content(schema);
+        }
         Answer::Prediction(schema) => {
             let text = json!({ "schema": { "type": "string" } });
             let headers = json!({ "x-model-name": text, "x-model-version": text });
@@ -252,7 +263,7 @@ fn reason(status: u16) -> &'static str {
         403 => "not on this listener",
         404 => "no such model, version or file",
         405 => "another method",
-        409 => "it is there already",
+        409 => "it is there already, or a setting is missing",
         413 => "larger than `server.max_body`",
         415 => "a content type or encoding that is not served",
         429 => "too many requests wait",

@@ -36,6 +36,8 @@ pub(crate) enum RequestBody {
     Optional(&'static str),
     /// JSON of this schema.
     Json(&'static str),
+    /// Lines of JSON, each of this schema.
+    Lines(&'static str),
 }
 
 /// The kinds of answer with status 200.
@@ -49,6 +51,8 @@ pub(crate) enum Answer {
     Media(&'static str),
     /// JSON of this schema.
     Json(&'static str),
+    /// The same, with status 202.
+    Accepted(&'static str),
     /// A prediction, which is also told in the headers.
     Prediction(&'static str),
 }

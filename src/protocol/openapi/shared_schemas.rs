@@ -7,7 +7,7 @@ use super::reference::reference;
 /// All of them, by name.
 pub(crate) fn all() -> Value {
     let mut all = errors();
-    for group in [scoring(), open_inference(), v1(), multi_model()] {
+    for group in [scoring(), open_inference(), v1(), feedback(), multi_model()] {
         if let (Value::Object(all), Value::Object(group)) = (&mut all, group) {
             all.extend(group);
         }
@@ -135,6 +135,21 @@ fn v1() -> Value {
         "SignatureDef": object(&["model_spec", "metadata"], &json!({
             "model_spec": { "type": "object" }, "metadata": { "type": "object" },
         })),
+    })
+}
+
+fn feedback() -> Value {
+    let text = json!({ "type": "string" });
+    let scalar = json!({ "type": ["string", "number", "boolean"] });
+    json!({
+        "FeedbackLine": object(&["request_id", "label"], &json!({
+            "request_id": text,
+            "row": { "type": "integer", "minimum": 0 },
+            "label": scalar,
+            "time": { "type": ["string", "number"] },
+            "prediction": scalar,
+        })),
+        "FeedbackTaken": object(&["accepted"], &json!({ "accepted": { "type": "integer" } })),
     })
 }
 
