@@ -14,6 +14,7 @@ mod running;
 mod servable;
 mod service;
 mod state;
+mod watch;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use caller::Caller;
