@@ -184,7 +184,7 @@ impl BaselineDifference {
             };
             Self {
                 feature: was.name.clone(),
-                psi: Some(stability_index(&was.shares(), &shares(&counts))),
+                psi: Some(stability_index(&shares(&was.counts), &shares(&counts))),
                 jensen_shannon: Some(jensen_shannon(&was.counts, &counts)),
                 remark: None,
             }

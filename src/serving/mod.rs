@@ -15,6 +15,7 @@ mod servable;
 mod service;
 mod state;
 mod traffic;
+mod watch;
 
 pub use admin::{Admin, AdminError, Cause, HoldRecord, SwapOutcome, SwapRecord};
 pub use caller::Caller;

@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         "serving",
         &["batching", "engine", "model", "tensor", "runtime"],
     ),
-    ("monitor", &["serving", "model", "tensor"]),
+    ("monitor", &["serving", "engine", "model", "tensor"]),
     (
         "registry",
         &["signing", "model", "tensor", "network", "runtime"],

@@ -290,7 +290,7 @@ pub(super) fn labelled(
     let meter = Meter::new(&allowance);
     let declared = servable.package().manifest.signature.as_ref();
     let schema = declared.and_then(|declared| declared.inputs.as_ref());
-    // A request for tensors cannot be CSV; data can.
+    // A request for tensors cannot be a table of doubles, as MLflow has it; data can.
     let columns = schema.filter(|schema| matches!(schema, Schema::Columns(_)));
     let mut frame = match content {
         Content::Csv => parse_csv(body, columns, &meter)?,
@@ -298,7 +298,7 @@ pub(super) fn labelled(
         Content::Json => return Err(ScoringError::Invalid("the data is no table".to_owned())),
     };
     let labels = label.map(|label| take_labels(&mut frame, label));
-    let data = enforced(Data::Frame(frame), schema, &meter)?;
+    let data = enforced(Data::Frame(frame), columns, &meter)?;
     let (named, _) = fed(data, servable.signature(), &meter)?;
     let bound = servable.signature().bind(named);
     Ok(Labelled {

@@ -59,7 +59,7 @@ fn wheel() -> PathBuf {
 struct Scene {
     data: TempDir,
     name: &'static str,
-    model: Arc<Offline>,
+    model: &'static Offline,
     monitors: Arc<Monitors>,
     observer: Arc<dyn Observer>,
     requests: u64,
@@ -97,7 +97,7 @@ impl Scene {
         let engine = Some("onnxruntime".parse().unwrap());
         // It has a runtime of its own, which cannot be dropped inside of another one.
         let model = std::thread::spawn(move || Offline::choose(&package, engine, &settings));
-        let model = Arc::new(model.join().unwrap().unwrap());
+        let model: &Offline = Box::leak(Box::new(model.join().unwrap().unwrap()));
         let monitors = Arc::new(Monitors::new(MonitorOptions {
             enabled: true,
             interval: Duration::from_mins(5),
@@ -161,7 +161,7 @@ impl Scene {
     }
 
     fn answered(&self, content: &str, body: Vec<u8>) -> Observed {
-        let model = Arc::clone(&self.model);
+        let model = self.model;
         let content = content.to_owned();
         // Outside of this runtime, as it blocks on one of its own.
         let ran = std::thread::spawn(move || {

@@ -168,11 +168,9 @@ async fn requests_of_every_protocol_are_counted() {
 #[tokio::test]
 async fn what_is_missing_is_told_from_what_is_no_number() {
     let scene = Scene::new(true, &[]).await;
-    // Of a table null is a missing cell; a number that is none is sent as one.
-    let split = json!({"columns": ["a", "b", "c", "d"], "data": [[null, 3.0, 1.0, 0.0], [5.0, 3.0, 1.0, 0.0]]});
-    scene
-        .post("/invocations", &json!({"dataframe_split": split}))
-        .await;
+    // Null is a missing cell; a number that is none is sent as one.
+    let rows = json!([[null, 3.0, 1.0, 0.0], [5.0, 3.0, 1.0, 0.0]]);
+    scene.post("/invocations", &json!({"inputs": rows})).await;
     let url = scene.server.url("/invocations");
     let body = r#"{"inputs": [[NaN, 3.0, 1.0, 0.0]]}"#;
     let sent = scene
