@@ -1,5 +1,6 @@
 """schemathesis sends what the description of all paths allows, and what it does not, and finds nothing."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from server import ROOT, Server
 
 SECONDS = 300
 CONFIGURATION = ROOT / "tests/clients/schemathesis.toml"
+HOOKS = ROOT / "tests/clients/schema_hooks.py"
 
 
 def test_every_answer_is_one_that_the_description_tells(binary, tmp_path):
@@ -20,6 +22,7 @@ def test_every_answer_is_one_that_the_description_tells(binary, tmp_path):
         done = subprocess.run(
             command,
             cwd=tmp_path,
+            env=os.environ | {"SCHEMA_HOOKS": str(HOOKS)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
