@@ -219,7 +219,8 @@ fn copy(file: &Path, target: &Path) -> Result<(), PayloadError> {
     })
 }
 
-fn walk(directory: &Path, below: &str, found: &mut Vec<String>) -> io::Result<()> {
+/// The files below a directory, by their paths in it.
+pub(super) fn walk(directory: &Path, below: &str, found: &mut Vec<String>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();

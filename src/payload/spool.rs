@@ -18,6 +18,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use tokio::sync::Notify;
 
 use super::PayloadError;
+use super::sink::walk;
 
 /// How often a directory is tried to be made.
 const ATTEMPTS: usize = 5;
@@ -156,7 +157,7 @@ impl Spool {
                 continue;
             };
             let mut paths = Vec::new();
-            if files(&left.join("ready"), "", &mut paths).is_ok() {
+            if walk(&left.join("ready"), "", &mut paths).is_ok() {
                 for path in paths {
                     if let Err(error) = self.take_over(&left, &path) {
                         tracing::warn!(file = path, %error, "a file of the payload log that an earlier run left cannot be taken over");
@@ -165,7 +166,7 @@ impl Spool {
                 }
             }
             let mut rest = Vec::new();
-            let is_empty = files(&left.join("ready"), "", &mut rest).is_err() || rest.is_empty();
+            let is_empty = walk(&left.join("ready"), "", &mut rest).is_err() || rest.is_empty();
             if is_empty {
                 let _ = fs::remove_dir_all(&left);
             }
@@ -225,24 +226,6 @@ fn lock(directory: &Path) -> io::Result<File> {
         .open(path)?;
     file.try_lock().map_err(io::Error::other)?;
     Ok(file)
-}
-
-fn files(directory: &Path, below: &str, found: &mut Vec<String>) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if below.is_empty() {
-            name
-        } else {
-            format!("{below}/{name}")
-        };
-        if entry.file_type()?.is_dir() {
-            files(&entry.path(), &path, found)?;
-        } else {
-            found.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// For this user alone: what models were asked is nobody else's business.

@@ -1,10 +1,9 @@
 //! How far one set of scores is from another.
 
+use crate::monitor::divergence::{shares, stability_index};
+
 /// Bins by quantiles of the first set.
 const BINS: usize = 10;
-
-/// The least share of a bin, so that an empty one does not make the index infinite.
-const FLOOR: f64 = 1e-4;
 
 /// The population stability index of two sets of numbers, in ten bins by the quantiles of the first.
 pub(crate) fn psi(reference: &[f64], current: &[f64]) -> f64 {
@@ -17,24 +16,16 @@ pub(crate) fn psi(reference: &[f64], current: &[f64]) -> f64 {
     let quantile = |bin: usize| sorted.get(bin * sorted.len() / BINS).copied();
     let mut edges: Vec<f64> = (1..BINS).filter_map(quantile).collect();
     edges.dedup();
-    let (old, new) = (shares(reference, &edges), shares(current, &edges));
-    let terms = old
-        .iter()
-        .zip(&new)
-        .map(|(old, new)| (new - old) * (new / old).ln());
-    terms.sum()
+    let counted = |values| shares(&counts(values, &edges));
+    stability_index(&counted(reference), &counted(current))
 }
 
-fn shares(values: &[f64], edges: &[f64]) -> Vec<f64> {
+fn counts(values: &[f64], edges: &[f64]) -> Vec<f64> {
     let mut counts = vec![0.0; edges.len() + 1];
     for value in values {
         counts[edges.partition_point(|edge| edge <= value)] += 1.0;
     }
-    let total = values.len().max(1) as f64;
     counts
-        .iter()
-        .map(|count: &f64| (count / total).max(FLOOR))
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 """The package itself: what it costs to import, its client, its server, its logging, and the plugin."""
 
+import contextlib
 import http.server
 import json
 import subprocess
@@ -21,6 +22,29 @@ from sklearn.pipeline import make_pipeline
 
 IRIS = ROOT / "model-examples" / "iris"
 ROWS = SEEN[NUMBERS].fillna(0)
+
+
+@contextlib.contextmanager
+def answering(status, body):
+    """A server that answers every POST with this; gives its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def python(*arguments):
@@ -89,24 +113,8 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     ],
 )
 def test_answers_of_any_kind_are_errors_of_ours(status, body, kind):
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with pytest.raises(kind):
-            onstage.Client(f"http://127.0.0.1:{server.server_port}").predict([[1]])
-    finally:
-        server.shutdown()
-        server.server_close()
+    with answering(status, body) as address, pytest.raises(kind):
+        onstage.Client(address).predict([[1]])
 
 
 def test_data_of_any_kind_become_json():
@@ -189,29 +197,14 @@ def test_the_life_of_a_deployment(registry):
 def test_an_update_waits_for_a_rollout(registry):
     """While the server moves the model, nothing is registered; `force` insists."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps([{"name": "rolling", "version": "1", "state": "LOADING"}]).encode()
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        client = get_deploy_client(f"onstage:/http://127.0.0.1:{server.server_port}")
+    loading = json.dumps([{"name": "rolling", "version": "1", "state": "LOADING"}]).encode()
+    with answering(200, loading) as address:
+        client = get_deploy_client(f"onstage:/{address}")
         client.create_deployment("rolling", str(IRIS))
         with pytest.raises(onstage.OnstageError, match="is loading version 1 of `rolling`"):
             client.update_deployment("rolling", str(IRIS))
         assert len(mlflow.MlflowClient().search_model_versions("name='rolling'")) == 1
         assert client.update_deployment("rolling", str(IRIS), config={"force": "true"})["version"] == "2"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_an_alias_is_not_converted_without_trust(registry):

@@ -233,19 +233,22 @@ fn free_text_leaves_its_lengths_and_none_of_its_values() {
     let (graph, library) = (texts(&scene), onnxruntime());
     let file = scene.path("b.json");
     let secret = |number: u32| format!("secret-{number}");
+    let make = |table: &str| {
+        done(&[
+            "baseline",
+            table,
+            &graph,
+            "-o",
+            &file,
+            "--libonnxruntime",
+            &library,
+        ])
+    };
     let many: String = (0..1500)
         .map(|number| format!("{},1.5\n", secret(number)))
         .collect();
     let table = scene.write("many.csv", format!("t,x\n{many}"));
-    done(&[
-        "baseline",
-        &table,
-        &graph,
-        "-o",
-        &file,
-        "--libonnxruntime",
-        &library,
-    ]);
+    make(&table);
     let made = scene.read("b.json");
     assert!(!made.to_string().contains("secret"), "{made}");
     assert!(made["onstage"]["lengths"]["t"]["buckets"].is_array());
@@ -254,15 +257,7 @@ fn free_text_leaves_its_lengths_and_none_of_its_values() {
         .map(|number| format!("{},1.5\n", secret(number % 3)))
         .collect();
     let table = scene.write("few.csv", format!("t,x\n{few}"));
-    done(&[
-        "baseline",
-        &table,
-        &graph,
-        "-o",
-        &file,
-        "--libonnxruntime",
-        &library,
-    ]);
+    make(&table);
     assert!(scene.read("b.json").to_string().contains("secret-2"));
     let private = [
         "baseline",
@@ -280,14 +275,6 @@ fn free_text_leaves_its_lengths_and_none_of_its_values() {
     assert!(!scene.read("b.json").to_string().contains("secret"));
     let long = "x".repeat(1 << 20);
     let table = scene.write("long.csv", format!("t,x\n{long},1.5\nb,2.5\n"));
-    done(&[
-        "baseline",
-        &table,
-        &graph,
-        "-o",
-        &file,
-        "--libonnxruntime",
-        &library,
-    ]);
+    make(&table);
     assert!(std::fs::metadata(&file).unwrap().len() < 10_000);
 }
